@@ -1,0 +1,57 @@
+// What a person asked for, in a form that no command line owns: qemu/ and cli/ fill it in, machine/
+// builds it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace limen::machine {
+
+struct DriveDescription {
+  std::string id;      ///< "" for an unnamed -drive.
+  std::string file;
+  std::string format = "raw";
+  std::string interface = "virtio";  ///< "virtio" or "none" (a -device refers to it by id).
+  bool read_only = false;
+  std::string cache = "writeback";  ///< none, writeback, writethrough, directsync, unsafe.
+  bool discard_unmap = true;        ///< discard=unmap; false: discard=ignore.
+  std::string serial;
+};
+
+/// -device DRIVER,property=value,...
+struct DeviceDescription {
+  std::string driver;
+  std::map<std::string, std::string> properties;  ///< id, addr, drive, chardev, ... as given.
+};
+
+/// A character back end, QEMU's chardev.
+struct CharacterDescription {
+  std::string id;
+  enum class Kind { kStdio, kFile, kNull } kind = Kind::kNull;
+  std::string path;          ///< kFile.
+  bool multiplexed = false;  ///< mon:stdio and -nographic: Ctrl-a is the escape.
+};
+
+struct MachineDescription {
+  std::string type = "q35";
+  std::string accelerator = "soft";
+  std::map<std::string, std::string> accelerator_properties;
+  std::string cpu = "max";  ///< Model and features, as -cpu has them.
+  unsigned vcpus = 1;
+  uint64_t memory_bytes = uint64_t{128} << 20;
+  std::string name;
+  std::string kernel;
+  std::string initrd;
+  std::string append;
+  std::vector<CharacterDescription> characters;
+  std::vector<std::string> serials;  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<DriveDescription> drives;
+  std::vector<DeviceDescription> devices;
+  bool no_reboot = false;
+  bool no_shutdown = false;
+};
+
+}  // namespace limen::machine

@@ -1,0 +1,71 @@
+#include "memory/guest_memory.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace limen::memory {
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout> layout) {
+  std::unique_ptr<GuestMemory> memory(new GuestMemory);
+  for (const auto& part : layout) {
+    if (part.size == 0 || part.size % kPageSize != 0 || part.start.value % kPageSize != 0)
+      return fail("guest memory region of {} bytes at {:#x} is not a positive number of {}-byte pages",
+                  part.size, part.start.value, kPageSize);
+    memory->regions_.push_back({part.start, part.size, memory->size_, nullptr});
+    memory->size_ += part.size;
+  }
+  if (memory->size_ == 0) return fail("guest memory of 0 bytes: at least one page is needed");
+
+  memory->memfd_.reset(::memfd_create("limen-ram", MFD_CLOEXEC));
+  if (!memory->memfd_.valid()) return fail_errno(errno, "memfd_create for guest memory");
+  if (::ftruncate(memory->memfd_.get(), static_cast<off_t>(memory->size_)) != 0)
+    return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", memory->size_));
+  void* mapping = ::mmap(nullptr, memory->size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                         memory->memfd_.get(), 0);
+  if (mapping == MAP_FAILED)
+    return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
+  memory->mapping_ = static_cast<std::byte*>(mapping);
+  // Huge pages spare host page faults and TLB misses; a host that has none ignores the advice.
+  ::madvise(mapping, memory->size_, MADV_HUGEPAGE);
+  for (auto& region : memory->regions_) region.host = memory->mapping_ + region.file_offset;
+  memory->page_count_ = memory->size_ >> kPageShift;
+  memory->code_generation_ = std::make_unique<std::atomic<uint32_t>[]>(memory->page_count_);
+  memory->has_code_ = std::make_unique<std::atomic<bool>[]>(memory->page_count_);
+  return memory;
+}
+
+GuestMemory::~GuestMemory() {
+  if (mapping_ != nullptr) ::munmap(mapping_, size_);
+}
+
+std::span<std::byte> GuestMemory::span(GuestPhysicalAddress address, uint64_t size) const {
+  for (const auto& region : regions_) {
+    const uint64_t offset = address.value - region.start.value;
+    if (offset < region.size) {
+      if (size > region.size - offset) return {};
+      return {region.host + offset, size};
+    }
+  }
+  return {};
+}
+
+Result<> GuestMemory::read(GuestPhysicalAddress address, std::span<std::byte> into) const {
+  const auto from = span(address, into.size());
+  if (from.size() != into.size())
+    return fail("guest-physical range {:#x}+{:#x} is not RAM", address.value, into.size());
+  if (!into.empty()) std::memcpy(into.data(), from.data(), into.size());
+  return {};
+}
+
+Result<> GuestMemory::write(GuestPhysicalAddress address, std::span<const std::byte> from) {
+  const auto into = span(address, from.size());
+  if (into.size() != from.size())
+    return fail("guest-physical range {:#x}+{:#x} is not RAM", address.value, from.size());
+  if (!from.empty()) std::memcpy(into.data(), from.data(), from.size());
+  note_written(address, from.size());
+  return {};
+}
+
+}  // namespace limen::memory

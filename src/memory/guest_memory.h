@@ -1,0 +1,94 @@
+// Guest RAM: one memfd, mapped shared, so that other processes can map the same memory.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "x86/address.h"
+
+namespace limen::memory {
+
+inline constexpr uint64_t kPageSize = 4096;
+inline constexpr uint64_t kPageShift = 12;
+
+/// A run of guest-physical addresses backed by RAM.
+struct RamRegion {
+  GuestPhysicalAddress start;
+  uint64_t size = 0;         ///< Bytes; a multiple of kPageSize.
+  uint64_t file_offset = 0;  ///< Where it begins in the memfd.
+  std::byte* host = nullptr;
+};
+
+/// All RAM of one machine. The regions are fixed at creation; look-ups need no lock.
+class GuestMemory {
+ public:
+  struct Layout {
+    GuestPhysicalAddress start;
+    uint64_t size = 0;
+  };
+
+  /// Reserves address space for every region; pages are allocated when first touched. Fails when
+  /// the total is 0, not a multiple of the page size, or more than the host can map.
+  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout);
+  ~GuestMemory();
+  GuestMemory(const GuestMemory&) = delete;
+  GuestMemory& operator=(const GuestMemory&) = delete;
+
+  [[nodiscard]] const std::vector<RamRegion>& regions() const { return regions_; }
+  [[nodiscard]] int fd() const { return memfd_.get(); }
+  [[nodiscard]] uint64_t size() const { return size_; }
+
+  /// The host bytes behind [address, address + size), or an empty span if any of it is not RAM or
+  /// it crosses regions. A caller that writes through the span calls note_written() afterwards.
+  [[nodiscard]] std::span<std::byte> span(GuestPhysicalAddress address, uint64_t size) const;
+
+  /// Copies; fails when any byte is outside RAM.
+  Result<> read(GuestPhysicalAddress address, std::span<std::byte> into) const;
+  Result<> write(GuestPhysicalAddress address, std::span<const std::byte> from);
+
+  /// Tells the engine that [address, address + size) was written by someone other than it (a
+  /// device, a loader), so that cached decodings of that memory are dropped. Thread-safe.
+  void note_written(GuestPhysicalAddress address, uint64_t size) {
+    const uint64_t first = page_index(address);
+    const uint64_t last = page_index(address + (size ? size - 1 : 0));
+    for (uint64_t page = first; page <= last && page < page_count_; ++page)
+      if (has_code_[page].load(std::memory_order_relaxed))
+        code_generation_[page].fetch_add(1, std::memory_order_release);
+  }
+
+  /// Per page of RAM: a number that grows whenever code that may have been decoded from the page
+  /// changed. Valid for the life of this object; index with page_index().
+  [[nodiscard]] std::atomic<uint32_t>* code_generations() { return code_generation_.get(); }
+  /// Set by an engine before it decodes from a page; never cleared.
+  [[nodiscard]] std::atomic<bool>* code_page_marks() { return has_code_.get(); }
+
+  /// Index of a page of RAM: its offset in the memfd divided by the page size. An address outside
+  /// RAM gives page_count().
+  [[nodiscard]] uint64_t page_index(GuestPhysicalAddress address) const {
+    for (const auto& region : regions_)
+      if (address.value - region.start.value < region.size)
+        return (region.file_offset + (address.value - region.start.value)) >> kPageShift;
+    return page_count_;
+  }
+  [[nodiscard]] uint64_t page_count() const { return page_count_; }
+
+ private:
+  GuestMemory() = default;
+
+  UniqueFd memfd_;
+  std::vector<RamRegion> regions_;
+  uint64_t size_ = 0;
+  uint64_t page_count_ = 0;
+  std::byte* mapping_ = nullptr;
+  std::unique_ptr<std::atomic<uint32_t>[]> code_generation_;
+  std::unique_ptr<std::atomic<bool>[]> has_code_;
+};
+
+}  // namespace limen::memory

@@ -1,0 +1,91 @@
+#include "memory/io_space.h"
+
+#include <algorithm>
+
+namespace limen::memory {
+
+struct IoSpace::Range {
+  uint64_t first = 0;
+  uint64_t last = 0;   // inclusive, so that a claim can reach the top of the space
+  uint64_t start = 0;  // where the claim began: offsets count from here
+  IoHandler* handler = nullptr;
+  std::string owner;
+};
+
+namespace {
+uint64_t all_ones(unsigned size) { return size >= 8 ? ~uint64_t{0} : (uint64_t{1} << size * 8) - 1; }
+}  // namespace
+
+IoSpace::IoSpace(std::string name) : name_(std::move(name)) { publish({}); }
+IoSpace::~IoSpace() = default;
+
+void IoSpace::claim(uint64_t start, uint64_t size, IoHandler& handler, std::string owner) {
+  const std::lock_guard lock(mutex_);
+  claims_.push_back({start, start + size - 1, start, &handler, std::move(owner)});
+  publish(claims_);
+}
+
+void IoSpace::release(uint64_t start, IoHandler& handler) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(claims_, [&](const Range& range) {
+    return range.start == start && range.handler == &handler;
+  });
+  publish(claims_);
+}
+
+void IoSpace::publish(std::vector<Range> claims) {
+  auto table = std::make_unique<Table>();
+  for (const auto& claim : claims) {
+    Table next;
+    for (auto& old : *table) {  // cut the new claim out of what stood there before
+      if (old.last < claim.first || old.first > claim.last) {
+        next.push_back(old);
+        continue;
+      }
+      if (old.first < claim.first) {
+        next.push_back(old);
+        next.back().last = claim.first - 1;
+      }
+      if (old.last > claim.last) {
+        next.push_back(old);
+        next.back().first = claim.last + 1;
+      }
+    }
+    next.push_back(claim);
+    *table = std::move(next);
+  }
+  std::ranges::sort(*table, {}, &Range::first);
+  table_.store(table.get(), std::memory_order_release);
+  tables_.push_back(std::move(table));
+}
+
+const IoSpace::Range* IoSpace::find(const Table& table, uint64_t address) const {
+  auto after = std::ranges::upper_bound(table, address, {}, &Range::first);
+  if (after == table.begin()) return nullptr;
+  const Range& range = *--after;
+  return address <= range.last ? &range : nullptr;
+}
+
+uint64_t IoSpace::read(uint64_t address, unsigned size) const {
+  const Table& table = *table_.load(std::memory_order_acquire);
+  const Range* range = find(table, address);
+  if (range != nullptr && size - 1 <= range->last - address)
+    return range->handler->io_read(address - range->start, size) & all_ones(size);
+  if (size == 1) return 0xFF;
+  uint64_t value = 0;
+  for (unsigned i = 0; i < size; ++i) value |= read(address + i, 1) << (8 * i);
+  return value;
+}
+
+void IoSpace::write(uint64_t address, unsigned size, uint64_t value) const {
+  const Table& table = *table_.load(std::memory_order_acquire);
+  const Range* range = find(table, address);
+  if (range != nullptr && size - 1 <= range->last - address) {
+    range->handler->io_write(address - range->start, size, value & all_ones(size));
+    return;
+  }
+  if (size == 1) return;
+  for (unsigned i = 0; i < size; ++i) write(address + i, 1, (value >> (8 * i)) & 0xFF);
+}
+
+}  // namespace limen::memory

@@ -1,0 +1,57 @@
+// Routing of port and memory-mapped I/O to the devices that claim the addresses.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace limen::memory {
+
+/// Something that answers reads and writes at an offset into a range it claims. Called on vCPU
+/// threads, several at once: an implementation has its own lock.
+class IoHandler {
+ public:
+  virtual ~IoHandler() = default;
+  /// `size` is 1, 2, 4 or 8 bytes; the value is in the low `size` bytes.
+  virtual uint64_t io_read(uint64_t offset, unsigned size) = 0;
+  virtual void io_write(uint64_t offset, unsigned size, uint64_t value) = 0;
+};
+
+/// One space of addresses: the 64 KiB of I/O ports, or everything on the physical bus that is not
+/// RAM. Look-ups take no lock; claims may come and go while vCPUs run (PCI BARs move).
+class IoSpace {
+ public:
+  explicit IoSpace(std::string name);
+  ~IoSpace();
+
+  /// Routes [start, start + size) to `handler` (which is given offsets from `start`). Where ranges
+  /// overlap, the one claimed last wins. `owner` names the claim in messages.
+  void claim(uint64_t start, uint64_t size, IoHandler& handler, std::string owner);
+  /// Undoes the claim that starts at `start` with that handler; a claim that is not there is
+  /// ignored. Accesses under way on other threads may still finish afterwards.
+  void release(uint64_t start, IoHandler& handler);
+
+  /// An address that nobody claims reads as all ones and ignores writes. An access that crosses
+  /// from one claim into another is split into bytes.
+  uint64_t read(uint64_t address, unsigned size) const;
+  void write(uint64_t address, unsigned size, uint64_t value) const;
+
+ private:
+  struct Range;
+  using Table = std::vector<Range>;
+  const Range* find(const Table& table, uint64_t address) const;
+  void publish(std::vector<Range> claims);
+
+  std::string name_;
+  std::mutex mutex_;
+  std::vector<Range> claims_;                   // guarded by mutex_, in order of claiming
+  std::atomic<const Table*> table_ = nullptr;   // sorted, without overlaps
+  std::vector<std::unique_ptr<Table>> tables_;  // guarded by mutex_; kept: readers hold no reference
+};
+
+}  // namespace limen::memory

@@ -1,0 +1,81 @@
+// The interfaces between a machine and whatever runs its instructions: Accelerator makes a Vm, a Vm
+// makes Vcpus. kvm/ and soft/ implement them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "memory/guest_memory.h"
+#include "memory/io_space.h"
+#include "vcpu/local_interrupt_controller.h"
+#include "x86/cpu_state.h"
+#include "x86/cpuid.h"
+
+namespace limen::vcpu {
+
+/// Why Vcpu::run() came back.
+enum class ExitReason {
+  kInterrupted,    ///< kick() was called.
+  kShutdown,       ///< Triple fault (SDM Vol. 3A 6.15, "Interrupt 8").
+  kDebug,          ///< A breakpoint of the monitor's, not the guest's.
+  kInternalError,  ///< The engine cannot go on; `detail` says why.
+};
+
+struct Exit {
+  ExitReason reason = ExitReason::kInterrupted;
+  std::string detail;
+};
+
+/// One virtual processor. All calls but kick() and interrupt() belong to the thread that runs it (or
+/// to anyone while it does not run).
+class Vcpu {
+ public:
+  virtual ~Vcpu() = default;
+
+  /// Runs guest code until something outside must act. Port and memory-mapped I/O is sent to the
+  /// machine's IoSpaces on this thread; HLT waits here for the next interrupt.
+  virtual Exit run() = 0;
+
+  /// Makes the current or the next run() return kInterrupted soon. Thread-safe.
+  virtual void kick() = 0;
+
+  /// Says that the local interrupt controller may have an interrupt to deliver; wakes a halted
+  /// vCPU. Thread-safe.
+  virtual void interrupt() = 0;
+
+  [[nodiscard]] virtual x86::CpuState state() const = 0;
+  virtual void set_state(const x86::CpuState& state) = 0;
+
+  /// The last instructions that ran, one per line, oldest first: for a person who reads why the
+  /// guest died. May be empty.
+  [[nodiscard]] virtual std::string recent_instructions() const { return {}; }
+};
+
+/// What the vCPUs of one machine share. All outlive the Vm.
+struct VmResources {
+  memory::GuestMemory& ram;
+  memory::IoSpace& ports;
+  memory::IoSpace& mmio;
+};
+
+class Vm {
+ public:
+  virtual ~Vm() = default;
+  /// `interrupts` outlives the Vcpu.
+  virtual Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const x86::CpuidTable& cpuid,
+                                                    LocalInterruptController& interrupts) = 0;
+};
+
+class Accelerator {
+ public:
+  virtual ~Accelerator() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  /// Everything that a guest of this accelerator on this host can be shown.
+  [[nodiscard]] virtual x86::CpuidTable supported_cpuid() const = 0;
+  virtual Result<std::unique_ptr<Vm>> create_vm(const VmResources& resources) = 0;
+};
+
+}  // namespace limen::vcpu
