@@ -33,13 +33,16 @@ template <typename... Arguments>
 }  // namespace limen
 
 /// Evaluates a Result expression; returns its error from the enclosing function or yields its value.
-#define LIMEN_TRY(...)                                                       \
-  ({                                                                         \
-    auto limen_try_result = (__VA_ARGS__);                                   \
-    if (!limen_try_result) [[unlikely]]                                      \
-      return std::unexpected(std::move(limen_try_result).error());           \
-    limen::detail::take(std::move(limen_try_result));                        \
+#define LIMEN_TRY(...) LIMEN_TRY_NAMED(LIMEN_JOIN(limen_try_result_, __COUNTER__), __VA_ARGS__)
+#define LIMEN_TRY_NAMED(name, ...)                               \
+  ({                                                             \
+    auto name = (__VA_ARGS__);                                   \
+    if (!name) [[unlikely]]                                      \
+      return std::unexpected(std::move(name).error());           \
+    limen::detail::take(std::move(name));                        \
   })
+#define LIMEN_JOIN(a, b) LIMEN_JOIN_EXPANDED(a, b)
+#define LIMEN_JOIN_EXPANDED(a, b) a##b
 
 namespace limen::detail {
 template <typename T>
