@@ -1,0 +1,72 @@
+// A raw image: a file or block device whose bytes are the disk's.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "block/block_device.h"
+#include "block/worker_pool.h"
+
+namespace limen::block {
+
+/// The meanings of QEMU's cache= (qemu-system-x86_64(1), -drive).
+enum class CacheMode : uint8_t {
+  kWriteback,     ///< Host page cache; a guest flush is fdatasync.
+  kNone,          ///< O_DIRECT; a guest flush is fdatasync.
+  kWritethrough,  ///< Host page cache; every write is on the disk before it is done.
+  kDirectSync,    ///< O_DIRECT and every write is on the disk before it is done.
+  kUnsafe,        ///< Host page cache; guest flushes are ignored.
+};
+Result<CacheMode> parse_cache_mode(std::string_view text);
+
+struct OpenOptions {
+  bool read_only = false;
+  CacheMode cache = CacheMode::kWriteback;
+  bool discard_unmap = true;  ///< false: discards are done without effect.
+  bool lock = true;           ///< false: another process may have it open (qemu-img's -U).
+  unsigned threads = 4;
+};
+
+class RawImage : public BlockDevice {
+ public:
+  /// Errors name the path and what is wrong: missing, unreadable, a directory, not a multiple of
+  /// 512 bytes, in use by another process, a file system without O_DIRECT.
+  static Result<std::unique_ptr<RawImage>> open(const std::string& path,
+                                                const OpenOptions& options);
+  /// Waits for what was submitted.
+  ~RawImage() override;
+
+  [[nodiscard]] uint64_t size() const override { return size_; }
+  [[nodiscard]] bool read_only() const override { return options_.read_only; }
+  [[nodiscard]] bool supports_discard() const override { return !options_.read_only; }
+  void submit(Request request) override;
+  Result<> drain() override;
+
+ private:
+  RawImage() = default;
+  int perform(const Request& request);
+  int transfer(const Request& request);
+  int transfer_bounced(const Request& request);
+  int discard(uint64_t offset, uint64_t length);
+  int write_zeroes(uint64_t offset, uint64_t length, bool may_unmap);
+  int flush();
+
+  std::string path_;
+  OpenOptions options_;
+  UniqueFd fd_;
+  uint64_t size_ = 0;
+  size_t alignment_ = 1;  ///< Of buffers, offsets and lengths; above 1 with O_DIRECT.
+  bool regular_file_ = true;
+  std::atomic<bool> punch_hole_works_ = true;
+  std::atomic<bool> zero_range_works_ = true;
+  std::unique_ptr<WorkerPool> workers_;
+};
+
+}  // namespace limen::block

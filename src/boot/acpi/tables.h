@@ -1,0 +1,59 @@
+// The ACPI tables of the q35 board (ACPI 6.5 chapter 5; PCI Firmware Specification 3.3 4.1.2;
+// IA-PC HPET 1.0a 3.2.4).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "memory/guest_memory.h"
+#include "x86/address.h"
+
+namespace limen::boot::acpi {
+
+// The fixed hardware that the tables describe; machine/ places the devices accordingly.
+inline constexpr uint16_t kPm1aEventPort = 0x600;    ///< PM1a_EVT_BLK, 4 bytes.
+inline constexpr uint16_t kPm1aControlPort = 0x604;  ///< PM1a_CNT_BLK, 2 bytes.
+inline constexpr uint16_t kPmTimerPort = 0x608;      ///< PM_TMR_BLK, 32 bits wide.
+inline constexpr uint16_t kGpe0Port = 0x620;         ///< GPE0_BLK.
+inline constexpr uint8_t kGpe0Length = 16;
+inline constexpr uint16_t kSmiCommandPort = 0xB2;
+inline constexpr uint8_t kAcpiEnable = 2;   ///< Written to kSmiCommandPort: SCI_EN becomes 1.
+inline constexpr uint8_t kAcpiDisable = 3;  ///< SCI_EN becomes 0.
+inline constexpr uint16_t kResetPort = 0xCF9;
+inline constexpr uint8_t kResetValue = 0x0F;
+inline constexpr uint8_t kSciInterrupt = 9;
+/// SLP_TYP for S5: PM1_CNT with this in bits 10-12 and SLP_EN (bit 13) set powers the machine off.
+inline constexpr uint8_t kSoftOffSleepType = 5;
+inline constexpr uint8_t kCenturyRegister = 0x32;  ///< CMOS index.
+
+struct Board {
+  unsigned vcpus = 1;         ///< APIC id = index.
+  bool hpet = false;
+  unsigned serial_ports = 1;  ///< COM1, COM2: described in the DSDT; at most 2.
+  bool keyboard_controller = true;
+};
+
+struct InstalledTables {
+  GuestPhysicalAddress rsdp;    ///< Below 1 MiB, where a kernel that is not told looks for it.
+  GuestPhysicalAddress tables;  ///< Inside acpi_region().
+  uint64_t size = 0;
+};
+
+/// Writes RSDP, XSDT, RSDT, FADT, FACS, MADT, MCFG, HPET (when present) and DSDT into RAM.
+Result<InstalledTables> install_tables(memory::GuestMemory& memory, const Board& board);
+
+/// One table as it lies in memory, header included.
+struct Table {
+  std::string signature;
+  GuestPhysicalAddress address;
+  std::vector<std::byte> bytes;
+};
+/// All tables but the RSDP, laid out from `start`, with the checksums and pointers in place.
+std::vector<Table> build_tables(const Board& board, GuestPhysicalAddress start);
+/// The RSDP, revision 2, that points at the RSDT and XSDT of `tables`.
+std::vector<std::byte> build_rsdp(const std::vector<Table>& tables);
+
+}  // namespace limen::boot::acpi
