@@ -1,0 +1,62 @@
+// The MSI-X table and pending-bit array of a function (PCI Local Bus 3.0 §6.8.2).
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "irq/msi.h"
+#include "memory/io_space.h"
+
+namespace limen::pci {
+
+/// Answers the BAR that holds table and pending bits, and turns notify() into messages. An
+/// interrupt that is masked (its vector's mask bit, the function mask, or bus mastering off) is
+/// remembered in the pending bits and sent when it is unmasked.
+class MsixTable final : public memory::IoHandler {
+ public:
+  static constexpr unsigned kMaximumVectors = 2048;
+
+  /// `vectors` 1 to kMaximumVectors.
+  explicit MsixTable(unsigned vectors);
+
+  /// Where the messages go; nothing is sent before. Before the machine runs.
+  void connect(irq::MsiSink& sink) { sink_ = &sink; }
+
+  [[nodiscard]] unsigned vectors() const { return static_cast<unsigned>(entries_.size()); }
+  [[nodiscard]] uint32_t pending_offset() const { return pending_offset_; }
+  [[nodiscard]] uint64_t bar_size() const { return bar_size_; }
+
+  /// Sends or remembers the message of `vector`; a vector that does not exist is ignored.
+  /// Thread-safe; call without a lock that a MsiSink could need.
+  void notify(unsigned vector);
+
+  /// MSI-X enable and function mask of the capability, bus master of the command register.
+  void set_state(bool enabled, bool function_masked, bool bus_master);
+  [[nodiscard]] bool enabled() const;
+
+  void reset();
+
+  uint64_t io_read(uint64_t offset, unsigned size) override;
+  void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+
+ private:
+  struct Entry {
+    uint32_t words[4] = {0, 0, 0, 1};  // address low and high, data, vector control (bit 0: masked)
+    bool pending = false;
+  };
+  bool masked_locked(const Entry& entry) const;
+  void collect_locked(std::vector<irq::MsiMessage>& messages);
+  void send(const std::vector<irq::MsiMessage>& messages);
+
+  uint32_t pending_offset_ = 0;
+  uint64_t bar_size_ = 0;
+  irq::MsiSink* sink_ = nullptr;
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;    // guarded by mutex_; the vector itself never changes size
+  bool enabled_ = false;          // guarded by mutex_
+  bool function_masked_ = false;  // guarded by mutex_
+  bool bus_master_ = false;       // guarded by mutex_
+};
+
+}  // namespace limen::pci

@@ -1,0 +1,59 @@
+// What a kind of virtio device provides, and what its transport provides to it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "virtio/features.h"
+#include "virtio/virtqueue.h"
+
+namespace limen::virtio {
+
+/// The transport's side. Every call is thread-safe; call without a lock that VirtioDevice's
+/// functions take.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  [[nodiscard]] virtual Virtqueue& queue(unsigned index) = 0;
+  [[nodiscard]] virtual uint64_t negotiated_features() const = 0;
+  /// True between DRIVER_OK and reset, while the device is sound.
+  [[nodiscard]] virtual bool running() const = 0;
+  /// Used-buffer notification of a queue.
+  virtual void interrupt_queue(unsigned index) = 0;
+  /// The device configuration changed: bumps the generation and notifies.
+  virtual void configuration_changed() = 0;
+  /// Sets DEVICE_NEEDS_RESET and notifies (virtio 1.2 §2.1.2). The device does nothing more until
+  /// the driver resets it.
+  virtual void needs_reset(std::string_view reason) = 0;
+};
+
+/// One device type. Its transport outlives its use: connect() comes first.
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+  [[nodiscard]] virtual DeviceType type() const = 0;
+  /// PCI class code 0xBBSSII.
+  [[nodiscard]] virtual uint32_t pci_class() const = 0;
+  /// Feature bits of the device type, without those of the transport.
+  [[nodiscard]] virtual uint64_t features() const = 0;
+  [[nodiscard]] virtual unsigned queue_count() const = 0;
+  [[nodiscard]] virtual uint16_t queue_size(unsigned index) const = 0;
+  [[nodiscard]] virtual size_t configuration_size() const = 0;
+  /// `offset` + size is within configuration_size().
+  virtual void read_configuration(size_t offset, std::span<std::byte> into) = 0;
+  virtual void write_configuration(size_t offset, std::span<const std::byte> from) = 0;
+
+  /// Once, before the machine runs.
+  virtual void connect(Transport& transport) = 0;
+  /// The driver set DRIVER_OK; features are fixed.
+  virtual void started() {}
+  /// The driver notified a queue that is enabled. On a vCPU thread; several at once for different
+  /// queues, and the same.
+  virtual void queue_notified(unsigned index) = 0;
+  /// Back to the state after power-on. The queues are off already. Returns only when the device
+  /// will not touch guest memory again: waits for what is under way.
+  virtual void reset() = 0;
+};
+
+}  // namespace limen::virtio
