@@ -1,0 +1,53 @@
+# What every script here needs: messages, errors, the places things live. Sourced, not run.
+
+limen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# Everything that is made once and kept: guest disks, kernels. LIMEN_CACHE overrides it.
+limen_cache=${LIMEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/limen}
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# as_root COMMAND...: runs it as root, through sudo where we are not.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "'$1' needs root, and there is no sudo here: run this as root once"
+  fi
+}
+
+# with_progress TITLE LOG COMMAND...: runs a long command with its output in LOG and a line a few
+# seconds apart that shows it lives; on failure shows the end of LOG.
+with_progress() {
+  local title=$1 log=$2 status=0 started=$SECONDS
+  shift 2
+  say "$title"
+  "$@" >"$log" 2>&1 &
+  local child=$! tick=0
+  trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 0.2
+    tick=$((tick + 1))
+    if [ -t 2 ]; then
+      printf '\r    %4d s  %.100s\033[K' $((SECONDS - started)) \
+        "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-60)" >&2
+    elif [ $((tick % 75)) -eq 0 ]; then
+      printf '    %4d s  %s\n' $((SECONDS - started)) "$(tail -n 1 "$log" | cut -c1-60)" >&2
+    fi
+  done
+  trap - INT TERM
+  wait "$child" || status=$?
+  [ ! -t 2 ] || printf '\r\033[K' >&2
+  if [ "$status" -ne 0 ]; then
+    tail -n 30 "$log" >&2
+    die "failed after $((SECONDS - started)) s: $title (whole log: $log)"
+  fi
+  say "done in $((SECONDS - started)) s"
+}

@@ -1,0 +1,108 @@
+# Making the guest: a Debian 12 disk image, with its kernel and initrd beside it. Sourced, not run.
+#
+# In $guest_folder afterwards: disk.raw (ext4 on the whole disk), vmlinuz, initrd.img. The folder
+# appears whole or not at all.
+
+# Bump when the recipe below changes: an older disk is then left alone and a new one made.
+guest_recipe=1
+guest_folder=$limen_cache/debian-12-$guest_recipe
+guest_size=3G
+
+# Systemd, the kernel, and what a person expects at a shell. Not the network: there is none yet.
+guest_packages=(
+  linux-image-cloud-amd64 systemd systemd-sysv udev dbus libpam-systemd
+  login passwd util-linux mount e2fsprogs kmod procps iproute2 less nano
+)
+
+# The Debian repositories that this host's apt is set up with, as sources.list lines.
+guest_sources() {
+  apt-get indextargets --format '$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(REPO_URI)|$(COMPONENT)' |
+    awk -F '|' '$1 == "Packages" && $2 == "Debian" && $3 ~ /^bookworm(-updates|-security)?$/ &&
+      $5 == "main" && !seen[$3, $4]++ { print "deb " $4 " " $3 " main" }'
+}
+
+# Runs inside the new system: what makes it a guest.
+guest_customize() {
+  cat <<'SCRIPT'
+set -eu
+root=$1
+echo limen-guest >"$root/etc/hostname"
+printf '127.0.0.1 localhost\n127.0.1.1 limen-guest\n' >"$root/etc/hosts"
+printf '/dev/vda / ext4 defaults,errors=remount-ro 0 1\n' >"$root/etc/fstab"
+echo 'root:limen' | chroot "$root" chpasswd
+# A login prompt on the serial port and, when there is one, on the virtio console. getty@tty1 has no
+# screen to stand on. There is no network for apt's timers, and no LVM for the scrubber.
+chroot "$root" systemctl enable serial-getty@ttyS0.service
+chroot "$root" systemctl mask getty@tty1.service systemd-networkd-wait-online.service \
+  apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service
+chroot "$root" systemctl set-default multi-user.target
+# Every machine made from this image gets its own identity at first boot.
+: >"$root/etc/machine-id"
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+SCRIPT
+}
+
+# Unpacks the archive (argument 1) and makes the file system (argument 2) from it; under fakeroot,
+# so that files keep their owners without root.
+guest_pack() {
+  cat <<'SCRIPT'
+set -eu
+archive=$1 work=$2 size=$3
+mkdir "$work/root"
+tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
+cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
+cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
+chmod 644 "$work"/out/*
+truncate -s "$size" "$work/out/disk.raw"
+mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 \
+  -d "$work/root" "$work/out/disk.raw"
+SCRIPT
+}
+
+# Builds into the folder $1; everything it needs lies inside.
+guest_build() (
+  set -euo pipefail
+  work=$1
+  sources=$(guest_sources)
+  if [ -z "$sources" ]; then
+    echo "apt on this host knows no Debian bookworm repository (apt-get indextargets)" >&2
+    exit 1
+  fi
+  mkdir "$work/out"
+  guest_customize >"$work/customize"
+  guest_pack >"$work/pack"
+  chmod 755 "$work" "$work/customize"
+  printf -v include '%s,' "${guest_packages[@]}"
+  mmdebstrap --variant=minbase --include="${include%,}" --format=tar \
+    --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+    --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --customize-hook="sh '$work/customize' \"\$1\"" \
+    bookworm "$work/root.tar" - <<<"$sources"
+  echo "making the file system"
+  fakeroot sh "$work/pack" "$work/root.tar" "$work" "$guest_size"
+)
+
+# make_guest: makes the guest disk unless it is there.
+make_guest() {
+  [ ! -d "$guest_folder" ] || return 0
+  mkdir -p "$limen_cache"
+  local work
+  # Two callers at once: the second waits and finds the first one's disk.
+  exec 8>"$limen_cache/guest.lock"
+  flock 8
+  if [ ! -d "$guest_folder" ]; then
+    work=$(mktemp -d "$limen_cache/making-guest.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "rm -rf '$work'" EXIT
+    say "the guest disk is made once and kept in $guest_folder"
+    with_progress "making a Debian 12 disk (downloads about 130 MB)" \
+      "$limen_cache/make-guest.log" guest_build "$work"
+    mv "$work/out" "$guest_folder"
+    rm -rf "$work"
+    trap - EXIT
+  fi
+  exec 8>&-
+}

@@ -1,0 +1,31 @@
+# Installing what the build, the demo and the tests need. Sourced, not run.
+
+limen_build_packages=(
+  build-essential cmake ninja-build pkg-config
+  libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
+  libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev
+)
+limen_guest_packages=(mmdebstrap e2fsprogs fakeroot debian-archive-keyring python3)
+limen_test_packages=(
+  clang-14 clang-format clang-tidy acpica-tools nasm qemu-utils bash-completion
+)
+
+# install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
+install_packages() {
+  local why=$1 package missing=()
+  shift
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -ne 0 ] || return 0
+  command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${missing[*]}"
+  say "installing Debian packages ($why): ${missing[*]}"
+  mkdir -p "$limen_cache"
+  # `sudo` may ask for a password: once, here, in the foreground.
+  as_root true
+  with_progress "apt-get update" "$limen_cache/apt-update.log" as_root apt-get update
+  with_progress "apt-get install" "$limen_cache/apt-install.log" \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    "${missing[@]}"
+}
