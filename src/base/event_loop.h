@@ -4,15 +4,20 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <thread>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+
+struct epoll_event;
 
 namespace limen {
 
@@ -20,8 +25,21 @@ using Clock = std::chrono::steady_clock;
 
 class EventLoop {
  public:
-  static Result<std::unique_ptr<EventLoop>> create();
+  /// Where now() comes from: the host's monotonic clock, or (for tests) a clock that stands still
+  /// but for advance().
+  enum class Time { kMonotonic, kManual };
+
+  static Result<std::unique_ptr<EventLoop>> create(Time time = Time::kMonotonic);
   ~EventLoop();
+
+  /// The time by which timers expire. Thread-safe.
+  [[nodiscard]] Clock::time_point now() const {
+    if (!manual_) return Clock::now();
+    return Clock::time_point(Clock::duration(manual_now_.load(std::memory_order_acquire)));
+  }
+  /// Moves a manual clock on by `step` and calls the timers that expire on the way, each at its own
+  /// time, on this thread.
+  void advance(Clock::duration step);
 
   /// Calls `ready(epoll events)` on the loop's thread whenever `fd` is ready for `events`
   /// (EPOLLIN, EPOLLOUT, ...). Thread-safe. The caller keeps `fd` open until unwatch().
@@ -35,27 +53,47 @@ class EventLoop {
   /// Handles events until stop() is called. stop() is thread-safe and sticky.
   void run();
   void stop();
+  /// Handles what is ready now, without waiting.
+  void poll();
 
  private:
   friend class Timer;
 
   EventLoop() = default;
   void wake();
+  /// Waits for at most `limit` (empty: for ever) and handles what came.
+  void handle(std::optional<Clock::duration> limit);
+  int wait(::epoll_event* events, int capacity, std::optional<Clock::duration> limit);
   void run_due_timers();
-  int milliseconds_until_next_deadline();
+  /// The time until the next deadline, noted as what run() sleeps for.
+  std::optional<Clock::duration> prepare_to_sleep();
 
   UniqueFd epoll_;
   UniqueFd wake_;
+  UniqueFd timer_fd_;  // only where the kernel lacks epoll_pwait2
+  bool manual_ = false;
+  std::atomic<Clock::rep> manual_now_ = 0;
   std::mutex mutex_;
-  std::map<int, std::shared_ptr<std::function<void(uint32_t)>>> watches_;  // guarded by mutex_
-  std::vector<std::function<void()>> posted_;                               // guarded by mutex_
-  std::multimap<Clock::time_point, class Timer*> deadlines_;                // guarded by mutex_
+  struct Watch {
+    uint32_t serial = 0;  // tells a file descriptor from an earlier one of the same number
+    std::shared_ptr<std::function<void(uint32_t)>> ready;
+  };
+  std::map<int, Watch> watches_;                              // guarded by mutex_
+  uint32_t last_serial_ = 0;                                  // guarded by mutex_
+  std::vector<std::function<void()>> posted_;                 // guarded by mutex_
+  std::multimap<Clock::time_point, class Timer*> deadlines_;  // guarded by mutex_
+  Timer* running_ = nullptr;        // whose callback is under way; guarded by mutex_
+  std::thread::id running_thread_;  // guarded by mutex_
+  std::condition_variable running_done_;
+  /// Until when run() sleeps; the clock's minimum while it does not. Guarded by mutex_.
+  Clock::time_point sleeps_until_ = Clock::time_point::min();
   std::atomic<bool> stopped_ = false;
 };
 
-/// A one-shot timer whose callback runs on the loop's thread. arm() and cancel() are thread-safe;
-/// after cancel() returns on the loop's thread the callback will not run. Destroy on the loop's
-/// thread or after run() has returned.
+/// A one-shot timer whose callback runs on the loop's thread. arm() and cancel() are thread-safe.
+/// After cancel() or the destructor returned the callback does not run and is not running, unless
+/// it was the callback itself that called. Call neither while holding a lock that the callback
+/// takes: use disarm() there.
 class Timer {
  public:
   Timer(EventLoop& loop, std::function<void()> expired);
@@ -64,6 +102,8 @@ class Timer {
   Timer& operator=(const Timer&) = delete;
 
   void arm(Clock::time_point deadline);
+  /// As cancel(), without waiting for a callback that has begun.
+  void disarm();
   void cancel();
 
  private:

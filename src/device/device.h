@@ -4,7 +4,8 @@
 namespace limen::device {
 
 /// A device gets its ports, memory ranges and interrupt lines at construction and does not know
-/// which machine it is on. It guards its own state with its own lock and raises interrupts outside it.
+/// which machine it is on. It guards its own state with its own lock and raises interrupts outside
+/// it.
 class Device {
  public:
   virtual ~Device() = default;

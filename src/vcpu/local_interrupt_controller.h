@@ -38,6 +38,9 @@ class LocalInterruptController {
   /// The vCPU calls timer_due() at or after that time, on its own thread.
   [[nodiscard]] virtual uint64_t next_timer_tsc() = 0;
   virtual void timer_due(uint64_t guest_tsc) = 0;
+  /// Guest TSC minus host TSC. To be called by the vCPU whenever it changes (0 until then), so that
+  /// a count that is under way is not disturbed by a guest that writes its TSC.
+  virtual void set_tsc_offset([[maybe_unused]] uint64_t offset) {}
 };
 
 }  // namespace limen::vcpu

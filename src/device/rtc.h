@@ -1,0 +1,75 @@
+// The real-time clock and its battery-backed memory.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+
+#include "base/event_loop.h"
+#include "device/device.h"
+#include "irq/line_output.h"
+#include "memory/io_space.h"
+
+namespace limen::device {
+
+/// Motorola MC146818 at ports 70H and 71H, with 128 bytes (ICH9 datasheet 316972, 13.6). Registers
+/// C's interrupts: periodic, alarm, update-ended. Byte 32H holds the century in BCD.
+class Rtc final : public Device, public memory::IoHandler {
+ public:
+  static constexpr uint16_t kBase = 0x70;
+
+  struct Config {
+    /// RAM below and from 4 GiB, for firmware that asks CMOS (bytes 15H-18H, 30H-31H, 34H-35H,
+    /// 5BH-5DH).
+    uint64_t memory_below_4g = 0;
+    uint64_t memory_above_4g = 0;
+    /// The date and time that the clock shows; empty: UTC of the host.
+    std::function<std::chrono::system_clock::time_point()> wall_clock = {};
+  };
+
+  Rtc(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loop, Config config);
+  ~Rtc() override;
+
+  /// Keeps time and memory, as the battery does.
+  void reset() override;
+  uint64_t io_read(uint64_t offset, unsigned size) override;
+  void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+
+ private:
+  using Seconds = std::chrono::sys_seconds;
+
+  // mutex_ held.
+  uint8_t read_data();
+  void write_data(uint8_t value);
+  [[nodiscard]] std::chrono::nanoseconds guest_time() const;  // since 1970, as the guest set it
+  [[nodiscard]] bool update_in_progress() const;
+  [[nodiscard]] uint8_t encode(unsigned value) const;
+  [[nodiscard]] unsigned decode(uint8_t value) const;
+  [[nodiscard]] uint8_t time_register(uint8_t index) const;
+  void set_time_register(uint8_t index, uint8_t value);
+  [[nodiscard]] bool alarm_matches(std::chrono::seconds at) const;
+  void settle();
+  void schedule();
+  void update_line();
+  [[nodiscard]] std::chrono::nanoseconds period() const;
+
+  void expired();
+
+  memory::IoSpace& ports_;
+  EventLoop& loop_;
+  irq::LineOutput line_;
+  const Config config_;
+
+  std::mutex mutex_;
+  uint8_t index_ = 0;  // guest-controlled
+  std::array<uint8_t, 128> cmos_{};
+  std::chrono::nanoseconds offset_{0};  // guest time less wall clock
+  std::chrono::nanoseconds frozen_{0};  // guest time while SET holds updates
+  std::chrono::seconds settled_{0};     // updates and alarms are accounted for up to here
+  Clock::time_point next_period_;
+  Timer timer_;
+};
+
+}  // namespace limen::device

@@ -1,0 +1,94 @@
+// The interrupt messages between local APICs, I/O APICs and devices that signal by message, and the
+// page of physical memory behind which each processor finds its own local APIC.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "irq/msi.h"
+#include "memory/io_space.h"
+
+namespace limen::irq {
+
+class LocalApic;
+class IoApic;
+
+/// The encoding of the delivery-mode field in the ICR, the LVT, a redirection entry and MSI data
+/// (SDM Vol. 3A 11.6.1).
+enum class DeliveryMode : uint8_t {
+  kFixed = 0,
+  kLowestPriority = 1,
+  kSmi = 2,
+  kNmi = 4,
+  kInit = 5,
+  kStartup = 6,
+  kExternal = 7,  ///< ExtINT: the vector comes from the 8259.
+};
+
+struct ApicMessage {
+  DeliveryMode mode = DeliveryMode::kFixed;
+  uint8_t vector = 0;
+  bool level_triggered = false;
+};
+
+/// Who is meant (SDM Vol. 3A 11.6.2).
+struct ApicDestination {
+  uint32_t id = 0;       ///< APIC ID, or a logical set of processors.
+  bool logical = false;  ///< Destination mode.
+  bool wide = false;  ///< `id` has 32 bits (sent in x2APIC mode); else 8, of which FFH means all.
+};
+
+/// The system bus as the interrupt controllers see it (SDM Vol. 3A 11.6, 11.11). Local APICs join
+/// it at construction, before any processor runs. Thread-safe afterwards.
+class ApicBus final : public MsiSink {
+ public:
+  static constexpr uint64_t kDefaultBase = 0xFEE00000;
+  static constexpr uint64_t kPageSize = 0x1000;
+
+  /// `mmio` gets a claim for every page at which a local APIC stands.
+  explicit ApicBus(memory::IoSpace& mmio);
+  ~ApicBus() override;
+  ApicBus(const ApicBus&) = delete;
+  ApicBus& operator=(const ApicBus&) = delete;
+
+  /// Takes a device's message; one outside FEE00000H-FEEFFFFFH is dropped.
+  void send_msi(const MsiMessage& message) override;
+
+  /// Gives `message` to every local APIC that `destination` names; for lowest-priority delivery to
+  /// the one among them with the lowest processor priority. False if nobody took it.
+  bool deliver(const ApicDestination& destination, const ApicMessage& message);
+  /// To all, or to all but `except`.
+  void deliver_to_all(const ApicMessage& message, const LocalApic* except);
+
+  /// A local APIC ended a level-triggered interrupt: every I/O APIC hears of it.
+  void broadcast_eoi(uint8_t vector);
+
+  /// Says which local APIC the calling thread's processor owns, for accesses to the APIC page. A
+  /// vCPU's thread calls it once before it runs; a thread that did not gets the first local APIC.
+  static void set_current(LocalApic* apic);
+
+ private:
+  friend class LocalApic;
+  friend class IoApic;
+  class Page;
+
+  void add(LocalApic& apic);
+  void remove(LocalApic& apic);
+  void add(IoApic& io_apic);
+  void remove(IoApic& io_apic);
+  /// A local APIC's page moved to `base`.
+  void move_page(uint64_t base);
+  [[nodiscard]] LocalApic* current() const;
+
+  memory::IoSpace& mmio_;
+  std::vector<LocalApic*> local_;  // fixed before processors run
+  std::vector<IoApic*> io_;        // fixed before processors run
+  std::mutex pages_mutex_;
+  std::vector<std::unique_ptr<Page>> pages_;  // guarded by pages_mutex_
+  std::atomic<unsigned> turn_ = 0;            // breaks ties of lowest-priority delivery
+};
+
+}  // namespace limen::irq

@@ -1,0 +1,57 @@
+// The I/O APIC: 24 interrupt lines to messages for local APICs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <mutex>
+
+#include "irq/apic_bus.h"
+#include "irq/interrupt_line.h"
+#include "memory/io_space.h"
+
+namespace limen::irq {
+
+/// Intel 82093AA (datasheet 290566, section 3) with the EOI register of version 20H (ICH9 datasheet
+/// 316972, 13.5). A line is "asserted" or not: the polarity bit is kept and has no effect, as a
+/// board wires and describes its lines consistently.
+class IoApic final : public InterruptSink, public memory::IoHandler {
+ public:
+  static constexpr uint64_t kDefaultBase = 0xFEC00000;
+  static constexpr uint64_t kSize = 0x1000;
+  static constexpr unsigned kLines = 24;
+
+  IoApic(memory::IoSpace& mmio, ApicBus& bus, uint64_t base = kDefaultBase);
+  ~IoApic() override;
+
+  void reset();
+  void set_line(unsigned line, bool asserted) override;
+  /// A local APIC ended the level-triggered interrupt `vector`.
+  void end_of_interrupt(uint8_t vector);
+
+  uint64_t io_read(uint64_t offset, unsigned size) override;
+  void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+
+ private:
+  struct Pending {
+    bool send = false;
+    ApicDestination destination;
+    ApicMessage message;
+  };
+
+  uint32_t read_register(uint8_t index) const;            // mutex_ held
+  Pending write_register(uint8_t index, uint32_t value);  // mutex_ held
+  Pending service(unsigned line);                         // mutex_ held
+  void send(const Pending& pending);                      // mutex_ not held
+
+  memory::IoSpace& mmio_;
+  ApicBus& bus_;
+  const uint64_t base_;
+  std::mutex mutex_;
+  uint8_t select_ = 0;                          // guest-controlled
+  uint8_t id_ = 0;                              // guest-controlled
+  std::array<uint64_t, kLines> redirection_{};  // guest-controlled
+  uint32_t asserted_ = 0;                       // levels of the lines
+  uint32_t pending_ = 0;                        // IRR: edges seen and levels asserted
+};
+
+}  // namespace limen::irq
