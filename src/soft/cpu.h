@@ -28,9 +28,9 @@ struct Cpu {
   std::array<uint64_t, 18> gpr{};
   uint64_t rip = 0;  ///< The running instruction's address (offset in CS).
 
-  // RFLAGS in three parts, in the form in which LAHF and SETO give them.
-  uint8_t flags_low = 2;       ///< SF ZF - AF - PF 1 CF, as in the low byte of RFLAGS.
+  // RFLAGS in three parts; the first two stand as AL and AH do after SETO AL and LAHF.
   uint8_t flags_overflow = 0;  ///< 0 or 1.
+  uint8_t flags_low = 2;       ///< SF ZF - AF - PF 1 CF, as in the low byte of RFLAGS.
   uint64_t flags_rest = 0;     ///< Every other bit (TF, IF, DF, IOPL, NT, RF, VM, AC, ID, ...).
 
   // Derived by update_mode().

@@ -7,9 +7,9 @@
 
 namespace limen::soft::interpret {
 
-/// Delivers a fault or trap that was raised while cpu.rip is the address to push (faults: the faulting
-/// instruction; traps: the next one). Handles contributory faults and #DF (SDM Vol. 3A 6.15,
-/// "Interrupt 8"). False: triple fault, the processor is shut down.
+/// Delivers a fault or trap that was raised while cpu.rip is the address to push (faults: the
+/// faulting instruction; traps: the next one). Handles contributory faults and #DF (SDM Vol.
+/// 3A 6.15, "Interrupt 8"). False: triple fault, the processor is shut down.
 [[nodiscard]] bool deliver_exception(Cpu& cpu, const x86::Exception& exception);
 
 /// Delivers an external interrupt or an NMI (vector 2) with cpu.rip the address to return to.

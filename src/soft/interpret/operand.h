@@ -39,9 +39,8 @@ inline uint64_t linear_address(Cpu& cpu, uint8_t segment, uint64_t offset, uint6
 
 /// The offset that the memory operand names, cut to the address size (SDM Vol. 1 3.7.5).
 inline uint64_t effective_address(const Cpu& cpu, const Operation& operation) {
-  const uint64_t address =
-      cpu.gpr[operation.base] + (cpu.gpr[operation.index] << operation.scale) +
-      static_cast<uint64_t>(static_cast<int64_t>(operation.displacement));
+  const uint64_t address = cpu.gpr[operation.base] + (cpu.gpr[operation.index] << operation.scale) +
+                           static_cast<uint64_t>(static_cast<int64_t>(operation.displacement));
   if (operation.address_size == 8) [[likely]]
     return address;
   return operation.address_size == 4 ? static_cast<uint32_t>(address)

@@ -13,8 +13,8 @@ namespace limen::soft::interpret {
 
 struct Operation;
 
-/// Runs one instruction. On entry cpu.rip is the instruction's address and cpu.gpr[kNextRip] that of
-/// the one behind it; a branch writes gpr[kNextRip]. A handler that faults throws x86::Exception
+/// Runs one instruction. On entry cpu.rip is the instruction's address and cpu.gpr[kNextRip] that
+/// of the one behind it; a branch writes gpr[kNextRip]. A handler that faults throws x86::Exception
 /// before it has changed any architectural state (partly done `rep` strings excepted).
 using Handler = void (*)(Cpu& cpu, const Operation& operation);
 
@@ -24,7 +24,7 @@ inline constexpr uint8_t kNextRip = 17;       ///< Base of a RIP-relative operan
 
 struct alignas(64) Operation {
   Handler handler = nullptr;
-  uint64_t immediate = 0;      ///< Sign-extended as the instruction does it; branch: displacement.
+  uint64_t immediate = 0;  ///< Sign-extended as the instruction does it; branch: displacement.
   const void* native = nullptr;  ///< Generated thunk, for instructions that the host runs itself.
   int32_t displacement = 0;
   uint16_t mnemonic = 0;  ///< ZydisMnemonic.
