@@ -13,8 +13,8 @@ namespace limen::block {
 /// (powers of 1024). Rounded up to a whole number of 512-byte sectors.
 Result<uint64_t> parse_image_size(std::string_view text);
 
-/// Makes a sparse raw image, or empties an existing file to it, as `qemu-img create` does. Leaves no
-/// file behind when it fails. `format`: "raw" (others are refused by name).
+/// Makes a sparse raw image, or empties an existing file to it, as `qemu-img create` does. Leaves
+/// no file behind when it fails. `format`: "raw" (others are refused by name).
 Result<> create_image(const std::string& path, std::string_view format, uint64_t size);
 
 struct ImageInfo {

@@ -1,5 +1,5 @@
-// Starting a kernel without firmware: the Linux boot protocol (Documentation/arch/x86/boot.rst), the
-// Xen PVH protocol (xen/include/public/arch-x86/hvm/start_info.h) and Multiboot 0.6.96.
+// Starting a kernel without firmware: the Linux boot protocol (Documentation/arch/x86/boot.rst),
+// the Xen PVH protocol (xen/include/public/arch-x86/hvm/start_info.h) and Multiboot 0.6.96.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +25,8 @@ struct LoadRequest {
   std::string initrd;        ///< Path; empty: none. Multiboot: "module arguments,module arguments".
   std::string command_line;  ///< -append.
   std::vector<E820Entry> e820;
-  GuestPhysicalAddress rsdp;  ///< ACPI root pointer; 0: no ACPI.
-  uint32_t cpu_signature = 0;  ///< CPUID.1:EAX.
+  GuestPhysicalAddress rsdp;            ///< ACPI root pointer; 0: no ACPI.
+  uint32_t cpu_signature = 0;           ///< CPUID.1:EAX.
   unsigned physical_address_bits = 40;  ///< CPUID.80000008H:EAX[7:0], for the MTRR masks.
 };
 
@@ -40,9 +40,10 @@ struct LoadedGuest {
 /// the contents of RAM are then unspecified.
 Result<LoadedGuest> load_kernel(memory::GuestMemory& memory, const LoadRequest& request);
 
-/// As load_kernel(), from the bytes of the files: for tests and fuzzing. `request.kernel` and
-/// `request.initrd` only name them in errors.
+/// As load_kernel(), from the bytes of the files: for tests and fuzzing. `request.kernel` only
+/// names it in errors; `request.initrd` is not used.
 struct Module {
+  std::string path;          ///< Names it in errors.
   std::string command_line;  ///< Multiboot module string.
   std::span<const std::byte> bytes;
 };

@@ -30,7 +30,7 @@ inline constexpr uint8_t kSoftOffSleepType = 5;
 inline constexpr uint8_t kCenturyRegister = 0x32;  ///< CMOS index.
 
 struct Board {
-  unsigned vcpus = 1;         ///< APIC id = index.
+  unsigned vcpus = 1;  ///< APIC id = index.
   bool hpet = false;
   unsigned serial_ports = 1;  ///< COM1, COM2: described in the DSDT; at most 2.
   bool keyboard_controller = true;
