@@ -1,16 +1,24 @@
 // Linear addresses to memory: guest paging, the soft TLB in front of it, and the access functions
-// through which every handler of the interpreter reads and writes guest memory.
-//
-// INTERFACE SKETCH: the accessors below are what the rest of the engine calls.
+// through which every handler of the interpreter reads and writes guest memory. A20 is always on.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
+#include "soft/mmu/code_map.h"
+#include "soft/mmu/page_walk.h"
+#include "soft/mmu/tlb.h"
+#include "soft/mmu/watchpoints.h"
+#include "x86/address.h"
 #include "x86/exception.h"
+#include "x86/registers.h"
 
 namespace limen::soft {
 
@@ -18,41 +26,234 @@ namespace limen::soft {
 struct MmuMode {
   uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
   bool user = false;             ///< CPL 3.
-  bool alignment_check = false;  ///< RFLAGS.AC: at CPL 0-2 it lifts SMAP.
+  bool alignment_check = false;  ///< RFLAGS.AC: lifts SMAP at CPL 0-2, asks for #AC at CPL 3.
 };
 
 /// All accessors take a linear address, act with the privilege of the current mode, handle page
-/// crossings and MMIO, and throw x86::Exception (#PF, or #GP(0) for a non-canonical address) before
-/// anything was changed.
+/// crossings and MMIO, and throw x86::Exception (#PF, #GP(0) for a non-canonical address, #AC)
+/// before anything was changed but A and D bits.
 class Mmu {
  public:
   Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio);
+  Mmu(const Mmu&) = delete;
+  Mmu& operator=(const Mmu&) = delete;
 
-  void set_mode(const MmuMode& mode);
+  /// From CPUID.80000008H:EAX[7:0] and CPUID.80000001H:EDX[26]. Default: 40 bits, with 1 GiB pages.
+  void configure(unsigned physical_address_bits, bool gigabyte_pages);
+
+  /// To be called after any of these changed; cheap when only the privilege did. Flushes what the
+  /// SDM asks for when CR0, CR4 or EFER change (Vol. 3A 4.10.4.1), loads the PDPTE registers when
+  /// PAE paging starts, and takes a changed CR3 like load_cr3(cr3, false).
+  void set_mode(const MmuMode& mode) {
+    const uint64_t changed = ((mode.cr0 ^ mode_.cr0) & kCr0Bits) |
+                             ((mode.cr4 ^ mode_.cr4) & kCr4Bits) |
+                             ((mode.efer ^ mode_.efer) & kEferBits) | (mode.cr3 ^ mode_.cr3);
+    if (changed != 0) [[unlikely]]
+      change_paging(mode);
+    mode_ = mode;
+    select_view();
+  }
+
+  /// MOV to CR3, called before the register changes. `value` is without bit 63; `keep` is that bit
+  /// (CR4.PCIDE): the PCID's translations stay valid. In PAE paging, loads the PDPTE registers.
+  /// False: a reserved bit is set, in CR3 or in a PDPTE; nothing changed; #GP(0).
+  [[nodiscard]] bool load_cr3(uint64_t value, bool keep);
+  /// For MOV to CR0 and CR4 when they start PAE paging or change it (SDM Vol. 3A 4.4.1): whether
+  /// the four PDPTEs at `cr3` are valid; loads them. False: #GP(0).
+  [[nodiscard]] bool load_pdptes(uint64_t cr3) { return walker_.load_pdptes(cr3); }
 
   template <typename T>
-  T read(uint64_t linear);
+  T read(uint64_t linear) {
+    const DataEntry& entry = data_[DataBank::index(linear)];
+    if (hits<T>(entry.read_tag, linear)) [[likely]]
+      return load<T>(entry, linear);
+    T value;
+    read_slow(linear, &value, sizeof value, view_, alignment_mask(sizeof value));
+    return value;
+  }
   template <typename T>
-  void write(uint64_t linear, T value);
+  void write(uint64_t linear, T value) {
+    const DataEntry& entry = data_[DataBank::index(linear)];
+    if (hits<T>(entry.write_tag, linear)) [[likely]]
+      store<T>(entry, linear, value);
+    else
+      write_slow(linear, &value, sizeof value, view_, alignment_mask(sizeof value));
+  }
   /// Implicit supervisor accesses (descriptor tables, TSS), whatever CPL is (SDM Vol. 3A 4.6.1).
   template <typename T>
-  T read_supervisor(uint64_t linear);
+  T read_supervisor(uint64_t linear) {
+    const DataEntry& entry = implicit_data_[DataBank::index(linear)];
+    if (hits<T>(entry.read_tag, linear)) [[likely]]
+      return load<T>(entry, linear);
+    T value;
+    read_slow(linear, &value, sizeof value, implicit_view_, 0);
+    return value;
+  }
   template <typename T>
-  void write_supervisor(uint64_t linear, T value);
+  void write_supervisor(uint64_t linear, T value) {
+    const DataEntry& entry = implicit_data_[DataBank::index(linear)];
+    if (hits<T>(entry.write_tag, linear)) [[likely]]
+      store<T>(entry, linear, value);
+    else
+      write_slow(linear, &value, sizeof value, implicit_view_, 0);
+  }
 
-  void read_bytes(uint64_t linear, std::span<std::byte> into);
-  void write_bytes(uint64_t linear, std::span<const std::byte> from);
+  /// Any size; every page is checked before the first byte is written. No alignment check.
+  void read_bytes(uint64_t linear, std::span<std::byte> into) {
+    read_slow(linear, into.data(), into.size(), view_, 0);
+  }
+  void write_bytes(uint64_t linear, std::span<const std::byte> from) {
+    write_slow(linear, from.data(), from.size(), view_, 0);
+  }
 
   /// Host address of [linear, linear + size) for a direct access, or nullptr when it is MMIO,
-  /// crosses a page, or writing it needs more than a store (code page, watched page).
-  std::byte* host_for_read(uint64_t linear, unsigned size);
-  std::byte* host_for_write(uint64_t linear, unsigned size);
+  /// crosses a page, or needs more than a load or store (a watchpoint; writing a page that holds
+  /// code). Throws what the access would throw. Not good beyond the current instruction.
+  std::byte* host_for_read(uint64_t linear, unsigned size) {
+    const DataEntry& entry = data_[DataBank::index(linear)];
+    if (entry.read_tag == last_page(linear, size)) [[likely]]
+      return reinterpret_cast<std::byte*>(linear + entry.addend);
+    return host_slow(linear, size, Access::kRead);
+  }
+  std::byte* host_for_write(uint64_t linear, unsigned size) {
+    const DataEntry& entry = data_[DataBank::index(linear)];
+    if (entry.write_tag == last_page(linear, size)) [[likely]]
+      return reinterpret_cast<std::byte*>(linear + entry.addend);
+    return host_slow(linear, size, Access::kWrite);
+  }
 
   /// Throws what a write (read) of these bytes would throw; changes nothing but A and D bits.
-  void probe_write(uint64_t linear, unsigned size);
-  void probe_read(uint64_t linear, unsigned size);
+  void probe_write(uint64_t linear, unsigned size) {
+    if (data_[DataBank::index(linear)].write_tag != last_page(linear, size)) [[unlikely]]
+      probe_slow(linear, size, Access::kWrite);
+  }
+  void probe_read(uint64_t linear, unsigned size) {
+    if (data_[DataBank::index(linear)].read_tag != last_page(linear, size)) [[unlikely]]
+      probe_slow(linear, size, Access::kRead);
+  }
 
-  void flush_all();
+  /// The page from which the instruction at `linear` is fetched. Throws #PF, or #GP(0) for a
+  /// non-canonical address.
+  FetchResult fetch(uint64_t linear) {
+    const FetchEntry& entry = fetch_[FetchBank::index(linear)];
+    if (entry.tag == (linear & ~kPageOffset)) [[likely]]
+      return entry.result;
+    return fetch_slow(linear);
+  }
+  /// Copies from the physical bus, RAM or device: for code outside RAM.
+  void read_physical(GuestPhysicalAddress address, std::span<std::byte> into);
+
+  /// A walk without side effects, whatever the rights; nothing if not mapped. For dumps.
+  [[nodiscard]] std::optional<GuestPhysicalAddress> translate(uint64_t linear) const;
+
+  // Tracking of decoded code. In this order: watch_code(), read the bytes and decode, mark_code().
+
+  /// Asks GuestMemory to report writes to this page; the generation to keep with what is decoded:
+  /// that is stale once GuestMemory::code_generations()[ram_page] is another.
+  uint32_t watch_code(uint64_t ram_page) {
+    ram_.code_page_marks()[ram_page].store(true, std::memory_order_seq_cst);
+    return ram_.code_generations()[ram_page].load(std::memory_order_acquire);
+  }
+  /// Says that [offset, offset + length) of the page was decoded: from now on a store to it raises
+  /// the page's generation and sets code_written. Reaches at most to the end of the page.
+  void mark_code(uint64_t ram_page, uint32_t offset, uint32_t length) {
+    if (code_.mark(ram_page, offset, length)) tlb_.protect(static_cast<uint32_t>(ram_page));
+  }
+  /// Set when a store of this processor changed code: the run loop leaves its block and clears it.
+  bool code_written = false;
+  uint64_t code_written_page = 0;  ///< The last such page of RAM.
+
+  /// Arms the data breakpoints of DR0-DR3 and DR7 (index 7); to be called when one of them changed.
+  void set_watchpoints(const std::array<uint64_t, 8>& debug_registers);
+  /// Set by an access that hit a watchpoint.
+  [[nodiscard]] bool has_watch_hits() const { return watch_hits_ != 0; }
+  /// DR6 bits of the watchpoints hit since the last call.
+  uint64_t take_watch_hits() { return std::exchange(watch_hits_, 0); }
+
+  /// Everything, global pages too.
+  void flush_all() { tlb_.flush_all(); }
+  /// INVLPG: the page around `linear`, of whatever size.
+  void invalidate_page(uint64_t linear);
+  /// INVPCID (SDM Vol. 2A INVPCID) with its descriptor's two quadwords. False: #GP(0).
+  [[nodiscard]] bool invalidate_pcid(uint64_t type, uint64_t pcid, uint64_t linear);
+
+ private:
+  static constexpr uint64_t kCr0Bits = x86::cr0::kPaging | x86::cr0::kWriteProtect;
+  static constexpr uint64_t kCr4Bits = x86::cr4::kPse | x86::cr4::kPae | x86::cr4::kPge |
+                                       x86::cr4::kPcide | x86::cr4::kSmep | x86::cr4::kSmap;
+  static constexpr uint64_t kEferBits = x86::efer::kLma | x86::efer::kNxe;
+
+  /// The bytes of one page that an access touches.
+  struct Piece {
+    std::byte* host = nullptr;  ///< nullptr: MMIO.
+    uint64_t physical = 0;
+    uint32_t ram_page = RamMap::kNotRam;
+    uint32_t size = 0;
+  };
+
+  // The page of the last byte. Where an access crosses into the next page, that page's tag cannot
+  // stand in the entry of the first one, so one compare checks both.
+  static uint64_t last_page(uint64_t linear, uint64_t size) {
+    return (linear + size - 1) & ~kPageOffset;
+  }
+  template <typename T>
+  static bool hits(uint64_t tag, uint64_t linear) {
+    return tag == last_page(linear, sizeof(T));
+  }
+  template <typename T>
+  static T load(const DataEntry& entry, uint64_t linear) {
+    T value;
+    std::memcpy(&value, reinterpret_cast<const void*>(linear + entry.addend), sizeof value);
+    return value;
+  }
+  template <typename T>
+  static void store(const DataEntry& entry, uint64_t linear, T value) {
+    std::memcpy(reinterpret_cast<void*>(linear + entry.addend), &value, sizeof value);
+  }
+  // Words, doublewords and quadwords are subject to #AC (SDM Vol. 3A table 6-7).
+  static constexpr uint64_t alignment_mask(uint64_t size) {
+    return size == 2 || size == 4 || size == 8 ? size - 1 : 0;
+  }
+
+  void select_view();
+  void change_paging(const MmuMode& mode);
+  void check_canonical(uint64_t linear) const;
+  [[nodiscard]] uint64_t wrap(uint64_t linear) const;
+  Piece resolve(uint64_t linear, uint32_t size, Access access, View view);
+  DataEntry& entry_for(uint64_t linear, View view) {
+    return tlb_.data(view).entries[DataBank::index(linear)];
+  }
+  void note_entry_writes();
+  void note_store(uint32_t ram_page, uint32_t offset, uint32_t size);
+  void check_alignment(uint64_t linear, uint64_t mask) const;
+
+  void read_slow(uint64_t linear, void* into, uint64_t size, View view, uint64_t alignment);
+  void write_slow(uint64_t linear, const void* from, uint64_t size, View view, uint64_t alignment);
+  void read_piece(const Piece& piece, std::byte* into);
+  void write_piece(const Piece& piece, const std::byte* from);
+  std::byte* host_slow(uint64_t linear, unsigned size, Access access);
+  void probe_slow(uint64_t linear, uint64_t size, Access access);
+  void probe_pages(uint64_t linear, uint64_t size, Access access, View view);
+  FetchResult fetch_slow(uint64_t linear);
+
+  // Hot: the banks of the current view. While alignment is checked, `data_` is a bank without
+  // entries, which sends every access to the slow path.
+  const DataEntry* data_;
+  const DataEntry* implicit_data_;
+  const FetchEntry* fetch_;
+  View view_ = View::kSupervisor;
+  View implicit_view_ = View::kSupervisor;
+  bool check_alignment_ = false;
+  uint64_t watch_hits_ = 0;
+  MmuMode mode_;
+
+  memory::GuestMemory& ram_;
+  memory::IoSpace& mmio_;
+  RamMap map_;
+  PageWalker walker_;
+  Tlb tlb_;
+  CodeMap code_;
+  Watchpoints watchpoints_;
 };
 
 }  // namespace limen::soft

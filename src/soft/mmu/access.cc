@@ -1,0 +1,197 @@
+// The slow paths of Mmu: TLB misses, page crossings, MMIO, pages that hold code, watchpoints and
+// alignment checks.
+#include <algorithm>
+
+#include "soft/mmu/mmu.h"
+
+namespace limen::soft {
+
+using namespace x86;  // NOLINT(google-build-using-namespace): register bits by the dozen
+
+void Mmu::check_canonical(uint64_t linear) const {
+  if ((mode_.efer & efer::kLma) != 0 &&
+      static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear)
+    throw Exception::general_protection();
+}
+
+// Outside long mode a linear address has 32 bits: what goes past the end comes in at 0.
+uint64_t Mmu::wrap(uint64_t linear) const {
+  return (mode_.efer & efer::kLma) != 0 ? linear : linear & 0xFFFF'FFFF;
+}
+
+void Mmu::check_alignment(uint64_t linear, uint64_t mask) const {
+  if (check_alignment_ && (linear & mask) != 0)
+    throw Exception::with_code(Vector::kAlignmentCheck, 0);
+}
+
+void Mmu::note_entry_writes() {
+  for (unsigned i = 0; i < walker_.entry_write_count(); ++i) {
+    const auto& write = walker_.entry_writes()[i];
+    note_store(write.page, write.offset, 8);
+  }
+}
+
+void Mmu::note_store(uint32_t ram_page, uint32_t offset, uint32_t size) {
+  if (!code_.holds_code(ram_page, offset, std::min<uint32_t>(size, 4096 - offset))) return;
+  // Nothing decoded from the page is valid any more, so stores to it may be fast again.
+  code_.clear(ram_page);
+  ram_.code_generations()[ram_page].fetch_add(1, std::memory_order_release);
+  code_written = true;
+  code_written_page = ram_page;
+}
+
+// Translates the part of an access that lies in one page; fills the TLB where the page may have an
+// entry.
+Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view) {
+  check_canonical(linear);
+  const uint64_t tag = linear & ~kPageOffset;
+  const DataEntry& entry = entry_for(linear, view);
+  if ((access == Access::kWrite ? entry.write_tag : entry.read_tag) == tag) {
+    auto* host = reinterpret_cast<std::byte*>(linear + entry.addend);
+    return {host, linear & kPageOffset, entry.ram_page, size};
+  }
+
+  const Translation page = walker_.walk(linear, access, view);
+  if (walker_.entry_write_count() != 0) note_entry_writes();
+  const RamMap::Location location = map_.find(page.physical);
+  const Piece piece{location.host, page.physical, location.page, size};
+  if (location.host == nullptr) return piece;
+
+  const bool watched = watchpoints_.any();
+  if (watched && watchpoints_.watches_page(linear, false)) return piece;
+  // Without D set, the first store must come here to set it (SDM Vol. 3A 4.8).
+  const bool writable = page.dirty && !code_.holds_code(location.page) &&
+                        walker_.permits(page, Access::kWrite, view) &&
+                        !(watched && watchpoints_.watches_page(linear, true));
+  tlb_.fill_data(linear, view, page, location, writable);
+  return piece;
+}
+
+void Mmu::read_piece(const Piece& piece, std::byte* into) {
+  if (piece.host != nullptr) {
+    std::memcpy(into, piece.host, piece.size);
+    return;
+  }
+  // Devices take 1, 2, 4 or 8 bytes at a time.
+  for (uint32_t done = 0; done < piece.size;) {
+    const uint32_t left = piece.size - done;
+    const uint32_t size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    const uint64_t value = mmio_.read(piece.physical + done, size);
+    std::memcpy(into + done, &value, size);
+    done += size;
+  }
+}
+
+void Mmu::write_piece(const Piece& piece, const std::byte* from) {
+  if (piece.host != nullptr) {
+    std::memcpy(piece.host, from, piece.size);
+    note_store(piece.ram_page, static_cast<uint32_t>(piece.physical & kPageOffset), piece.size);
+    return;
+  }
+  for (uint32_t done = 0; done < piece.size;) {
+    const uint32_t left = piece.size - done;
+    const uint32_t size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    uint64_t value = 0;
+    std::memcpy(&value, from + done, size);
+    mmio_.write(piece.physical + done, size, value);
+    done += size;
+  }
+}
+
+void Mmu::probe_pages(uint64_t linear, uint64_t size, Access access, View view) {
+  for (uint64_t done = 0; done < size;) {
+    const uint64_t address = wrap(linear + done);
+    const uint64_t part = std::min(size - done, 4096 - (address & kPageOffset));
+    resolve(address, static_cast<uint32_t>(part), access, view);
+    done += part;
+  }
+}
+
+void Mmu::read_slow(uint64_t linear, void* into, uint64_t size, View view, uint64_t alignment) {
+  if (size == 0) return;
+  auto* bytes = static_cast<std::byte*>(into);
+  linear = wrap(linear);
+  const uint64_t in_page = 4096 - (linear & kPageOffset);
+  if (size <= in_page) {
+    const Piece piece = resolve(linear, static_cast<uint32_t>(size), Access::kRead, view);
+    check_alignment(linear, alignment);
+    read_piece(piece, bytes);
+  } else {
+    // Both pages must be there before a device sees the first byte.
+    probe_pages(linear, size, Access::kRead, view);
+    check_alignment(linear, alignment);
+    for (uint64_t done = 0; done < size;) {
+      const uint64_t address = wrap(linear + done);
+      const uint64_t part = std::min(size - done, 4096 - (address & kPageOffset));
+      read_piece(resolve(address, static_cast<uint32_t>(part), Access::kRead, view), bytes + done);
+      done += part;
+    }
+  }
+  if (watchpoints_.any()) [[unlikely]]
+    watch_hits_ |= watchpoints_.hits(linear, size, false);
+}
+
+void Mmu::write_slow(uint64_t linear, const void* from, uint64_t size, View view,
+                     uint64_t alignment) {
+  if (size == 0) return;
+  const auto* bytes = static_cast<const std::byte*>(from);
+  linear = wrap(linear);
+  const uint64_t in_page = 4096 - (linear & kPageOffset);
+  if (size <= in_page) {
+    const Piece piece = resolve(linear, static_cast<uint32_t>(size), Access::kWrite, view);
+    check_alignment(linear, alignment);
+    write_piece(piece, bytes);
+  } else {
+    probe_pages(linear, size, Access::kWrite, view);
+    check_alignment(linear, alignment);
+    for (uint64_t done = 0; done < size;) {
+      const uint64_t address = wrap(linear + done);
+      const uint64_t part = std::min(size - done, 4096 - (address & kPageOffset));
+      write_piece(resolve(address, static_cast<uint32_t>(part), Access::kWrite, view),
+                  bytes + done);
+      done += part;
+    }
+  }
+  if (watchpoints_.any()) [[unlikely]]
+    watch_hits_ |= watchpoints_.hits(linear, size, true);
+}
+
+std::byte* Mmu::host_slow(uint64_t linear, unsigned size, Access access) {
+  linear = wrap(linear);
+  if (size > 4096 - (linear & kPageOffset)) return nullptr;
+  const Piece piece = resolve(linear, size, access, view_);
+  check_alignment(linear, alignment_mask(size));
+  const DataEntry& entry = entry_for(linear, view_);
+  const uint64_t tag = access == Access::kWrite ? entry.write_tag : entry.read_tag;
+  return tag == (linear & ~kPageOffset) ? piece.host : nullptr;
+}
+
+void Mmu::probe_slow(uint64_t linear, uint64_t size, Access access) {
+  probe_pages(wrap(linear), size, access, view_);
+  check_alignment(linear, alignment_mask(size));
+}
+
+FetchResult Mmu::fetch_slow(uint64_t linear) {
+  linear = wrap(linear);
+  check_canonical(linear);
+  const View view = mode_.user ? View::kUser : View::kSupervisor;
+  const Translation page = walker_.walk(linear, Access::kExecute, view);
+  if (walker_.entry_write_count() != 0) note_entry_writes();
+  const RamMap::Location location = map_.find(page.physical & ~kPageOffset);
+  const FetchResult result{.host_page = reinterpret_cast<const uint8_t*>(location.host),
+                           .ram_page = location.page,
+                           .page = {page.physical & ~kPageOffset}};
+  tlb_.fill_fetch(linear, mode_.user, page, result);
+  return result;
+}
+
+void Mmu::read_physical(GuestPhysicalAddress address, std::span<std::byte> into) {
+  for (auto& byte : into) {
+    const auto location = map_.find(address.value);
+    byte = location.host != nullptr ? *location.host
+                                    : static_cast<std::byte>(mmio_.read(address.value, 1));
+    address = address + 1;
+  }
+}
+
+}  // namespace limen::soft

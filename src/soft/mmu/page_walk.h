@@ -1,0 +1,125 @@
+// The walk through the guest's page tables (SDM Vol. 3A 4.3 to 4.8; APM Vol. 2 5).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "memory/guest_memory.h"
+#include "memory/io_space.h"
+
+namespace limen::soft {
+
+/// What an access does to a page.
+enum class Access : uint8_t { kRead, kWrite, kExecute };
+
+/// With whose rights (SDM Vol. 3A 4.6.1). A supervisor access is barred from user pages while SMAP
+/// acts on it: CR4.SMAP is set and the access is implicit or RFLAGS.AC is clear.
+enum class View : uint8_t { kUser, kSupervisor, kSupervisorSmap };
+inline constexpr unsigned kViews = 3;
+
+/// The kinds of paging of SDM Vol. 3A 4.1.1.
+enum class PagingMode : uint8_t { kOff, k32Bit, kPae, k4Level };
+
+/// Guest RAM as the MMU sees it: the host address and the page index of a guest-physical address.
+class RamMap {
+ public:
+  static constexpr uint32_t kNotRam = ~uint32_t{0};
+  struct Location {
+    std::byte* host = nullptr;  ///< nullptr: not RAM.
+    uint32_t page = kNotRam;    ///< GuestMemory::page_index().
+  };
+
+  explicit RamMap(const memory::GuestMemory& ram) : regions_(ram.regions()) {}
+
+  [[nodiscard]] Location find(uint64_t physical) const {
+    for (const auto& region : regions_) {
+      const uint64_t offset = physical - region.start.value;
+      if (offset < region.size)
+        return {region.host + offset,
+                static_cast<uint32_t>((region.file_offset + offset) >> memory::kPageShift)};
+    }
+    return {};
+  }
+
+ private:
+  const std::vector<memory::RamRegion>& regions_;
+};
+
+/// What a successful walk found.
+struct Translation {
+  uint64_t physical = 0;    ///< Of the byte asked for.
+  uint8_t page_shift = 12;  ///< 12, 21, 22 or 30.
+  bool user = false;
+  bool writable = false;  ///< By the R/W bits of all levels.
+  bool no_execute = false;
+  bool global = false;
+  bool dirty = false;
+};
+
+class PageWalker {
+ public:
+  PageWalker(const RamMap& ram, memory::IoSpace& mmio) : ram_(ram), mmio_(mmio) {}
+
+  /// MAXPHYADDR (CPUID.80000008H:EAX[7:0]) and whether 1 GiB pages exist: they decide which bits
+  /// are reserved.
+  void configure(unsigned physical_address_bits, bool gigabyte_pages);
+  void set_registers(uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+
+  [[nodiscard]] PagingMode mode() const { return mode_; }
+  /// True if CR3 may hold `cr3` (without bit 63) in the current mode: no bits at or above
+  /// MAXPHYADDR.
+  [[nodiscard]] bool valid_cr3(uint64_t cr3) const;
+  /// Loads the four PDPTE registers from the table at `cr3` (SDM Vol. 3A 4.4.1). False, and nothing
+  /// loaded, if a present entry has a reserved bit set: MOV CR3, CR0 or CR4 raises #GP(0).
+  bool load_pdptes(uint64_t cr3);
+
+  /// Walks for an access, sets A and D bits with locked updates and returns what it found, or
+  /// throws #PF. `linear` is canonical.
+  Translation walk(uint64_t linear, Access access, View view);
+  /// Walks without side effects and whatever the rights; nothing where no page is present.
+  [[nodiscard]] std::optional<Translation> peek(uint64_t linear) const;
+  /// Whether a page with these rights admits the access.
+  [[nodiscard]] bool permits(const Translation& page, Access access, View view) const;
+
+  /// Index of the page of RAM in which the last walk changed an entry, or kNotRam; with the entry's
+  /// offset in that page. The MMU asks because code may have been decoded from there.
+  struct EntryWrite {
+    uint32_t page = RamMap::kNotRam;
+    uint32_t offset = 0;
+  };
+  [[nodiscard]] const std::array<EntryWrite, 4>& entry_writes() const { return entry_writes_; }
+  [[nodiscard]] unsigned entry_write_count() const { return entry_write_count_; }
+
+ private:
+  struct Step;
+  struct Path;
+  enum class Find : uint8_t { kFound, kNotPresent, kReserved };
+
+  Find find(uint64_t linear, Translation& page, Path& path) const;
+  Find find_32bit(uint64_t linear, Translation& page, Path& path) const;
+  Find find_wide(uint64_t linear, Translation& page, Path& path) const;
+  uint64_t load(uint64_t physical, unsigned size, Path& path) const;
+  bool update_bits(const Path& path, Access access);
+  [[noreturn]] void raise(uint64_t linear, Access access, View view, uint32_t code) const;
+
+  const RamMap& ram_;
+  memory::IoSpace& mmio_;
+  PagingMode mode_ = PagingMode::kOff;
+  bool write_protect_ = false;
+  bool smep_ = false;
+  bool no_execute_enabled_ = false;
+  bool page_size_extensions_ = false;
+  bool global_enabled_ = false;
+  bool instruction_bit_ = false;  ///< #PF error codes tell fetches apart.
+  bool gigabyte_pages_ = true;
+  unsigned physical_bits_ = 40;
+  uint64_t cr3_ = 0;
+  uint64_t reserved_ = 0;  ///< In every entry of 8 bytes.
+  std::array<uint64_t, 4> pdptes_{};
+  std::array<EntryWrite, 4> entry_writes_{};
+  unsigned entry_write_count_ = 0;
+};
+
+}  // namespace limen::soft

@@ -1,0 +1,171 @@
+// The soft TLB: direct-mapped banks of 4 KiB translations, one per privilege view and address
+// space. Values are host addends, so that a hit is one compare, one add and the access.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "soft/mmu/page_walk.h"
+#include "x86/address.h"
+
+namespace limen::soft {
+
+/// No page has this tag: tags are page addresses, their low 12 bits are clear.
+inline constexpr uint64_t kNoTag = 1;
+inline constexpr uint64_t kPageOffset = 0xFFF;
+
+/// A page for loads and stores. A missing write tag sends stores to the slow path. Where the write
+/// tag is set, the read tag is set, too.
+struct DataEntry {
+  uint64_t read_tag = kNoTag;
+  uint64_t write_tag = kNoTag;
+  uint64_t addend = 0;  ///< Host address minus linear address.
+  uint32_t ram_page = RamMap::kNotRam;
+
+  [[nodiscard]] uint64_t page() const { return read_tag; }
+  void drop() { read_tag = write_tag = kNoTag; }
+};
+
+/// Where instructions are fetched from.
+struct FetchResult {
+  const uint8_t* host_page =
+      nullptr;  ///< First byte of the page; nullptr: not RAM, use read_physical.
+  uint64_t ram_page = RamMap::kNotRam;  ///< GuestMemory::page_index().
+  GuestPhysicalAddress page;
+};
+
+struct FetchEntry {
+  uint64_t tag = kNoTag;
+  FetchResult result;
+
+  [[nodiscard]] uint64_t page() const { return tag; }
+  void drop() { tag = kNoTag; }
+};
+
+/// A direct-mapped table that knows which of its entries are in use, so that a flush costs as much
+/// as was filled since the last one.
+template <typename Entry, size_t N>
+struct Bank {
+  static constexpr uint64_t kMask = N - 1;
+
+  static size_t index(uint64_t linear) { return (linear >> 12) & kMask; }
+
+  Entry& take(uint64_t linear, bool is_global) {
+    const size_t i = index(linear);
+    const uint64_t bit = uint64_t{1} << (i % 64);
+    local[i / 64] = is_global ? local[i / 64] & ~bit : local[i / 64] | bit;
+    global[i / 64] = is_global ? global[i / 64] | bit : global[i / 64] & ~bit;
+    return entries[i];
+  }
+  void flush_local() { flush(local); }
+  void flush_all() {
+    flush(local);
+    flush(global);
+  }
+  /// Drops entries of the naturally aligned range of 2^shift bytes around `linear`.
+  void flush_range(uint64_t linear, unsigned shift, bool globals_only) {
+    const auto scan = [&](std::array<uint64_t, N / 64>& used) {
+      for (size_t word = 0; word < used.size(); ++word)
+        for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1) {
+          Entry& entry = entries[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))];
+          if (entry.page() >> shift == linear >> shift) entry.drop();
+        }
+    };
+    if (!globals_only) scan(local);
+    scan(global);
+  }
+  void flush_page(uint64_t linear, bool globals_only) {
+    const size_t i = index(linear);
+    if (globals_only && (global[i / 64] >> (i % 64) & 1) == 0) return;
+    if (entries[i].page() == (linear & ~kPageOffset)) entries[i].drop();
+  }
+
+  std::array<Entry, N> entries;
+  std::array<uint64_t, N / 64> local{};
+  std::array<uint64_t, N / 64> global{};
+
+ private:
+  void flush(std::array<uint64_t, N / 64>& used) {
+    for (size_t word = 0; word < used.size(); ++word) {
+      for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1)
+        entries[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))].drop();
+      used[word] = 0;
+    }
+  }
+};
+
+using DataBank = Bank<DataEntry, 1024>;
+using FetchBank = Bank<FetchEntry, 256>;
+
+/// The translations of several address spaces, told apart by PCID (SDM Vol. 3A 4.10.1). Without
+/// CR4.PCIDE everything is PCID 0. One of them is current.
+class Tlb {
+ public:
+  static constexpr unsigned kSlots = 8;  ///< Linux uses six PCIDs on a processor.
+
+  explicit Tlb(uint64_t ram_pages);
+
+  /// Makes `pcid` current; the address space that was current longest ago makes room if need be.
+  void select(uint16_t pcid);
+
+  [[nodiscard]] DataBank& data(View view) { return current_->data[static_cast<size_t>(view)]; }
+  [[nodiscard]] FetchBank& fetch(bool user) { return current_->fetch[user ? 1 : 0]; }
+
+  /// Enters a page of the current address space; `writable`: stores may take the fast path.
+  void fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
+                 bool writable);
+  void fill_fetch(uint64_t linear, bool user, const Translation& page, const FetchResult& result);
+
+  void flush_all();
+  void flush_all_but_global();
+  /// Drops what is not global of one address space.
+  void flush_context(uint16_t pcid);
+  void flush_current();
+  /// INVLPG: the page, of whatever size, around `linear`: of the current address space, and in
+  /// every one if it is global.
+  void flush_page(uint64_t linear);
+  void flush_page(uint16_t pcid, uint64_t linear);
+
+  /// Takes the write tag from every entry of this page of RAM.
+  void protect(uint32_t ram_page);
+
+ private:
+  // Which larger pages were entered in part: a Bloom filter per page size, so that INVLPG of a
+  // small page need not search for the other parts of a large one.
+  struct LargePages {
+    static constexpr std::array<uint8_t, 3> kShifts = {21, 22, 30};
+    void add(uint64_t linear, unsigned shift);
+    [[nodiscard]] bool may_hold(uint64_t linear, size_t size_index) const;
+    std::array<std::array<uint64_t, 4>, 3> bits{};
+  };
+  struct Slot {
+    uint16_t pcid = 0;
+    bool used = false;
+    uint64_t last_use = 0;
+    LargePages large_local;
+    LargePages large_global;
+    std::array<DataBank, kViews> data;
+    std::array<FetchBank, 2> fetch;
+
+    void flush_local();
+    void flush_all();
+    void flush_page(uint64_t linear, bool globals_only);
+  };
+
+  Slot* find(uint16_t pcid);
+  DataEntry& entry_at(uint32_t place);
+
+  std::unique_ptr<std::array<Slot, kSlots>> slots_;
+  Slot* current_;
+  uint64_t use_count_ = 0;
+  // Per page of RAM, where its only writable entry is (place + 1), so that protect() seldom
+  // searches.
+  static constexpr uint32_t kNowhere = 0;
+  static constexpr uint32_t kManyPlaces = ~uint32_t{0};
+  std::vector<uint32_t> writable_at_;
+};
+
+}  // namespace limen::soft
