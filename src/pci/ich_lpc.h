@@ -35,9 +35,9 @@ class IchLpc final : public PciFunction, public irq::InterruptSink {
   void config_written(uint16_t offset, unsigned size) override;
 
  private:
-  void preset_registers();
   void update_pm();
-  void update_lines();
+  void update_routes();
+  void record_lines_locked();
 
   memory::IoSpace& ports_;
   memory::IoHandler* pm_;

@@ -15,9 +15,11 @@ class LinePublisher {
  public:
   /// Where line n of this publisher goes: `sink` line `first_line` + n. Before the machine runs.
   void connect(irq::InterruptSink& sink, unsigned first_line);
-  /// Sets the levels of the lines in `mask`. Thread-safe; called without a lock that the sink
-  /// takes.
-  void set(uint32_t mask, uint32_t levels);
+  /// Sets the levels of the lines in `mask`; the sink hears of them with the next deliver(). May be
+  /// called under the lock that decides the level.
+  void record(uint32_t mask, uint32_t levels);
+  /// Tells the sink what changed. Call without a lock that the sink could need.
+  void deliver();
 
  private:
   std::mutex mutex_;

@@ -47,7 +47,8 @@ class MsixTable final : public memory::IoHandler {
   };
   bool masked_locked(const Entry& entry) const;
   void collect_locked(std::vector<irq::MsiMessage>& messages);
-  void send(const std::vector<irq::MsiMessage>& messages);
+  void send(const std::vector<irq::MsiMessage>& messages) const;
+  uint32_t read_word_locked(uint64_t offset) const;
 
   uint32_t pending_offset_ = 0;
   uint64_t bar_size_ = 0;

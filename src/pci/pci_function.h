@@ -104,9 +104,11 @@ class PciFunction : public device::Device {
   /// Before a guest's read; no lock is held. A value replaces the stored one.
   virtual std::optional<uint32_t> config_read_hook(uint16_t offset, unsigned size);
 
-  /// Level of the INTx pin, gated by the command register's interrupt-disable bit. Thread-safe;
-  /// call without a lock that the interrupt controllers could need.
-  void set_intx(bool level);
+  /// Level of the INTx pin, gated by the command register's interrupt-disable bit. Thread-safe.
+  /// record_intx() may be called under the lock that decides the level; deliver_intx() follows
+  /// without any lock.
+  void record_intx(bool level);
+  void deliver_intx() { intx_.deliver(); }
   /// Null without add_msix().
   [[nodiscard]] MsixTable* msix() const { return msix_.get(); }
   [[nodiscard]] bool bus_master() const;
@@ -120,8 +122,8 @@ class PciFunction : public device::Device {
   std::optional<uint64_t> wanted_mapping_locked(unsigned index) const;
   void update_mappings_locked();
   void unmap_all_locked();
+  void record_intx_locked();
   void update_msix();
-  void update_intx();
 
   std::string name_;
   PciAddress address_;
@@ -133,6 +135,7 @@ class PciFunction : public device::Device {
   LinePublisher intx_;
 
   mutable std::mutex config_mutex_;
+  ConfigurationSpace power_on_;           // guarded by config_mutex_: what reset() restores
   ConfigurationSpace space_;              // guarded by config_mutex_
   std::array<BarState, kBarCount> bars_;  // mappings guarded by config_mutex_
   bool intx_level_ = false;               // guarded by config_mutex_
