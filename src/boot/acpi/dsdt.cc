@@ -1,0 +1,139 @@
+#include "boot/acpi/dsdt.h"
+
+#include <fmt/format.h>
+
+#include "boot/memory_map.h"
+#include "pci/interrupt_routing.h"
+
+namespace limen::boot::acpi {
+namespace {
+
+using namespace aml;
+
+constexpr unsigned kPciDevices = 32;
+constexpr unsigned kPciPins = 4;
+constexpr uint64_t kIsaBridgeAddress = 0x001F'0000;  // device 1FH, function 0
+
+std::string link_name(unsigned pirq) { return std::string("GSI") + static_cast<char>('A' + pirq); }
+
+/// Negotiation of PCI Express features (PCI Firmware Specification 3.3 4.5.1): the operating system
+/// gets the control of all that it asks for.
+Code pci_osc() {
+  constexpr uint64_t kUnrecognizedUuid = 1u << 2, kUnrecognizedRevision = 1u << 3,
+                     kCapabilitiesMasked = 1u << 4;
+  constexpr uint64_t kControls = 0x1F;  // hot-plug (both), PME, AER, capability structure
+  const Code status = path("CDW1"), control = path("CDW3");
+  const Code grant = create_dword_field(argument(3), 8, "CDW3") +
+                     bit_and(control, integer(kControls), local(0)) +
+                     if_then(logical_not(equal(argument(1), integer(1))),
+                             bit_or(status, integer(kUnrecognizedRevision), status)) +
+                     if_then(logical_not(equal(control, local(0))),
+                             bit_or(status, integer(kCapabilitiesMasked), status)) +
+                     store(local(0), control);
+  return method(
+      "_OSC", 4, true,
+      create_dword_field(argument(3), 0, "CDW1") +
+          if_then(equal(argument(0), uuid("33db4d5b-1ff7-401c-9657-7441c03dd766")), grant) +
+          otherwise(bit_or(status, integer(kUnrecognizedUuid), status)) +
+          return_value(argument(3)));
+}
+
+/// One entry per device and pin, each through the link device of its PIRQ (ACPI 6.5 6.2.13).
+Code pci_routing() {
+  Code entries;
+  for (unsigned device_number = 0; device_number < kPciDevices; ++device_number)
+    for (unsigned pin = 0; pin < kPciPins; ++pin) {
+      const uint64_t any_function = (uint64_t{device_number} << 16) | 0xFFFF;
+      entries += package(4, integer(any_function) + integer(pin) +
+                                path("\\_SB." + link_name(pci::intx_pirq(device_number, pin))) +
+                                integer(0));
+    }
+  return name("_PRT", package(kPciDevices * kPciPins, entries));
+}
+
+/// The PIRQs as I/O APIC inputs. A link device, not a bare number, because only it can say that the
+/// input is active high.
+Code interrupt_links() {
+  Code links;
+  for (unsigned pirq = 0; pirq < pci::kPirqCount; ++pirq) {
+    const Code resources =
+        resource_template(interrupt_level_high_shared(pci::kFirstPirqGsi + pirq));
+    links += device(link_name(pirq), name("_HID", eisa_id("PNP0C0F")) +
+                                         name("_UID", integer(pirq)) + name("_PRS", resources) +
+                                         name("_CRS", resources) + method("_SRS", 1, false, {}));
+  }
+  return links;
+}
+
+Code simple_device(std::string_view device_name, std::string_view id, const Code& resources) {
+  return device(device_name,
+                name("_HID", eisa_id(id)) + name("_CRS", resource_template(resources)));
+}
+
+Code serial_port(unsigned index) {
+  const uint16_t port = index == 0 ? 0x3F8 : 0x2F8;
+  return device(fmt::format("COM{}", index + 1),
+                name("_HID", eisa_id("PNP0501")) + name("_UID", integer(index + 1)) +
+                    name("_CRS", resource_template(io(port, 8) + irq(index == 0 ? 4 : 3))));
+}
+
+Code isa_bridge(const Board& board) {
+  Code body = name("_ADR", integer(kIsaBridgeAddress));
+  body += simple_device("PIC", "PNP0000", io(0x20, 2) + io(0xA0, 2) + io(0x4D0, 2) + irq(2));
+  body += simple_device("TIMR", "PNP0100", io(0x40, 4) + irq(0));
+  body += simple_device("RTC", "PNP0B00", io(0x70, 2) + irq(8));
+  body += simple_device("SPKR", "PNP0800", io(0x61, 1));
+  if (board.keyboard_controller) {
+    body += simple_device("KBD", "PNP0303", io(0x60, 1) + io(0x64, 1) + irq(1));
+    body += simple_device("MOU", "PNP0F13", irq(12));
+  }
+  for (unsigned i = 0; i < board.serial_ports && i < 2; ++i) body += serial_port(i);
+  // The power-management block and the SMI command port: taken, by nobody that binds to them.
+  body += device("PMIO", name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(1)) +
+                             name("_CRS", resource_template(io(kPm1aEventPort, 0x80) +
+                                                            io(kSmiCommandPort, 2))));
+  return device("ISA", body);
+}
+
+Code host_bridge(const Board& board) {
+  constexpr uint16_t kConfigurationPorts = 0xCF8;
+  const Code resources =
+      bus_window(0, 255) + io(kConfigurationPorts, 8) + io_window(0, kConfigurationPorts - 1) +
+      io_window(kConfigurationPorts + 8, 0xFFFF) + memory_window(0xA'0000, 0xB'FFFF, true) +
+      memory_window(static_cast<uint32_t>(kPciWindowStart),
+                    static_cast<uint32_t>(kPciWindowEnd - 1), false);
+  return device("PCI0", name("_HID", eisa_id("PNP0A08")) + name("_CID", eisa_id("PNP0A03")) +
+                            name("_SEG", integer(0)) + name("_BBN", integer(0)) +
+                            name("_UID", integer(0)) + name("_CRS", resource_template(resources)) +
+                            pci_osc() + pci_routing() + isa_bridge(board));
+}
+
+Code processors(const Board& board) {
+  Code code;
+  for (unsigned i = 0; i < board.vcpus; ++i)
+    code += device(fmt::format("C{:03X}", i),
+                   name("_HID", string("ACPI0007")) + name("_UID", integer(i)));
+  return code;
+}
+
+}  // namespace
+
+Code dsdt_body(const Board& board) {
+  // The ECAM window, which Linux uses only if it is reserved here or in the E820 map.
+  const Code mother_board =
+      device("MBRD",
+             name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(0)) +
+                 name("_CRS", resource_template(memory32_fixed(static_cast<uint32_t>(kEcamBase),
+                                                               static_cast<uint32_t>(kEcamSize)))));
+  Code system_bus = host_bridge(board) + interrupt_links() + mother_board + processors(board);
+  if (board.hpet)
+    system_bus += device("HPET", name("_HID", eisa_id("PNP0103")) + name("_UID", integer(0)) +
+                                     name("_CRS", resource_template(memory32_fixed(
+                                                      static_cast<uint32_t>(kHpetBase), 0x400))));
+  const Code soft_off =
+      name("_S5", package(4, integer(kSoftOffSleepType) + integer(kSoftOffSleepType) + integer(0) +
+                                 integer(0)));
+  return scope("\\_SB", system_bus) + soft_off;
+}
+
+}  // namespace limen::boot::acpi

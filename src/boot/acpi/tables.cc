@@ -1,0 +1,269 @@
+#include "boot/acpi/tables.h"
+
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+#include <string_view>
+
+#include "boot/acpi/dsdt.h"
+#include "boot/little_endian.h"
+#include "boot/memory_map.h"
+
+namespace limen::boot::acpi {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+constexpr size_t kHeaderSize = 36;
+constexpr size_t kLengthOffset = 4;
+constexpr size_t kChecksumOffset = 9;
+constexpr std::string_view kOemId = "LIMEN ";
+constexpr uint64_t kRsdpAddress = 0xF'0000;
+constexpr size_t kRsdpSize = 36;
+constexpr size_t kRsdpFirstPart = 20;  ///< What ACPI 1.0 knows, with a checksum of its own.
+
+void append_text(Bytes& bytes, std::string_view text) {
+  for (const char c : text) bytes.push_back(static_cast<std::byte>(c));
+}
+
+void append_zeroes(Bytes& bytes, size_t count) { bytes.resize(bytes.size() + count); }
+
+/// The byte that makes the sum 0.
+std::byte checksum(std::span<const std::byte> bytes) {
+  const unsigned sum =
+      std::accumulate(bytes.begin(), bytes.end(), 0u,
+                      [](unsigned total, std::byte b) { return total + static_cast<unsigned>(b); });
+  return static_cast<std::byte>(0u - sum);
+}
+
+/// A system description table header (ACPI 6.5 5.2.6); finish() fills in length and checksum.
+Bytes begin(std::string_view signature, uint8_t revision) {
+  Bytes table;
+  append_text(table, signature);
+  append(table, uint32_t{0});
+  append(table, revision);
+  append(table, uint8_t{0});
+  append_text(table, kOemId);
+  append_text(table, "LIMENQ35");
+  append(table, uint32_t{1});
+  append_text(table, "LIMN");
+  append(table, uint32_t{1});
+  assert(table.size() == kHeaderSize);
+  return table;
+}
+
+Bytes finish(Bytes table) {
+  set_field(table, kLengthOffset, static_cast<uint32_t>(table.size()));
+  table[kChecksumOffset] = std::byte{0};
+  table[kChecksumOffset] = checksum(table);
+  return table;
+}
+
+/// A generic address (5.2.3.2) of an I/O port. `access`: 1 byte, 2 word, 3 double word.
+void set_port(Bytes& table, size_t offset, uint16_t port, unsigned bits, uint8_t access) {
+  constexpr uint8_t kSystemIo = 1;
+  set_field(table, offset, kSystemIo);
+  set_field(table, offset + 1, static_cast<uint8_t>(bits));
+  set_field(table, offset + 3, access);
+  set_field(table, offset + 4, uint64_t{port});
+}
+
+/// ACPI 6.5 5.2.10: no header of the usual kind, no checksum.
+Bytes facs() {
+  Bytes table;
+  append_text(table, "FACS");
+  append(table, uint32_t{64});
+  append_zeroes(table, 64 - table.size());
+  set_field(table, 32, uint8_t{2});  // version
+  return table;
+}
+
+/// ACPI 6.5 5.2.9, table 5.9; offsets as there.
+Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
+  constexpr size_t kSize = 276;
+  constexpr uint16_t kNoSuchState = 0xFFF;  // latency above the limit: no C2, no C3
+  constexpr uint16_t kLegacyDevices = 1u << 0, kKeyboardController = 1u << 1,
+                     kVgaNotPresent = 1u << 2;
+  constexpr uint32_t kWbinvd = 1u << 0, kC1 = 1u << 2, kNoSleepButton = 1u << 5,
+                     kNoFixedRtcWake = 1u << 6, kTimerIs32Bit = 1u << 8, kResetRegister = 1u << 10;
+  Bytes table = begin("FACP", 6);
+  append_zeroes(table, kSize - table.size());
+  set_field(table, 36, static_cast<uint32_t>(facs_address));
+  set_field(table, 40, static_cast<uint32_t>(dsdt_address));
+  set_field(table, 46, uint16_t{kSciInterrupt});
+  set_field(table, 48, uint32_t{kSmiCommandPort});
+  set_field(table, 52, kAcpiEnable);
+  set_field(table, 53, kAcpiDisable);
+  set_field(table, 56, uint32_t{kPm1aEventPort});
+  set_field(table, 64, uint32_t{kPm1aControlPort});
+  set_field(table, 76, uint32_t{kPmTimerPort});
+  set_field(table, 80, uint32_t{kGpe0Port});
+  set_field(table, 88, uint8_t{4});
+  set_field(table, 89, uint8_t{2});
+  set_field(table, 91, uint8_t{4});
+  set_field(table, 92, kGpe0Length);
+  set_field(table, 96, kNoSuchState);
+  set_field(table, 98, kNoSuchState);
+  set_field(table, 108, kCenturyRegister);
+  set_field(table, 109,
+            static_cast<uint16_t>(kLegacyDevices | kVgaNotPresent |
+                                  (board.keyboard_controller ? kKeyboardController : 0)));
+  // The power button is a fixed feature: its bit in PM1_STS, no device in the DSDT.
+  set_field(table, 112,
+            kWbinvd | kC1 | kNoSleepButton | kNoFixedRtcWake | kTimerIs32Bit | kResetRegister);
+  set_port(table, 116, kResetPort, 8, 1);
+  set_field(table, 128, kResetValue);
+  set_field(table, 131, uint8_t{5});  // minor version: ACPI 6.5
+  set_field(table, 140, dsdt_address);
+  set_port(table, 148, kPm1aEventPort, 32, 2);
+  set_port(table, 172, kPm1aControlPort, 16, 2);
+  set_port(table, 208, kPmTimerPort, 32, 3);
+  set_port(table, 220, kGpe0Port, kGpe0Length * 8u, 1);
+  return finish(std::move(table));
+}
+
+/// ACPI 6.5 5.2.12.
+Bytes madt(const Board& board) {
+  constexpr uint32_t kHas8259 = 1, kEnabled = 1;
+  constexpr uint16_t kLevelActiveHigh = 0xD;
+  constexpr unsigned kFirstX2ApicId = 255;
+  Bytes table = begin("APIC", 5);
+  append(table, static_cast<uint32_t>(kLocalApicBase));
+  append(table, kHas8259);
+  for (unsigned i = 0; i < board.vcpus; ++i) {
+    if (i < kFirstX2ApicId) {
+      append(table, uint16_t{0x0800});  // type 0, 8 bytes: local APIC
+      append(table, static_cast<uint8_t>(i));
+      append(table, static_cast<uint8_t>(i));
+      append(table, kEnabled);
+    } else {
+      append(table, uint16_t{0x1009});  // type 9, 16 bytes: local x2APIC
+      append(table, uint16_t{0});
+      append(table, uint32_t{i});
+      append(table, kEnabled);
+      append(table, uint32_t{i});
+    }
+  }
+  append(table, uint16_t{0x0C01});  // type 1, 12 bytes: I/O APIC
+  append(table, uint16_t{0});       // its id
+  append(table, static_cast<uint32_t>(kIoApicBase));
+  append(table, uint32_t{0});  // first GSI
+  const auto override_irq = [&table](uint8_t irq, uint32_t gsi, uint16_t flags) {
+    append(table, uint16_t{0x0A02});  // type 2, 10 bytes: interrupt source override
+    append(table, uint8_t{0});        // ISA
+    append(table, irq);
+    append(table, gsi);
+    append(table, flags);
+  };
+  override_irq(0, 2, 0);
+  override_irq(kSciInterrupt, kSciInterrupt, kLevelActiveHigh);
+  append(table, uint16_t{0x0604});  // type 4, 6 bytes: local APIC NMI
+  append(table, uint8_t{0xFF});     // of every processor
+  append(table, uint16_t{0});
+  append(table, uint8_t{1});  // LINT1
+  if (board.vcpus > kFirstX2ApicId) {
+    append(table, uint16_t{0x0C0A});  // type 10, 12 bytes: local x2APIC NMI
+    append(table, uint16_t{0});
+    append(table, UINT32_MAX);
+    append(table, uint8_t{1});
+    append_zeroes(table, 3);
+  }
+  return finish(std::move(table));
+}
+
+Bytes mcfg() {
+  constexpr uint64_t kBusSize = uint64_t{1} << 20;
+  Bytes table = begin("MCFG", 1);
+  append_zeroes(table, 8);
+  append(table, kEcamBase);
+  append(table, uint16_t{0});  // segment group
+  append(table, uint8_t{0});
+  append(table, static_cast<uint8_t>(kEcamSize / kBusSize - 1));
+  append_zeroes(table, 4);
+  return finish(std::move(table));
+}
+
+Bytes hpet() {
+  // Revision 1, three timers, 64-bit counter, legacy routing, PCI vendor 8086H: the low half of the
+  // capability register (IA-PC HPET 1.0a 2.3.4).
+  constexpr uint32_t kBlockId = 0x8086'A201;
+  constexpr uint16_t kMinimumTick = 128;
+  Bytes table = begin("HPET", 1);
+  append(table, kBlockId);
+  append(table, uint32_t{0});  // generic address in memory, no width or offset
+  append(table, kHpetBase);
+  append(table, uint8_t{0});
+  append(table, kMinimumTick);
+  append(table, uint8_t{0});
+  return finish(std::move(table));
+}
+
+Bytes dsdt(const Board& board) {
+  Bytes table = begin("DSDT", 2);
+  const auto body = dsdt_body(board);
+  table.insert(table.end(), body.bytes.begin(), body.bytes.end());
+  return finish(std::move(table));
+}
+
+uint64_t address_of(const std::vector<Table>& tables, std::string_view signature) {
+  const auto found = std::ranges::find(tables, signature, &Table::signature);
+  return found == tables.end() ? 0 : found->address.value;
+}
+
+}  // namespace
+
+std::vector<Table> build_tables(const Board& board, GuestPhysicalAddress start) {
+  constexpr uint64_t kAlignment = 64;
+  std::vector<Table> tables;
+  GuestPhysicalAddress next = start;
+  const auto place = [&](std::string_view signature, Bytes bytes) {
+    const uint64_t size = bytes.size();
+    tables.push_back({std::string(signature), next, std::move(bytes)});
+    next = next + ((size + kAlignment - 1) & ~(kAlignment - 1));
+    return tables.back().address.value;
+  };
+  const uint64_t facs_address = place("FACS", facs());
+  next = start + memory::kPageSize;  // the FACS has its own page: e820_map()
+  const uint64_t dsdt_address = place("DSDT", dsdt(board));
+  std::vector<uint64_t> listed = {place("FACP", fadt(board, facs_address, dsdt_address)),
+                                  place("APIC", madt(board)), place("MCFG", mcfg())};
+  if (board.hpet) listed.push_back(place("HPET", hpet()));
+  Bytes rsdt = begin("RSDT", 1), xsdt = begin("XSDT", 1);
+  for (const uint64_t address : listed) {
+    append(rsdt, static_cast<uint32_t>(address));
+    append(xsdt, address);
+  }
+  place("RSDT", finish(std::move(rsdt)));
+  place("XSDT", finish(std::move(xsdt)));
+  return tables;
+}
+
+std::vector<std::byte> build_rsdp(const std::vector<Table>& tables) {
+  Bytes rsdp;
+  append_text(rsdp, "RSD PTR ");
+  append(rsdp, uint8_t{0});
+  append_text(rsdp, kOemId);
+  append(rsdp, uint8_t{2});  // revision
+  append(rsdp, static_cast<uint32_t>(address_of(tables, "RSDT")));
+  append(rsdp, static_cast<uint32_t>(kRsdpSize));
+  append(rsdp, address_of(tables, "XSDT"));
+  append_zeroes(rsdp, 4);
+  assert(rsdp.size() == kRsdpSize);
+  rsdp[8] = checksum(std::span(rsdp).first(kRsdpFirstPart));
+  rsdp[32] = checksum(rsdp);
+  return rsdp;
+}
+
+Result<InstalledTables> install_tables(memory::GuestMemory& memory, const Board& board) {
+  const auto start = acpi_region(memory);
+  const auto tables = build_tables(board, start);
+  const uint64_t size = (tables.back().address - start) + tables.back().bytes.size();
+  if (size > kAcpiRegionSize)
+    return fail("ACPI tables for {} processors need {} bytes: only {} are set aside", board.vcpus,
+                size, kAcpiRegionSize);
+  for (const auto& table : tables) LIMEN_TRY(memory.write(table.address, table.bytes));
+  LIMEN_TRY(memory.write({kRsdpAddress}, build_rsdp(tables)));
+  return InstalledTables{{kRsdpAddress}, start, size};
+}
+
+}  // namespace limen::boot::acpi
