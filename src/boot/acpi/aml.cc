@@ -114,7 +114,7 @@ Code eisa_id(std::string_view id) {
   unsigned vendor = 0;
   for (size_t i = 0; i < 3; ++i) vendor = (vendor << 5) | (static_cast<unsigned>(id[i]) & 0x1F);
   const uint32_t big_endian = (vendor << 16) | hexadecimal<uint16_t>(id.substr(3));
-  return raw({kDword}) + number(__builtin_bswap32(big_endian));
+  return integer(__builtin_bswap32(big_endian));
 }
 
 Code uuid(std::string_view text) {
