@@ -29,7 +29,7 @@ class InterruptRouter final : public InterruptSink {
   void set_line(unsigned input, bool level) override;
 
  private:
-  void drive(unsigned line, bool level);
+  void drive(unsigned line);  // mutex_ held
 
   InterruptSink* const pic_;
   InterruptSink* const io_apic_;

@@ -34,6 +34,7 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
  private:
   struct Pending {
     bool send = false;
+    unsigned line = 0;
     ApicDestination destination;
     ApicMessage message;
   };

@@ -15,8 +15,8 @@ namespace limen::irq {
 
 class Pic8259;
 
-/// A local APIC with six LVT entries less CMCI (SDM Vol. 3A 11; AMD APM Vol. 2 16). Its timer
-/// counts the time-stamp counter; the processor asks next_timer_tsc() and calls timer_due().
+/// A local APIC with six LVT entries, CMCI not among them (SDM Vol. 3A 11; AMD APM Vol. 2 16). Its
+/// timer counts the time-stamp counter; the processor asks next_timer_tsc() and calls timer_due().
 ///
 /// Any thread may deliver to it. `notify` is called, without a lock held, whenever an interrupt or
 /// an event may have become deliverable. has_interrupt() and next_timer_tsc() take no lock.
@@ -106,9 +106,12 @@ class LocalApic final : public vcpu::LocalInterruptController {
   void end_of_interrupt(Actions& actions);
   uint64_t read_register(unsigned index, bool x2apic, bool& valid);
   bool write_register(unsigned index, uint64_t value, bool x2apic, Actions& actions);
-  void write_lvt(unsigned lvt, uint32_t value, Actions& actions);
-  void write_apic_base(uint64_t value, Actions& actions);
+  void write_lvt(unsigned lvt, uint32_t value);
+  bool write_apic_base(uint64_t value, Actions& actions);
   void start_count(uint32_t count);
+  void set_divide(uint32_t divide);
+  void timer_mode_changed(uint32_t old_lvt);
+  [[nodiscard]] uint64_t count_to_tsc(uint32_t count) const;
   [[nodiscard]] uint32_t current_count() const;
   [[nodiscard]] unsigned divide_shift() const;
   [[nodiscard]] unsigned timer_mode() const;
@@ -140,7 +143,6 @@ class LocalApic final : public vcpu::LocalInterruptController {
   Bits256 tmr_{};
   uint32_t initial_count_ = 0;
   uint32_t divide_ = 0;
-  uint64_t count_started_ = 0;   // host TSC
   uint64_t count_deadline_ = 0;  // host TSC; 0: the count is not running
   uint64_t tsc_deadline_ = 0;    // guest TSC; 0: not armed
   uint64_t tsc_offset_ = 0;

@@ -54,7 +54,6 @@ class Pic8259 final : public InterruptSink {
   uint8_t read(unsigned chip, bool data);
   void write(unsigned chip, bool data, uint8_t value);
   uint8_t acknowledge_locked();
-  uint8_t poll_locked(unsigned chip);
   /// Recomputes the cascade and the output; true if the output changed.
   bool update();
 
