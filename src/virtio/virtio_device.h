@@ -56,4 +56,11 @@ class VirtioDevice {
   virtual void reset() = 0;
 };
 
+/// After a pop() outside queue_notified() that gave nothing: stops the device if the driver broke
+/// the queue. (After queue_notified() the transport looks by itself.)
+inline void stop_if_broken(Transport& transport, unsigned index) {
+  const Virtqueue& queue = transport.queue(index);
+  if (queue.broken()) transport.needs_reset(queue.broken_reason());
+}
+
 }  // namespace limen::virtio

@@ -61,33 +61,43 @@ class VirtioPci final : public pci::PciFunction, public Transport, private memor
     Queue(Queue&& other) noexcept : ring(std::move(other.ring)), size(other.size) {}
   };
 
+  /// What the driver asked of the window in VIRTIO_PCI_CAP_PCI_CFG.
+  struct WindowAccess {
+    uint32_t offset = 0;
+    uint32_t length = 0;
+  };
+
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
 
   void add_capabilities();
-  uint64_t read_common(uint64_t offset, unsigned size);
-  void write_common(uint64_t offset, unsigned size, uint32_t value);
-  uint32_t common_field_locked(uint64_t offset);
-  void write_queue_field_locked(uint64_t offset, uint32_t value);
+  [[nodiscard]] std::optional<WindowAccess> window_access(uint16_t offset, unsigned size) const;
+  uint64_t read_common_locked(uint64_t offset, unsigned size);
+  uint32_t common_word_locked(uint64_t offset);
+  void write_common(uint64_t offset, unsigned size, uint64_t value);
+  // These return why the device must stop; empty: it need not.
+  std::string write_field_locked(uint64_t offset, unsigned size, uint32_t value);
+  std::string enable_queue_locked(Queue& queue);
   uint64_t read_device(uint64_t offset, unsigned size);
   void write_device(uint64_t offset, unsigned size, uint64_t value);
   void write_status(uint8_t value);
-  void enable_queue_locked(Queue& queue);
   void reset_device();
+  void reset_locked();
   void notify(unsigned index);
-  void interrupt_configuration();
   void raise(uint16_t vector, uint8_t isr_bit);
+  uint8_t take_isr();
   [[nodiscard]] uint64_t offered_features() const;
 
   std::unique_ptr<VirtioDevice> device_;
-  memory::GuestMemory& memory_;
   uint16_t pci_cfg_capability_ = 0;
 
   std::atomic<uint8_t> status_ = 0;
-  std::atomic<uint8_t> isr_ = 0;
   std::atomic<uint8_t> generation_ = 0;
   std::atomic<uint64_t> driver_features_ = 0;
   std::atomic<uint16_t> config_vector_ = 0xFFFF;
+
+  std::mutex isr_mutex_;
+  uint8_t isr_ = 0;  // guarded by isr_mutex_
 
   std::mutex reset_mutex_;  // held through a reset, which may wait for requests under way
   std::mutex mutex_;        // taken after reset_mutex_

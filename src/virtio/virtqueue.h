@@ -71,8 +71,6 @@ class Virtqueue {
   /// The next request; nothing if there is none (and then the driver will notify of the next), or
   /// if the queue is off or broken.
   std::optional<DescriptorChain> pop();
-  /// Undoes the last pop() of a chain that was not pushed. For devices that wait for room.
-  void unpop(const DescriptorChain& chain);
 
   /// Gives a request back: `written` bytes of its writable buffers, from the first on, were
   /// written. True: the driver wants an interrupt.
@@ -84,7 +82,6 @@ class Virtqueue {
  private:
   enum class State : uint8_t { kOff, kOn, kBroken };
   struct Descriptor;
-  struct Walk;
 
   std::nullopt_t break_locked(std::string reason);
   std::optional<DescriptorChain> read_chain_locked(uint16_t head);

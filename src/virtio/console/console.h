@@ -53,7 +53,7 @@ class Console final : public VirtioDevice {
     uint32_t port = 0;
     uint16_t event = 0;
     uint16_t value = 0;
-    std::string text;
+    std::string text{};
   };
 
   explicit Console(const ConsoleProperties& properties);
@@ -62,7 +62,7 @@ class Console final : public VirtioDevice {
   void handle_control(uint32_t port, uint16_t event, uint16_t value);
   void queue_control_locked(ControlMessage message);
   void send_control();
-  void take_output(Port& port);
+  void take_output(unsigned number, Port* port);
   size_t room(Port& port);
   void deliver(Port& port, std::span<const uint8_t> bytes);
 
