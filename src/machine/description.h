@@ -11,7 +11,7 @@
 namespace limen::machine {
 
 struct DriveDescription {
-  std::string id;      ///< "" for an unnamed -drive.
+  std::string id;  ///< "" for an unnamed -drive.
   std::string file;
   std::string format = "raw";
   std::string interface = "virtio";  ///< "virtio" or "none" (a -device refers to it by id).
@@ -32,7 +32,14 @@ struct CharacterDescription {
   std::string id;
   enum class Kind { kStdio, kFile, kNull } kind = Kind::kNull;
   std::string path;          ///< kFile.
+  bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< mon:stdio and -nographic: Ctrl-a is the escape.
+  bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
+};
+
+/// A source of random bytes, QEMU's -object rng-random and rng-builtin.
+struct EntropySourceDescription {
+  std::string id;
 };
 
 struct MachineDescription {
@@ -48,10 +55,12 @@ struct MachineDescription {
   std::string append;
   std::vector<CharacterDescription> characters;
   std::vector<std::string> serials;  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<EntropySourceDescription> entropy_sources;
   std::vector<DriveDescription> drives;
   std::vector<DeviceDescription> devices;
-  bool no_reboot = false;
-  bool no_shutdown = false;
+  bool hpet = true;
+  bool no_reboot = false;    ///< A reset of the guest's ends the machine.
+  bool no_shutdown = false;  ///< A power-off of the guest's leaves the machine standing still.
 };
 
 }  // namespace limen::machine

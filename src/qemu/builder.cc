@@ -1,0 +1,221 @@
+// Options that describe the machine itself: board, processor, memory, kernel, behaviour.
+#include "qemu/builder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/log.h"
+#include "base/nearest.h"
+#include "machine/device_catalog.h"
+#include "qemu/key_values.h"
+
+namespace limen::qemu {
+namespace {
+
+constexpr std::array<std::string_view, 1> kMachines = {"q35"};
+constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
+constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
+
+Result<> only_none(std::string_view argument, std::string_view what) {
+  if (argument == "none") return {};
+  return fail("there is no {} yet; valid choices: none", what);
+}
+
+}  // namespace
+
+Result<> Builder::machine(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "type"));
+  if (values.wants_help()) {
+    print(
+        "Supported machines are:\n"
+        "q35                  Standard PC (Q35 + ICH9) (default)\n");
+    return {};
+  }
+  constexpr std::array<std::string_view, 3> kKnown = {"type", "accel", "hpet"};
+  LIMEN_TRY(values.check(kKnown));
+  if (const auto type = values.find("type")) {
+    if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
+      return fail("unknown machine '{}'{}", *type, choice_hint(*type, kMachines));
+    result_.machine.type = *type;
+  }
+  result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
+  if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
+    return choose_accelerator(*accelerators, ":");
+  return {};
+}
+
+/// Takes the first that is there from a list; what is passed over is said.
+Result<> Builder::choose_accelerator(std::string_view names, std::string_view separator) {
+  std::string refused;
+  while (true) {
+    const auto end = separator.empty() ? std::string_view::npos : names.find(separator);
+    const auto name = names.substr(0, end);
+    if (std::ranges::find(kAccelerators, name) != kAccelerators.end()) {
+      if (!refused.empty()) log::warning("{}; going on with 'soft'", refused);
+      result_.machine.accelerator = "soft";
+      accelerator_chosen_ = true;
+      return {};
+    }
+    if (name == "kvm") {
+      refused = "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone";
+    } else {
+      constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
+      return fail("unknown accelerator '{}'{}", name, choice_hint(name, kNames));
+    }
+    if (end == std::string_view::npos) break;
+    names.remove_prefix(end + 1);
+  }
+  return fail("{}; use -accel soft", refused);
+}
+
+Result<> Builder::accelerator(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "accel"));
+  if (values.wants_help()) {
+    print(
+        "Accelerators supported:\n"
+        "soft                 Limen's own engine; needs nothing of the host (default)\n"
+        "tcg                  another name for soft\n");
+    return {};
+  }
+  constexpr std::array<std::string_view, 1> kKnown = {"accel"};
+  LIMEN_TRY(values.check(kKnown));
+  const bool chosen_before = accelerator_from_option_;
+  accelerator_from_option_ = true;
+  // The first -accel that is there wins, as in QEMU.
+  if (chosen_before && accelerator_chosen_) return {};
+  return choose_accelerator(values.text("accel"), ":");
+}
+
+Result<> Builder::enable_kvm(const std::string&) {
+  log::warning(
+      "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone; going on "
+      "with 'soft'");
+  return {};
+}
+
+Result<> Builder::cpu(const std::string& argument) {
+  if (argument == "help" || argument == "?") {
+    print(
+        "Available CPUs:\n"
+        "  max       everything that the accelerator can run here (default)\n"
+        "  host      the same\n"
+        "  qemu64    a plain 64-bit processor\n\n"
+        "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes.\n");
+    return {};
+  }
+  if (argument.empty()) return fail("a processor model is missing; try -cpu help");
+  result_.machine.cpu = argument;
+  return {};
+}
+
+Result<> Builder::smp(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "cpus"));
+  constexpr std::array<std::string_view, 7> kKnown = {"cpus",  "maxcpus", "sockets", "dies",
+                                                      "cores", "threads", "clusters"};
+  LIMEN_TRY(values.check(kKnown));
+  for (const auto& [key, value] : values.pairs()) {
+    const auto count = machine::parse_number(value);
+    if (!count || *count == 0) return fail("{}={} is not a positive number", key, value);
+    if (*count > 1) return fail("{} processors: machines have one for now; use -smp 1", *count);
+  }
+  return {};
+}
+
+Result<> Builder::memory(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "size"));
+  constexpr std::array<std::string_view, 1> kKnown = {"size"};
+  LIMEN_TRY(values.check(kKnown));
+  const uint64_t bytes = LIMEN_TRY(parse_size(values.text("size"), uint64_t{1} << 20));
+  if (bytes == 0) return fail("a machine needs memory; write a size as in 512M or 2G");
+  if (bytes > UINT64_MAX - kMemoryGranularity) return fail("too large a size");
+  result_.machine.memory_bytes =
+      (bytes + kMemoryGranularity - 1) / kMemoryGranularity * kMemoryGranularity;
+  return {};
+}
+
+Result<> Builder::kernel(const std::string& argument) {
+  if (argument.empty()) return fail("the path of a kernel is missing");
+  result_.machine.kernel = argument;
+  return {};
+}
+
+Result<> Builder::initrd(const std::string& argument) {
+  result_.machine.initrd = argument;
+  return {};
+}
+
+Result<> Builder::append(const std::string& argument) {
+  result_.machine.append = argument;
+  return {};
+}
+
+Result<> Builder::monitor(const std::string& argument) {
+  no_monitor_ = true;
+  return only_none(argument, "monitor");
+}
+
+Result<> Builder::display(const std::string& argument) {
+  display_chosen_ = true;
+  return only_none(argument, "display");
+}
+
+Result<> Builder::vga(const std::string& argument) { return only_none(argument, "graphics card"); }
+
+Result<> Builder::network(const std::string& argument) { return only_none(argument, "network"); }
+
+Result<> Builder::clock(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 3> kKnown = {"base", "clock", "driftfix"};
+  LIMEN_TRY(values.check(kKnown));
+  constexpr std::array<std::string_view, 1> kBases = {"utc"};
+  constexpr std::array<std::string_view, 1> kClocks = {"host"};
+  constexpr std::array<std::string_view, 1> kFixes = {"none"};
+  LIMEN_TRY(values.choice("base", kBases, "utc"));
+  LIMEN_TRY(values.choice("clock", kClocks, "host"));
+  LIMEN_TRY(values.choice("driftfix", kFixes, "none"));
+  return {};
+}
+
+Result<> Builder::name(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "guest"));
+  constexpr std::array<std::string_view, 3> kKnown = {"guest", "process", "debug-threads"};
+  LIMEN_TRY(values.check(kKnown));
+  result_.machine.name = values.text("guest");
+  return {};
+}
+
+Result<> Builder::no_graphic(const std::string&) {
+  no_graphic_ = true;
+  return {};
+}
+
+Result<> Builder::no_defaults(const std::string&) {
+  no_defaults_ = true;
+  return {};
+}
+
+Result<> Builder::no_reboot(const std::string&) {
+  result_.machine.no_reboot = true;
+  return {};
+}
+
+Result<> Builder::no_shutdown(const std::string&) {
+  result_.machine.no_shutdown = true;
+  return {};
+}
+
+Result<> Builder::ignore(const std::string&) { return {}; }
+
+Result<> Builder::version(const std::string&) {
+  print(fmt::format("Limen {} ({})\n", LIMEN_VERSION, program_));
+  return {};
+}
+
+Result<> Builder::help(const std::string&) {
+  print(help_text(program_));
+  return {};
+}
+
+}  // namespace limen::qemu

@@ -1,0 +1,83 @@
+// What the options add up to while they are read; the defaults come last, as in QEMU.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "machine/description.h"
+#include "qemu/command_line.h"
+
+namespace limen::qemu {
+
+class Builder {
+ public:
+  explicit Builder(std::string_view program) : program_(program) {}
+
+  // One per option; `argument` is the word behind it.
+  Result<> machine(const std::string& argument);
+  Result<> accelerator(const std::string& argument);
+  Result<> enable_kvm(const std::string& argument);
+  Result<> cpu(const std::string& argument);
+  Result<> smp(const std::string& argument);
+  Result<> memory(const std::string& argument);
+  Result<> kernel(const std::string& argument);
+  Result<> initrd(const std::string& argument);
+  Result<> append(const std::string& argument);
+  Result<> drive(const std::string& argument);
+  Result<> device(const std::string& argument);
+  Result<> object(const std::string& argument);
+  Result<> character(const std::string& argument);
+  Result<> serial(const std::string& argument);
+  Result<> monitor(const std::string& argument);
+  Result<> display(const std::string& argument);
+  Result<> vga(const std::string& argument);
+  Result<> network(const std::string& argument);
+  Result<> clock(const std::string& argument);
+  Result<> name(const std::string& argument);
+  Result<> no_graphic(const std::string& argument);
+  Result<> no_defaults(const std::string& argument);
+  Result<> no_reboot(const std::string& argument);
+  Result<> no_shutdown(const std::string& argument);
+  Result<> ignore(const std::string& argument);
+  Result<> version(const std::string& argument);
+  Result<> help(const std::string& argument);
+
+  /// True once something is to be printed in place of running.
+  [[nodiscard]] bool printing() const { return result_.print.has_value(); }
+  /// Fills in the defaults and checks what only the whole shows.
+  Result<CommandLine> finish();
+
+ private:
+  void print(std::string text) { result_.print = std::move(text); }
+  Result<> choose_accelerator(std::string_view names, std::string_view separator);
+  Result<std::string> add_backend(std::string_view specification, std::string_view label);
+  void add_default_console();
+  Result<> check_references() const;
+
+  std::string program_;
+  CommandLine result_;
+  std::vector<std::string> serials_;  ///< -serial, as given.
+  bool no_defaults_ = false;
+  bool no_graphic_ = false;
+  bool no_monitor_ = false;
+  bool display_chosen_ = false;
+  bool accelerator_chosen_ = false;
+  bool accelerator_from_option_ = false;
+};
+
+/// One option of the table.
+struct Option {
+  std::string_view name;
+  std::string_view argument;  ///< How -help writes it; empty: the option has none.
+  std::string_view help;
+  Result<> (Builder::*apply)(const std::string& argument);
+};
+[[nodiscard]] std::span<const Option> options();
+/// What -help prints.
+[[nodiscard]] std::string help_text(std::string_view program);
+
+}  // namespace limen::qemu
