@@ -2,12 +2,11 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -52,20 +51,25 @@ class RawImage : public BlockDevice {
  private:
   RawImage() = default;
   int perform(const Request& request);
-  int transfer(const Request& request);
-  int transfer_bounced(const Request& request);
+  int transfer(bool write, const std::vector<iovec>& buffers, uint64_t offset, uint64_t length);
+  int transfer_bounced(bool write, const std::vector<iovec>& buffers, uint64_t offset,
+                       uint64_t length);
   int discard(uint64_t offset, uint64_t length);
   int write_zeroes(uint64_t offset, uint64_t length, bool may_unmap);
+  int finish_write(int error);
   int flush();
 
   std::string path_;
   OpenOptions options_;
   UniqueFd fd_;
+  UniqueFd cached_fd_;  ///< With O_DIRECT only: the same file through the page cache.
   uint64_t size_ = 0;
-  size_t alignment_ = 1;  ///< Of buffers, offsets and lengths; above 1 with O_DIRECT.
+  size_t offset_alignment_ = 512;  ///< That O_DIRECT wants of offset and length.
+  size_t memory_alignment_ = 512;  ///< That O_DIRECT wants of buffers.
   bool regular_file_ = true;
   std::atomic<bool> punch_hole_works_ = true;
   std::atomic<bool> zero_range_works_ = true;
+  std::atomic<bool> write_back_failed_ = false;
   std::unique_ptr<WorkerPool> workers_;
 };
 

@@ -1,0 +1,117 @@
+#include "block/image_file.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace limen::block {
+namespace {
+
+// Permissions on an image, as bit numbers; the byte that stands for one is the base plus the number
+// (QEMU's docs/system/qemu-block-drivers, "Disk image file locking").
+constexpr unsigned kRead = 0, kWrite = 1, kWriteUnchanged = 2, kResize = 3;
+constexpr off_t kUsedBase = 100;
+constexpr off_t kNotSharedBase = 200;
+constexpr unsigned kReaderUses = 1u << kRead;
+constexpr unsigned kWriterUses =
+    (1u << kRead) | (1u << kWrite) | (1u << kWriteUnchanged) | (1u << kResize);
+constexpr unsigned kNotShared = (1u << kWrite) | (1u << kResize);
+constexpr unsigned kPermissions = 4;
+
+struct flock one_byte(short type, off_t byte) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return lock;
+}
+
+bool no_locks_here(int error) {
+  return error == ENOLCK || error == ENOSYS || error == EOPNOTSUPP || error == EINVAL;
+}
+
+Result<> hold(int fd, off_t byte) {
+  auto lock = one_byte(F_RDLCK, byte);
+  if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return {};
+  return fail_errno(errno, "");
+}
+
+bool held_by_another(int fd, off_t byte) {
+  auto lock = one_byte(F_WRLCK, byte);
+  return ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+}  // namespace
+
+Result<ImageFile> open_image_file(const std::string& path, int flags) {
+  ImageFile file;
+  // O_NONBLOCK: opening a FIFO must not wait for its other end.
+  file.fd.reset(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0644));
+  if (!file.fd.valid()) {
+    const int error = errno;
+    if (error == EISDIR) return fail("image '{}' is a directory, expected a file", path);
+    if (error == EINVAL && (flags & O_DIRECT) != 0)
+      return fail(
+          "image '{}' cannot be opened with O_DIRECT: its file system refuses (use cache=writeback "
+          "or cache=writethrough)",
+          path);
+    return fail_errno(error, fmt::format("opening image '{}'{}", path,
+                                         (flags & O_ACCMODE) == O_RDWR ? " for writing" : ""));
+  }
+  struct stat status {};
+  if (::fstat(file.fd.get(), &status) != 0)
+    return fail_errno(errno, fmt::format("examining image '{}'", path));
+  if (S_ISDIR(status.st_mode)) return fail("image '{}' is a directory, expected a file", path);
+  if (S_ISREG(status.st_mode)) {
+    file.size = static_cast<uint64_t>(status.st_size);
+    file.allocated = static_cast<uint64_t>(status.st_blocks) * 512;
+    return file;
+  }
+  if (!S_ISBLK(status.st_mode))
+    return fail("image '{}' is neither a regular file nor a block device", path);
+  file.regular_file = false;
+  if (::ioctl(file.fd.get(), BLKGETSIZE64, &file.size) != 0)
+    return fail_errno(errno, fmt::format("reading the size of block device '{}'", path));
+  return file;
+}
+
+Result<> lock_image(const ImageFile& file, const std::string& path, bool writer) {
+  const int fd = file.fd.get();
+  const unsigned uses = writer ? kWriterUses : kReaderUses;
+  for (unsigned i = 0; i < kPermissions; ++i) {
+    for (const off_t base : {kUsedBase, kNotSharedBase}) {
+      if (((base == kUsedBase ? uses : kNotShared) & (1u << i)) == 0) continue;
+      const auto held = hold(fd, base + static_cast<off_t>(i));
+      if (held) continue;
+      const int error = held.error().system_errno;
+      if (no_locks_here(error)) {
+        log::warning(
+            "image '{}' cannot be locked on its file system: nothing keeps another process "
+            "from writing it",
+            path);
+        return {};
+      }
+      if (error != EAGAIN && error != EACCES)
+        return fail_errno(error, fmt::format("locking image '{}'", path));
+      return fail("image '{}' is in use: another process holds it exclusively", path);
+    }
+  }
+  // All held; now see whether someone was there before. Two that come at once may both give up.
+  for (unsigned i = 0; i < kPermissions; ++i) {
+    const auto bit = static_cast<off_t>(i);
+    if ((uses & (1u << i)) != 0 && held_by_another(fd, kNotSharedBase + bit))
+      return fail("image '{}' is in use: another process has it open{}", path,
+                  writer ? "" : " for writing");
+    if ((kNotShared & (1u << i)) != 0 && held_by_another(fd, kUsedBase + bit))
+      return fail("image '{}' is in use: another process has it open for writing", path);
+  }
+  return {};
+}
+
+}  // namespace limen::block
