@@ -1,0 +1,280 @@
+#include "soft/interpret/native/run.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <span>
+
+#include "soft/interpret/native/checks.h"
+#include "soft/interpret/operand.h"
+
+namespace limen::soft::interpret::native {
+namespace {
+
+AccessKind kind_of(Access access) {
+  return access == Access::kRead ? AccessKind::kRead : AccessKind::kWrite;
+}
+
+inline void call(Cpu& cpu, const Thunk& thunk, void* memory, void* x87) {
+  if (const uint32_t fault = thunk.code(&cpu, memory, x87)) [[unlikely]]
+    raise_reported(cpu, fault);
+}
+
+template <Access kAccess>
+inline void access_and_call(Cpu& cpu, const Operation& operation, const Thunk& thunk, void* x87) {
+  void* memory = nullptr;
+  if constexpr (kAccess != Access::kNone) {
+    const uint64_t linear =
+        operand_linear(cpu, operation, thunk.memory_size,
+                       kAccess == Access::kRead ? AccessKind::kRead : AccessKind::kWrite);
+    memory = kAccess == Access::kRead ? cpu.mmu.host_for_read(linear, thunk.memory_size)
+                                      : cpu.mmu.host_for_write(linear, thunk.memory_size);
+    if (!memory) [[unlikely]] {
+      run_bounced(cpu, thunk, linear, x87);
+      return;
+    }
+  }
+  call(cpu, thunk, memory, x87);
+}
+
+template <Check kCheck, Access kAccess>
+void run(Cpu& cpu, const Operation& operation) {
+  check<kCheck>(cpu);
+  access_and_call<kAccess>(cpu, operation, *static_cast<const Thunk*>(operation.native), nullptr);
+}
+
+void masked(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
+  const uint64_t linear = operand_linear(cpu, operation, thunk.memory_size, kind_of(thunk.access));
+  void* memory = nullptr;
+  try {
+    memory = thunk.access == Access::kRead ? cpu.mmu.host_for_read(linear, thunk.memory_size)
+                                           : cpu.mmu.host_for_write(linear, thunk.memory_size);
+  } catch (const x86::Exception&) {
+    // It counts only if an element that is not left out meets it.
+  }
+  if (memory)
+    call(cpu, thunk, memory, nullptr);
+  else
+    run_masked_bounced(cpu, thunk, linear);
+}
+
+template <Check kCheck>
+void run_masked(Cpu& cpu, const Operation& operation) {
+  check<kCheck>(cpu);
+  masked(cpu, operation, *static_cast<const Thunk*>(operation.native));
+}
+
+template <Check kCheck>
+Handler handler_for(const Thunk& thunk) {
+  if (thunk.masking != Masking::kNone) return run_masked<kCheck>;
+  switch (thunk.access) {
+    case Access::kNone:
+      return run<kCheck, Access::kNone>;
+    case Access::kRead:
+      return run<kCheck, Access::kRead>;
+    case Access::kWrite:
+      return run<kCheck, Access::kWrite>;
+    case Access::kUpdate:
+      return run<kCheck, Access::kUpdate>;
+  }
+  return nullptr;
+}
+
+/// Room for an operand of 64 bytes at any offset from a 64-byte boundary: what the hardware decides
+/// by alignment, it decides here as it would at the guest's address.
+class Bounce {
+ public:
+  explicit Bounce(uint64_t linear) : at_(bytes_.data() + (linear & 63)) {}
+  [[nodiscard]] std::byte* data() { return at_; }
+  [[nodiscard]] std::span<std::byte> part(size_t offset, size_t size) {
+    return {at_ + offset, size};
+  }
+
+ private:
+  alignas(64) std::array<std::byte, 128> bytes_{};
+  std::byte* at_;
+};
+
+/// One bit for each element of the operand that is accessed.
+uint64_t active_elements(const Cpu& cpu, const Thunk& thunk) {
+  const uint64_t lanes = thunk.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << thunk.lanes) - 1;
+  if (thunk.masking == Masking::kSignBits) {
+    uint64_t active = 0;
+    for (unsigned i = 0; i < thunk.lanes; ++i) {
+      const size_t top = (i + 1u) * thunk.element_size - 1u;
+      if (cpu.vector.zmm[thunk.mask_register][top] & 0x80) active |= uint64_t{1} << i;
+    }
+    return active;
+  }
+  const uint64_t mask = cpu.vector.opmask[thunk.mask_register] & lanes;
+  switch (thunk.masking) {
+    case Masking::kPacked: {
+      const auto count = static_cast<unsigned>(std::popcount(mask));
+      return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    }
+    case Masking::kWhole: {
+      const unsigned count = thunk.memory_size / thunk.element_size;
+      return mask ? (uint64_t{1} << count) - 1 : 0;
+    }
+    default:
+      return mask;
+  }
+}
+
+/// Calls `visit(offset, size)` for each run of active elements, lowest first.
+template <typename Visit>
+void for_each_run(uint64_t active, unsigned element_size, Visit visit) {
+  for (unsigned at = 0; at < 64 && (active >> at);) {
+    at += static_cast<unsigned>(std::countr_zero(active >> at));
+    const auto count = static_cast<unsigned>(std::countr_one(active >> at));
+    visit(at * element_size, count * element_size);
+    at += count;
+  }
+}
+
+}  // namespace
+
+void raise_reported(const Cpu& cpu, uint32_t number) {
+  const auto vector = static_cast<x86::Vector>(number);
+  switch (vector) {
+    case x86::Vector::kSimdFloatingPoint:
+      raise_plain(cpu.system.cr4 & x86::cr4::kOsxmmexcpt ? vector : x86::Vector::kInvalidOpcode);
+    case x86::Vector::kGeneralProtection:
+    case x86::Vector::kAlignmentCheck:
+      throw x86::Exception::with_code(vector, 0);
+    default:
+      raise_plain(vector);
+  }
+}
+
+void run_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear, void* x87) {
+  Bounce bounce(linear);
+  const unsigned size = thunk.memory_size;
+  if (thunk.access != Access::kRead) cpu.mmu.probe_write(linear, size);
+  if (thunk.access != Access::kWrite) cpu.mmu.read_bytes(linear, bounce.part(0, size));
+  call(cpu, thunk, bounce.data(), x87);
+  if (thunk.access != Access::kRead) cpu.mmu.write_bytes(linear, bounce.part(0, size));
+}
+
+void run_masked_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear) {
+  Bounce bounce(linear);
+  const uint64_t active = active_elements(cpu, thunk);
+  for_each_run(active, thunk.element_size, [&](unsigned offset, unsigned size) {
+    if (thunk.access == Access::kRead)
+      cpu.mmu.read_bytes(linear + offset, bounce.part(offset, size));
+    else
+      cpu.mmu.probe_write(linear + offset, size);
+  });
+  call(cpu, thunk, bounce.data(), nullptr);
+  if (thunk.access == Access::kRead) return;
+  for_each_run(active, thunk.element_size, [&](unsigned offset, unsigned size) {
+    cpu.mmu.write_bytes(linear + offset, bounce.part(offset, size));
+  });
+}
+
+void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
+  struct alignas(64) Area {
+    std::array<uint8_t, 512> legacy;
+    std::array<uint64_t, 8> header;
+  };
+  // The register images in between belong to SSE, which the thunk's XRSTOR does not load.
+  Area area;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  auto& image = cpu.vector.fxsave;
+  std::memcpy(area.legacy.data(), image.data(), image.size());
+  area.header = {x86::xcr0::kX87};
+
+  switch (thunk.access) {
+    case Access::kNone:
+      access_and_call<Access::kNone>(cpu, operation, thunk, &area);
+      break;
+    case Access::kRead:
+      access_and_call<Access::kRead>(cpu, operation, thunk, &area);
+      break;
+    default:
+      access_and_call<Access::kWrite>(cpu, operation, thunk, &area);
+      break;
+  }
+
+  // Where the host noted its own addresses, the guest's belong.
+  uint64_t instruction_pointer;
+  std::memcpy(&instruction_pointer, area.legacy.data() + 8, 8);
+  const bool noted = instruction_pointer == reinterpret_cast<uintptr_t>(thunk.instruction);
+  uint64_t data_pointer;
+  std::memcpy(&data_pointer, image.data() + 16, 8);
+  uint64_t data_after;
+  std::memcpy(&data_after, area.legacy.data() + 16, 8);
+  if (noted) {
+    instruction_pointer = cpu.rip;
+    uint16_t opcode;
+    std::memcpy(&opcode, area.legacy.data() + 6, 2);
+    if (opcode == thunk.x87_opcode) {
+      opcode = static_cast<uint16_t>(operation.immediate);
+      std::memcpy(area.legacy.data() + 6, &opcode, 2);
+    }
+    std::memcpy(area.legacy.data() + 8, &instruction_pointer, 8);
+    if (thunk.access != Access::kNone && data_after != data_pointer) {
+      data_after = effective_address(cpu, operation);
+      std::memcpy(area.legacy.data() + 16, &data_after, 8);
+    }
+  }
+  std::memcpy(image.data(), area.legacy.data(), 24);
+  std::memcpy(image.data() + 32, area.legacy.data() + 32, 128);
+}
+
+namespace {
+
+template <Check kCheck>
+void run_x87_checked(Cpu& cpu, const Operation& operation) {
+  check<kCheck>(cpu);
+  run_x87(cpu, operation, *static_cast<const Thunk*>(operation.native));
+}
+
+}  // namespace
+
+Handler thunk_handler(Check check, const Thunk& thunk) {
+  switch (check) {
+    case Check::kNone:
+      return handler_for<Check::kNone>(thunk);
+    case Check::kVexGeneral:
+      return handler_for<Check::kVexGeneral>(thunk);
+    case Check::kSse:
+      return handler_for<Check::kSse>(thunk);
+    case Check::kAvx:
+      return handler_for<Check::kAvx>(thunk);
+    case Check::kAvx512:
+      return handler_for<Check::kAvx512>(thunk);
+    case Check::kX87:
+      return handler_for<Check::kX87>(thunk);
+    case Check::kMmx:
+      return handler_for<Check::kMmx>(thunk);
+  }
+  return nullptr;
+}
+
+Handler x87_thunk_handler(Check check) {
+  switch (check) {
+    case Check::kSse:
+      return run_x87_checked<Check::kSse>;
+    case Check::kMmx:
+      return run_x87_checked<Check::kMmx>;
+    default:
+      return run_x87_checked<Check::kX87>;
+  }
+}
+
+void run_transient(Cpu& cpu, const Operation& operation) {
+  decode::Instruction instruction;
+  if (decode::decode(cpu.mode, operation.bytes, instruction) != decode::Outcome::kOk)
+    raise_plain(x86::Vector::kInvalidOpcode);
+  const Check required = required_check(instruction);
+  const bool plain_scan = availability(instruction, cpu.cpuid) == Availability::kHidden;
+  const TransientThunk transient(instruction, cpu, plain_scan);
+  Operation own = operation;
+  own.native = &transient.thunk();
+  const Handler handler = uses_x87_state(instruction) ? x87_thunk_handler(required)
+                                                      : thunk_handler(required, transient.thunk());
+  handler(cpu, own);
+}
+
+}  // namespace limen::soft::interpret::native
