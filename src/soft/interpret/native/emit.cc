@@ -16,8 +16,7 @@ namespace {
 struct Layout {
   explicit Layout(const Cpu& cpu)
       : gpr(offset(cpu, &cpu.gpr)),
-        flags_low(offset(cpu, &cpu.flags_low)),
-        flags_overflow(offset(cpu, &cpu.flags_overflow)),
+        flags(offset(cpu, &cpu.flags_overflow)),  // flags_low behind it: AX after LAHF, SETO AL
         zmm(offset(cpu, &cpu.vector.zmm)),
         opmask(offset(cpu, &cpu.vector.opmask)),
         mxcsr(offset(cpu, &cpu.vector.fxsave) + 24) {}
@@ -27,7 +26,7 @@ struct Layout {
                             reinterpret_cast<const std::byte*>(&cpu));
   }
 
-  int gpr, flags_low, flags_overflow, zmm, opmask, mxcsr;
+  int gpr, flags, zmm, opmask, mxcsr;
 };
 
 /// What one instruction needs of the vector registers.
@@ -130,9 +129,8 @@ class Emitter : public Xbyak::CodeGenerator {
     }
     if (flags_) {
       // OF by an addition that overflows for 1 and not for 0, the rest by SAHF.
-      mov(al, ptr[rdi + at_.flags_overflow]);
+      mov(ax, ptr[rdi + at_.flags]);
       add(al, 0x7F);
-      mov(ah, ptr[rdi + at_.flags_low]);
       sahf();
     }
     for (int i = 0; i < 32; ++i) {
@@ -172,8 +170,7 @@ class Emitter : public Xbyak::CodeGenerator {
     if (flags_) {
       lahf();
       seto(al);
-      mov(ptr[rdi + at_.flags_low], ah);
-      mov(ptr[rdi + at_.flags_overflow], al);
+      mov(ptr[rdi + at_.flags], ax);
     }
     for (int i = 0; i < 32; ++i) {
       if (!use_.written[static_cast<size_t>(i)]) continue;
