@@ -27,19 +27,24 @@ class CpuidTable {
   [[nodiscard]] const CpuidResult* find(uint32_t leaf, uint32_t subleaf) const;
   /// Adds or replaces.
   void set(uint32_t leaf, uint32_t subleaf, bool indexed, CpuidResult result);
+  void remove(uint32_t leaf, uint32_t subleaf);
   [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
 
   /// The answer as the instruction gives it: an unknown leaf answers as the highest basic leaf
   /// (Intel) and an unknown sub-leaf with zeros (SDM Vol. 2A CPUID).
   [[nodiscard]] CpuidResult answer(uint32_t leaf, uint32_t subleaf) const;
 
+  /// Vendor "AuthenticAMD".
+  [[nodiscard]] bool is_amd() const;
+
  private:
   std::vector<Entry> entries_;
 };
 
-/// `name` as QEMU spells it: "host", "max", "qemu64", optionally with ",+feature,-feature,
+/// `specification` as QEMU spells it: "host", "max", "qemu64", optionally with ",+feature,-feature,
 /// feature=on|off" behind. `supported` is what the accelerator can run; features beyond it are left
-/// out. Errors name the unknown model or feature and the nearest valid one.
+/// out, with a warning when they were asked for by name, or with an error if "enforce" is given,
+/// too. Errors name the unknown model or feature and the nearest valid one.
 Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& supported);
 
 }  // namespace limen::x86
