@@ -132,6 +132,12 @@ class Mmu {
       probe_slow(linear, size, Access::kRead);
   }
 
+  /// The same for an implicit supervisor access.
+  void probe_write_supervisor(uint64_t linear, unsigned size) {
+    if (implicit_data_[DataBank::index(linear)].write_tag != last_page(linear, size)) [[unlikely]]
+      probe_pages(linear, size, Access::kWrite, implicit_view_);
+  }
+
   /// The page from which the instruction at `linear` is fetched. Throws #PF, or #GP(0) for a
   /// non-canonical address.
   FetchResult fetch(uint64_t linear) {
