@@ -93,6 +93,7 @@ class AcpiPm final : public Device, public memory::IoHandler {
   std::array<uint8_t, 8> gpe_status_{};
   std::array<uint8_t, 8> gpe_enable_{};  // guest-controlled
   uint32_t smi_enable_ = 0;              // guest-controlled
+  uint8_t apm_control_ = 0;              // guest-controlled
   uint8_t apm_status_ = 0;               // guest-controlled
   Timer timer_;
 };

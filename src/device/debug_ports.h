@@ -56,12 +56,14 @@ class IsaDebugExit final : public Device, public memory::IoHandler {
   const std::function<void(int)> exit_;
 };
 
-/// QEMU's pc-testdev, which public x86 test suites use: a readable and writable port at E0H to E3H,
-/// E4H to E7H likewise where QEMU flushes translations, levels of interrupt lines 0 to 23 at 2000H,
-/// and 64 KiB of plain memory at FF000000H that is reached as a device.
+/// QEMU's pc-testdev, which public x86 test suites use: one 32-bit value that ports E0H to E3H and
+/// E8H to EBH read and write, port E4H which asks for a page's host mapping to be redone (nothing
+/// to do here), levels of interrupt lines 0 to 23 at port 2000H, and 64 KiB at FF000000H that
+/// behave as memory but are reached as a device.
 class PcTestdev final : public Device, public memory::IoHandler {
  public:
   static constexpr uint16_t kPortBase = 0xE0;
+  static constexpr uint16_t kPortSize = 12;
   static constexpr uint16_t kLinesBase = 0x2000;
   static constexpr unsigned kLines = 24;
   static constexpr uint64_t kMemoryBase = 0xFF000000;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "device/device.h"
@@ -47,14 +49,27 @@ class Hpet final : public Device, public memory::IoHandler {
 
  private:
   struct Comparator {
-    uint64_t config = 0;      ///< Guest-controlled bits only.
+    uint64_t config = 0;      ///< The writable bits. Guest-controlled.
     uint64_t comparator = 0;  ///< Guest-controlled.
     uint64_t period = 0;      ///< Guest-controlled.
-    uint64_t message = 0;     ///< FSB address and data. Guest-controlled.
-    bool armed = false;       ///< A match lies ahead.
-    bool asserted = false;    ///< Drives its line (level mode).
+    uint64_t message = 0;     ///< FSB data (low half) and address. Guest-controlled.
+    bool set_value = false;  ///< The next write to the comparator of a periodic timer is no period.
+    // The next match is `distance` ticks after the main counter was at `armed_at`.
+    bool armed = false;
+    uint64_t armed_at = 0;
+    uint64_t distance = 0;
+    int asserted_line = -1;  ///< What this timer holds up (level mode); -1: nothing.
   };
-  struct Effects;
+  /// What is done once mutex_ is released.
+  struct Effects {
+    struct Step {
+      enum class Kind { kLow, kHigh, kMessage } kind = Kind::kLow;
+      unsigned line = 0;
+      irq::MsiMessage message;
+    };
+    std::vector<Step> steps;
+    std::optional<bool> legacy_replaced;
+  };
 
   // mutex_ held.
   [[nodiscard]] bool enabled() const { return (configuration_ & 1) != 0; }
@@ -62,15 +77,20 @@ class Hpet final : public Device, public memory::IoHandler {
   [[nodiscard]] uint64_t counter() const;
   [[nodiscard]] uint64_t read_register(uint64_t offset) const;
   void write_register(uint64_t offset, uint64_t value, uint64_t mask, Effects& effects);
-  void write_timer_config(unsigned index, uint64_t value, Effects& effects);
-  void write_comparator(unsigned index, uint64_t value, uint64_t mask);
-  [[nodiscard]] uint64_t ticks_until_match(const Comparator& timer, uint64_t now) const;
+  void write_configuration(uint64_t value, Effects& effects);
+  void write_timer_config(unsigned index, uint64_t value, uint64_t mask, Effects& effects);
+  void write_comparator(Comparator& timer, uint64_t value, uint64_t mask);
+  void arm(Comparator& timer);
+  void arm_all();
   [[nodiscard]] unsigned route(unsigned index) const;
   void settle(Effects& effects);
   void fire(unsigned index, Effects& effects);
+  void update_level(unsigned index, Effects& effects);
   void schedule();
+  void reset_registers(Effects& effects);
   // mutex_ not held.
-  void finish(Effects& effects);
+  template <typename Work>
+  void change(Work work);
   void expired();
 
   memory::IoSpace& mmio_;
@@ -79,13 +99,14 @@ class Hpet final : public Device, public memory::IoHandler {
   EventLoop& loop_;
   const Config config_;
 
+  std::mutex change_mutex_;  // taken before mutex_; orders what is done outside it
   std::mutex mutex_;
-  std::mutex effects_mutex_;    // orders what is done outside mutex_
   uint64_t configuration_ = 0;  // guest-controlled
   uint64_t status_ = 0;
   uint64_t counter_base_ = 0;  // counter value at started_, or now if stopped
   Clock::time_point started_;
   std::array<Comparator, kTimers> timers_;
+  Clock::time_point last_expired_;
   Timer timer_;
 };
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "device/device.h"
 #include "irq/interrupt_line.h"
@@ -46,6 +47,8 @@ class Ps2Device {
   uint8_t resolution_ = 2;
   bool scaling_ = false;
   bool remote_ = false;
+  bool wrap_ = false;
+  uint8_t last_reply_ = 0;
 };
 
 /// Intel 8042 as in the PS/2 (same reference) at ports 60H and 64H, in PS/2 mode with an auxiliary
@@ -103,9 +106,10 @@ class I8042 final : public Device, public memory::IoHandler {
   uint8_t output_port_ = 0;
   uint8_t pending_command_ = 0;  // the command whose argument is next; 0: none
   uint8_t status_ = 0;
-  uint8_t output_ = 0;                // the output buffer
-  std::array<uint8_t, 32> memory_{};  // the controller's internal RAM
-  std::deque<uint8_t> controller_output_;
+  uint8_t output_ = 0;                                      // the output buffer
+  std::array<uint8_t, 32> memory_{};                        // the controller's internal RAM
+  bool break_prefix_ = false;                               // F0H was seen while translating
+  std::deque<std::pair<uint8_t, bool>> controller_output_;  // byte, from the auxiliary port
   Ps2Device keyboard_{Ps2Device::Kind::kKeyboard};
   Ps2Device mouse_{Ps2Device::Kind::kMouse};
 };

@@ -77,7 +77,7 @@ class Pit8254 final : public Device, public memory::IoHandler {
   void write_system_control(uint8_t value);
   // mutex_ not held.
   void expired();
-  void drive();
+  void drive(bool rose);
 
   memory::IoSpace& ports_;
   EventLoop& loop_;
@@ -89,6 +89,8 @@ class Pit8254 final : public Device, public memory::IoHandler {
   std::array<Counter, 3> counters_;
   uint8_t system_control_ = 0;  // bits 0 to 3 of port 61H
   bool interrupt_enabled_ = true;
+  Clock::time_point edge_ = Clock::time_point::max();  // when counter 0's OUT rises next
+  Clock::time_point last_edge_;
   std::unique_ptr<SystemControlPort> system_control_port_;
   Timer timer_;
 };

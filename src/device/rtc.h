@@ -37,6 +37,10 @@ class Rtc final : public Device, public memory::IoHandler {
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
 
+  /// The HPET's legacy replacement route takes interrupt 8 away (IA-PC HPET Specification 1.0a,
+  /// 2.3.5).
+  void set_interrupt_enabled(bool enabled);
+
  private:
   using Seconds = std::chrono::sys_seconds;
 
@@ -64,6 +68,7 @@ class Rtc final : public Device, public memory::IoHandler {
 
   std::mutex mutex_;
   uint8_t index_ = 0;  // guest-controlled
+  bool interrupt_enabled_ = true;
   std::array<uint8_t, 128> cmos_{};
   std::chrono::nanoseconds offset_{0};  // guest time less wall clock
   std::chrono::nanoseconds frozen_{0};  // guest time while SET holds updates

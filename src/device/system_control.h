@@ -49,7 +49,9 @@ class SystemControlPortA final : public Device, public memory::IoHandler {
   const std::function<void()> reset_machine_;
   const std::function<void(bool)> a20_;
   std::mutex mutex_;
-  uint8_t value_ = 2;
+  static constexpr uint8_t kFastReset = 1;
+  static constexpr uint8_t kA20 = 2;
+  uint8_t value_ = kA20;
 };
 
 /// Port 80H, where firmware shows its progress and Linux waits a moment. Keeps the last byte.

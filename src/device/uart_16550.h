@@ -34,9 +34,15 @@ class Uart16550 final : public Device, public memory::IoHandler {
 
  private:
   static constexpr size_t kFifoSize = 16;
+  /// What a register write leaves to do once the lock is released.
+  struct Effects {
+    bool transmit = false;
+    uint8_t byte = 0;
+    bool made_room = false;
+  };
 
   uint8_t read(unsigned reg, bool& took_input);  // mutex_ held, as for all below
-  void write(unsigned reg, uint8_t value, int& transmit);
+  void write(unsigned reg, uint8_t value, Effects& effects);
   [[nodiscard]] bool fifo_enabled() const { return (fcr_ & 1) != 0; }
   [[nodiscard]] size_t capacity() const { return fifo_enabled() ? kFifoSize : 1; }
   [[nodiscard]] size_t trigger_level() const;

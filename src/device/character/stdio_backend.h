@@ -4,37 +4,39 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "device/character/escape_filter.h"
+#include "device/character/raw_terminal.h"
 #include "device/character_backend.h"
 
 namespace limen::device {
 
-/// Standard input and output, or any other pair of descriptors. A terminal is put into raw mode and
-/// put back at destruction, at exit and when a fatal signal ends the process.
+/// Standard input and output, or any other pair of descriptors. A terminal is held in raw mode.
 ///
 /// Output goes out at once while the reader keeps up; what it does not take is kept, up to
-/// kOutputLimit bytes, and sent when it can be; beyond that the oldest bytes stay and new ones are
-/// dropped. A reader that went away (EPIPE) silences the output for good. The descriptors' own
-/// blocking mode is left alone, as other processes may share them.
+/// kOutputLimit bytes, and sent when it can be; what the guest writes beyond that is dropped. A
+/// reader that went away silences the output for good. SIGPIPE is ignored in the whole process. The
+/// descriptors' own blocking mode is left alone, as other processes may share them.
+///
+/// Destroy on the loop's thread or after the loop's run() has returned.
 class StdioBackend final : public CharacterBackend {
  public:
   static constexpr size_t kOutputLimit = size_t{1} << 20;
+  static constexpr size_t kInputLimit = size_t{1} << 16;
 
   struct Options {
     int input = 0;
     int output = 1;
     /// Ctrl-a is the escape; else every byte goes to the guest.
     bool multiplexed = false;
-    /// Ctrl-c, Ctrl-\ and Ctrl-z keep their meaning at this terminal; else they are the guest's.
+    /// At a terminal, Ctrl-c and the like raise signals; else they are the guest's.
     bool keep_signals = true;
     /// Ctrl-a x. Called on the loop's thread.
     std::function<void()> quit = {};
@@ -48,38 +50,49 @@ class StdioBackend final : public CharacterBackend {
   void accept_input() override;
 
  protected:
-  void receiver_changed() override;
+  void receiver_changed() override { accept_input(); }
 
  private:
+  /// How a write to the output is kept from blocking.
+  enum class Output { kNonBlocking, kSocket, kFile, kPoll };
+
   StdioBackend(EventLoop& loop, Options options);
   Result<> open();
+  Result<> open_output();
+
+  // On the loop's thread.
   void input_ready();
   void deliver();
-  void output_ready();
-  /// Writes from pending_; mutex_ held.
-  void flush();
-  void flush_before_end();
-  /// Writes without blocking; 0 when the reader has no room. mutex_ held.
-  size_t write_some(const uint8_t* bytes, size_t count);
   void watch_input(bool wanted);
+  void output_ready();
+
+  // mutex_ held.
+  void flush();
+  /// Bytes written without waiting; 0 when the reader has no room.
+  size_t write_some(const uint8_t* bytes, size_t count);
+  void watch_output();
 
   EventLoop& loop_;
   const Options options_;
   EscapeFilter escapes_;
-  bool raw_terminal_ = false;
-  bool input_watched_ = false;  // loop thread
-  bool input_ended_ = false;    // loop thread
-  std::deque<uint8_t> input_;   // typed, not yet taken; loop thread
+  std::unique_ptr<RawTerminal> terminal_;
+
+  // On the loop's thread.
+  bool input_pollable_ = true;
+  bool input_watched_ = false;
+  bool input_ended_ = false;
+  std::vector<uint8_t> input_;  // typed, not yet taken
+
   std::atomic<bool> deliver_posted_ = false;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // loop thread
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
   std::mutex mutex_;
-  std::vector<uint8_t> pending_;  // guarded by mutex_
-  size_t sent_ = 0;               // of pending_; guarded by mutex_
-  bool output_dead_ = false;      // guarded by mutex_
-  bool output_watched_ = false;   // guarded by mutex_
-  bool retry_armed_ = false;      // guarded by mutex_
-  Timer retry_;                   // for outputs that epoll cannot watch
+  UniqueFd output_;
+  Output output_kind_ = Output::kPoll;
+  std::vector<uint8_t> pending_;  // guarded by mutex_, as the rest
+  size_t sent_ = 0;               // of pending_
+  bool output_dead_ = false;
+  bool output_watched_ = false;
 };
 
 }  // namespace limen::device
