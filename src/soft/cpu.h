@@ -74,6 +74,24 @@ struct Cpu {
   /// To be called after any of them changed.
   void update_mode();
 
+  /// The linear address of offset `rip` in the code segment.
+  [[nodiscard]] uint64_t code_linear(uint64_t offset) const {
+    return mode == decode::CodeMode::k64
+               ? offset
+               : (system.segments[x86::kCs].base + offset) & 0xFFFFFFFF;
+  }
+  /// The first byte of the page behind the one that holds linear code address `linear`.
+  [[nodiscard]] uint64_t next_code_page(uint64_t linear) const {
+    const uint64_t next = (linear | 0xFFF) + 1;
+    return mode == decode::CodeMode::k64 ? next : next & 0xFFFFFFFF;
+  }
+  /// GuestMemory's code generation of a page of RAM; 0 for what is not RAM.
+  [[nodiscard]] uint32_t code_generation(uint64_t ram_page) const {
+    return ram_page < ram.page_count()
+               ? ram.code_generations()[ram_page].load(std::memory_order_acquire)
+               : 0;
+  }
+
   [[nodiscard]] uint64_t guest_tsc() const { return __builtin_ia32_rdtsc() + system.tsc_offset; }
 
   [[nodiscard]] x86::CpuState state() const;

@@ -47,6 +47,8 @@ struct alignas(64) Operation {
     kRep = 4,    ///< F3.
     kRepne = 8,  ///< F2.
     kEndsBlock = 16,
+    kSystem = 32,  ///< Interrupts, mode or translations may differ behind it.
+    kClassFlag = 128,  ///< Free for the class of the handler.
   };
 };
 static_assert(sizeof(Operation) == 64);

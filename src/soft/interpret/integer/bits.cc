@@ -96,8 +96,8 @@ struct BitTest {
                                      : by_wide_size<Register>(operation.operand_size);
   }
 
-  /// Operation flag of this file's own: the bit offset is the immediate.
-  static constexpr uint8_t kImmediateOffset = 0x80;
+  /// The bit offset is the immediate.
+  static constexpr uint8_t kImmediateOffset = Operation::kClassFlag;
 };
 
 #define LIMEN_BIT_SCAN(Name, insn)                                                            \

@@ -1,0 +1,159 @@
+#include "soft/interpret/block_cache.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <new>
+
+#include "soft/interpret/select.h"
+
+namespace limen::soft::interpret {
+namespace {
+
+void instruction_too_long(Cpu&, const Operation&) {
+  Cpu::raise(x86::Exception::general_protection());
+}
+
+/// Instructions of the system class that leave mode, interrupts and translations alone.
+bool is_harmless_system(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_CLI:
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDPID:
+    case ZYDIS_MNEMONIC_SWAPGS:
+    case ZYDIS_MNEMONIC_RDFSBASE:
+    case ZYDIS_MNEMONIC_RDGSBASE:
+    case ZYDIS_MNEMONIC_WRFSBASE:
+    case ZYDIS_MNEMONIC_WRGSBASE:
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void make_operation(Cpu& cpu, const decode::Instruction& instruction, Operation& operation) {
+  fill_operation(instruction, operation);
+  operation.handler = select_integer(instruction, operation);
+  if (operation.handler == nullptr) {
+    operation.handler = select_system(instruction, operation);
+    if (operation.handler != nullptr && !is_harmless_system(instruction.mnemonic()))
+      operation.flags |= Operation::kEndsBlock | Operation::kSystem;
+  }
+  if (operation.handler == nullptr) operation.handler = select_native(instruction, operation, cpu);
+  if (operation.handler == nullptr) {
+    operation.handler = invalid_opcode;
+    operation.flags |= Operation::kEndsBlock;
+  }
+}
+
+BlockCache::BlockCache(size_t capacity) : capacity_(capacity), buckets_(kBuckets) {
+  void* arena = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (arena == MAP_FAILED) throw std::bad_alloc();
+  arena_ = static_cast<std::byte*>(arena);
+}
+
+BlockCache::~BlockCache() { ::munmap(arena_, capacity_); }
+
+bool BlockCache::second_page_is_current(Cpu& cpu, const Block& block, uint64_t linear) {
+  const FetchResult second = cpu.mmu.fetch(cpu.next_code_page(linear));
+  return second.ram_page == block.second_page &&
+         cpu.code_generation(second.ram_page) == block.second_generation;
+}
+
+void BlockCache::drop_all() {
+  std::ranges::fill(buckets_, nullptr);
+  used_ = 0;
+  ++dropped_;
+}
+
+Block* BlockCache::allocate(uint64_t key) {
+  constexpr size_t kLargest = sizeof(Block) + kMaxOperations * sizeof(Operation);
+  if (used_ + kLargest > capacity_) drop_all();
+  // What is stale under this key goes, so that chains hold only live blocks.
+  Block** link = &buckets_[bucket_of(key)];
+  while (*link != nullptr && (*link)->key != key) link = &(*link)->next;
+  if (*link != nullptr) *link = (*link)->next;
+  return new (arena_ + used_) Block{.key = key};
+}
+
+const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uint64_t key) {
+  const size_t offset = linear & 0xFFF;
+  const size_t in_page = memory::kPageSize - offset;
+  Block& block = *allocate(key);
+  auto* operations = reinterpret_cast<Operation*>(&block + 1);
+
+  // The generation is read before the bytes: a write in between makes the block stale, not wrong.
+  std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
+  std::span<const uint8_t> bytes;
+  block.ram_page = page.ram_page;
+  if (page.host_page != nullptr) {
+    cpu.mmu.mark_code(page.ram_page, offset, std::min<size_t>(in_page, 64));
+    block.generation = cpu.code_generation(page.ram_page);
+    bytes = {page.host_page + offset, in_page};
+  } else {
+    // Code in a device's memory: read through the bus, one instruction at a time, never kept.
+    const size_t count = std::min<size_t>(in_page, decode::kMaxInstructionLength);
+    for (size_t i = 0; i < count; ++i)
+      copied[i] = static_cast<uint8_t>(cpu.mmu.read_physical_io(page.page + offset + i, 1));
+    bytes = {copied.data(), count};
+  }
+
+  decode::Instruction instruction;
+  while (block.count < kMaxOperations) {
+    const auto rest = bytes.subspan(block.length);
+    auto outcome = decode::decode(cpu.mode, rest, instruction);
+    if (outcome == decode::Outcome::kNeedMoreBytes) {
+      if (block.count > 0) break;
+      const FetchResult second = cpu.mmu.fetch(cpu.next_code_page(linear));
+      const size_t wanted = decode::kMaxInstructionLength;
+      if (page.host_page != nullptr) std::copy(rest.begin(), rest.end(), copied.begin());
+      if (second.host_page != nullptr) {
+        cpu.mmu.mark_code(second.ram_page, 0, wanted);
+        block.second_generation = cpu.code_generation(second.ram_page);
+      }
+      for (size_t i = 0; i < wanted; ++i)
+        copied[rest.size() + i] =
+            second.host_page != nullptr
+                ? second.host_page[i]
+                : static_cast<uint8_t>(cpu.mmu.read_physical_io(second.page + i, 1));
+      block.crosses_page = true;
+      block.second_page = second.ram_page;
+      outcome = decode::decode(cpu.mode, std::span(copied).first(rest.size() + wanted), instruction);
+    }
+    auto& operation = *new (&operations[block.count++]) Operation;
+    if (outcome != decode::Outcome::kOk) {
+      operation.handler =
+          outcome == decode::Outcome::kInvalid ? invalid_opcode : instruction_too_long;
+      operation.length = 1;
+      ++block.length;
+      break;
+    }
+    make_operation(cpu, instruction, operation);
+    block.length = static_cast<uint16_t>(block.length + operation.length);
+    block.ends_in_system = (operation.flags & Operation::kSystem) != 0;
+    if ((operation.flags & Operation::kEndsBlock) || block.crosses_page ||
+        page.host_page == nullptr || block.length == in_page)
+      break;
+  }
+  ++built_;
+  if (page.host_page == nullptr) return block;  // unlinked: the next find() decodes again
+  if (!block.crosses_page) cpu.mmu.mark_code(page.ram_page, offset, block.length);
+  used_ += sizeof(Block) + block.count * sizeof(Operation);
+  Block*& head = buckets_[bucket_of(key)];
+  block.next = head;
+  head = &block;
+  return block;
+}
+
+}  // namespace limen::soft::interpret

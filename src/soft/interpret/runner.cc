@@ -1,0 +1,258 @@
+#include "soft/interpret/runner.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "soft/interpret/debug.h"
+#include "soft/interpret/delivery.h"
+
+namespace limen::soft::interpret {
+
+using vcpu::ExitReason;
+using x86::Exception;
+namespace flags = x86::rflags;
+
+namespace {
+
+/// Blocks between two looks at the APIC timer: a few microseconds.
+constexpr unsigned kBlocksPerPoll = 128;
+
+constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
+
+}  // namespace
+
+Runner::Runner(Cpu& cpu, uint64_t tsc_hz) : cpu_(cpu), tsc_hz_(tsc_hz) {}
+
+void Runner::kick() {
+  kicked_ = true;
+  interrupt();
+}
+
+void Runner::interrupt() {
+  cpu_.attention.store(true, std::memory_order_release);
+  const std::lock_guard lock(wait_mutex_);
+  wake_.notify_one();
+}
+
+bool Runner::needs_single_step() const {
+  return (cpu_.flags_rest & flags::kTrap) != 0 || debug_active(cpu_) ||
+         cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow ||
+         cpu_.activity.pending_debug != 0;
+}
+
+vcpu::Exit Runner::run() {
+  look_up_ = true;
+  for (;;) {
+    Next next = Next::kGoOn;
+    if (look_up_ || cpu_.attention.load(std::memory_order_relaxed)) [[unlikely]]
+      next = service();
+    try {
+      while (next == Next::kGoOn && !look_up_ &&
+             !cpu_.attention.load(std::memory_order_relaxed)) {
+        if (--blocks_until_poll_ == 0) [[unlikely]]
+          poll_timer();
+        if (needs_single_step()) [[unlikely]]
+          next = run_single();
+        else
+          run_block(cache_.find(cpu_));
+      }
+    } catch (const Exception& exception) {
+      next = deliver(exception);
+    }
+    if (next == Next::kReturn) return {ExitReason::kInterrupted, {}};
+    if (next == Next::kShutdown) return {ExitReason::kShutdown, "triple fault"};
+  }
+}
+
+inline void Runner::execute(const Operation& operation) {
+  cpu_.gpr[kNextRip] = (cpu_.rip + operation.length) & cpu_.rip_mask;
+  operation.handler(cpu_, operation);
+  cpu_.rip = cpu_.gpr[kNextRip];
+}
+
+void Runner::run_block(const Block& block) {
+  visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, block.count};
+  if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, block.count);
+  look_up_ = block.ends_in_system;
+  cpu_.leave_block = false;
+  const Operation* operation = block.operations();
+  const Operation* const end = operation + block.count;
+  do {
+    execute(*operation);
+    ++operation;
+  } while (operation != end && !cpu_.leave_block);
+  instructions_ += static_cast<uint64_t>(operation - block.operations());
+}
+
+void Runner::check_code_limit(const Block& block, unsigned operations) const {
+  const uint64_t limit = cpu_.system.segments[x86::kCs].limit;
+  // A block that begins inside the segment and ends outside runs up to the limit in single steps.
+  uint64_t length = block.length;
+  if (operations == 1) length = block.operations()[0].length;
+  if (cpu_.rip + length - 1 > limit) [[unlikely]]
+    Cpu::raise(Exception::general_protection());
+}
+
+Runner::Next Runner::run_single() {
+  const uint64_t breakpoints = (cpu_.flags_rest & flags::kResume)
+                                   ? 0
+                                   : instruction_breakpoint_hits(cpu_, cpu_.code_linear(cpu_.rip));
+  if (breakpoints != 0 && !cpu_.activity.mov_ss_shadow)
+    return deliver({.vector = x86::Vector::kDebug, .debug_status = breakpoints});
+
+  const bool resume = (cpu_.flags_rest & flags::kResume) != 0;
+  const bool trap = (cpu_.flags_rest & flags::kTrap) != 0;
+  const Block& block = cache_.find(cpu_);
+  visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, 1};
+  if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, 1);
+  cpu_.activity.sti_shadow = false;
+  cpu_.activity.mov_ss_shadow = false;
+  cpu_.leave_block = false;
+  execute(block.operations()[0]);
+  ++instructions_;
+  look_up_ = true;
+  if (resume) cpu_.flags_rest &= ~flags::kResume;
+
+  uint64_t status = cpu_.activity.pending_debug | cpu_.mmu.take_watch_hits();
+  if (trap) status |= kDebugSingleStep;
+  cpu_.activity.pending_debug = 0;
+  if (status == 0) return Next::kGoOn;
+  if (cpu_.activity.mov_ss_shadow) {
+    // MOV SS holds debug traps back until the next instruction is done (SDM Vol. 3A 6.8.3).
+    cpu_.activity.pending_debug = status & ~kDebugSingleStep;
+    return Next::kGoOn;
+  }
+  return deliver({.vector = x86::Vector::kDebug, .debug_status = status});
+}
+
+Runner::Next Runner::deliver(const Exception& exception) {
+  cpu_.activity.sti_shadow = false;
+  cpu_.activity.mov_ss_shadow = false;
+  look_up_ = true;
+  return deliver_exception(cpu_, exception) ? Next::kGoOn : Next::kShutdown;
+}
+
+void Runner::poll_timer() {
+  blocks_until_poll_ = kBlocksPerPoll;
+  const uint64_t now = cpu_.guest_tsc();
+  if (now >= cpu_.interrupts.next_timer_tsc()) {
+    cpu_.interrupts.timer_due(now);
+    look_up_ = true;
+  }
+}
+
+Runner::Next Runner::service() {
+  cpu_.attention.store(false, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  look_up_ = false;
+  if (kicked_.exchange(false)) return Next::kReturn;
+  poll_timer();
+  look_up_ = false;
+  if (const Next next = take_events(); next != Next::kGoOn) return next;
+
+  const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
+  if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !cpu_.activity.mov_ss_shadow) {
+    cpu_.activity.nmi_pending = false;
+    cpu_.activity.nmi_blocked = true;
+    cpu_.activity.halted = false;
+    return deliver_interrupt(cpu_, static_cast<uint8_t>(x86::Vector::kNmi)) ? Next::kGoOn
+                                                                            : Next::kShutdown;
+  }
+  if (!shadow && (cpu_.flags_rest & flags::kInterrupt) != 0 && cpu_.interrupts.has_interrupt()) {
+    if (const auto vector = cpu_.interrupts.acknowledge()) {
+      cpu_.activity.halted = false;
+      return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
+    }
+  }
+  if (cpu_.activity.halted || cpu_.activity.wait_for_sipi) return wait_while_halted();
+  return Next::kGoOn;
+}
+
+Runner::Next Runner::take_events() {
+  using Event = vcpu::LocalInterruptController::Event;
+  for (;;) {
+    const auto request = cpu_.interrupts.take_event();
+    switch (request.event) {
+      case Event::kNone:
+        return Next::kGoOn;
+      case Event::kNmi:
+        cpu_.activity.nmi_pending = true;
+        break;
+      case Event::kInit:
+        apply_init(cpu_);
+        break;
+      case Event::kStartup:
+        if (cpu_.activity.wait_for_sipi) apply_startup(cpu_, request.startup_vector);
+        break;
+    }
+  }
+}
+
+Runner::Next Runner::wait_while_halted() {
+  look_up_ = true;
+  std::unique_lock lock(wait_mutex_);
+  if (cpu_.attention.load(std::memory_order_acquire)) return Next::kGoOn;
+  const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
+  const auto awake = [&] { return cpu_.attention.load(std::memory_order_acquire); };
+  if (deadline == UINT64_MAX) {
+    wake_.wait(lock, awake);
+    return Next::kGoOn;
+  }
+  const uint64_t now = cpu_.guest_tsc();
+  if (now < deadline) {
+    const double seconds = static_cast<double>(deadline - now) / static_cast<double>(tsc_hz_);
+    // Far deadlines are approached in steps, so that a small error of tsc_hz does not add up.
+    wake_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 1.0)), awake);
+  }
+  return Next::kGoOn;
+}
+
+std::optional<Exception> Runner::step() {
+  try {
+    const Block& block = cache_.find(cpu_);
+    if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, 1);
+    cpu_.leave_block = false;
+    execute(block.operations()[0]);
+    ++instructions_;
+    return std::nullopt;
+  } catch (const Exception& exception) {
+    return exception;
+  }
+}
+
+std::string Runner::recent_instructions() {
+  ZydisFormatter formatter;
+  ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+  std::string text;
+  const unsigned kept = static_cast<unsigned>(visited_.size());
+  for (unsigned i = std::min(visited_next_, kept); i > 0; --i) {
+    const Visited& visited = visited_[(visited_next_ - i) % kept];
+    uint64_t linear = visited.linear;
+    for (unsigned n = 0; n < visited.count; ++n) {
+      std::array<uint8_t, decode::kMaxInstructionLength> bytes{};
+      size_t have = 0;
+      while (have < bytes.size()) {
+        const auto physical = cpu_.mmu.translate(linear + have);
+        if (!physical) break;
+        const auto host = cpu_.ram.span(*physical, 1);
+        if (host.empty()) break;
+        bytes[have++] = static_cast<uint8_t>(host[0]);
+      }
+      decode::Instruction instruction;
+      if (decode::decode(visited.mode, std::span(bytes).first(have), instruction) !=
+          decode::Outcome::kOk) {
+        text += fmt::format("  {:016x}: (bad)\n", linear);
+        break;
+      }
+      std::array<char, 128> line{};
+      ZydisFormatterFormatInstruction(&formatter, &instruction.raw, instruction.operands.data(),
+                                      instruction.raw.operand_count_visible, line.data(),
+                                      line.size(), linear);
+      text += fmt::format("  {:016x}: {}\n", linear, line.data());
+      linear += instruction.length();
+    }
+  }
+  return text;
+}
+
+}  // namespace limen::soft::interpret

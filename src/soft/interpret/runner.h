@@ -1,0 +1,77 @@
+// The interpreter's loop: blocks of decoded code, and between them interrupts, exceptions, single
+// steps, breakpoints and HLT.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "soft/cpu.h"
+#include "soft/interpret/block_cache.h"
+#include "vcpu/accelerator.h"
+
+namespace limen::soft::interpret {
+
+class Runner {
+ public:
+  /// `tsc_hz` is the host's TSC frequency, for waiting until a TSC deadline.
+  Runner(Cpu& cpu, uint64_t tsc_hz);
+
+  /// Runs until kick() or a shutdown; see vcpu::Vcpu::run().
+  vcpu::Exit run();
+
+  /// Runs one instruction, taking no interrupt and delivering nothing: an exception that it raised is
+  /// returned, and the state is as it was before. For tests and for tracing.
+  std::optional<x86::Exception> step();
+
+  /// As vcpu::Vcpu. Thread-safe.
+  void kick();
+  void interrupt();
+
+  /// The last blocks that ran, disassembled from what memory holds now.
+  [[nodiscard]] std::string recent_instructions();
+
+  /// Instructions retired so far (a repeated string instruction counts once per restart).
+  [[nodiscard]] uint64_t instructions() const { return instructions_; }
+  [[nodiscard]] const BlockCache& cache() const { return cache_; }
+
+ private:
+  /// What the loop does next.
+  enum class Next : uint8_t { kGoOn, kReturn, kShutdown };
+
+  Next service();
+  Next take_events();
+  Next wait_while_halted();
+  void poll_timer();
+  [[nodiscard]] bool needs_single_step() const;
+
+  void run_block(const Block& block);
+  Next run_single();
+  void execute(const Operation& operation);
+  void check_code_limit(const Block& block, unsigned operations) const;
+  [[nodiscard]] Next deliver(const x86::Exception& exception);
+
+  Cpu& cpu_;
+  BlockCache cache_;
+  uint64_t tsc_hz_;
+  uint64_t instructions_ = 0;
+  unsigned blocks_until_poll_ = 0;
+  bool look_up_ = true;  // interrupts and events must be looked at before the next block
+
+  std::atomic<bool> kicked_ = false;
+  std::mutex wait_mutex_;
+  std::condition_variable wake_;  // with wait_mutex_ and cpu_.attention
+
+  struct Visited {
+    uint64_t linear = 0;
+    decode::CodeMode mode = decode::CodeMode::k16;
+    uint16_t count = 0;
+  };
+  std::array<Visited, 16> visited_{};
+  unsigned visited_next_ = 0;
+};
+
+}  // namespace limen::soft::interpret
