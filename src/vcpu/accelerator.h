@@ -51,7 +51,7 @@ class Vcpu {
 
   /// The last instructions that ran, one per line, oldest first: for a person who reads why the
   /// guest died. May be empty.
-  [[nodiscard]] virtual std::string recent_instructions() const { return {}; }
+  [[nodiscard]] virtual std::string recent_instructions() { return {}; }
 };
 
 /// What the vCPUs of one machine share. All outlive the Vm.

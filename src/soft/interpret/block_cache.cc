@@ -93,20 +93,18 @@ const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linea
   Block& block = *allocate(key);
   auto* operations = reinterpret_cast<Operation*>(&block + 1);
 
-  // The generation is read before the bytes: a write in between makes the block stale, not wrong.
   std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
   std::span<const uint8_t> bytes;
   block.ram_page = page.ram_page;
   if (page.host_page != nullptr) {
-    cpu.mmu.mark_code(page.ram_page, offset, std::min<size_t>(in_page, 64));
-    block.generation = cpu.code_generation(page.ram_page);
+    block.generation = cpu.mmu.watch_code(page.ram_page);
     bytes = {page.host_page + offset, in_page};
   } else {
     // Code in a device's memory: read through the bus, one instruction at a time, never kept.
-    const size_t count = std::min<size_t>(in_page, decode::kMaxInstructionLength);
-    for (size_t i = 0; i < count; ++i)
-      copied[i] = static_cast<uint8_t>(cpu.mmu.read_physical_io(page.page + offset + i, 1));
-    bytes = {copied.data(), count};
+    const auto read = std::span(copied).first(
+        std::min<size_t>(in_page, decode::kMaxInstructionLength));
+    cpu.mmu.read_physical(page.page + offset, std::as_writable_bytes(read));
+    bytes = read;
   }
 
   decode::Instruction instruction;
@@ -116,20 +114,19 @@ const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linea
     if (outcome == decode::Outcome::kNeedMoreBytes) {
       if (block.count > 0) break;
       const FetchResult second = cpu.mmu.fetch(cpu.next_code_page(linear));
-      const size_t wanted = decode::kMaxInstructionLength;
+      constexpr unsigned kWanted = decode::kMaxInstructionLength;
       if (page.host_page != nullptr) std::copy(rest.begin(), rest.end(), copied.begin());
+      const auto tail = std::span(copied).subspan(rest.size(), kWanted);
       if (second.host_page != nullptr) {
-        cpu.mmu.mark_code(second.ram_page, 0, wanted);
-        block.second_generation = cpu.code_generation(second.ram_page);
+        block.second_generation = cpu.mmu.watch_code(second.ram_page);
+        std::copy_n(second.host_page, kWanted, tail.begin());
+        cpu.mmu.mark_code(second.ram_page, 0, kWanted);
+      } else {
+        cpu.mmu.read_physical(second.page, std::as_writable_bytes(tail));
       }
-      for (size_t i = 0; i < wanted; ++i)
-        copied[rest.size() + i] =
-            second.host_page != nullptr
-                ? second.host_page[i]
-                : static_cast<uint8_t>(cpu.mmu.read_physical_io(second.page + i, 1));
       block.crosses_page = true;
       block.second_page = second.ram_page;
-      outcome = decode::decode(cpu.mode, std::span(copied).first(rest.size() + wanted), instruction);
+      outcome = decode::decode(cpu.mode, std::span(copied).first(rest.size() + kWanted), instruction);
     }
     auto& operation = *new (&operations[block.count++]) Operation;
     if (outcome != decode::Outcome::kOk) {
@@ -148,7 +145,8 @@ const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linea
   }
   ++built_;
   if (page.host_page == nullptr) return block;  // unlinked: the next find() decodes again
-  if (!block.crosses_page) cpu.mmu.mark_code(page.ram_page, offset, block.length);
+  cpu.mmu.mark_code(page.ram_page, static_cast<uint32_t>(offset),
+                    static_cast<uint32_t>(std::min<size_t>(block.length, in_page)));
   used_ += sizeof(Block) + block.count * sizeof(Operation);
   Block*& head = buckets_[bucket_of(key)];
   block.next = head;

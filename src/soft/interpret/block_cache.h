@@ -13,7 +13,7 @@
 
 namespace limen::soft::interpret {
 
-struct Block {
+struct alignas(64) Block {
   uint64_t key = 0;
   Block* next = nullptr;  ///< In the same bucket.
   uint64_t ram_page = 0;  ///< Where its bytes stand, and the page's code generation when decoded.

@@ -72,25 +72,28 @@ inline void Runner::execute(const Operation& operation) {
 
 void Runner::run_block(const Block& block) {
   visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, block.count};
-  if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, block.count);
   look_up_ = block.ends_in_system;
   cpu_.leave_block = false;
+  cpu_.mmu.code_written = false;
   const Operation* operation = block.operations();
-  const Operation* const end = operation + block.count;
+  const Operation* const end = operation + operations_inside_segment(block);
   do {
     execute(*operation);
     ++operation;
-  } while (operation != end && !cpu_.leave_block);
+  } while (operation != end && !cpu_.leave_block && !cpu_.mmu.code_written);
   instructions_ += static_cast<uint64_t>(operation - block.operations());
 }
 
-void Runner::check_code_limit(const Block& block, unsigned operations) const {
+unsigned Runner::operations_inside_segment(const Block& block) const {
+  if (cpu_.mode == decode::CodeMode::k64) [[likely]]
+    return block.count;
   const uint64_t limit = cpu_.system.segments[x86::kCs].limit;
-  // A block that begins inside the segment and ends outside runs up to the limit in single steps.
-  uint64_t length = block.length;
-  if (operations == 1) length = block.operations()[0].length;
-  if (cpu_.rip + length - 1 > limit) [[unlikely]]
+  if (cpu_.rip + block.length - 1 <= limit) [[likely]]
+    return block.count;
+  // The block leaves the segment somewhere: go up to there one instruction at a time.
+  if (cpu_.rip + block.operations()[0].length - 1 > limit)
     Cpu::raise(Exception::general_protection());
+  return 1;
 }
 
 Runner::Next Runner::run_single() {
@@ -104,7 +107,7 @@ Runner::Next Runner::run_single() {
   const bool trap = (cpu_.flags_rest & flags::kTrap) != 0;
   const Block& block = cache_.find(cpu_);
   visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, 1};
-  if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, 1);
+  static_cast<void>(operations_inside_segment(block));
   cpu_.activity.sti_shadow = false;
   cpu_.activity.mov_ss_shadow = false;
   cpu_.leave_block = false;
@@ -210,7 +213,7 @@ Runner::Next Runner::wait_while_halted() {
 std::optional<Exception> Runner::step() {
   try {
     const Block& block = cache_.find(cpu_);
-    if (cpu_.mode != decode::CodeMode::k64) check_code_limit(block, 1);
+    static_cast<void>(operations_inside_segment(block));
     cpu_.leave_block = false;
     execute(block.operations()[0]);
     ++instructions_;

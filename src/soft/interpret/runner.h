@@ -51,7 +51,8 @@ class Runner {
   void run_block(const Block& block);
   Next run_single();
   void execute(const Operation& operation);
-  void check_code_limit(const Block& block, unsigned operations) const;
+  /// How many of the block's operations may run in one go; throws #GP(0) where CS ends.
+  [[nodiscard]] unsigned operations_inside_segment(const Block& block) const;
   [[nodiscard]] Next deliver(const x86::Exception& exception);
 
   Cpu& cpu_;
