@@ -250,7 +250,7 @@ std::string Runner::recent_instructions() {
       std::array<char, 128> line{};
       ZydisFormatterFormatInstruction(&formatter, &instruction.raw, instruction.operands.data(),
                                       instruction.raw.operand_count_visible, line.data(),
-                                      line.size(), linear);
+                                      line.size(), linear, nullptr);
       text += fmt::format("  {:016x}: {}\n", linear, line.data());
       linear += instruction.length();
     }
