@@ -368,7 +368,11 @@ void VirtioPci::needs_reset(std::string_view reason) {
     // Without FEATURES_OK the driver has reset the device meanwhile: the reason is gone.
     if ((old & status::kNeedsReset) != 0 || (old & status::kFeaturesOk) == 0) return;
   } while (!status_.compare_exchange_weak(old, old | status::kNeedsReset));
-  log::warning("{}: stopped until the guest resets it: {}", name(), reason);
+  // Once: a guest can break its device as often as it likes.
+  if (!warned_.exchange(true))
+    log::warning("{}: stopped until the guest resets it: {}", name(), reason);
+  else
+    log::debug("{}: stopped again: {}", name(), reason);
   if ((old & status::kDriverOk) != 0) raise(config_vector_, kIsrConfiguration);
 }
 

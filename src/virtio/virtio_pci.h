@@ -91,6 +91,7 @@ class VirtioPci final : public pci::PciFunction, public Transport, private memor
   std::unique_ptr<VirtioDevice> device_;
   uint16_t pci_cfg_capability_ = 0;
 
+  std::atomic<bool> warned_ = false;
   std::atomic<uint8_t> status_ = 0;
   std::atomic<uint8_t> generation_ = 0;
   std::atomic<uint64_t> driver_features_ = 0;

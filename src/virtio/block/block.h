@@ -16,7 +16,7 @@ namespace limen::virtio {
 
 /// Properties of -device virtio-blk-pci, with QEMU's meaning and defaults.
 struct BlockProperties {
-  std::string serial;         ///< At most 20 bytes.
+  std::string serial{};       ///< At most 20 bytes.
   unsigned num_queues = 1;    ///< 1 to 64.
   uint16_t queue_size = 256;  ///< Power of two, 4 to 1024.
   bool write_cache = true;    ///< Initial state of the guest's write-back setting.

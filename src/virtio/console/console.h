@@ -22,7 +22,7 @@ struct ConsoleProperties {
 /// Properties of -device virtconsole and virtserialport.
 struct ConsolePortProperties {
   bool console = true;  ///< virtconsole; false: virtserialport.
-  std::string name;     ///< Seen by the guest as /dev/virtio-ports/NAME; "" for none.
+  std::string name{};   ///< Seen by the guest as /dev/virtio-ports/NAME; "" for none.
   int number = -1;      ///< "nr"; -1: the first free (0 is kept for a console).
   device::CharacterBackend* backend = nullptr;  ///< Null: output is dropped. Outlives the device.
 };
