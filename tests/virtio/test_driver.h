@@ -86,12 +86,9 @@ class DriverQueue {
     put(available() + 4 + 2u * (next_available % size), head);
     set_available_index(++next_available);
   }
-  void set_available_index(uint16_t index) {
-    std::atomic_ref(*reinterpret_cast<uint16_t*>(memory_->span({available() + 2}, 2).data()))
-        .store(index, std::memory_order_release);
-  }
-  void set_no_interrupt(bool no) { put(available(), static_cast<uint16_t>(no)); }
-  void set_used_event(uint16_t event) { put(available() + 4 + 2u * size, event); }
+  void set_available_index(uint16_t index) { store(available() + 2, index); }
+  void set_no_interrupt(bool no) { store(available(), no); }
+  void set_used_event(uint16_t event) { store(available() + 4 + 2u * size, event); }
   uint16_t available_event() { return get<uint16_t>(used() + 4 + 8u * size); }
   uint16_t used_index() {
     return std::atomic_ref(*reinterpret_cast<uint16_t*>(memory_->span({used() + 2}, 2).data()))
@@ -111,6 +108,11 @@ class DriverQueue {
   }
 
  private:
+  void store(uint64_t address, uint16_t value) {
+    std::atomic_ref(*reinterpret_cast<uint16_t*>(memory_->span({address}, 2).data()))
+        .store(value, std::memory_order_release);
+  }
+
   memory::GuestMemory* memory_;
 
  public:
