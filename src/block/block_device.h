@@ -18,11 +18,11 @@ struct Request {
   enum class Kind : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
   Kind kind = Kind::kRead;
   uint64_t offset = 0;
-  uint64_t length = 0;         ///< Discard and write-zeroes; otherwise the buffers' total.
-  bool may_unmap = false;      ///< Write-zeroes may leave a hole.
-  std::vector<iovec> buffers;  ///< Host memory, valid until `done` was called.
+  uint64_t length = 0;              ///< Discard and write-zeroes; otherwise the buffers' total.
+  bool may_unmap = false;           ///< Write-zeroes may leave a hole.
+  std::vector<iovec> buffers = {};  ///< Host memory, valid until `done` was called.
   /// Called once, on any thread: 0, or the errno that the guest should hear of (EIO, ENOSPC, ...).
-  std::function<void(int error)> done;
+  std::function<void(int error)> done = {};
 };
 
 class BlockDevice {

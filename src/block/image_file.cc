@@ -14,14 +14,10 @@ namespace {
 
 // Permissions on an image, as bit numbers; the byte that stands for one is the base plus the number
 // (QEMU's docs/system/qemu-block-drivers, "Disk image file locking").
-constexpr unsigned kRead = 0, kWrite = 1, kWriteUnchanged = 2, kResize = 3;
+constexpr unsigned kRead = 1u << 0, kWrite = 1u << 1;
 constexpr off_t kUsedBase = 100;
 constexpr off_t kNotSharedBase = 200;
-constexpr unsigned kReaderUses = 1u << kRead;
-constexpr unsigned kWriterUses =
-    (1u << kRead) | (1u << kWrite) | (1u << kWriteUnchanged) | (1u << kResize);
-constexpr unsigned kNotShared = (1u << kWrite) | (1u << kResize);
-constexpr unsigned kPermissions = 4;
+constexpr unsigned kPermissions = 2;
 
 struct flock one_byte(short type, off_t byte) {
   struct flock lock {};
@@ -81,12 +77,13 @@ Result<ImageFile> open_image_file(const std::string& path, int flags) {
   return file;
 }
 
-Result<> lock_image(const ImageFile& file, const std::string& path, bool writer) {
+Result<> lock_image(const ImageFile& file, const std::string& path, Access access) {
   const int fd = file.fd.get();
-  const unsigned uses = writer ? kWriterUses : kReaderUses;
+  const unsigned uses = access == Access::kWrite ? kRead | kWrite : kRead;
+  const unsigned not_shared = access == Access::kExamine ? 0 : kWrite;
   for (unsigned i = 0; i < kPermissions; ++i) {
     for (const off_t base : {kUsedBase, kNotSharedBase}) {
-      if (((base == kUsedBase ? uses : kNotShared) & (1u << i)) == 0) continue;
+      if (((base == kUsedBase ? uses : not_shared) & (1u << i)) == 0) continue;
       const auto held = hold(fd, base + static_cast<off_t>(i));
       if (held) continue;
       const int error = held.error().system_errno;
@@ -107,8 +104,8 @@ Result<> lock_image(const ImageFile& file, const std::string& path, bool writer)
     const auto bit = static_cast<off_t>(i);
     if ((uses & (1u << i)) != 0 && held_by_another(fd, kNotSharedBase + bit))
       return fail("image '{}' is in use: another process has it open{}", path,
-                  writer ? "" : " for writing");
-    if ((kNotShared & (1u << i)) != 0 && held_by_another(fd, kUsedBase + bit))
+                  access == Access::kWrite ? "" : " for writing");
+    if ((not_shared & (1u << i)) != 0 && held_by_another(fd, kUsedBase + bit))
       return fail("image '{}' is in use: another process has it open for writing", path);
   }
   return {};

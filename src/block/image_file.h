@@ -23,10 +23,16 @@ struct ImageFile {
 /// neither file nor block device, O_DIRECT refused.
 Result<ImageFile> open_image_file(const std::string& path, int flags);
 
+enum class Access : uint8_t {
+  kExamine,  ///< Looks at the size and the like; anyone may write meanwhile.
+  kRead,     ///< Reads; nobody may write.
+  kWrite,    ///< Reads and writes; nobody else may write, and readers of the kind above stay out.
+};
+
 /// Takes QEMU's locks on an image: a shared lock on byte 100+i for each permission i that is used,
-/// and on 200+i for each that no other process may use. A writer keeps other writers and readers
-/// out; readers keep writers out. Held until the file is closed. Fails when another process, QEMU's
-/// included, holds it in a way that conflicts. A file system without locks gives a warning.
-Result<> lock_image(const ImageFile& file, const std::string& path, bool writer);
+/// and on 200+i for each that no other process may use. Held until the file is closed. Fails when
+/// another process, QEMU's included, holds it in a way that conflicts. A file system without locks
+/// gives a warning.
+Result<> lock_image(const ImageFile& file, const std::string& path, Access access);
 
 }  // namespace limen::block

@@ -40,7 +40,7 @@ Result<> truncate(const ImageFile& file, const std::string& path, uint64_t size)
 }
 
 Result<> empty_to_size(const std::string& path, ImageFile& file, uint64_t size) {
-  LIMEN_TRY(lock_image(file, path, true));
+  LIMEN_TRY(lock_image(file, path, Access::kWrite));
   if (!file.regular_file) {
     if (size <= file.size) return {};
     return fail("block device '{}' has {} bytes: {} were asked for", path, file.size, size);
@@ -112,7 +112,7 @@ Result<> create_image(const std::string& path, std::string_view format, uint64_t
 
 Result<ImageInfo> image_info(const std::string& path, bool force_share) {
   const auto file = LIMEN_TRY(open_image_file(path, O_RDONLY));
-  if (!force_share) LIMEN_TRY(lock_image(file, path, false));
+  if (!force_share) LIMEN_TRY(lock_image(file, path, Access::kExamine));
   ImageInfo info;
   info.path = path;
   info.virtual_size = (file.size + kSectorSize - 1) & ~(kSectorSize - 1);
@@ -142,7 +142,7 @@ Result<uint64_t> resize_image(const std::string& path, std::string_view size, bo
   const bool grow = size.starts_with('+'), reduce = size.starts_with('-');
   const uint64_t amount = LIMEN_TRY(parse_image_size(grow || reduce ? size.substr(1) : size));
   const auto file = LIMEN_TRY(open_image_file(path, O_RDWR));
-  LIMEN_TRY(lock_image(file, path, true));
+  LIMEN_TRY(lock_image(file, path, Access::kWrite));
   if (!file.regular_file) return fail("image '{}' is a block device: it has the size it has", path);
   if (grow && amount > kLargestSize - std::min(file.size, kLargestSize))
     return fail("image '{}' of {} bytes cannot grow by {}: the largest is {} bytes", path,

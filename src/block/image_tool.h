@@ -23,7 +23,7 @@ struct ImageInfo {
   uint64_t virtual_size = 0;  ///< Bytes the guest sees.
   uint64_t actual_size = 0;   ///< Bytes allocated on the disk.
 };
-/// `force_share`: look even while a machine has it open for writing (qemu-img info -U).
+/// `force_share`: look even while another process keeps everyone out (qemu-img info -U).
 Result<ImageInfo> image_info(const std::string& path, bool force_share);
 /// `file format: raw` and so on, as `qemu-img info` prints it.
 std::string describe(const ImageInfo& info);

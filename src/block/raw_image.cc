@@ -13,6 +13,7 @@
 #include <cstring>
 #include <span>
 
+#include "base/nearest.h"
 #include "block/image_file.h"
 
 namespace limen::block {
@@ -21,15 +22,9 @@ namespace {
 constexpr size_t kBounceSize = size_t{1} << 20;
 constexpr size_t kLargestAlignment = 4096;
 
-struct NamedMode {
-  std::string_view name;
-  CacheMode mode;
-};
-constexpr std::array<NamedMode, 5> kModes = {{{"none", CacheMode::kNone},
-                                              {"writeback", CacheMode::kWriteback},
-                                              {"writethrough", CacheMode::kWritethrough},
-                                              {"directsync", CacheMode::kDirectSync},
-                                              {"unsafe", CacheMode::kUnsafe}}};
+/// In the order of CacheMode.
+constexpr std::array<std::string_view, 5> kModeNames = {"writeback", "none", "writethrough",
+                                                        "directsync", "unsafe"};
 
 struct FreeBuffer {
   void operator()(std::byte* buffer) const { std::free(buffer); }
@@ -125,11 +120,10 @@ size_t probe_alignment(int fd, bool of_memory) {
 }  // namespace
 
 Result<CacheMode> parse_cache_mode(std::string_view text) {
-  for (const auto& [name, mode] : kModes)
-    if (text == name) return mode;
-  return fail(
-      "unknown cache mode '{}': expected none, writeback, writethrough, directsync or unsafe",
-      text);
+  const auto* const found = std::ranges::find(kModeNames, text);
+  if (found == kModeNames.end())
+    return fail("unknown cache mode '{}'{}", text, choice_hint(text, kModeNames));
+  return static_cast<CacheMode>(found - kModeNames.begin());
 }
 
 Result<std::unique_ptr<RawImage>> RawImage::open(const std::string& path,
@@ -142,7 +136,8 @@ Result<std::unique_ptr<RawImage>> RawImage::open(const std::string& path,
   if (file.size % kSectorSize != 0)
     return fail("image '{}' has {} bytes, which is not a multiple of {}: nearest is {}", path,
                 file.size, kSectorSize, (file.size + kSectorSize - 1) & ~(kSectorSize - 1));
-  if (options.lock) LIMEN_TRY(lock_image(file, path, !options.read_only));
+  if (options.lock)
+    LIMEN_TRY(lock_image(file, path, options.read_only ? Access::kRead : Access::kWrite));
 
   std::unique_ptr<RawImage> image(new RawImage);
   image->path_ = path;
