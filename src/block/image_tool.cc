@@ -135,7 +135,7 @@ std::string describe_json(const ImageInfo& info) {
   json["dirty-flag"] = false;
   using nlohmann::ordered_json;
   // A path need not be UTF-8.
-  return json.dump(4, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return json.dump(4, ' ', true, ordered_json::error_handler_t::replace) + "\n";
 }
 
 Result<uint64_t> resize_image(const std::string& path, std::string_view size, bool allow_shrink) {
