@@ -4,7 +4,7 @@
 #include <time.h>
 #include <x86intrin.h>
 
-#include <utility>
+#include <cmath>
 
 namespace limen::x86 {
 
@@ -69,23 +69,18 @@ uint64_t host_tsc_hz() {
 }
 
 TscRatio tsc_ratio(uint64_t tsc_hz, uint64_t crystal_hz) {
-  // Convergents of the continued fraction.
   const uint64_t limit = ~uint32_t{0} / (crystal_hz / 1000);
-  uint64_t numerator = 1, previous_numerator = 0;
-  uint64_t denominator = 0, previous_denominator = 1;
-  uint64_t a = tsc_hz, b = crystal_hz;
   TscRatio best;
-  while (b != 0) {
-    const uint64_t quotient = a / b;
-    const uint64_t next = quotient * numerator + previous_numerator;
-    const uint64_t next_denominator = quotient * denominator + previous_denominator;
-    if (next > limit || next_denominator > limit) break;
-    previous_numerator = numerator;
-    previous_denominator = denominator;
-    numerator = next;
-    denominator = next_denominator;
+  double best_error = 0;
+  for (uint64_t denominator = 1; denominator <= limit; ++denominator) {
+    const uint64_t numerator = (tsc_hz * denominator + crystal_hz / 2) / crystal_hz;
+    if (numerator > limit) break;
+    const double error =
+        std::abs(static_cast<double>(numerator) / static_cast<double>(denominator) -
+                 static_cast<double>(tsc_hz) / static_cast<double>(crystal_hz));
+    if (numerator == 0 || (best.denominator != 0 && error >= best_error)) continue;
     best = {static_cast<uint32_t>(numerator), static_cast<uint32_t>(denominator)};
-    a = std::exchange(b, a % b);
+    best_error = error;
   }
   return best;
 }
