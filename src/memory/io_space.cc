@@ -13,7 +13,9 @@ struct IoSpace::Range {
 };
 
 namespace {
-uint64_t all_ones(unsigned size) { return size >= 8 ? ~uint64_t{0} : (uint64_t{1} << size * 8) - 1; }
+uint64_t all_ones(unsigned size) {
+  return size >= 8 ? ~uint64_t{0} : (uint64_t{1} << size * 8) - 1;
+}
 }  // namespace
 
 IoSpace::IoSpace(std::string name) : name_(std::move(name)) { publish({}); }
@@ -55,8 +57,33 @@ void IoSpace::publish(std::vector<Range> claims) {
     *table = std::move(next);
   }
   std::ranges::sort(*table, {}, &Range::first);
-  table_.store(table.get(), std::memory_order_release);
+  table_.store(table.get());
   tables_.push_back(std::move(table));
+  if (tables_.size() > 1) retired_ = true;
+}
+
+/// Keeps every table alive while it lives. Whoever is last to look frees those that were replaced,
+/// so that a guest that moves a BAR in a loop does not fill the host's memory.
+class IoSpace::Reader {
+ public:
+  explicit Reader(const IoSpace& space) : space_(space) { space_.readers_.fetch_add(1); }
+  ~Reader() {
+    if (space_.readers_.fetch_sub(1) == 1 && space_.retired_.load(std::memory_order_relaxed))
+      space_.free_retired();
+  }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+
+ private:
+  const IoSpace& space_;
+};
+
+void IoSpace::free_retired() const {
+  const std::lock_guard lock(mutex_);
+  // A reader that is not counted yet will load the newest table: it counts itself first.
+  if (readers_ != 0) return;
+  tables_.erase(tables_.begin(), tables_.end() - 1);
+  retired_ = false;
 }
 
 const IoSpace::Range* IoSpace::find(const Table& table, uint64_t address) const {
@@ -67,7 +94,8 @@ const IoSpace::Range* IoSpace::find(const Table& table, uint64_t address) const 
 }
 
 uint64_t IoSpace::read(uint64_t address, unsigned size) const {
-  const Table& table = *table_.load(std::memory_order_acquire);
+  const Reader reader(*this);
+  const Table& table = *table_.load();
   const Range* range = find(table, address);
   if (range != nullptr && size - 1 <= range->last - address)
     return range->handler->io_read(address - range->start, size) & all_ones(size);
@@ -78,7 +106,8 @@ uint64_t IoSpace::read(uint64_t address, unsigned size) const {
 }
 
 void IoSpace::write(uint64_t address, unsigned size, uint64_t value) const {
-  const Table& table = *table_.load(std::memory_order_acquire);
+  const Reader reader(*this);
+  const Table& table = *table_.load();
   const Range* range = find(table, address);
   if (range != nullptr && size - 1 <= range->last - address) {
     range->handler->io_write(address - range->start, size, value & all_ones(size));

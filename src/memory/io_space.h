@@ -43,15 +43,19 @@ class IoSpace {
 
  private:
   struct Range;
+  class Reader;
   using Table = std::vector<Range>;
   const Range* find(const Table& table, uint64_t address) const;
   void publish(std::vector<Range> claims);
+  void free_retired() const;
 
   std::string name_;
-  std::mutex mutex_;
-  std::vector<Range> claims_;                   // guarded by mutex_, in order of claiming
-  std::atomic<const Table*> table_ = nullptr;   // sorted, without overlaps
-  std::vector<std::unique_ptr<Table>> tables_;  // guarded by mutex_; kept: readers hold no reference
+  mutable std::mutex mutex_;
+  std::vector<Range> claims_;                           // guarded by mutex_, in order of claiming
+  std::atomic<const Table*> table_ = nullptr;           // sorted, without overlaps
+  mutable std::vector<std::unique_ptr<Table>> tables_;  // guarded by mutex_; the last is in use
+  mutable std::atomic<unsigned> readers_ = 0;           // look-ups and accesses under way
+  mutable std::atomic<bool> retired_ = false;           // tables_ holds some that were replaced
 };
 
 }  // namespace limen::memory

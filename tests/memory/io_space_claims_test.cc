@@ -1,0 +1,67 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "memory/io_space.h"
+
+namespace limen::memory {
+namespace {
+
+struct Constant final : IoHandler {
+  explicit Constant(uint64_t v) : value(v) {}
+  uint64_t io_read(uint64_t, unsigned) override { return value; }
+  void io_write(uint64_t, unsigned, uint64_t) override {}
+  uint64_t value;
+};
+
+/// Moves itself when written, as a PCI function does from within a configuration access.
+struct Mover final : IoHandler {
+  explicit Mover(IoSpace& s) : space(s) {}
+  uint64_t io_read(uint64_t, unsigned) override { return 7; }
+  void io_write(uint64_t, unsigned, uint64_t to) override {
+    space.release(at, *this);
+    at = to;
+    space.claim(at, 0x100, *this, "mover");
+  }
+  IoSpace& space;
+  uint64_t at = 0;
+};
+
+TEST(IoSpaceClaims, AHandlerMayMoveItselfDuringAnAccess) {
+  IoSpace space("test");
+  Mover mover(space);
+  space.claim(0, 0x100, mover, "mover");
+  for (uint64_t i = 1; i <= 1000; ++i) {
+    space.write(mover.at, 4, i * 0x1000);
+    ASSERT_EQ(space.read(i * 0x1000, 4), 7u);
+    ASSERT_EQ(space.read((i - 1) * 0x1000, 4), 0xFFFF'FFFFu);
+  }
+}
+
+TEST(IoSpaceClaims, ComeAndGoWhileOthersRead) {
+  IoSpace space("test");
+  Constant fixed(1), moving(2);
+  space.claim(0x1000, 0x100, fixed, "fixed");
+  std::atomic<bool> stop = false;
+  std::atomic<unsigned> wrong = 0;
+  const auto look = [&] {
+    while (!stop) {
+      if (space.read(0x1000, 1) != 1) ++wrong;
+      const uint64_t value = space.read(0x2000, 1);
+      if (value != 2 && value != 0xFF) ++wrong;
+    }
+  };
+  std::thread first(look), second(look);
+  for (int i = 0; i < 5000; ++i) {
+    space.claim(0x2000, 0x100, moving, "moving");
+    space.release(0x2000, moving);
+  }
+  stop = true;
+  first.join();
+  second.join();
+  EXPECT_EQ(wrong, 0u);
+}
+
+}  // namespace
+}  // namespace limen::memory
