@@ -106,7 +106,7 @@ class Hpet final : public Device, public memory::IoHandler {
   uint64_t counter_base_ = 0;  // counter value at started_, or now if stopped
   Clock::time_point started_;
   std::array<Comparator, kTimers> timers_;
-  Clock::time_point last_expired_;
+  Clock::time_point last_expired_ = Clock::time_point::min();
   Timer timer_;
 };
 

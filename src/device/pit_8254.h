@@ -90,7 +90,7 @@ class Pit8254 final : public Device, public memory::IoHandler {
   uint8_t system_control_ = 0;  // bits 0 to 3 of port 61H
   bool interrupt_enabled_ = true;
   Clock::time_point edge_ = Clock::time_point::max();  // when counter 0's OUT rises next
-  Clock::time_point last_edge_;
+  Clock::time_point last_edge_ = Clock::time_point::min();
   std::unique_ptr<SystemControlPort> system_control_port_;
   Timer timer_;
 };

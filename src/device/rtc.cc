@@ -108,7 +108,6 @@ void Rtc::io_write(uint64_t offset, unsigned size, uint64_t value) {
 }
 
 nanoseconds Rtc::guest_time() const {
-  if ((cmos_[kB] & kSet) != 0) return frozen_;
   const auto wall = config_.wall_clock ? config_.wall_clock() : std::chrono::system_clock::now();
   return std::chrono::duration_cast<nanoseconds>(wall.time_since_epoch()) + offset_;
 }
@@ -132,6 +131,7 @@ unsigned Rtc::decode(uint8_t value) const {
 }
 
 uint8_t Rtc::time_register(uint8_t index) const {
+  if ((cmos_[kB] & kSet) != 0) return cmos_[index];
   const auto time = std::chrono::floor<seconds>(guest_time());
   const auto days = std::chrono::floor<std::chrono::days>(std::chrono::sys_seconds(time));
   const std::chrono::year_month_day date(days);
@@ -161,62 +161,45 @@ uint8_t Rtc::time_register(uint8_t index) const {
   }
 }
 
-void Rtc::set_time_register(uint8_t index, uint8_t value) {
+nanoseconds Rtc::time_from_registers(const std::array<uint8_t, 128>& registers) const {
   using namespace std::chrono;  // NOLINT(google-build-using-namespace): calendar arithmetic
-  const auto time = guest_time();
-  const auto whole = floor<seconds>(time);
-  const auto day_point = floor<days>(sys_seconds(whole));
-  const year_month_day date(day_point);
-  const hh_mm_ss clock(sys_seconds(whole) - day_point);
-  auto year_number = static_cast<int>(date.year());
-  auto month_number = static_cast<unsigned>(date.month());
-  auto day_number = static_cast<unsigned>(date.day());
-  auto hour = clock.hours().count();
-  auto minute = clock.minutes().count();
-  auto second = clock.seconds().count();
-  switch (index) {
-    case kSeconds:
-      second = static_cast<int64_t>(std::min(decode(value), 59u));
-      break;
-    case kMinutes:
-      minute = static_cast<int64_t>(std::min(decode(value), 59u));
-      break;
-    case kHours:
-      if ((cmos_[kB] & k24Hours) != 0) {
-        hour = static_cast<int64_t>(std::min(decode(value), 23u));
-      } else {
-        const unsigned twelve = std::min(decode(value & 0x7F), 12u) % 12;
-        hour = static_cast<int64_t>(twelve + ((value & kAfternoon) != 0 ? 12 : 0));
-      }
-      break;
-    case kDayOfMonth:
-      day_number = std::clamp(decode(value), 1u, 31u);
-      break;
-    case kMonth:
-      month_number = std::clamp(decode(value), 1u, 12u);
-      break;
-    case kYear:
-      year_number = year_number / 100 * 100 + static_cast<int>(std::min(decode(value), 99u));
-      break;
-    case kCentury:
-      year_number = static_cast<int>((value >> 4) * 10u + (value & 0xFu)) * 100 + year_number % 100;
-      break;
-    default:
-      return;  // the day of the week follows from the date
+  const auto field = [&](uint8_t index, unsigned most) {
+    return std::min(decode(registers[index]), most);
+  };
+  const uint8_t century = registers[kCentury];
+  const auto year_number =
+      static_cast<int>(((century >> 4) * 10u + (century & 0xFu)) * 100 + field(kYear, 99));
+  const year_month year_and_month{year(year_number),
+                                  month(std::clamp(decode(registers[kMonth]), 1u, 12u))};
+  // A day that the month does not have becomes its last.
+  const auto last = static_cast<unsigned>((year_and_month / std::chrono::last).day());
+  const sys_days date(year_and_month / day(std::clamp(decode(registers[kDayOfMonth]), 1u, last)));
+  unsigned hour = field(kHours, 23);
+  if ((cmos_[kB] & k24Hours) == 0) {
+    hour = std::min(decode(registers[kHours] & 0x7F), 12u) % 12;
+    if ((registers[kHours] & kAfternoon) != 0) hour += 12;
   }
-  // Linux sets the fields one by one: 31 February on the way becomes a day in March, and the next
-  // write would see that, so the day is held to the month instead and corrected by its own write.
-  year_month_day wanted{year(year_number), month(month_number), day(day_number)};
-  if (!wanted.ok())
-    wanted =
-        year_month_day(year_month_day_last(year(year_number), month_day_last(month(month_number))));
-  const nanoseconds changed = sys_days(wanted).time_since_epoch() + hours(hour) + minutes(minute) +
-                              seconds(second) + (time - whole);
-  if ((cmos_[kB] & kSet) != 0)
-    frozen_ = changed;
-  else
-    offset_ += changed - time;
-  settled_ = floor<seconds>(guest_time());
+  return date.time_since_epoch() + hours(hour) + minutes(field(kMinutes, 59)) +
+         seconds(field(kSeconds, 59));
+}
+
+std::array<uint8_t, 128> Rtc::all_registers() const {
+  auto registers = cmos_;
+  for (uint8_t index = 0; index <= kCentury; ++index)
+    if (is_time(index)) registers[index] = time_register(index);
+  return registers;
+}
+
+void Rtc::set_time_register(uint8_t index, uint8_t value) {
+  if ((cmos_[kB] & kSet) != 0) {
+    cmos_[index] = value;  // taken together when SET is released, in whatever order they came
+    return;
+  }
+  auto registers = all_registers();
+  registers[index] = value;
+  const auto time = guest_time();
+  offset_ += time_from_registers(registers) - std::chrono::floor<seconds>(time);
+  settled_ = std::chrono::floor<seconds>(guest_time());
 }
 
 uint8_t Rtc::read_data() {
@@ -245,16 +228,16 @@ void Rtc::write_data(uint8_t value) {
     cmos_[kA] = value & 0x7F;
     next_period_ = loop_.now() + period();
   } else if (index_ == kB) {
-    const auto time = guest_time();
     const bool was_set = (cmos_[kB] & kSet) != 0;
     const bool was_periodic = (cmos_[kB] & kPeriodic) != 0;
     if ((value & kSet) != 0) {
-      if (!was_set) frozen_ = time;
+      // The registers stand still from here, for the guest to set.
+      if (!was_set) cmos_ = all_registers();
       value &= static_cast<uint8_t>(~kUpdateEnded);  // SET clears UIE
       cmos_[kB] = value;
     } else {
       cmos_[kB] = value;
-      if (was_set) offset_ += frozen_ - guest_time();
+      if (was_set) offset_ += time_from_registers(cmos_) - guest_time();
     }
     settled_ = std::chrono::floor<seconds>(guest_time());
     if (!was_periodic && (value & kPeriodic) != 0) next_period_ = loop_.now() + period();

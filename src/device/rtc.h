@@ -42,17 +42,19 @@ class Rtc final : public Device, public memory::IoHandler {
   void set_interrupt_enabled(bool enabled);
 
  private:
-  using Seconds = std::chrono::sys_seconds;
-
   // mutex_ held.
   uint8_t read_data();
   void write_data(uint8_t value);
-  [[nodiscard]] std::chrono::nanoseconds guest_time() const;  // since 1970, as the guest set it
+  [[nodiscard]] std::chrono::nanoseconds guest_time() const;  // since 1970, were the clock not held
   [[nodiscard]] bool update_in_progress() const;
   [[nodiscard]] uint8_t encode(unsigned value) const;
   [[nodiscard]] unsigned decode(uint8_t value) const;
   [[nodiscard]] uint8_t time_register(uint8_t index) const;
   void set_time_register(uint8_t index, uint8_t value);
+  /// The memory with the time registers as they read now.
+  [[nodiscard]] std::array<uint8_t, 128> all_registers() const;
+  [[nodiscard]] std::chrono::nanoseconds time_from_registers(
+      const std::array<uint8_t, 128>& registers) const;
   [[nodiscard]] bool alarm_matches(std::chrono::seconds at) const;
   void settle();
   void schedule();
@@ -71,7 +73,6 @@ class Rtc final : public Device, public memory::IoHandler {
   bool interrupt_enabled_ = true;
   std::array<uint8_t, 128> cmos_{};
   std::chrono::nanoseconds offset_{0};  // guest time less wall clock
-  std::chrono::nanoseconds frozen_{0};  // guest time while SET holds updates
   std::chrono::seconds settled_{0};     // updates and alarms are accounted for up to here
   Clock::time_point next_period_;
   Timer timer_;
