@@ -8,6 +8,7 @@ struct IoSpace::Range {
   uint64_t first = 0;
   uint64_t last = 0;   // inclusive, so that a claim can reach the top of the space
   uint64_t start = 0;  // where the claim began: offsets count from here
+  uint64_t end = 0;    // its last address, though a later claim may have taken part of it
   IoHandler* handler = nullptr;
   std::string owner;
 };
@@ -23,7 +24,7 @@ IoSpace::~IoSpace() = default;
 
 void IoSpace::claim(uint64_t start, uint64_t size, IoHandler& handler, std::string owner) {
   const std::lock_guard lock(mutex_);
-  claims_.push_back({start, start + size - 1, start, &handler, std::move(owner)});
+  claims_.push_back({start, start + size - 1, start, start + size - 1, &handler, std::move(owner)});
   publish(claims_);
 }
 
@@ -97,7 +98,7 @@ uint64_t IoSpace::read(uint64_t address, unsigned size) const {
   const Reader reader(*this);
   const Table& table = *table_.load();
   const Range* range = find(table, address);
-  if (range != nullptr && size - 1 <= range->last - address)
+  if (range != nullptr && size - 1 <= range->end - address)
     return range->handler->io_read(address - range->start, size) & all_ones(size);
   if (size == 1) return 0xFF;
   uint64_t value = 0;
@@ -109,7 +110,7 @@ void IoSpace::write(uint64_t address, unsigned size, uint64_t value) const {
   const Reader reader(*this);
   const Table& table = *table_.load();
   const Range* range = find(table, address);
-  if (range != nullptr && size - 1 <= range->last - address) {
+  if (range != nullptr && size - 1 <= range->end - address) {
     range->handler->io_write(address - range->start, size, value & all_ones(size));
     return;
   }

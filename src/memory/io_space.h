@@ -36,8 +36,9 @@ class IoSpace {
   /// ignored. Accesses under way on other threads may still finish afterwards.
   void release(uint64_t start, IoHandler& handler);
 
-  /// An address that nobody claims reads as all ones and ignores writes. An access that crosses
-  /// from one claim into another is split into bytes.
+  /// An address that nobody claims reads as all ones and ignores writes. An access goes to whoever
+  /// has its first byte if that claim covered the whole of it, as a doubleword at CF8H goes to PCI
+  /// though CF9H resets; one that crosses the end of a claim is split into bytes.
   uint64_t read(uint64_t address, unsigned size) const;
   void write(uint64_t address, unsigned size, uint64_t value) const;
 
