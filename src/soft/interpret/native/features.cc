@@ -197,6 +197,10 @@ Availability availability(const decode::Instruction& instruction, const x86::Cpu
     return has_bit(cpuid, 7, 0, Output::kEcx, bit) ? Availability::kAvailable
                                                    : Availability::kHidden;
   }
+  // The decoder's set is all of CET; RDSSP is a NOP where there is none.
+  if (instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPD ||
+      instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPQ)
+    return Availability::kAvailable;
   const auto* found = std::ranges::find(kRequirements, set, &Requirement::set);
   if (found == std::end(kRequirements)) return Availability::kForeign;
   if (found->output == Output::kNothing) return Availability::kAvailable;

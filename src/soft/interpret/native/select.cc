@@ -4,6 +4,7 @@
 #include "soft/cpu.h"
 #include "soft/interpret/native/features.h"
 #include "soft/interpret/native/run.h"
+#include "soft/interpret/native/special.h"
 #include "soft/interpret/native/thunk.h"
 
 namespace limen::soft::interpret {
@@ -24,6 +25,15 @@ uint16_t x87_opcode(const decode::Instruction& instruction) {
   return static_cast<uint16_t>(((instruction.raw.opcode & 7) << 8) | modrm);
 }
 
+Handler select_special(const decode::Instruction& instruction, Operation& operation, Cpu& cpu) {
+  if (instruction.has(ZYDIS_ATTRIB_HAS_LOCK)) return nullptr;
+  if (const Handler handler = select_move(instruction, operation)) return handler;
+  if (const Handler handler = select_gather(instruction, operation)) return handler;
+  if (const Handler handler = select_x87_environment(instruction)) return handler;
+  if (const Handler handler = select_state_area(instruction, operation, cpu)) return handler;
+  return select_miscellaneous(instruction, operation);
+}
+
 }  // namespace
 
 Handler select_native(const decode::Instruction& instruction, Operation& operation, Cpu& cpu) {
@@ -32,6 +42,7 @@ Handler select_native(const decode::Instruction& instruction, Operation& operati
   const bool plain_scan = available == Availability::kHidden && is_scan_without_prefix(instruction);
   if (available == Availability::kHidden && !plain_scan) return invalid_opcode;
 
+  if (const Handler handler = select_special(instruction, operation, cpu)) return handler;
   bool full = false;
   const Thunk* thunk = find_thunk(instruction, cpu, plain_scan, full);
   if (!thunk && !full) return nullptr;
