@@ -10,6 +10,7 @@ using namespace x86;  // NOLINT(google-build-using-namespace): this file is abou
 Cpu::Cpu(memory::GuestMemory& ram_, memory::IoSpace& ports_, memory::IoSpace& mmio_,
          const CpuidTable& cpuid_, vcpu::LocalInterruptController& interrupts_)
     : mmu(ram_, mmio_), ram(ram_), ports(ports_), cpuid(cpuid_), interrupts(interrupts_) {
+  mmu.set_code_write_signal(leave_block);
   if (const auto* sizes = cpuid.find(0x8000'0008, 0))
     mmu.configure(sizes->eax & 0xFF, (cpuid.answer(0x8000'0001, 0).edx >> 26 & 1) != 0);
   set_state(reset_state(cpuid.answer(1, 0).eax));

@@ -56,7 +56,7 @@ void make_operation(Cpu& cpu, const decode::Instruction& instruction, Operation&
   }
 }
 
-BlockCache::BlockCache(size_t capacity) : capacity_(capacity), buckets_(kBuckets) {
+BlockCache::BlockCache(size_t capacity) : capacity_(capacity), jumps_(kJumps), buckets_(kBuckets) {
   void* arena = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (arena == MAP_FAILED) throw std::bad_alloc();
@@ -73,8 +73,8 @@ bool BlockCache::second_page_is_current(Cpu& cpu, const Block& block, uint64_t l
 
 void BlockCache::drop_all() {
   std::ranges::fill(buckets_, nullptr);
+  std::ranges::fill(jumps_, Jump{});
   used_ = 0;
-  ++dropped_;
 }
 
 Block* BlockCache::allocate(uint64_t key) {
@@ -87,7 +87,7 @@ Block* BlockCache::allocate(uint64_t key) {
   return new (arena_ + used_) Block{.key = key};
 }
 
-const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uint64_t key) {
+Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uint64_t key) {
   const size_t offset = linear & 0xFFF;
   const size_t in_page = memory::kPageSize - offset;
   Block& block = *allocate(key);
@@ -98,6 +98,7 @@ const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linea
   block.ram_page = page.ram_page;
   if (page.host_page != nullptr) {
     block.generation = cpu.mmu.watch_code(page.ram_page);
+    block.generation_now = &cpu.ram.code_generations()[page.ram_page];
     bytes = {page.host_page + offset, in_page};
   } else {
     // Code in a device's memory: read through the bus, one instruction at a time, never kept.
@@ -143,7 +144,6 @@ const Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linea
         page.host_page == nullptr || block.length == in_page)
       break;
   }
-  ++built_;
   if (page.host_page == nullptr) return block;  // unlinked: the next find() decodes again
   cpu.mmu.mark_code(page.ram_page, static_cast<uint32_t>(offset),
                     static_cast<uint32_t>(std::min<size_t>(block.length, in_page)));

@@ -26,6 +26,7 @@ struct alignas(64) Block {
   bool ends_in_system = false;
   uint32_t second_generation = 0;
   uint64_t second_page = 0;
+  const std::atomic<uint32_t>* generation_now = nullptr;  ///< What `generation` is compared with.
 
   [[nodiscard]] const Operation* operations() const {
     return reinterpret_cast<const Operation*>(this + 1);
@@ -45,6 +46,27 @@ class BlockCache {
   /// Valid until the next call.
   const Block& find(Cpu& cpu) {
     const uint64_t linear = cpu.code_linear(cpu.rip);
+    const uint64_t stamp = cpu.mmu.fetch_stamp() << 2 | static_cast<uint64_t>(cpu.mode);
+    Jump& jump = jumps_[(linear ^ linear >> 12) % kJumps];
+    if (jump.linear == linear && jump.stamp == stamp &&
+        jump.block->generation_now->load(std::memory_order_acquire) == jump.block->generation)
+        [[likely]]
+      return *jump.block;
+    Block& block = find_physical(cpu, linear);
+    if (!block.crosses_page && block.generation_now != nullptr) jump = {linear, stamp, &block};
+    return block;
+  }
+
+ private:
+  /// The block that a linear address led to, as long as translations and mode stay what they were.
+  struct Jump {
+    uint64_t linear = 0;
+    uint64_t stamp = ~uint64_t{0};
+    Block* block = nullptr;
+  };
+  static constexpr size_t kJumps = 8192;
+
+  Block& find_physical(Cpu& cpu, uint64_t linear) {
     const FetchResult page = cpu.mmu.fetch(linear);
     const uint64_t key = make_key(page, linear, cpu.mode);
     for (Block* block = buckets_[bucket_of(key)]; block != nullptr; block = block->next)
@@ -53,11 +75,6 @@ class BlockCache {
     return build(cpu, page, linear, key);
   }
 
-  /// Number of blocks decoded so far, and of times the cache was full.
-  [[nodiscard]] uint64_t blocks_built() const { return built_; }
-  [[nodiscard]] uint64_t times_dropped() const { return dropped_; }
-
- private:
   static constexpr size_t kBuckets = size_t{1} << 17;
   static constexpr unsigned kMaxOperations = 32;
 
@@ -67,21 +84,20 @@ class BlockCache {
   static size_t bucket_of(uint64_t key) { return (key * 0x9E3779B97F4A7C15u) >> (64 - 17); }
 
   static bool is_current(Cpu& cpu, const Block& block, uint64_t linear) {
-    if (cpu.code_generation(block.ram_page) != block.generation) return false;
+    if (block.generation_now->load(std::memory_order_acquire) != block.generation) return false;
     return !block.crosses_page || second_page_is_current(cpu, block, linear);
   }
   static bool second_page_is_current(Cpu& cpu, const Block& block, uint64_t linear);
 
-  const Block& build(Cpu& cpu, const FetchResult& page, uint64_t linear, uint64_t key);
+  Block& build(Cpu& cpu, const FetchResult& page, uint64_t linear, uint64_t key);
   Block* allocate(uint64_t key);
   void drop_all();
 
   std::byte* arena_ = nullptr;
   size_t capacity_;
   size_t used_ = 0;
+  std::vector<Jump> jumps_;
   std::vector<Block*> buckets_;
-  uint64_t built_ = 0;
-  uint64_t dropped_ = 0;
 };
 
 /// Fills `operation` for the decoded instruction: generic fields, then the handler of the first class

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "soft/interpret/debug.h"
 #include "soft/interpret/delivery.h"
 
 namespace limen::soft::interpret {
@@ -32,12 +31,6 @@ void Runner::interrupt() {
   cpu_.attention.store(true, std::memory_order_release);
   const std::lock_guard lock(wait_mutex_);
   wake_.notify_one();
-}
-
-bool Runner::needs_single_step() const {
-  return (cpu_.flags_rest & flags::kTrap) != 0 || debug_active(cpu_) ||
-         cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow ||
-         cpu_.activity.pending_debug != 0;
 }
 
 vcpu::Exit Runner::run() {
@@ -74,13 +67,12 @@ void Runner::run_block(const Block& block) {
   visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, block.count};
   look_up_ = block.ends_in_system;
   cpu_.leave_block = false;
-  cpu_.mmu.code_written = false;
   const Operation* operation = block.operations();
   const Operation* const end = operation + operations_inside_segment(block);
   do {
     execute(*operation);
     ++operation;
-  } while (operation != end && !cpu_.leave_block && !cpu_.mmu.code_written);
+  } while (operation != end && !cpu_.leave_block);
   instructions_ += static_cast<uint64_t>(operation - block.operations());
 }
 

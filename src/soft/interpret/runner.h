@@ -11,6 +11,7 @@
 
 #include "soft/cpu.h"
 #include "soft/interpret/block_cache.h"
+#include "soft/interpret/debug.h"
 #include "vcpu/accelerator.h"
 
 namespace limen::soft::interpret {
@@ -46,7 +47,12 @@ class Runner {
   Next take_events();
   Next wait_while_halted();
   void poll_timer();
-  [[nodiscard]] bool needs_single_step() const;
+  /// TF, breakpoints and interrupt shadows: what a whole block cannot be run under.
+  [[nodiscard]] bool needs_single_step() const {
+    const auto& activity = cpu_.activity;
+    return (cpu_.flags_rest & x86::rflags::kTrap) != 0 || debug_active(cpu_) ||
+           activity.sti_shadow || activity.mov_ss_shadow || activity.pending_debug != 0;
+  }
 
   void run_block(const Block& block);
   Next run_single();

@@ -37,6 +37,7 @@ void Mmu::note_store(uint32_t ram_page, uint32_t offset, uint32_t size) {
   code_.clear(ram_page);
   ram_.code_generations()[ram_page].fetch_add(1, std::memory_order_release);
   code_written = true;
+  *code_write_signal_ = true;
   code_written_page = ram_page;
 }
 

@@ -146,6 +146,8 @@ class Mmu {
       return entry.result;
     return fetch_slow(linear);
   }
+  /// A number that is the same as before only if every fetch() that was good then is good now.
+  [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
   /// Copies from the physical bus, RAM or device: for code outside RAM.
   void read_physical(GuestPhysicalAddress address, std::span<std::byte> into);
 
@@ -165,8 +167,10 @@ class Mmu {
   void mark_code(uint64_t ram_page, uint32_t offset, uint32_t length) {
     if (code_.mark(ram_page, offset, length)) tlb_.protect(static_cast<uint32_t>(ram_page));
   }
-  /// Set when a store of this processor changed code: the run loop leaves its block and clears it.
+  /// Set when a store of this processor changed code.
   bool code_written = false;
+  /// Another flag to set then: the run loop's, so that it has one to look at.
+  void set_code_write_signal(bool& signal) { code_write_signal_ = &signal; }
   uint64_t code_written_page = 0;  ///< The last such page of RAM.
 
   /// Arms the data breakpoints of DR0-DR3 and DR7 (index 7); to be called when one of them changed.
@@ -251,6 +255,7 @@ class Mmu {
   View implicit_view_ = View::kSupervisor;
   bool check_alignment_ = false;
   uint64_t watch_hits_ = 0;
+  bool* code_write_signal_ = &code_written;
   MmuMode mode_;
 
   memory::GuestMemory& ram_;

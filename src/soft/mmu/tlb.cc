@@ -67,6 +67,7 @@ void Tlb::select(uint16_t pcid) {
       for (auto& other : *slots_)
         if (other.last_use < slot->last_use) slot = &other;
       slot->flush_local();
+      ++flushes_;
       slot->pcid = pcid;
       slot->used = true;
     }
@@ -116,25 +117,33 @@ void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,
 }
 
 void Tlb::flush_all() {
+  ++flushes_;
   for (auto& slot : *slots_) slot.flush_all();
 }
 
 void Tlb::flush_all_but_global() {
+  ++flushes_;
   for (auto& slot : *slots_) slot.flush_local();
 }
 
 void Tlb::flush_context(uint16_t pcid) {
+  ++flushes_;
   if (Slot* slot = find(pcid)) slot->flush_local();
 }
 
-void Tlb::flush_current() { current_->flush_local(); }
+void Tlb::flush_current() {
+  ++flushes_;
+  current_->flush_local();
+}
 
 void Tlb::flush_page(uint64_t linear) {
+  ++flushes_;
   for (auto& slot : *slots_)
     if (slot.used) slot.flush_page(linear, &slot != current_);
 }
 
 void Tlb::flush_page(uint16_t pcid, uint64_t linear) {
+  ++flushes_;
   if (Slot* slot = find(pcid)) slot->flush_page(linear, false);
 }
 

@@ -129,6 +129,13 @@ class Tlb {
   void flush_page(uint64_t linear);
   void flush_page(uint16_t pcid, uint64_t linear);
 
+  /// Differs from what it was whenever a translation for fetches that held then may not hold now:
+  /// another address space, another privilege, or something was flushed.
+  [[nodiscard]] uint64_t fetch_stamp(bool user) const {
+    const auto slot = static_cast<uint64_t>(current_ - slots_->data());
+    return flushes_ << 4 | slot << 1 | static_cast<uint64_t>(user);
+  }
+
   /// Takes the write tag from every entry of this page of RAM.
   void protect(uint32_t ram_page);
 
@@ -161,6 +168,7 @@ class Tlb {
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;
   uint64_t use_count_ = 0;
+  uint64_t flushes_ = 0;  // of any entry of any address space
   // Per page of RAM, where its only writable entry is (place + 1), so that protect() seldom
   // searches.
   static constexpr uint32_t kNowhere = 0;
