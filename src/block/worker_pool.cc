@@ -1,5 +1,9 @@
 #include "block/worker_pool.h"
 
+#include <pthread.h>
+
+#include <csignal>
+#include <system_error>
 #include <utility>
 
 namespace limen::block {
@@ -18,11 +22,26 @@ WorkerPool::~WorkerPool() {
 void WorkerPool::submit(std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(work));
-    if (queue_.size() > waiting_ && threads_.size() < limit_)
-      threads_.emplace_back([this] { serve(); });
+    if (queue_.size() >= waiting_ && threads_.size() < limit_) start_thread();
+    if (!threads_.empty()) {
+      queue_.push_back(std::move(work));
+      wanted_.notify_one();
+      return;
+    }
+    ++running_;
   }
-  wanted_.notify_one();
+  // The host gives no thread at all: slow is better than stuck.
+  work();
+  const std::lock_guard lock(mutex_);
+  if (--running_ == 0 && queue_.empty()) idle_.notify_all();
+}
+
+void WorkerPool::start_thread() {
+  try {
+    threads_.emplace_back([this] { serve(); });
+  } catch (const std::system_error&) {
+    // Those that there are do the work.
+  }
 }
 
 void WorkerPool::wait_idle() {
@@ -31,6 +50,12 @@ void WorkerPool::wait_idle() {
 }
 
 void WorkerPool::serve() {
+  // Signals are for the threads that wait for them; faults stay with whoever causes them.
+  sigset_t blocked;
+  ::sigfillset(&blocked);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&blocked, fault);
+  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+
   std::unique_lock lock(mutex_);
   while (true) {
     ++waiting_;

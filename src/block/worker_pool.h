@@ -25,6 +25,7 @@ class WorkerPool {
   void wait_idle();
 
  private:
+  void start_thread();  // mutex_ is held
   void serve();
 
   const unsigned limit_;
