@@ -63,6 +63,7 @@ void Cpu::set_state(const CpuState& in) {
   system = in.system;
   vector = in.vector;
   activity = in.activity;
+  interrupts.set_tsc_offset(system.tsc_offset);
   update_mode();
   mmu.flush_all();
 }

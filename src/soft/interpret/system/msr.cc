@@ -280,12 +280,14 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
       const uint64_t change = value - cpu.guest_tsc();
       system.tsc_offset += change;
       system.tsc_adjust += change;
+      cpu.interrupts.set_tsc_offset(system.tsc_offset);
       return true;
     }
     case msr::kTscAdjust:
       if (!has(cpu, "tsc-adjust")) return false;
       system.tsc_offset += value - system.tsc_adjust;
       system.tsc_adjust = value;
+      cpu.interrupts.set_tsc_offset(system.tsc_offset);
       return true;
     case msr::kTscAux:
       if ((!has(cpu, "rdtscp") && !has(cpu, "rdpid")) || value >> 32 != 0) return false;
