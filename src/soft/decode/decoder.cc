@@ -20,17 +20,36 @@ const ZydisDecoder& decoder_for(CodeMode mode) {
   return decoders[static_cast<size_t>(mode)];
 }
 
+// Zydis 4.0 takes SIB.base 101B with MOD 00B for R13D where the address size is 32 bits and REX.B
+// is set; like EBP it stands for no base at all (SDM Vol. 2A table 2-3, and 2.2.1.2: REX.B is not
+// decoded).
+void drop_false_base(Instruction& instruction) {
+  const auto& raw = instruction.raw.raw;
+  if (raw.modrm.mod != 0 || raw.modrm.rm != 4 || raw.sib.base != 5) return;
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+    auto& operand = instruction.operands[i];
+    if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY ||
+        operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM ||
+        operand.mem.base != ZYDIS_REGISTER_R13D)
+      continue;
+    operand.mem.base = ZYDIS_REGISTER_NONE;
+    operand.mem.disp.has_displacement = true;
+    operand.mem.disp.value = raw.disp.value;
+  }
+}
+
 }  // namespace
 
 Outcome decode(CodeMode mode, std::span<const uint8_t> bytes, Instruction& instruction) {
+  if (bytes.empty()) return Outcome::kNeedMoreBytes;
   const size_t given = std::min<size_t>(bytes.size(), kMaxInstructionLength);
-  const ZyanStatus status =
-      ZydisDecoderDecodeFull(&decoder_for(mode), bytes.data(), given, &instruction.raw,
-                             instruction.operands.data());
+  const ZyanStatus status = ZydisDecoderDecodeFull(&decoder_for(mode), bytes.data(), given,
+                                                   &instruction.raw, instruction.operands.data());
   if (ZYAN_SUCCESS(status)) {
     instruction.mode = mode;
     instruction.bytes = {};
     std::copy_n(bytes.begin(), instruction.raw.length, instruction.bytes.begin());
+    if (instruction.raw.address_width == 32 && mode == CodeMode::k64) drop_false_base(instruction);
     return Outcome::kOk;
   }
   if (status == ZYDIS_STATUS_NO_MORE_DATA)
