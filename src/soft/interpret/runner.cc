@@ -18,6 +18,11 @@ constexpr unsigned kBlocksPerPoll = 128;
 
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
+bool is_software_interrupt(const Operation& operation) {
+  return operation.mnemonic == ZYDIS_MNEMONIC_INT || operation.mnemonic == ZYDIS_MNEMONIC_INT3 ||
+         operation.mnemonic == ZYDIS_MNEMONIC_INT1 || operation.mnemonic == ZYDIS_MNEMONIC_INTO;
+}
+
 }  // namespace
 
 Runner::Runner(Cpu& cpu, uint64_t tsc_hz) : cpu_(cpu), tsc_hz_(tsc_hz) {}
@@ -40,8 +45,7 @@ vcpu::Exit Runner::run() {
     if (look_up_ || cpu_.attention.load(std::memory_order_relaxed)) [[unlikely]]
       next = service();
     try {
-      while (next == Next::kGoOn && !look_up_ &&
-             !cpu_.attention.load(std::memory_order_relaxed)) {
+      while (next == Next::kGoOn && !look_up_ && !cpu_.attention.load(std::memory_order_relaxed)) {
         if (--blocks_until_poll_ == 0) [[unlikely]]
           poll_timer();
         if (needs_single_step()) [[unlikely]]
@@ -64,7 +68,8 @@ inline void Runner::execute(const Operation& operation) {
 }
 
 void Runner::run_block(const Block& block) {
-  visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, block.count};
+  visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode,
+                                                 block.count};
   look_up_ = block.ends_in_system;
   cpu_.leave_block = false;
   const Operation* operation = block.operations();
@@ -95,7 +100,6 @@ Runner::Next Runner::run_single() {
   if (breakpoints != 0 && !cpu_.activity.mov_ss_shadow)
     return deliver({.vector = x86::Vector::kDebug, .debug_status = breakpoints});
 
-  const bool resume = (cpu_.flags_rest & flags::kResume) != 0;
   const bool trap = (cpu_.flags_rest & flags::kTrap) != 0;
   const Block& block = cache_.find(cpu_);
   visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, 1};
@@ -103,13 +107,20 @@ Runner::Next Runner::run_single() {
   cpu_.activity.sti_shadow = false;
   cpu_.activity.mov_ss_shadow = false;
   cpu_.leave_block = false;
-  execute(block.operations()[0]);
+  const Operation& operation = block.operations()[0];
+  const bool repeats = (operation.flags & (Operation::kRep | Operation::kRepne)) != 0;
+  const bool interrupts = is_software_interrupt(operation);
+  const uint64_t rip = cpu_.rip;
+  cpu_.flags_rest &= ~flags::kResume;
+  execute(operation);
   ++instructions_;
   look_up_ = true;
-  if (resume) cpu_.flags_rest &= ~flags::kResume;
 
   uint64_t status = cpu_.activity.pending_debug | cpu_.mmu.take_watch_hits();
-  if (trap) status |= kDebugSingleStep;
+  // The trap flag as it was before counts, but INT clears it and takes its trap away.
+  if (trap && (!interrupts || (cpu_.flags_rest & flags::kTrap) != 0)) status |= kDebugSingleStep;
+  // Between two rounds of a string instruction the pushed flags carry RF (SDM Vol. 3B 17.3.1.1).
+  if (status != 0 && repeats && cpu_.rip == rip) cpu_.flags_rest |= flags::kResume;
   cpu_.activity.pending_debug = 0;
   if (status == 0) return Next::kGoOn;
   if (cpu_.activity.mov_ss_shadow) {

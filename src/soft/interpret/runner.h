@@ -24,8 +24,8 @@ class Runner {
   /// Runs until kick() or a shutdown; see vcpu::Vcpu::run().
   vcpu::Exit run();
 
-  /// Runs one instruction, taking no interrupt and delivering nothing: an exception that it raised is
-  /// returned, and the state is as it was before. For tests and for tracing.
+  /// Runs one instruction, taking no interrupt and delivering nothing: an exception that it raised
+  /// is returned, and the state is as it was before. For tests and for tracing.
   std::optional<x86::Exception> step();
 
   /// As vcpu::Vcpu. Thread-safe.
@@ -50,8 +50,9 @@ class Runner {
   /// TF, breakpoints and interrupt shadows: what a whole block cannot be run under.
   [[nodiscard]] bool needs_single_step() const {
     const auto& activity = cpu_.activity;
-    return (cpu_.flags_rest & x86::rflags::kTrap) != 0 || debug_active(cpu_) ||
-           activity.sti_shadow || activity.mov_ss_shadow || activity.pending_debug != 0;
+    return (cpu_.flags_rest & (x86::rflags::kTrap | x86::rflags::kResume)) != 0 ||
+           debug_active(cpu_) || activity.sti_shadow || activity.mov_ss_shadow ||
+           activity.pending_debug != 0;
   }
 
   void run_block(const Block& block);
