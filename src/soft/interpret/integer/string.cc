@@ -5,6 +5,7 @@
 // interrupt leaves it restartable. Runs of MOVS and STOS that stay in one page go by bulk copy.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "soft/interpret/integer/alu.h"
 #include "soft/interpret/integer/forms.h"
@@ -96,12 +97,39 @@ struct Scans {
 template <typename T>
 struct Compares {
   static void element(Cpu& cpu, StringStep<T>& step) {
+    // In the processor's order, which shows when both fault.
+    const T right = step.load_destination();
     T left = step.load();
-    Compare::run(cpu, left, step.load_destination());
+    Compare::run(cpu, left, right);
     step.advance_source();
     step.advance_destination();
   }
   static constexpr bool kCompares = true;
+};
+
+/// Puts the flags back as they were unless the instruction came to its end: SCAS and CMPS that are
+/// stopped between two elements have not changed them yet (SDM Vol. 2B REP).
+class FlagsUntilDone {
+ public:
+  explicit FlagsUntilDone(Cpu& cpu)
+      : cpu_(cpu), low_(cpu.flags_low), overflow_(cpu.flags_overflow) {}
+  FlagsUntilDone(const FlagsUntilDone&) = delete;
+  FlagsUntilDone& operator=(const FlagsUntilDone&) = delete;
+  ~FlagsUntilDone() {
+    if (done) return;
+    cpu_.flags_low = low_;
+    cpu_.flags_overflow = overflow_;
+  }
+  bool done = false;
+
+ private:
+  Cpu& cpu_;
+  decltype(Cpu::flags_low) low_;
+  decltype(Cpu::flags_overflow) overflow_;
+};
+struct NoFlags {
+  explicit NoFlags(Cpu&) {}
+  bool done = false;
 };
 
 /// Elements of the run that can be handled in one go, limited by pages, count and the polling
@@ -167,6 +195,7 @@ struct StringInstruction {
   struct Repeated {
     static void run(Cpu& cpu, const Operation& operation) {
       StringStep<T> step(cpu, operation);
+      std::conditional_t<Kind<T>::kCompares, FlagsUntilDone, NoFlags> flags(cpu);
       const bool single_step = (cpu.flags_rest & x86::rflags::kTrap) != 0;
       for (uint64_t done = 0; step.count() != 0;) {
         if (done >= kElementsBetweenPolls || (single_step && done > 0) || cpu.leave_block) {
@@ -194,9 +223,10 @@ struct StringInstruction {
         ++done;
         if constexpr (Kind<T>::kCompares) {
           const bool equal = (cpu.flags_low & x86::rflags::kZero) != 0;
-          if (equal == ((operation.flags & Operation::kRepne) != 0)) return;
+          if (equal == ((operation.flags & Operation::kRepne) != 0)) break;
         }
       }
+      flags.done = true;
     }
   };
 
