@@ -43,20 +43,26 @@ struct JumpIndirect {
   }
 };
 
+/// The return address is stored before the target is looked at, as processors do it: a stack that
+/// faults goes before a target that does not exist.
+template <typename T>
+void call(Cpu& cpu, uint64_t target) {
+  const uint64_t offset = (cpu.gpr[x86::kRsp] - sizeof(T)) & cpu.stack_mask;
+  write_memory<T>(cpu, x86::kSs, offset, static_cast<T>(cpu.gpr[kNextRip]));
+  cpu.gpr[kNextRip] = checked_target<T>(cpu, target);
+  set_stack_pointer(cpu, offset);
+}
+
 template <typename T>
 struct CallRelative {
   static void run(Cpu& cpu, const Operation& operation) {
-    const uint64_t target = checked_target<T>(cpu, cpu.gpr[kNextRip] + operation.immediate);
-    push<T>(cpu, static_cast<T>(cpu.gpr[kNextRip]));
-    cpu.gpr[kNextRip] = target;
+    call<T>(cpu, cpu.gpr[kNextRip] + operation.immediate);
   }
 };
 template <typename T>
 struct CallIndirect {
   static void run(Cpu& cpu, const Operation& operation) {
-    const uint64_t target = checked_target<T>(cpu, indirect_target<T>(cpu, operation));
-    push<T>(cpu, static_cast<T>(cpu.gpr[kNextRip]));
-    cpu.gpr[kNextRip] = target;
+    call<T>(cpu, indirect_target<T>(cpu, operation));
   }
 };
 
