@@ -1,4 +1,5 @@
 // MOV, MOVZX, MOVSX, MOVSXD, LEA, BSWAP, CMOVcc, SETcc, sign extensions of the accumulator, XLAT.
+#include <algorithm>
 #include <optional>
 
 #include "soft/interpret/integer/condition.h"
@@ -108,7 +109,8 @@ Handler select_extend(const decode::Instruction& instruction, Operation& operati
   const bool memory = is_memory(instruction, 1);
   if (!memory) operation.rm = register_of(instruction, 1);
   const unsigned size = operation.operand_size;
-  switch (instruction.operands[1].size) {
+  // MOVSXD to 16 bits reads no more than those (SDM Vol. 2B MOVSX).
+  switch (std::min<unsigned>(instruction.operands[1].size, size * 8)) {
     case 8:
       return is_signed ? select_extend_to<int8_t>(size, memory)
                        : select_extend_to<uint8_t>(size, memory);
