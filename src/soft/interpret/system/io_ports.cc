@@ -100,8 +100,8 @@ void port_out(Cpu& cpu, const Operation& operation) {
 void port_in_string(Cpu& cpu, const Operation& operation) {
   const auto port = static_cast<uint16_t>(cpu.gpr[x86::kRdx]);
   const unsigned size = operation.operand_size;
+  check_permission(cpu, port, size);  // even for no rounds at all
   repeat(cpu, operation, x86::kRdi, [&](uint64_t offset) {
-    check_permission(cpu, port, size);
     // The port is read only once it is known that the value can be stored.
     const uint64_t linear = linear_address(cpu, x86::kEs, offset, size, AccessKind::kWrite);
     cpu.mmu.probe_write(linear, size);
@@ -121,8 +121,8 @@ void port_in_string(Cpu& cpu, const Operation& operation) {
 void port_out_string(Cpu& cpu, const Operation& operation) {
   const auto port = static_cast<uint16_t>(cpu.gpr[x86::kRdx]);
   const unsigned size = operation.operand_size;
+  check_permission(cpu, port, size);
   repeat(cpu, operation, x86::kRsi, [&](uint64_t offset) {
-    check_permission(cpu, port, size);
     const uint64_t linear = linear_address(cpu, operation.segment, offset, size, AccessKind::kRead);
     const uint64_t value = size == 1   ? cpu.mmu.read<uint8_t>(linear)
                            : size == 2 ? cpu.mmu.read<uint16_t>(linear)
