@@ -1,0 +1,20 @@
+// What two outcomes of one trial differ in, for a person to read.
+#pragma once
+
+#include <string>
+
+#include "conformance/form.h"
+#include "conformance/trial.h"
+
+namespace limen::conformance {
+
+/// One line for each difference, "" for none. Flags that the architecture leaves undefined are not
+/// looked at unless `strict`.
+[[nodiscard]] std::string differences(const soft::decode::Instruction& instruction,
+                                      const Outcome& expected, const Outcome& got, bool strict);
+
+/// The trial's bytes, disassembly and the registers that the instruction names.
+[[nodiscard]] std::string describe(const soft::decode::Instruction& instruction,
+                                   const Trial& trial);
+
+}  // namespace limen::conformance

@@ -1,0 +1,197 @@
+// The interpreter against the processor itself: every instruction form that the decoder's tables
+// know, with random state, run natively in a child and in the software engine.
+//
+// Environment: LIMEN_CONFORMANCE_TRIALS (per form), LIMEN_CONFORMANCE_SEED, LIMEN_CONFORMANCE_FORM
+// (a part of the names of the forms to run), LIMEN_CONFORMANCE_STRICT (compare undefined flags
+// too), LIMEN_CONFORMANCE_SHOW (mismatches to print), LIMEN_CONFORMANCE_TRACE (print each trial
+// first).
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/auxv.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "conformance/compare.h"
+#include "conformance/form.h"
+#include "conformance/native_processor.h"
+#include "conformance/not_covered.h"
+#include "conformance/soft_processor.h"
+#include "conformance/trial_maker.h"
+
+namespace limen::conformance {
+namespace {
+
+constexpr unsigned kDefaultTrials = 16;
+constexpr unsigned kMismatchesToShow = 20;
+constexpr uint8_t kInvalidOpcode = 6;
+constexpr unsigned long kHwcap2Fsgsbase = 2;
+
+uint64_t setting(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+std::set<std::string> not_covered() {
+  auto names = read_not_covered(LIMEN_CONFORMANCE_DIRECTORY "/not_covered.md");
+  EXPECT_TRUE(names.has_value()) << names.error().message;
+  return names.value_or(std::set<std::string>{});
+}
+
+/// The forms of a section that are to be run.
+std::vector<Form> covered_forms(const Section& section) {
+  const auto left_out = not_covered();
+  const char* filter = std::getenv("LIMEN_CONFORMANCE_FORM");
+  auto forms = enumerate_forms(section);
+  std::erase_if(forms, [&](const Form& form) {
+    return left_out.contains(ZydisMnemonicGetString(form.mnemonic)) ||
+           (filter != nullptr && form.name.find(filter) == std::string::npos);
+  });
+  return forms;
+}
+
+void make_batch(const Form& form, unsigned count, Random& random, Batch& batch) {
+  make_image(form, random, batch.image);
+  batch.count = count;
+  for (unsigned i = 0; i < count; ++i) make_trial(form, batch.image, random, batch.trials[i]);
+}
+
+class Conformance : public testing::TestWithParam<Section> {
+ protected:
+  void SetUp() override {
+    if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) == 0)
+      GTEST_SKIP() << "the host's kernel does not let programs write the FS base";
+    auto native = NativeProcessor::create();
+    ASSERT_TRUE(native.has_value()) << native.error().message;
+    native_ = std::move(*native);
+  }
+
+  /// Runs one batch on both sides; returns the number of trials that the host did not refuse.
+  unsigned run_batch(const Form& form, SoftProcessor& soft) {
+    const Batch& batch = native_->batch();
+    EXPECT_TRUE(native_->start().has_value());
+    for (unsigned i = 0; i < batch.count; ++i) {
+      if (trace_) announce(form, batch.trials[i]);
+      soft.run(batch.trials[i], batch.image, soft_outcomes_[i]);
+    }
+    EXPECT_TRUE(native_->finish().has_value());
+    unsigned accepted = 0;
+    for (unsigned i = 0; i < batch.count; ++i) {
+      const Outcome& expected = native_->outcomes()[i];
+      if (!expected.ran || expected.vector != kInvalidOpcode) ++accepted;
+      check(form, batch.trials[i], expected, soft_outcomes_[i]);
+    }
+    return accepted;
+  }
+
+  /// For the trial after which nothing more is said.
+  void announce(const Form& form, const Trial& trial) const {
+    soft::decode::Instruction instruction;
+    decode(GetParam().mode, {trial.code.data(), trial.code_size}, instruction);
+    fmt::print(stderr, "{}\n{}", form.name, describe(instruction, trial));
+  }
+
+  void check(const Form& form, const Trial& trial, const Outcome& expected, const Outcome& got) {
+    soft::decode::Instruction instruction;
+    decode(GetParam().mode, {trial.code.data(), trial.code_size}, instruction);
+    const std::string text = differences(instruction, expected, got, strict_);
+    if (text.empty()) return;
+    ++mismatches_;
+    if (!mismatched_forms_.insert(form.name).second) return;
+    if (mismatched_forms_.size() <= to_show_)
+      ADD_FAILURE() << form.name << "\n" << describe(instruction, trial) << text;
+  }
+
+  std::unique_ptr<NativeProcessor> native_;
+  std::array<Outcome, kBatchSize> soft_outcomes_;
+  const bool strict_ = setting("LIMEN_CONFORMANCE_STRICT", 0) != 0;
+  const uint64_t to_show_ = setting("LIMEN_CONFORMANCE_SHOW", kMismatchesToShow);
+  const bool trace_ = setting("LIMEN_CONFORMANCE_TRACE", 0) != 0;
+  uint64_t mismatches_ = 0;
+  std::set<std::string> mismatched_forms_;
+};
+
+TEST_P(Conformance, InterpreterAgreesWithTheProcessor) {
+  auto soft = SoftProcessor::create(native_->read_only_page());
+  ASSERT_TRUE(soft.has_value()) << soft.error().message;
+  const auto trials = static_cast<unsigned>(setting("LIMEN_CONFORMANCE_TRIALS", kDefaultTrials));
+  const uint64_t seed = setting("LIMEN_CONFORMANCE_SEED", 1);
+  const auto forms = covered_forms(GetParam());
+  size_t on_host = 0;
+  for (const Form& form : forms) {
+    Random random(form.key ^ seed);
+    unsigned accepted = 0;
+    for (unsigned done = 0; done < trials; done += kBatchSize) {
+      make_batch(form, std::min(kBatchSize, trials - done), random, native_->batch());
+      accepted += run_batch(form, **soft);
+    }
+    if (accepted != 0) ++on_host;
+  }
+  fmt::print("{}: {} forms, {} of them on this host, {} trials each, {} mismatches in {} forms\n",
+             GetParam().name, forms.size(), on_host, trials, mismatches_, mismatched_forms_.size());
+  EXPECT_EQ(mismatches_, 0u) << mismatched_forms_.size() << " forms differ";
+}
+
+INSTANTIATE_TEST_SUITE_P(Sections, Conformance, testing::ValuesIn(sections()),
+                         [](const auto& section) { return std::string(section.param.name); });
+
+TEST(ConformanceForms, AtLeastThreeThousandAreRunByTheHost) {
+  if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) == 0) GTEST_SKIP();
+  auto native = NativeProcessor::create();
+  ASSERT_TRUE(native.has_value()) << native.error().message;
+  size_t total = 0;
+  for (const Section& section : sections()) {
+    if (section.mode != soft::decode::CodeMode::k64) continue;
+    size_t on_host = 0;
+    for (const Form& form : covered_forms(section)) {
+      Random random(form.key);
+      make_batch(form, 4, random, (*native)->batch());
+      ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
+      on_host += std::ranges::any_of((*native)->outcomes(), [](const Outcome& outcome) {
+        return outcome.ran && outcome.vector != kInvalidOpcode;
+      });
+    }
+    total += on_host;
+  }
+  fmt::print("{} forms of 64-bit mode run on this host\n", total);
+  EXPECT_GE(total, 3000u);
+}
+
+TEST(ConformanceForms, EveryMnemonicOfTheDecoderIsWalkedOrListed) {
+  std::set<std::string> walked;
+  for (const Section& section : sections())
+    for (const Form& form : enumerate_forms(section))
+      walked.insert(ZydisMnemonicGetString(form.mnemonic));
+  const auto listed = not_covered();
+  std::set<std::string> known;
+  for (int value = ZYDIS_MNEMONIC_INVALID + 1; value <= ZYDIS_MNEMONIC_MAX_VALUE; ++value) {
+    const std::string name = ZydisMnemonicGetString(static_cast<ZydisMnemonic>(value));
+    known.insert(name);
+    EXPECT_TRUE(walked.contains(name) || listed.contains(name)) << name;
+  }
+  for (const std::string& name : listed) EXPECT_TRUE(known.contains(name)) << name;
+}
+
+TEST(NativeProcessor, GivesTheSameAnswerTwice) {
+  if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) == 0) GTEST_SKIP();
+  auto native = NativeProcessor::create();
+  ASSERT_TRUE(native.has_value()) << native.error().message;
+  for (const Form& form : covered_forms(sections()[0])) {
+    Random random(form.key);
+    make_batch(form, 2, random, (*native)->batch());
+    ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
+    const std::vector<Outcome> first((*native)->outcomes().begin(), (*native)->outcomes().end());
+    ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
+    for (size_t i = 0; i < first.size(); ++i) {
+      const Trial& trial = (*native)->batch().trials[i];
+      soft::decode::Instruction instruction;
+      decode(sections()[0].mode, {trial.code.data(), trial.code_size}, instruction);
+      EXPECT_EQ(differences(instruction, first[i], (*native)->outcomes()[i], true), "")
+          << describe(instruction, trial);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace limen::conformance
