@@ -14,7 +14,9 @@ if(LIMEN_SANITIZE)
   target_link_options(limen_options INTERFACE -fsanitize=${LIMEN_SANITIZE})
 endif()
 if(LIMEN_FUZZ)
-  target_compile_options(limen_options INTERFACE -fsanitize=fuzzer-no-link)
+  # fuzz/CMakeLists.txt says why there are two ways.
+  target_compile_options(limen_options INTERFACE
+    $<IF:$<CXX_COMPILER_ID:Clang>,-fsanitize=fuzzer-no-link,-fsanitize-coverage=trace-pc$<COMMA>trace-cmp>)
 endif()
 
 set(LIMEN_ROOMS "")
