@@ -102,8 +102,8 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
     bytes = {page.host_page + offset, in_page};
   } else {
     // Code in a device's memory: read through the bus, one instruction at a time, never kept.
-    const auto read = std::span(copied).first(
-        std::min<size_t>(in_page, decode::kMaxInstructionLength));
+    const auto read =
+        std::span(copied).first(std::min<size_t>(in_page, decode::kMaxInstructionLength));
     cpu.mmu.read_physical(page.page + offset, std::as_writable_bytes(read));
     bytes = read;
   }
@@ -127,7 +127,8 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
       }
       block.crosses_page = true;
       block.second_page = second.ram_page;
-      outcome = decode::decode(cpu.mode, std::span(copied).first(rest.size() + kWanted), instruction);
+      outcome =
+          decode::decode(cpu.mode, std::span(copied).first(rest.size() + kWanted), instruction);
     }
     auto& operation = *new (&operations[block.count++]) Operation;
     if (outcome != decode::Outcome::kOk) {

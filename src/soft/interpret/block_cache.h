@@ -1,5 +1,5 @@
-// Decoded code, kept by guest-physical address and code mode: straight runs of Operations that end at a
-// branch, at an instruction after which the mode may differ, or at the end of the page.
+// Decoded code, kept by guest-physical address and code mode: straight runs of Operations that end
+// at a branch, at an instruction after which the mode may differ, or at the end of the page.
 #pragma once
 
 #include <atomic>
@@ -100,8 +100,8 @@ class BlockCache {
   std::vector<Block*> buckets_;
 };
 
-/// Fills `operation` for the decoded instruction: generic fields, then the handler of the first class
-/// that knows it.
+/// Fills `operation` for the decoded instruction: generic fields, then the handler of the first
+/// class that knows it.
 void make_operation(Cpu& cpu, const decode::Instruction& instruction, Operation& operation);
 
 }  // namespace limen::soft::interpret

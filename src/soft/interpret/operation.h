@@ -47,7 +47,7 @@ struct alignas(64) Operation {
     kRep = 4,    ///< F3.
     kRepne = 8,  ///< F2.
     kEndsBlock = 16,
-    kSystem = 32,  ///< Interrupts, mode or translations may differ behind it.
+    kSystem = 32,      ///< Interrupts, mode or translations may differ behind it.
     kClassFlag = 128,  ///< Free for the class of the handler.
   };
 };
