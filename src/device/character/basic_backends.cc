@@ -12,8 +12,9 @@ namespace limen::device {
 FileBackend::FileBackend(UniqueFd fd, std::string path)
     : fd_(std::move(fd)), path_(std::move(path)) {}
 
-Result<std::unique_ptr<FileBackend>> FileBackend::create(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+Result<std::unique_ptr<FileBackend>> FileBackend::create(const std::string& path, bool append) {
+  UniqueFd fd(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC) | O_CLOEXEC, 0666));
   if (!fd.valid()) return fail_errno(errno, fmt::format("opening {} for a serial port", path));
   return std::unique_ptr<FileBackend>(new FileBackend(std::move(fd), path));
 }

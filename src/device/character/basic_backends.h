@@ -17,11 +17,11 @@ class NullBackend final : public CharacterBackend {
   void write(std::span<const uint8_t>) override {}
 };
 
-/// What the guest writes goes to a file, which is made anew.
+/// What the guest writes goes to a file, which is made anew unless it is to be appended to.
 class FileBackend final : public CharacterBackend {
  public:
   /// Errors name the path.
-  static Result<std::unique_ptr<FileBackend>> create(const std::string& path);
+  static Result<std::unique_ptr<FileBackend>> create(const std::string& path, bool append = false);
   void write(std::span<const uint8_t> bytes) override;
 
  private:
