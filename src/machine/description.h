@@ -11,27 +11,27 @@
 namespace limen::machine {
 
 struct DriveDescription {
-  std::string id;  ///< "" for an unnamed -drive.
-  std::string file;
+  std::string id = {};  ///< "" for an unnamed -drive.
+  std::string file = {};
   std::string format = "raw";
   std::string interface = "virtio";  ///< "virtio" or "none" (a -device refers to it by id).
   bool read_only = false;
   std::string cache = "writeback";  ///< none, writeback, writethrough, directsync, unsafe.
   bool discard_unmap = true;        ///< discard=unmap; false: discard=ignore.
-  std::string serial;
+  std::string serial = {};
 };
 
 /// -device DRIVER,property=value,...
 struct DeviceDescription {
-  std::string driver;
-  std::map<std::string, std::string> properties;  ///< id, addr, drive, chardev, ... as given.
+  std::string driver = {};
+  std::map<std::string, std::string> properties = {};  ///< id, addr, drive, chardev, ... as given.
 };
 
 /// A character back end, QEMU's chardev.
 struct CharacterDescription {
-  std::string id;
+  std::string id = {};
   enum class Kind { kStdio, kFile, kNull } kind = Kind::kNull;
-  std::string path;          ///< kFile.
+  std::string path = {};     ///< kFile.
   bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< mon:stdio and -nographic: Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
@@ -39,25 +39,25 @@ struct CharacterDescription {
 
 /// A source of random bytes, QEMU's -object rng-random and rng-builtin.
 struct EntropySourceDescription {
-  std::string id;
+  std::string id = {};
 };
 
 struct MachineDescription {
   std::string type = "q35";
   std::string accelerator = "soft";
-  std::map<std::string, std::string> accelerator_properties;
+  std::map<std::string, std::string> accelerator_properties = {};
   std::string cpu = "max";  ///< Model and features, as -cpu has them.
   unsigned vcpus = 1;
   uint64_t memory_bytes = uint64_t{128} << 20;
-  std::string name;
-  std::string kernel;
-  std::string initrd;
-  std::string append;
-  std::vector<CharacterDescription> characters;
-  std::vector<std::string> serials;  ///< Ids of `characters`, one per 16550, in COM order.
-  std::vector<EntropySourceDescription> entropy_sources;
-  std::vector<DriveDescription> drives;
-  std::vector<DeviceDescription> devices;
+  std::string name = {};
+  std::string kernel = {};
+  std::string initrd = {};
+  std::string append = {};
+  std::vector<CharacterDescription> characters = {};
+  std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<EntropySourceDescription> entropy_sources = {};
+  std::vector<DriveDescription> drives = {};
+  std::vector<DeviceDescription> devices = {};
   bool hpet = true;
   bool no_reboot = false;    ///< A reset of the guest's ends the machine.
   bool no_shutdown = false;  ///< A power-off of the guest's leaves the machine standing still.

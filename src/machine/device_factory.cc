@@ -1,0 +1,197 @@
+#include "machine/device_factory.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "base/nearest.h"
+#include "device/debug_ports.h"
+#include "virtio/block/block.h"
+#include "virtio/console/console.h"
+#include "virtio/entropy/entropy.h"
+#include "virtio/virtio_pci.h"
+
+namespace limen::machine {
+namespace {
+
+constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
+
+}  // namespace
+
+DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
+  static const std::map<std::string_view, Create> kFactories = {
+      {"virtio-blk-pci", &DeviceFactory::create_block},
+      {"virtio-rng-pci", &DeviceFactory::create_entropy},
+      {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
+      {"virtconsole", &DeviceFactory::create_port},
+      {"virtserialport", &DeviceFactory::create_port},
+      {"isa-debug-exit", &DeviceFactory::create_debug_exit},
+      {"isa-debugcon", &DeviceFactory::create_debug_console},
+      {"pc-testdev", &DeviceFactory::create_test_device},
+  };
+  const auto found = kFactories.find(driver);
+  return found == kFactories.end() ? nullptr : found->second;
+}
+
+Result<> DeviceFactory::create_all(const MachineDescription& description) {
+  for (const auto& device : description.devices) LIMEN_TRY(create(device));
+  for (auto& drive : board_.drives_) {
+    if (drive.description.interface != "virtio" || drive.in_use) continue;
+    DeviceDescription device{.driver = "virtio-blk-pci", .properties = {}};
+    // An unnamed drive has no id to refer to it by: it is the one that is not in use.
+    if (drive.description.id.empty()) drive.description.id = "#" + drive.description.file;
+    device.properties["drive"] = drive.description.id;
+    LIMEN_TRY(create(device));
+  }
+  return {};
+}
+
+Result<> DeviceFactory::create(const DeviceDescription& description) {
+  LIMEN_TRY(check_device(description));
+  const auto* specification = find_device(description.driver);
+  const auto factory = find(std::string(specification->driver));
+  if (factory == nullptr) return fail("device '{}' has no factory", specification->driver);
+  if (auto created = (this->*factory)(description, DeviceProperties(description)); !created) {
+    Error error = std::move(created).error();
+    error.message = "-device " + description.driver + ": " + error.message;
+    return std::unexpected(std::move(error));
+  }
+  return {};
+}
+
+Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
+                                   const DeviceProperties& properties,
+                                   std::unique_ptr<virtio::VirtioDevice> device) {
+  const auto bus = properties.text("bus", kRootBusNames.front());
+  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
+    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
+  virtio::VirtioPciProperties pci;
+  pci.name = properties.text("id", description.driver);
+  pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
+  auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
+  LIMEN_TRY(board_.bus_->attach(*function, properties.text("addr")));
+  board_.devices_.push_back(std::move(function));
+  return {};
+}
+
+Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
+  std::vector<std::string_view> ids;
+  for (auto& drive : board_.drives_) {
+    if (drive.description.id == id) {
+      if (drive.in_use) return fail("drive '{}' is another device's already", id);
+      drive.in_use = true;
+      return &drive;
+    }
+    if (!drive.description.id.empty()) ids.push_back(drive.description.id);
+  }
+  return fail("there is no drive '{}'{}", id, choice_hint(id, ids));
+}
+
+Result<device::CharacterBackend*> DeviceFactory::take_character(const std::string& id) {
+  std::vector<std::string_view> ids;
+  for (auto& character : board_.characters_) {
+    if (character.id == id) {
+      if (character.in_use) return fail("character back end '{}' is another device's already", id);
+      character.in_use = true;
+      return character.backend.get();
+    }
+    ids.push_back(character.id);
+  }
+  return fail("there is no character back end '{}'{}", id, choice_hint(id, ids));
+}
+
+/// Without chardev= the output goes nowhere.
+Result<device::CharacterBackend*> DeviceFactory::backend_of(const DeviceProperties& properties) {
+  const auto id = properties.text("chardev");
+  if (id.empty()) return board_.nowhere_.get();
+  return take_character(id);
+}
+
+Result<> DeviceFactory::create_block(const DeviceDescription& description,
+                                     const DeviceProperties& properties) {
+  const auto id = properties.text("drive");
+  if (id.empty()) return fail("drive= is missing");
+  auto* drive = LIMEN_TRY(take_drive(id));
+  virtio::BlockProperties block;
+  block.serial = properties.text("serial", drive->description.serial);
+  block.num_queues = static_cast<unsigned>(properties.number("num-queues", block.num_queues));
+  block.queue_size = static_cast<uint16_t>(properties.number("queue-size", block.queue_size));
+  const auto& cache = drive->description.cache;
+  block.write_cache =
+      properties.boolean("write-cache", cache != "writethrough" && cache != "directsync");
+  block.discard = properties.boolean("discard", block.discard);
+  block.write_zeroes = properties.boolean("write-zeroes", block.write_zeroes);
+  return add_virtio(description, properties,
+                    LIMEN_TRY(virtio::Block::create(block, *drive->image)));
+}
+
+Result<> DeviceFactory::create_entropy(const DeviceDescription& description,
+                                       const DeviceProperties& properties) {
+  virtio::EntropyProperties entropy;
+  entropy.max_bytes = properties.number("max-bytes", entropy.max_bytes);
+  entropy.period_milliseconds =
+      static_cast<uint32_t>(properties.number("period", entropy.period_milliseconds));
+  return add_virtio(description, properties,
+                    LIMEN_TRY(virtio::Entropy::create(entropy, board_.loop_)));
+}
+
+Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,
+                                          const DeviceProperties& properties) {
+  virtio::ConsoleProperties console;
+  console.max_ports = static_cast<unsigned>(properties.number("max_ports", console.max_ports));
+  auto device = LIMEN_TRY(virtio::Console::create(console));
+  auto* raw = device.get();
+  LIMEN_TRY(add_virtio(description, properties, std::move(device)));
+  serial_buses_.push_back({properties.text("id"), raw});
+  return {};
+}
+
+Result<> DeviceFactory::create_port(const DeviceDescription& description,
+                                    const DeviceProperties& properties) {
+  if (serial_buses_.empty())
+    return fail("it needs a -device virtio-serial-pci before it to plug into");
+  virtio::ConsolePortProperties port;
+  port.console = description.driver == "virtconsole";
+  port.name = properties.text("name");
+  port.number = static_cast<int>(properties.number("nr", UINT64_MAX));
+  port.backend = LIMEN_TRY(backend_of(properties));
+  auto* console = serial_buses_.back().console;
+  if (const auto wanted = properties.text("bus"); !wanted.empty()) {
+    const auto bus = std::ranges::find(serial_buses_, wanted,
+                                       [](const SerialBus& each) { return each.id + ".0"; });
+    if (bus == serial_buses_.end()) return fail("there is no virtio-serial bus '{}'", wanted);
+    console = bus->console;
+  }
+  return console->add_port(port);
+}
+
+Result<> DeviceFactory::create_debug_exit(const DeviceDescription&,
+                                          const DeviceProperties& properties) {
+  using device::IsaDebugExit;
+  board_.devices_.push_back(std::make_unique<IsaDebugExit>(
+      board_.ports_, static_cast<uint16_t>(properties.number("iobase", IsaDebugExit::kDefaultBase)),
+      static_cast<uint16_t>(properties.number("iosize", IsaDebugExit::kDefaultSize)),
+      board_.callbacks_.exit));
+  return {};
+}
+
+Result<> DeviceFactory::create_debug_console(const DeviceDescription&,
+                                             const DeviceProperties& properties) {
+  using device::DebugConsole;
+  auto* backend = LIMEN_TRY(backend_of(properties));
+  board_.devices_.push_back(std::make_unique<DebugConsole>(
+      board_.ports_, static_cast<uint16_t>(properties.number("iobase", DebugConsole::kDefaultPort)),
+      *backend, static_cast<uint8_t>(properties.number("readback", DebugConsole::kReadback))));
+  return {};
+}
+
+Result<> DeviceFactory::create_test_device(const DeviceDescription&, const DeviceProperties&) {
+  std::array<irq::InterruptLine, device::PcTestdev::kLines> lines;
+  for (unsigned line = 0; line < lines.size(); ++line) lines[line] = board_.router_->connect(line);
+  board_.devices_.push_back(
+      std::make_unique<device::PcTestdev>(board_.ports_, board_.mmio_, lines));
+  return {};
+}
+
+}  // namespace limen::machine

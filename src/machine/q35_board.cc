@@ -1,0 +1,198 @@
+#include "machine/q35_board.h"
+
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include "boot/acpi/tables.h"
+#include "boot/memory_map.h"
+#include "device/acpi_pm.h"
+#include "device/character/basic_backends.h"
+#include "device/character/stdio_backend.h"
+#include "device/hpet.h"
+#include "device/i8042.h"
+#include "device/pit_8254.h"
+#include "device/rtc.h"
+#include "device/system_control.h"
+#include "device/uart_16550.h"
+#include "machine/device_factory.h"
+#include "pci/ich_lpc.h"
+#include "pci/q35_host_bridge.h"
+
+namespace limen::machine {
+namespace {
+
+struct SerialPort {
+  uint16_t base;
+  unsigned line;
+};
+constexpr std::array<SerialPort, 4> kSerialPorts = {
+    {{0x3F8, 4}, {0x2F8, 3}, {0x3E8, 4}, {0x2E8, 3}}};
+constexpr unsigned kKeyboardLine = 1, kRtcLine = 8, kMouseLine = 12;
+
+/// Ports for BARs: above what the chipset's own parts occupy.
+constexpr pci::ResourceWindow kPortWindow = {0xC000, 0x4000};
+constexpr pci::ResourceWindow kMemoryWindow = {boot::kPciWindowStart,
+                                               boot::kPciWindowEnd - boot::kPciWindowStart};
+
+}  // namespace
+
+/// Wires of one part of its own to every line of the board, so that it shares lines with others.
+class Q35Board::Lines final : public irq::InterruptSink {
+ public:
+  explicit Lines(irq::InterruptRouter& router) {
+    for (unsigned line = 0; line < wires_.size(); ++line) wires_[line] = router.connect(line);
+  }
+  void set_line(unsigned line, bool level) override {
+    if (line < wires_.size()) wires_[line].set(level);
+  }
+
+ private:
+  std::array<irq::InterruptLine, irq::InterruptRouter::kLines> wires_;
+};
+
+Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks,
+                   uint64_t tsc_hz, unsigned physical_address_bits)
+    : memory_(memory), loop_(loop), callbacks_(std::move(callbacks)) {
+  apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
+  local_apic_ = std::make_unique<irq::LocalApic>(
+      *apic_bus_,
+      irq::LocalApic::Config{.tsc_hz = tsc_hz, .physical_address_bits = physical_address_bits},
+      callbacks_.interrupt);
+  pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apic_->pic_changed(); });
+  local_apic_->connect_pic(*pic_);
+  io_apic_ = std::make_unique<irq::IoApic>(mmio_, *apic_bus_, boot::kIoApicBase);
+  router_ = std::make_unique<irq::InterruptRouter>(pic_.get(), io_apic_.get());
+  pci_lines_ = std::make_unique<Lines>(*router_);
+  hpet_lines_ = std::make_unique<Lines>(*router_);
+  nowhere_ = std::make_unique<device::NullBackend>();
+  bus_ = std::make_unique<pci::PciBus>("pcie.0",
+                                       pci::BusConnections{&ports_, &mmio_, apic_bus_.get()});
+}
+
+Q35Board::~Q35Board() {
+  while (!devices_.empty()) devices_.pop_back();
+}
+
+Result<> Q35Board::populate(const MachineDescription& description) {
+  LIMEN_TRY(open_drives(description));
+  auto plugged = plug_in(description);
+  if (!plugged)
+    for (const auto& path : new_files_) std::filesystem::remove(path);
+  return plugged;
+}
+
+Result<> Q35Board::plug_in(const MachineDescription& description) {
+  LIMEN_TRY(open_characters(description));
+  build_chipset(description);
+  LIMEN_TRY(build_serials(description));
+  return DeviceFactory(*this).create_all(description);
+}
+
+Result<> Q35Board::open_drives(const MachineDescription& description) {
+  for (const auto& drive : description.drives) {
+    block::OpenOptions options;
+    options.read_only = drive.read_only;
+    options.cache = LIMEN_TRY(block::parse_cache_mode(drive.cache));
+    options.discard_unmap = drive.discard_unmap;
+    drives_.push_back({drive, LIMEN_TRY(block::RawImage::open(drive.file, options)), false});
+  }
+  return {};
+}
+
+Result<> Q35Board::open_characters(const MachineDescription& description) {
+  using Kind = CharacterDescription::Kind;
+  for (const auto& character : description.characters) {
+    std::unique_ptr<device::CharacterBackend> backend;
+    switch (character.kind) {
+      case Kind::kNull:
+        backend = std::make_unique<device::NullBackend>();
+        break;
+      case Kind::kFile:
+        if (!std::filesystem::exists(character.path)) new_files_.push_back(character.path);
+        backend = LIMEN_TRY(device::FileBackend::create(character.path, character.append));
+        break;
+      case Kind::kStdio:
+        backend = LIMEN_TRY(device::StdioBackend::create(
+            loop_, {.multiplexed = character.multiplexed,
+                    .keep_signals = character.signals && !character.multiplexed,
+                    .quit = callbacks_.quit}));
+        break;
+    }
+    characters_.push_back({character.id, std::move(backend), false});
+  }
+  return {};
+}
+
+void Q35Board::build_chipset(const MachineDescription& description) {
+  using namespace limen::device;
+  namespace acpi = limen::boot::acpi;
+  const auto add = [this]<typename T>(std::unique_ptr<T> part) -> T& {
+    T& reference = *part;
+    devices_.push_back(std::move(part));
+    return reference;
+  };
+  const auto reset_machine = callbacks_.reset;
+
+  auto& pit = add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
+  Rtc::Config clock;
+  for (const auto& region : memory_.regions())
+    (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
+        region.size;
+  add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
+  if (description.hpet) {
+    Hpet::Config config{.base = boot::kHpetBase};
+    config.legacy_replaced = [&pit](bool replaced) { pit.set_interrupt_enabled(!replaced); };
+    add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
+  }
+  add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
+                              I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+  add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
+  add(std::make_unique<PostCodePort>(ports_));
+  add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
+                               AcpiPm::Config{.base = acpi::kPm1aEventPort,
+                                              .smi_command_port = acpi::kSmiCommandPort,
+                                              .acpi_enable = acpi::kAcpiEnable,
+                                              .acpi_disable = acpi::kAcpiDisable,
+                                              .soft_off_type = acpi::kSoftOffSleepType},
+                               AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
+
+  // The reset control register lies inside the ports of the host bridge, which passes it on.
+  auto& reset_control = add(std::make_unique<ResetControl>(ports_, reset_machine));
+  auto& host_bridge =
+      add(std::make_unique<pci::Q35HostBridge>(*bus_, ports_, mmio_, &reset_control));
+  auto& lpc = add(std::make_unique<pci::IchLpc>(*pci_lines_, ports_));
+  // Fixed places on an empty bus: neither can fail.
+  (void)bus_->attach(host_bridge, "0x0");
+  (void)bus_->attach(lpc, "0x1f");
+  bus_->connect_interrupts(lpc);
+}
+
+Result<> Q35Board::build_serials(const MachineDescription& description) {
+  DeviceFactory factory(*this);
+  for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
+    auto* backend = LIMEN_TRY(factory.take_character(description.serials[i]));
+    devices_.push_back(std::make_unique<device::Uart16550>(
+        ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));
+  }
+  return {};
+}
+
+Result<> Q35Board::reset() {
+  for (auto& device : devices_) device->reset();
+  router_->reset();
+  pic_->reset();
+  io_apic_->reset();
+  local_apic_->reset();
+  return pci::assign_resources(*bus_, kMemoryWindow, kPortWindow);
+}
+
+Result<> Q35Board::flush_disks() {
+  Result<> outcome;
+  for (auto& drive : drives_)
+    if (auto drained = drive.image->drain(); !drained)
+      outcome = fail("flushing {}: {}", drive.description.file, drained.error().message);
+  return outcome;
+}
+
+}  // namespace limen::machine

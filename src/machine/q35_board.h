@@ -1,0 +1,122 @@
+// The q35 board: which parts stand on it and how they are wired.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "block/raw_image.h"
+#include "device/character_backend.h"
+#include "device/device.h"
+#include "irq/apic_bus.h"
+#include "irq/interrupt_router.h"
+#include "irq/io_apic.h"
+#include "irq/local_apic.h"
+#include "irq/pic_8259.h"
+#include "machine/description.h"
+#include "memory/guest_memory.h"
+#include "memory/io_space.h"
+#include "pci/pci_bus.h"
+
+namespace limen::device {
+class Hpet;
+class Pit8254;
+class AcpiPm;
+class ResetControl;
+}  // namespace limen::device
+namespace limen::pci {
+class Q35HostBridge;
+class IchLpc;
+}  // namespace limen::pci
+namespace limen::virtio {
+class Console;
+}
+
+namespace limen::machine {
+
+/// What the guest, through a device, or the person, through the terminal, asks of the machine.
+/// Called on any thread.
+struct BoardCallbacks {
+  std::function<void()> power_off;
+  std::function<void()> reset;
+  std::function<void(int status)> exit;  ///< isa-debug-exit.
+  std::function<void()> quit;            ///< Ctrl-a x.
+  std::function<void()> interrupt;       ///< The local APIC has something for the processor.
+};
+
+/// A disk image and what it was called.
+struct Drive {
+  DriveDescription description;
+  std::unique_ptr<block::RawImage> image;
+  bool in_use = false;
+};
+
+/// A character back end and what it was called.
+struct Character {
+  std::string id;
+  std::unique_ptr<device::CharacterBackend> backend;
+  bool in_use = false;
+};
+
+class Q35Board {
+ public:
+  /// `memory` and `loop` outlive the board. `tsc_hz`: of the time-stamp counter that the guest
+  /// reads.
+  Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks, uint64_t tsc_hz,
+           unsigned physical_address_bits);
+  ~Q35Board();
+  Q35Board(const Q35Board&) = delete;
+  Q35Board& operator=(const Q35Board&) = delete;
+
+  /// Opens what the description names and plugs it in. A failure leaves no file behind that was not
+  /// there before.
+  Result<> populate(const MachineDescription& description);
+
+  /// All parts as after power-on, BARs assigned as firmware would. While no processor runs.
+  Result<> reset();
+  /// Waits for the disks and flushes them.
+  Result<> flush_disks();
+
+  [[nodiscard]] memory::IoSpace& ports() { return ports_; }
+  [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
+  [[nodiscard]] irq::LocalApic& local_apic() { return *local_apic_; }
+
+ private:
+  friend class DeviceFactory;
+  class Lines;
+
+  Result<> plug_in(const MachineDescription& description);
+  Result<> open_drives(const MachineDescription& description);
+  Result<> open_characters(const MachineDescription& description);
+  void build_chipset(const MachineDescription& description);
+  Result<> build_serials(const MachineDescription& description);
+
+  memory::GuestMemory& memory_;
+  EventLoop& loop_;
+  const BoardCallbacks callbacks_;
+  memory::IoSpace ports_{"ports"};
+  memory::IoSpace mmio_{"mmio"};
+
+  std::unique_ptr<irq::ApicBus> apic_bus_;
+  std::unique_ptr<irq::LocalApic> local_apic_;
+  std::unique_ptr<irq::Pic8259> pic_;
+  std::unique_ptr<irq::IoApic> io_apic_;
+  std::unique_ptr<irq::InterruptRouter> router_;
+  std::unique_ptr<Lines> pci_lines_;
+  std::unique_ptr<Lines> hpet_lines_;
+
+  // Behind the devices, which refer to them.
+  std::vector<Drive> drives_;
+  std::vector<Character> characters_;
+  std::vector<std::string> new_files_;  ///< Made for `characters_`; removed when the board fails.
+  std::unique_ptr<device::CharacterBackend> nowhere_;
+
+  std::unique_ptr<pci::PciBus> bus_;
+  /// In the order in which they are reset; destroyed from the last on.
+  std::vector<std::unique_ptr<device::Device>> devices_;
+};
+
+}  // namespace limen::machine
