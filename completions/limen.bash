@@ -1,0 +1,102 @@
+# Completion of limen, limen-system-x86_64 and limen-img in bash.
+
+# Offers words ($1, separated by blanks) for the word being typed.
+_limen_words() { mapfile -t COMPREPLY < <(compgen -W "$1" -- "${COMP_WORDS[COMP_CWORD]}"); }
+
+_limen_files() {
+  mapfile -t COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
+  compopt -o filenames 2>/dev/null
+}
+
+_limen_devices="virtio-blk-pci virtio-rng-pci virtio-serial-pci virtconsole virtserialport
+  isa-debug-exit isa-debugcon pc-testdev"
+
+_limen() {
+  local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    _limen_words "run image host --help --version"
+    return
+  fi
+  case $command in
+    run)
+      case $previous in
+        -d | --disk | -k | --kernel | -i | --initrd) _limen_files ;;
+        --cpu) _limen_words "host max qemu64" ;;
+        --accel) _limen_words "soft" ;;
+        --console) _limen_words "stdio none file:" ;;
+        --device) _limen_words "$_limen_devices" ;;
+        -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
+        -a | --append | -n | --name) ;;
+        *)
+          _limen_words "--disk --kernel --initrd --append --memory --cpu --accel --name --console
+            --device --read-only --no-reboot --verbose --help"
+          ;;
+      esac
+      ;;
+    image)
+      if [ "$COMP_CWORD" -eq 2 ]; then
+        _limen_words "create info resize --help"
+        return
+      fi
+      case ${COMP_WORDS[COMP_CWORD]}/$sub in
+        -*/info) _limen_words "--json --force --help" ;;
+        -*/resize) _limen_words "--shrink --help" ;;
+        -*/create) _limen_words "--help" ;;
+        *) _limen_files ;;
+      esac
+      ;;
+    host) _limen_words "--help" ;;
+  esac
+}
+
+_limen_system() {
+  local previous=${COMP_WORDS[COMP_CWORD - 1]}
+  COMPREPLY=()
+  case ${previous/#--/-} in
+    -kernel | -initrd) _limen_files ;;
+    -machine | -M) _limen_words "q35 help" ;;
+    -accel) _limen_words "soft tcg help" ;;
+    -cpu) _limen_words "host max qemu64 help" ;;
+    -device) _limen_words "$_limen_devices help" ;;
+    -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
+    -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
+    -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
+    -monitor | -display | -vga | -net | -nic) _limen_words "none" ;;
+    -smp) _limen_words "1" ;;
+    -rtc) _limen_words "base=utc" ;;
+    -m) _limen_words "256M 512M 1G 2G 4G" ;;
+    -drive)
+      _limen_words "file="
+      compopt -o nospace 2>/dev/null
+      ;;
+    -append | -name) ;;
+    *)
+      _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
+        -object -chardev -serial -monitor -display -vga -net -nic -rtc -name -nographic -nodefaults
+        -no-reboot -no-shutdown -no-user-config -version -help"
+      ;;
+  esac
+}
+
+_limen_img() {
+  local previous=${COMP_WORDS[COMP_CWORD - 1]}
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    _limen_words "create info resize --help --version"
+    return
+  fi
+  case $previous in
+    -f | --format) _limen_words "raw" && return ;;
+  esac
+  case ${COMP_WORDS[COMP_CWORD]}/${COMP_WORDS[1]} in
+    -*/create) _limen_words "-f -q --help" ;;
+    -*/info) _limen_words "-f -U --output=human --output=json --help" ;;
+    -*/resize) _limen_words "-f -q --shrink --help" ;;
+    *) _limen_files ;;
+  esac
+}
+
+complete -F _limen limen
+complete -F _limen_system limen-system-x86_64
+complete -F _limen_img limen-img

@@ -1,0 +1,231 @@
+// limen: sub-commands for people.
+#include <fmt/format.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/nearest.h"
+#include "cli/programs.h"
+#include "machine/device_catalog.h"
+#include "qemu/key_values.h"
+
+namespace limen::cli {
+namespace {
+
+using Character = machine::CharacterDescription;
+
+/// What `limen run` was given.
+struct RunWords {
+  std::vector<std::string> disks;
+  std::vector<std::string> devices;
+  std::string kernel, initrd, append, name;
+  std::string memory = "1G";
+  std::string cpu = "max";
+  std::string accelerator = "soft";
+  std::string console = "stdio";
+  bool append_given = false;
+  bool read_only = false;
+  bool no_reboot = false;
+  bool verbose = false;
+};
+
+constexpr const char* kRunFooter = R"(
+Without --append the kernel's command line is "console=ttyS0", with a disk also
+"root=/dev/vda rw": right for a file system on the whole disk.
+On the terminal, Ctrl-a x ends the machine and Ctrl-a h helps.
+
+example:
+  limen run --disk debian.raw --kernel vmlinuz --initrd initrd.img --memory 1G)";
+
+constexpr const char* kFooter = R"(
+examples:
+  limen run --disk debian.raw --kernel vmlinuz --initrd initrd.img --memory 1G
+  limen image create disk.img 20G
+  limen host
+
+QEMU's command lines: limen-system-x86_64 and limen-img.)";
+
+Result<machine::MachineDescription> describe(const RunWords& words) {
+  machine::MachineDescription description;
+  if (words.kernel.empty())
+    return fail("--kernel is missing: there is no firmware to boot without");
+  auto memory = qemu::parse_size(words.memory, uint64_t{1} << 20);
+  if (!memory) return fail("--memory {}: {}", words.memory, memory.error().message);
+  constexpr uint64_t kPage = 4096;
+  description.memory_bytes =
+      *memory > UINT64_MAX - kPage ? *memory : (*memory + kPage - 1) & ~(kPage - 1);
+  description.kernel = words.kernel;
+  description.initrd = words.initrd;
+  description.append = words.append_given    ? words.append
+                       : words.disks.empty() ? "console=ttyS0"
+                                             : "console=ttyS0 root=/dev/vda rw";
+  description.cpu = words.cpu;
+  description.name = words.name;
+  description.no_reboot = words.no_reboot;
+  constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
+  if (std::ranges::find(kAccelerators, words.accelerator) == kAccelerators.end())
+    return fail("--accel {}: there is no such accelerator{}", words.accelerator,
+                choice_hint(words.accelerator, kAccelerators));
+  for (const auto& disk : words.disks) {
+    machine::DriveDescription drive;
+    drive.file = disk;
+    drive.read_only = words.read_only;
+    description.drives.push_back(std::move(drive));
+  }
+  for (const auto& text : words.devices) {
+    const auto values = LIMEN_TRY(qemu::KeyValues::parse(text, "driver"));
+    machine::DeviceDescription device;
+    for (const auto& [key, value] : values.pairs())
+      if (key == "driver")
+        device.driver = value;
+      else
+        device.properties.emplace(key, value);
+    if (auto checked = machine::check_device(device); !checked)
+      return fail("--device {}: {}", text, checked.error().message);
+    description.devices.push_back(std::move(device));
+  }
+
+  Character console{.id = "console", .kind = Character::Kind::kNull, .path = {}};
+  constexpr std::array<std::string_view, 3> kConsoles = {"stdio", "none", "file:"};
+  if (words.console == "stdio") {
+    console.kind = Character::Kind::kStdio;
+    console.multiplexed = true;
+  } else if (words.console.starts_with("file:") && words.console.size() > 5) {
+    console.kind = Character::Kind::kFile;
+    console.path = words.console.substr(5);
+  } else if (words.console != "none") {
+    return fail("--console {}: no such console{}", words.console,
+                choice_hint(words.console, kConsoles));
+  }
+  description.characters.push_back(console);
+  description.serials.push_back(console.id);
+  return description;
+}
+
+/// Everything CLI11 would say, as one line that names the nearest valid choice.
+Error parse_error(CLI::App& app, const CLI::ParseError& error) {
+  CLI::App* command = &app;
+  std::string path;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    path += command->get_name() + ": ";
+  }
+  std::vector<std::string> left = command->remaining(true);
+  if (left.empty()) left = app.remaining(true);
+  if (!left.empty()) {
+    std::vector<std::string> names;
+    const auto& word = left.front();
+    if (word.starts_with('-')) {
+      for (const auto* option : command->get_options())
+        if (!option->get_lnames().empty()) names.push_back("--" + option->get_lnames().front());
+    } else {
+      for (const auto* sub : command->get_subcommands({})) names.push_back(sub->get_name());
+    }
+    const std::vector<std::string_view> choices(names.begin(), names.end());
+    const auto name = word.substr(0, word.find('='));
+    return {fmt::format("{}unknown {} '{}'{}", path,
+                        word.starts_with('-') ? "option"
+                        : choices.empty()     ? "word"
+                                              : "command",
+                        name, choice_hint(name, choices))};
+  }
+  std::string message = error.what();
+  std::ranges::replace(message, '\n', ' ');
+  while (message.ends_with('.') || message.ends_with(' ')) message.pop_back();
+  return {path + message};
+}
+
+}  // namespace
+
+int limen_main(const std::string& program, const std::vector<std::string>& arguments) {
+  CLI::App app("Limen: virtual machines on hosts with and without virtualization hardware",
+               program);
+  app.footer(kFooter);
+  app.set_version_flag("-V,--version", fmt::format("Limen {}", LIMEN_VERSION));
+  app.require_subcommand(1);
+
+  RunWords run;
+  auto* run_command = app.add_subcommand("run", "run a virtual machine");
+  run_command->footer(kRunFooter);
+  run_command->add_option("-d,--disk", run.disks, "raw disk image; may be given several times")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  run_command->add_option("-k,--kernel", run.kernel, "kernel: bzImage, PVH ELF or multiboot")
+      ->type_name("FILE");
+  run_command->add_option("-i,--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
+  auto* append =
+      run_command->add_option("-a,--append", run.append, "kernel command line")->type_name("TEXT");
+  run_command->add_option("-m,--memory", run.memory, "memory (1G); without a letter in MiB")
+      ->type_name("SIZE");
+  run_command->add_option("--cpu", run.cpu, "host, max or qemu64, then ,+feature or ,-feature")
+      ->type_name("MODEL");
+  run_command->add_option("--accel", run.accelerator, "what runs the guest: soft")
+      ->type_name("NAME");
+  run_command->add_option("-n,--name", run.name, "name of the machine")->type_name("TEXT");
+  run_command->add_option("--console", run.console, "serial port: stdio, none or file:PATH")
+      ->type_name("WHERE");
+  run_command->add_option("--device", run.devices, "a device, as QEMU's -device names it")
+      ->type_name("DRIVER,...")
+      ->allow_extra_args(false);
+  run_command->add_flag("--read-only", run.read_only, "the guest cannot write to the disks");
+  run_command->add_flag("--no-reboot", run.no_reboot, "end instead of rebooting");
+  run_command->add_flag("-v,--verbose", run.verbose, "say more on standard error");
+
+  auto* image = app.add_subcommand("image", "make, look at and resize disk images");
+  image->require_subcommand(1);
+  image->footer(
+      "\nexamples:\n  limen image create disk.img 20G\n  limen image resize disk.img +5G");
+  std::string file, size;
+  bool json = false, force = false, shrink = false;
+  auto* create = image->add_subcommand("create", "make a sparse raw image");
+  create->footer("\nexample:\n  limen image create disk.img 20G");
+  create->add_option("FILE", file, "the image")->required();
+  create->add_option("SIZE", size, "size, as in 512M or 20G")->required();
+  auto* info = image->add_subcommand("info", "say what an image is");
+  info->footer("\nexample:\n  limen image info disk.img");
+  info->add_option("FILE", file, "the image")->required();
+  info->add_flag("--json", json, "as JSON");
+  info->add_flag("--force", force, "even while a machine runs from it");
+  auto* resize = image->add_subcommand("resize", "change the size of an image");
+  resize->footer("\nexample:\n  limen image resize disk.img +5G");
+  resize->add_option("FILE", file, "the image")->required();
+  resize->add_option("SIZE", size, "new size, or +SIZE to grow by, -SIZE to shrink by")->required();
+  resize->add_flag("--shrink", shrink, "allow what makes the disk smaller");
+
+  auto* host = app.add_subcommand("host", "say what this host offers");
+  host->footer("\nexample:\n  limen host");
+
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    return complain(program, parse_error(app, error));
+  }
+
+  if (host->parsed()) {
+    fmt::print("{}", describe_host());
+    return 0;
+  }
+  if (image->parsed()) {
+    const auto* command = image->get_subcommands().front();
+    std::vector<std::string> words = {command->get_name(), file};
+    if (!size.empty()) words.push_back(size);
+    if (json) words.push_back("--output=json");
+    if (force) words.push_back("-U");
+    if (shrink) words.push_back("--shrink");
+    return image_main(program + " image", words);
+  }
+  if (run.verbose) log::set_level(log::Level::kInfo);
+  run.append_given = append->count() > 0;
+  const auto description = describe(run);
+  if (!description) return complain(program, description.error());
+  return run_machine(program, *description);
+}
+
+}  // namespace limen::cli
