@@ -1,0 +1,201 @@
+#include "qemu/command_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "machine/device_catalog.h"
+#include "qemu/builder.h"
+
+namespace limen::qemu {
+namespace {
+
+using machine::CharacterDescription;
+using testing::HasSubstr;
+
+std::vector<std::string> words(const std::string& line) {
+  std::istringstream stream(line);
+  std::vector<std::string> out;
+  for (std::string word; stream >> word;) out.push_back(word);
+  return out;
+}
+
+Result<CommandLine> parse(const std::string& line) {
+  return parse_command_line("limen-system-x86_64", words(line));
+}
+
+/// Parses with what every machine needs in front.
+machine::MachineDescription machine(const std::string& line) {
+  auto parsed = parse("-kernel k " + line);
+  if (!parsed) ADD_FAILURE() << line << ": " << parsed.error().message;
+  return parsed ? parsed->machine : machine::MachineDescription{};
+}
+
+std::string error(const std::string& line) {
+  const auto parsed = parse("-kernel k " + line);
+  return parsed ? "no error" : parsed.error().message;
+}
+
+TEST(CommandLine, DefaultsAreQemus) {
+  const auto description = machine("-display none");
+  EXPECT_EQ(description.type, "q35");
+  EXPECT_EQ(description.memory_bytes, uint64_t{128} << 20);
+  EXPECT_EQ(description.kernel, "k");
+  ASSERT_EQ(description.serials.size(), 1u);
+  EXPECT_EQ(description.characters.front().kind, CharacterDescription::Kind::kNull);
+}
+
+TEST(CommandLine, BothDashesAreTaken) {
+  EXPECT_EQ(machine("--m 1G --nographic").memory_bytes, uint64_t{1} << 30);
+}
+
+TEST(CommandLine, MemoryIsInMebibytesAndRoundedUp) {
+  EXPECT_EQ(machine("-nographic -m 512").memory_bytes, uint64_t{512} << 20);
+  EXPECT_EQ(machine("-nographic -m size=2G").memory_bytes, uint64_t{2} << 30);
+  EXPECT_EQ(machine("-nographic -m 1000001b").memory_bytes, 1007616u);
+}
+
+TEST(CommandLine, MemoryThatIsNoneOrNotASizeIsAnError) {
+  EXPECT_THAT(error("-m 0"), HasSubstr("-m 0: a machine needs memory"));
+  EXPECT_THAT(error("-m lots"), HasSubstr("-m lots: 'lots' is not a size"));
+  EXPECT_THAT(error("-m 99999999999999999999"), HasSubstr("too large a size"));
+}
+
+TEST(CommandLine, NographicPutsSerialPortAndEscapeOnTheTerminal) {
+  const auto description = machine("-nographic");
+  ASSERT_EQ(description.characters.size(), 1u);
+  EXPECT_EQ(description.characters[0].kind, CharacterDescription::Kind::kStdio);
+  EXPECT_TRUE(description.characters[0].multiplexed);
+  EXPECT_EQ(description.serials, std::vector{description.characters[0].id});
+}
+
+TEST(CommandLine, NodefaultsLeavesTheSerialPortOut) {
+  EXPECT_TRUE(machine("-nodefaults -nographic").serials.empty());
+  EXPECT_EQ(machine("-nodefaults -serial stdio").serials.size(), 1u);
+}
+
+TEST(CommandLine, SerialPortsGoWhereTheySay) {
+  const auto description =
+      machine("-serial mon:stdio -serial file:/tmp/log -serial null -serial none");
+  ASSERT_EQ(description.serials.size(), 3u);
+  EXPECT_TRUE(description.characters[0].multiplexed);
+  EXPECT_EQ(description.characters[1].path, "/tmp/log");
+  EXPECT_THAT(error("-serial stdoi"), HasSubstr("did you mean 'stdio'?"));
+  EXPECT_THAT(error("-serial file:"), HasSubstr("-serial file:"));
+  EXPECT_THAT(error("-serial chardev:c0"), HasSubstr("there is no -chardev 'c0'"));
+}
+
+TEST(CommandLine, TheTerminalHasOneUser) {
+  EXPECT_THAT(error("-serial stdio -serial mon:stdio"), HasSubstr("only one can have them"));
+}
+
+TEST(CommandLine, DriveIsReadWhole) {
+  const auto description = machine(
+      "-nographic -drive file=a,,b.img,format=raw,if=none,id=d0,readonly=on,cache=none,"
+      "discard=ignore,serial=S1 -device virtio-blk-pci,drive=d0,num-queues=2");
+  ASSERT_EQ(description.drives.size(), 1u);
+  const auto& drive = description.drives[0];
+  EXPECT_EQ(drive.file, "a,b.img");
+  EXPECT_EQ(drive.interface, "none");
+  EXPECT_TRUE(drive.read_only);
+  EXPECT_EQ(drive.cache, "none");
+  EXPECT_FALSE(drive.discard_unmap);
+  EXPECT_EQ(drive.serial, "S1");
+  ASSERT_EQ(description.devices.size(), 1u);
+  EXPECT_EQ(description.devices[0].properties.at("num-queues"), "2");
+}
+
+TEST(CommandLine, DriveErrorsNameTheValueAndTheNearestChoice) {
+  EXPECT_THAT(error("-drive file=a,format=qcow2"),
+              HasSubstr("format=qcow2 is not known; valid choices: raw"));
+  EXPECT_THAT(error("-drive file=a,if=virtoi"), HasSubstr("did you mean 'virtio'?"));
+  EXPECT_THAT(error("-drive file=a,cache=writebck"), HasSubstr("did you mean 'writeback'?"));
+  EXPECT_THAT(error("-drive file=a,raedonly=on"),
+              HasSubstr("unknown property 'raedonly'; did you mean 'readonly'?"));
+  EXPECT_THAT(error("-drive file=a,readonly=maybe"), HasSubstr("'maybe' is not a boolean"));
+  EXPECT_THAT(error("-drive format=raw"), HasSubstr("file= is missing"));
+  EXPECT_THAT(error("-drive file=a,if=none"), HasSubstr("if=none needs id="));
+}
+
+TEST(CommandLine, DeviceErrorsNameTheValueAndTheNearestChoice) {
+  EXPECT_THAT(error("-device virtio-blk-pic"),
+              HasSubstr("unknown device 'virtio-blk-pic'; did you mean 'virtio-blk-pci'?"));
+  EXPECT_THAT(error("-device virtio-rng-pci,maxbytes=1"),
+              HasSubstr("has no property 'maxbytes'; did you mean 'max-bytes'?"));
+  EXPECT_THAT(error("-device virtio-blk-pci,drive=d0,num-queues=99"),
+              HasSubstr("num-queues=99: out of range; valid: 1 to 64"));
+  EXPECT_THAT(error("-device virtio-blk-pci,drive=nope"),
+              HasSubstr("there is no -drive with that id"));
+  EXPECT_THAT(error("-device virtio-blk-pci"), HasSubstr("drive= is missing"));
+  EXPECT_THAT(error("-device isa-debug-exit,iobase=zz"), HasSubstr("'zz' is not a number"));
+  EXPECT_THAT(error("-device virtio-rng-pci,id=a -device virtio-rng-pci,id=a"),
+              HasSubstr("there is a device 'a' already"));
+}
+
+TEST(CommandLine, DeviceAliasesBecomeTheirNames) {
+  EXPECT_EQ(machine("-nographic -device virtio-rng").devices[0].driver, "virtio-rng-pci");
+}
+
+TEST(CommandLine, RandomSourcesAreReferredToById) {
+  EXPECT_EQ(machine("-nographic -object rng-random,id=r0,filename=/dev/urandom "
+                    "-device virtio-rng-pci,rng=r0")
+                .entropy_sources.size(),
+            1u);
+  EXPECT_THAT(error("-nographic -device virtio-rng-pci,rng=r1"),
+              HasSubstr("no -object with that id"));
+  EXPECT_THAT(error("-object rng-randm,id=r0"), HasSubstr("did you mean 'rng-random'?"));
+}
+
+TEST(CommandLine, UnknownOptionNamesTheNearest) {
+  EXPECT_EQ(error("-nogrphic"), "unknown option '-nogrphic'; did you mean '-nographic'?");
+  EXPECT_EQ(error("--kernal x"), "unknown option '--kernal'; did you mean '-kernel'?");
+  EXPECT_THAT(error("disk.img"), HasSubstr("'disk.img' is not an option"));
+  EXPECT_EQ(error("-append"), "option '-append' needs an argument");
+}
+
+TEST(CommandLine, AcceleratorsAreSoftAndItsOtherName) {
+  EXPECT_EQ(machine("-nographic -accel tcg").accelerator, "soft");
+  EXPECT_EQ(machine("-nographic -M q35,accel=tcg").accelerator, "soft");
+  EXPECT_EQ(machine("-nographic -accel kvm:soft").accelerator, "soft");
+  EXPECT_EQ(machine("-nographic -enable-kvm").accelerator, "soft");
+  EXPECT_THAT(error("-accel kvm"), HasSubstr("'kvm' is not there yet"));
+  EXPECT_THAT(error("-accel kvm"), HasSubstr("use -accel soft"));
+  EXPECT_THAT(error("-accel sotf"), HasSubstr("did you mean 'soft'?"));
+}
+
+TEST(CommandLine, MachineAndProcessorsAreChecked) {
+  EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
+  EXPECT_THAT(error("-M pc"), HasSubstr("unknown machine 'pc'; valid choices: q35"));
+  EXPECT_THAT(error("-M q36"), HasSubstr("did you mean 'q35'?"));
+  EXPECT_THAT(error("-smp 2"), HasSubstr("2 processors: machines have one for now"));
+  EXPECT_THAT(error("-smp zero"), HasSubstr("not a positive number"));
+  EXPECT_EQ(machine("-nographic -smp 1,sockets=1").vcpus, 1u);
+}
+
+TEST(CommandLine, WhatIsNotThereYetTakesNone) {
+  machine("-nographic -vga none -net none -nic none -monitor none -rtc base=utc");
+  EXPECT_THAT(error("-vga std"), HasSubstr("there is no graphics card yet"));
+  EXPECT_THAT(error("-rtc base=localtime"), HasSubstr("base=localtime is not known"));
+}
+
+TEST(CommandLine, NeedsAKernel) {
+  EXPECT_THAT(parse("-nographic").error().message, HasSubstr("give -kernel"));
+  EXPECT_THAT(parse("-initrd i").error().message, HasSubstr("an initrd needs a -kernel"));
+}
+
+TEST(CommandLine, HelpListsEveryOptionAndDevice) {
+  const auto help = parse("-help").value().print.value();
+  for (const auto& option : options()) EXPECT_THAT(help, HasSubstr("-" + std::string(option.name)));
+  const auto devices = parse("-device help").value().print.value();
+  for (const auto& device : machine::device_catalog())
+    EXPECT_THAT(devices, HasSubstr(std::string(device.driver)));
+  EXPECT_THAT(parse("-device virtio-blk-pci,help").value().print.value(), HasSubstr("num-queues"));
+  EXPECT_THAT(parse("-cpu help").value().print.value(), HasSubstr("qemu64"));
+  EXPECT_THAT(parse("-machine help").value().print.value(), HasSubstr("q35"));
+  EXPECT_THAT(parse("-accel help").value().print.value(), HasSubstr("soft"));
+  EXPECT_THAT(parse("-version").value().print.value(), HasSubstr(LIMEN_VERSION));
+}
+
+}  // namespace
+}  // namespace limen::qemu

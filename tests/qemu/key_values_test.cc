@@ -1,0 +1,68 @@
+#include "qemu/key_values.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace limen::qemu {
+namespace {
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+Pairs parse(std::string_view text, std::string_view implied = "") {
+  return KeyValues::parse(text, implied).value().pairs();
+}
+
+TEST(KeyValues, FirstPartTakesTheImpliedKey) {
+  EXPECT_EQ(parse("virtio-blk-pci,drive=d0", "driver"),
+            (Pairs{{"driver", "virtio-blk-pci"}, {"drive", "d0"}}));
+  EXPECT_EQ(parse("driver=x,drive=d0", "driver"), (Pairs{{"driver", "x"}, {"drive", "d0"}}));
+}
+
+TEST(KeyValues, DoubledCommaIsPartOfAValue) {
+  EXPECT_EQ(parse("file=a,,b.img,if=none"), (Pairs{{"file", "a,b.img"}, {"if", "none"}}));
+}
+
+TEST(KeyValues, PartWithoutEqualsIsOn) {
+  EXPECT_EQ(parse("file=a,readonly"), (Pairs{{"file", "a"}, {"readonly", "on"}}));
+}
+
+TEST(KeyValues, ValueMayHoldEqualsSigns) {
+  EXPECT_EQ(parse("serial=a=b"), (Pairs{{"serial", "a=b"}}));
+}
+
+TEST(KeyValues, RefusesEmptyPartsAndKeys) {
+  EXPECT_FALSE(KeyValues::parse("file=a,", ""));
+  EXPECT_FALSE(KeyValues::parse(",file=a", ""));
+  EXPECT_EQ(KeyValues::parse("=a", "").error().message, "'=a' has no key before '='");
+}
+
+TEST(KeyValues, CheckNamesTheUnknownKeyAndTheNearest) {
+  constexpr std::array<std::string_view, 2> kKnown = {"file", "readonly"};
+  const auto values = KeyValues::parse("file=a,readolny=on", "").value();
+  EXPECT_EQ(values.check(kKnown).error().message,
+            "unknown property 'readolny'; did you mean 'readonly'?");
+  EXPECT_EQ(KeyValues::parse("file=a,file=b", "").value().check(kKnown).error().message,
+            "property 'file' is given twice");
+}
+
+TEST(ParseSize, TakesSuffixesFractionsAndTheDefaultUnit) {
+  constexpr uint64_t kMiB = 1 << 20;
+  EXPECT_EQ(parse_size("512", kMiB).value(), 512 * kMiB);
+  EXPECT_EQ(parse_size("1G", kMiB).value(), 1024 * kMiB);
+  EXPECT_EQ(parse_size("1.5g", kMiB).value(), 1536 * kMiB);
+  EXPECT_EQ(parse_size("4096K", kMiB).value(), 4 * kMiB);
+  EXPECT_EQ(parse_size("100b", kMiB).value(), 100u);
+  EXPECT_EQ(parse_size("0", kMiB).value(), 0u);
+}
+
+TEST(ParseSize, RefusesWhatIsNotASize) {
+  for (const auto* text : {"", "G", "x", "-1", "1GG", "1.M", ".5G", "1.5.5G", "1 G", "0x10"})
+    EXPECT_FALSE(parse_size(text, 1)) << text;
+  EXPECT_EQ(parse_size("16E", 1).error().message, "'16E' is too large a size");
+  EXPECT_EQ(parse_size("99999999999999999999", 1).error().message,
+            "'99999999999999999999' is too large a size");
+}
+
+}  // namespace
+}  // namespace limen::qemu
