@@ -12,11 +12,11 @@ limen_test_packages=(
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
 install_packages() {
-  local why=$1 package missing=()
+  local why=$1 package missing=() installed
   shift
+  installed=" $(dpkg-query -W -f '${db:Status-Status}/${Package} ' "$@" 2>/dev/null || true)"
   for package in "$@"; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
-      missing+=("$package")
+    [[ $installed == *" installed/$package "* ]] || missing+=("$package")
   done
   [ ${#missing[@]} -ne 0 ] || return 0
   command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${missing[*]}"
