@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Bad input: one clear line, exit status 1, nothing left behind."""
+
+import os
+import subprocess
+import unittest
+
+import harness
+from harness import IMG, LIMEN, SYSTEM, MachineTest
+
+
+class CommandErrors(MachineTest):
+    def system(self, *words):
+        return self.run_program(SYSTEM, "-nographic", *words)
+
+    def kernel(self):
+        return self.file("kernel", harness.multiboot(harness.POWER_OFF))
+
+    def refused_kernel(self, path, *parts):
+        self.assert_one_line_error(self.system("-kernel", path), path, *parts)
+
+    def test_unknown_option(self):
+        self.assert_one_line_error(self.system("-nogrphic"), "-nogrphic", "-nographic")
+
+    def test_unknown_device(self):
+        result = self.system("-kernel", self.kernel(), "-device", "virtio-blk-pic")
+        self.assert_one_line_error(result, "virtio-blk-pic", "virtio-blk-pci")
+
+    def test_unknown_property(self):
+        result = self.system("-kernel", self.kernel(), "-device", "virtio-rng-pci,maxbytes=2")
+        self.assert_one_line_error(result, "maxbytes", "max-bytes")
+
+    def test_unknown_drive_property(self):
+        result = self.system("-kernel", self.kernel(), "-drive", "file=x,cahce=none")
+        self.assert_one_line_error(result, "cahce", "cache")
+
+    def test_missing_kernel(self):
+        self.refused_kernel(str(self.folder / "vmlinuz"))
+
+    def test_kernel_that_is_a_folder(self):
+        self.refused_kernel(str(self.folder), "directory")
+
+    @unittest.skipIf(os.geteuid() == 0, "root reads everything")
+    def test_unreadable_kernel(self):
+        path = self.kernel()
+        os.chmod(path, 0)
+        self.refused_kernel(path)
+
+    def test_empty_kernel(self):
+        self.refused_kernel(self.file("kernel"))
+
+    def test_corrupt_kernel(self):
+        self.refused_kernel(self.file("kernel", b"\x00\x01\x02\x03" * 5000))
+
+    def test_truncated_kernel(self):
+        whole = harness.multiboot(harness.POWER_OFF * 500)
+        self.refused_kernel(self.file("kernel", whole[:len(whole) // 2]))
+
+    def test_truncated_linux_kernel(self):
+        image = (self.debian() / "vmlinuz").read_bytes()
+        for size in (300, 1 << 14, 1 << 20):
+            with self.subTest(size=size):
+                self.refused_kernel(self.file("vmlinuz", image[:size]))
+
+    def test_initrd_that_does_not_fit(self):
+        path = str(self.folder / "initrd")
+        with open(path, "wb") as file:
+            file.truncate(200 << 20)
+        result = self.system("-m", "128M", "-kernel", str(self.debian() / "vmlinuz"), "-initrd",
+                             path)
+        self.assert_one_line_error(result, path)
+
+    def test_missing_initrd(self):
+        path = str(self.folder / "initrd")
+        result = self.system("-kernel", str(self.debian() / "vmlinuz"), "-initrd", path)
+        self.assert_one_line_error(result, path)
+
+    def test_memory(self):
+        kernel = self.kernel()
+        for size, part in (("0", "needs memory"), ("lots", "not a size"), ("-1", "not a size"),
+                           ("100P", "this host has"), ("4K", "memory")):
+            with self.subTest(size=size):
+                self.assert_one_line_error(self.system("-kernel", kernel, "-m", size), part)
+
+    def test_missing_disk_leaves_nothing(self):
+        kernel, path = self.kernel(), str(self.folder / "disk.img")
+        result = self.run_program(SYSTEM, "-display", "none", "-kernel", kernel, "-serial",
+                                  f"file:{self.folder}/serial.log", "-drive", f"file={path}")
+        self.assert_one_line_error(result, path)
+        self.assertEqual(os.listdir(self.folder), ["kernel"])
+
+    def test_disk_that_is_not_whole_sectors(self):
+        path = self.file("disk.img", b"x" * 1000)
+        result = self.system("-kernel", self.kernel(), "-drive", f"file={path},format=raw")
+        self.assert_one_line_error(result, path, "512")
+
+    def test_disk_that_is_a_folder(self):
+        result = self.system("-kernel", self.kernel(), "-drive", f"file={self.folder}")
+        self.assert_one_line_error(result, str(self.folder), "directory")
+
+    def test_disk_of_another_machine(self):
+        disk = self.file("disk.img", bytes(1 << 20))
+        kernel = self.file("halting", harness.multiboot(harness.say("up\n") + harness.HALT_FOREVER))
+        words = [SYSTEM, "-display", "none", "-serial", "stdio", "-kernel", kernel, "-drive",
+                 f"file={disk},format=raw"]
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as first:
+            try:
+                self.assertEqual(first.stdout.readline(), b"up\n")
+                self.assert_one_line_error(self.run_program(*words), disk)
+                self.assert_one_line_error(self.run_program(IMG, "resize", disk, "2M"), disk)
+            finally:
+                first.terminate()
+        self.assertEqual(first.returncode, 0)
+
+    def test_kvm_is_refused_by_name(self):
+        result = self.system("-accel", "kvm", "-kernel", self.kernel())
+        self.assert_one_line_error(result, "kvm", "-accel soft")
+
+    def test_unknown_processor_and_feature(self):
+        kernel = self.kernel()
+        self.assert_one_line_error(self.system("-kernel", kernel, "-cpu", "hots"), "hots", "host")
+        self.assert_one_line_error(self.system("-kernel", kernel, "-cpu", "max,+avx3"), "avx3")
+
+    def test_limen_run(self):
+        run = [LIMEN, "run", "--kernel", self.kernel()]
+        self.assert_one_line_error(self.run_program(LIMEN, "rnu"), "rnu", "run")
+        self.assert_one_line_error(self.run_program(LIMEN, "run"), "--kernel")
+        self.assert_one_line_error(self.run_program(*run, "--memroy", "1G"), "--memroy", "--memory")
+        self.assert_one_line_error(self.run_program(*run, "--memory", "x"), "--memory x")
+        self.assert_one_line_error(self.run_program(*run, "--console", "stdoi"), "stdoi", "stdio")
+        self.assert_one_line_error(self.run_program(*run, "--device", "virtio-rgn"), "virtio-rgn")
+
+    def test_help_everywhere(self):
+        for words in ([SYSTEM, "-help"], [SYSTEM, "--version"], [SYSTEM, "-device", "help"],
+                      [SYSTEM, "-cpu", "help"], [LIMEN, "--help"], [LIMEN, "run", "--help"],
+                      [LIMEN, "image", "--help"], [LIMEN, "image", "create", "--help"],
+                      [LIMEN, "host", "--help"], [LIMEN, "host"], [IMG, "--help"],
+                      [IMG, "create", "--help"]):
+            with self.subTest(words=words):
+                result = self.run_program(*words)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertGreater(len(result.stdout), 20)
+                self.assertEqual(result.stderr, "")
+
+
+if __name__ == "__main__":
+    unittest.main()
