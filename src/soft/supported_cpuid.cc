@@ -21,12 +21,11 @@ namespace {
 constexpr uint32_t kMaxBasicLeaf = 0x16;
 
 // Bits that run as the host's own instructions, or that describe the host's behaviour: shown if the
-// host has them. What is in neither list is hidden: VMX, SVM, MONITOR, HLE and RTM, PKU, LA57, SMX,
-// CET, AMX, UINTR, ENQCMD, WAITPKG, PCONFIG, SGX, Key Locker, TSXLDTRK, PT, PMU, RDT, thermal
-// sensors, LAM, HRESET, architectural LBR, APX and AVX10.
+// host has them. What is in neither list is hidden: virtual-8086 mode extensions, VMX, SVM,
+// MONITOR, HLE and RTM, PKU, LA57, SMX, CET, AMX, UINTR, ENQCMD, WAITPKG, PCONFIG, SGX, Key Locker,
+// TSXLDTRK, PT, PMU, RDT, thermal sensors, LAM, HRESET, architectural LBR, APX and AVX10.
 constexpr auto kFromHost = std::to_array<std::string_view>({
     "fpu",
-    "vme",
     "de",
     "pse",
     "tsc",
@@ -124,6 +123,7 @@ constexpr auto kFromHost = std::to_array<std::string_view>({
     "fma4",
     "tbm",
     "invtsc",
+    "clzero",
     "xsaveerptr",
     "wbnoinvd",
 });

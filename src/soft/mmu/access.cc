@@ -157,6 +157,17 @@ void Mmu::write_slow(uint64_t linear, const void* from, uint64_t size, View view
     watch_hits_ |= watchpoints_.hits(linear, size, true);
 }
 
+uint64_t Mmu::read_integer_slow(uint64_t linear, uint64_t size, View view, uint64_t alignment) {
+  uint64_t value = 0;
+  read_slow(linear, &value, size, view, alignment);
+  return value;
+}
+
+void Mmu::write_integer_slow(uint64_t linear, uint64_t value, uint64_t size, View view,
+                             uint64_t alignment) {
+  write_slow(linear, &value, size, view, alignment);
+}
+
 std::byte* Mmu::host_slow(uint64_t linear, unsigned size, Access access) {
   linear = wrap(linear);
   if (size > 4096 - (linear & kPageOffset)) return nullptr;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include "memory/guest_memory.h"
@@ -67,9 +68,7 @@ class Mmu {
     const DataEntry& entry = data_[DataBank::index(linear)];
     if (hits<T>(entry.read_tag, linear)) [[likely]]
       return load<T>(entry, linear);
-    T value;
-    read_slow(linear, &value, sizeof value, view_, alignment_mask(sizeof value));
-    return value;
+    return read_miss<T>(linear, view_, alignment_mask(sizeof(T)));
   }
   template <typename T>
   void write(uint64_t linear, T value) {
@@ -77,7 +76,7 @@ class Mmu {
     if (hits<T>(entry.write_tag, linear)) [[likely]]
       store<T>(entry, linear, value);
     else
-      write_slow(linear, &value, sizeof value, view_, alignment_mask(sizeof value));
+      write_miss<T>(linear, value, view_, alignment_mask(sizeof(T)));
   }
   /// Implicit supervisor accesses (descriptor tables, TSS), whatever CPL is (SDM Vol. 3A 4.6.1).
   template <typename T>
@@ -85,9 +84,7 @@ class Mmu {
     const DataEntry& entry = implicit_data_[DataBank::index(linear)];
     if (hits<T>(entry.read_tag, linear)) [[likely]]
       return load<T>(entry, linear);
-    T value;
-    read_slow(linear, &value, sizeof value, implicit_view_, 0);
-    return value;
+    return read_miss<T>(linear, implicit_view_, 0);
   }
   template <typename T>
   void write_supervisor(uint64_t linear, T value) {
@@ -95,7 +92,7 @@ class Mmu {
     if (hits<T>(entry.write_tag, linear)) [[likely]]
       store<T>(entry, linear, value);
     else
-      write_slow(linear, &value, sizeof value, implicit_view_, 0);
+      write_miss<T>(linear, value, implicit_view_, 0);
   }
 
   /// Any size; every page is checked before the first byte is written. No alignment check.
@@ -236,6 +233,28 @@ class Mmu {
   void note_entry_writes();
   void note_store(uint32_t ram_page, uint32_t offset, uint32_t size);
   void check_alignment(uint64_t linear, uint64_t mask) const;
+
+  // Integers travel in registers, so that the fast path around needs no stack.
+  uint64_t read_integer_slow(uint64_t linear, uint64_t size, View view, uint64_t alignment);
+  void write_integer_slow(uint64_t linear, uint64_t value, uint64_t size, View view,
+                          uint64_t alignment);
+  template <typename T>
+  T read_miss(uint64_t linear, View view, uint64_t alignment) {
+    if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) {
+      return static_cast<T>(read_integer_slow(linear, sizeof(T), view, alignment));
+    } else {
+      T value;
+      read_slow(linear, &value, sizeof value, view, alignment);
+      return value;
+    }
+  }
+  template <typename T>
+  void write_miss(uint64_t linear, T value, View view, uint64_t alignment) {
+    if constexpr (std::is_integral_v<T> && sizeof(T) <= 8)
+      write_integer_slow(linear, static_cast<uint64_t>(value), sizeof(T), view, alignment);
+    else
+      write_slow(linear, &value, sizeof value, view, alignment);
+  }
 
   void read_slow(uint64_t linear, void* into, uint64_t size, View view, uint64_t alignment);
   void write_slow(uint64_t linear, const void* from, uint64_t size, View view, uint64_t alignment);
