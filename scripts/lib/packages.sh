@@ -7,7 +7,7 @@ limen_build_packages=(
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot debian-archive-keyring python3)
 limen_test_packages=(
-  clang-14 clang-format clang-tidy acpica-tools nasm qemu-utils bash-completion
+  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools nasm qemu-utils bash-completion
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.

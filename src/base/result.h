@@ -32,14 +32,15 @@ template <typename... Arguments>
 
 }  // namespace limen
 
-/// Evaluates a Result expression; returns its error from the enclosing function or yields its value.
+/// Evaluates a Result expression; returns its error from the enclosing function or yields its
+/// value.
 #define LIMEN_TRY(...) LIMEN_TRY_NAMED(LIMEN_JOIN(limen_try_result_, __COUNTER__), __VA_ARGS__)
-#define LIMEN_TRY_NAMED(name, ...)                               \
-  ({                                                             \
-    auto name = (__VA_ARGS__);                                   \
-    if (!name) [[unlikely]]                                      \
-      return std::unexpected(std::move(name).error());           \
-    limen::detail::take(std::move(name));                        \
+#define LIMEN_TRY_NAMED(name, ...)                     \
+  ({                                                   \
+    auto name = (__VA_ARGS__);                         \
+    if (!name) [[unlikely]]                            \
+      return std::unexpected(std::move(name).error()); \
+    limen::detail::take(std::move(name));              \
   })
 #define LIMEN_JOIN(a, b) LIMEN_JOIN_EXPANDED(a, b)
 #define LIMEN_JOIN_EXPANDED(a, b) a##b

@@ -11,8 +11,9 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
   for (const auto& part : layout) {
     if (part.size == 0 || part.size % kPageSize != 0 || part.start.value % kPageSize != 0)
-      return fail("guest memory region of {} bytes at {:#x} is not a positive number of {}-byte pages",
-                  part.size, part.start.value, kPageSize);
+      return fail(
+          "guest memory region of {} bytes at {:#x} is not a positive number of {}-byte pages",
+          part.size, part.start.value, kPageSize);
     memory->regions_.push_back({part.start, part.size, memory->size_, nullptr});
     memory->size_ += part.size;
   }

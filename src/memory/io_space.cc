@@ -36,7 +36,7 @@ void IoSpace::release(uint64_t start, IoHandler& handler) {
   publish(claims_);
 }
 
-void IoSpace::publish(std::vector<Range> claims) {
+void IoSpace::publish(const std::vector<Range>& claims) {
   auto table = std::make_unique<Table>();
   for (const auto& claim : claims) {
     Table next;

@@ -47,7 +47,7 @@ class IoSpace {
   class Reader;
   using Table = std::vector<Range>;
   const Range* find(const Table& table, uint64_t address) const;
-  void publish(std::vector<Range> claims);
+  void publish(const std::vector<Range>& claims);
   void free_retired() const;
 
   std::string name_;

@@ -36,7 +36,7 @@ struct Cpu {
   // Derived by update_mode().
   decode::CodeMode mode = decode::CodeMode::k16;
   uint8_t cpl = 0;
-  bool long_mode = false;    ///< EFER.LMA: 64-bit or compatibility mode.
+  bool long_mode = false;       ///< EFER.LMA: 64-bit or compatibility mode.
   bool protected_mode = false;  ///< CR0.PE and not RFLAGS.VM.
   bool virtual_8086 = false;
   uint64_t stack_mask = 0xFFFF;  ///< Width of SP, ESP or RSP by SS.B and mode.
@@ -76,9 +76,8 @@ struct Cpu {
 
   /// The linear address of offset `rip` in the code segment.
   [[nodiscard]] uint64_t code_linear(uint64_t offset) const {
-    return mode == decode::CodeMode::k64
-               ? offset
-               : (system.segments[x86::kCs].base + offset) & 0xFFFFFFFF;
+    return mode == decode::CodeMode::k64 ? offset
+                                         : (system.segments[x86::kCs].base + offset) & 0xFFFFFFFF;
   }
   /// The first byte of the page behind the one that holds linear code address `linear`.
   [[nodiscard]] uint64_t next_code_page(uint64_t linear) const {

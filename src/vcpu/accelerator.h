@@ -29,8 +29,8 @@ struct Exit {
   std::string detail;
 };
 
-/// One virtual processor. All calls but kick() and interrupt() belong to the thread that runs it (or
-/// to anyone while it does not run).
+/// One virtual processor. All calls but kick() and interrupt() belong to the thread that runs it
+/// (or to anyone while it does not run).
 class Vcpu {
  public:
   virtual ~Vcpu() = default;

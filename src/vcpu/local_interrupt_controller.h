@@ -6,8 +6,8 @@
 
 namespace limen::vcpu {
 
-/// The processor's side of a local APIC (SDM Vol. 3A 11). Every call is thread-safe; has_interrupt()
-/// and next_timer_tsc() are cheap enough for a hot loop.
+/// The processor's side of a local APIC (SDM Vol. 3A 11). Every call is thread-safe;
+/// has_interrupt() and next_timer_tsc() are cheap enough for a hot loop.
 class LocalInterruptController {
  public:
   virtual ~LocalInterruptController() = default;
@@ -34,8 +34,8 @@ class LocalInterruptController {
   virtual bool read_msr(uint32_t index, uint64_t& value) = 0;
   virtual bool write_msr(uint32_t index, uint64_t value) = 0;
 
-  /// The guest TSC (already with offset) at which the timer next wants attention; UINT64_MAX: never.
-  /// The vCPU calls timer_due() at or after that time, on its own thread.
+  /// The guest TSC (already with offset) at which the timer next wants attention; UINT64_MAX:
+  /// never. The vCPU calls timer_due() at or after that time, on its own thread.
   [[nodiscard]] virtual uint64_t next_timer_tsc() = 0;
   virtual void timer_due(uint64_t guest_tsc) = 0;
   /// Guest TSC minus host TSC. To be called by the vCPU whenever it changes (0 until then), so that

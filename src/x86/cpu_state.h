@@ -12,8 +12,8 @@ namespace limen::x86 {
 /// A segment register with its hidden part (SDM Vol. 3A 3.4.3).
 struct Segment {
   uint16_t selector = 0;
-  /// Descriptor attribute bits as they stand in bytes 5 and 6 of the descriptor, limit bits removed:
-  /// type 0-3, S 4, DPL 5-6, P 7, AVL 12, L 13, D/B 14, G 15.
+  /// Descriptor attribute bits as they stand in bytes 5 and 6 of the descriptor, limit bits
+  /// removed: type 0-3, S 4, DPL 5-6, P 7, AVL 12, L 13, D/B 14, G 15.
   uint16_t attributes = 0;
   uint32_t limit = 0;  ///< In bytes, granularity applied.
   uint64_t base = 0;

@@ -8,8 +8,22 @@ namespace limen::x86 {
 
 /// Encoding order of the general-purpose registers (ModRM.reg, ModRM.rm, SIB).
 enum Gpr : uint8_t {
-  kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi,
-  kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15,
+  kRax,
+  kRcx,
+  kRdx,
+  kRbx,
+  kRsp,
+  kRbp,
+  kRsi,
+  kRdi,
+  kR8,
+  kR9,
+  kR10,
+  kR11,
+  kR12,
+  kR13,
+  kR14,
+  kR15,
 };
 
 /// Encoding order of the segment registers (MOV Sreg).
@@ -36,8 +50,7 @@ inline constexpr uint64_t kVirtualInterrupt = 1u << 19;
 inline constexpr uint64_t kVirtualInterruptPending = 1u << 20;
 inline constexpr uint64_t kIdentification = 1u << 21;
 /// CF, PF, AF, ZF, SF and OF.
-inline constexpr uint64_t kArithmetic =
-    kCarry | kParity | kAuxiliary | kZero | kSign | kOverflow;
+inline constexpr uint64_t kArithmetic = kCarry | kParity | kAuxiliary | kZero | kSign | kOverflow;
 }  // namespace rflags
 
 namespace cr0 {

@@ -1,5 +1,5 @@
-// Bytes -> one decoded form that every tier shares. The only place that knows Zydis by more than its
-// names of mnemonics and registers.
+// Bytes -> one decoded form that every tier shares. The only place that knows Zydis by more than
+// its names of mnemonics and registers.
 #pragma once
 
 #include <Zydis/Zydis.h>
