@@ -1,0 +1,170 @@
+// Small guests that walk through modes, rings and tasks; each stores what it saw.
+#include <gtest/gtest.h>
+
+#include "soft/system/guest.h"
+
+namespace limen::soft::testing {
+namespace {
+
+TEST(Modes, GuestPassesThroughEveryModeAndBack) {
+  Guest guest;
+  guest.load_program("modes");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0x08u);
+  EXPECT_EQ(guest.result(1), 0x00CF9B00u) << "accessed bit of the code segment";
+  EXPECT_EQ(guest.result(2), 0x10u);
+  EXPECT_EQ(guest.result(3), 0x123456789ABCDEF0u);
+  EXPECT_EQ(guest.result(4), 0xD01u) << "SCE, LME, LMA, NXE";
+  EXPECT_EQ(guest.result(5), 0u) << "40H was INC EAX";
+  EXPECT_EQ(guest.result(6), 0x08u);
+  EXPECT_EQ(guest.result(7), 0x901u) << "LMA went with paging";
+}
+
+TEST(Modes, UnrealModeKeepsLimitsUntilTheyAreReplaced) {
+  Guest guest;
+  guest.load_program("modes");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(8), 0xCAFEu);
+  EXPECT_EQ(guest.load(0x200000) & 0xFFFFFFFF, 0xCAFEu);
+  EXPECT_EQ(guest.result(9), 0x600D0000u) << "#GP at the faulting instruction, no error code";
+}
+
+TEST(Rings, InterruptGatesCallGatesAndReturnsSwitchStacks) {
+  Guest guest;
+  guest.load_program("rings");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0x00008B00u) << "LTR sets the busy bit";
+  EXPECT_EQ(guest.result(1), 0x23u);
+  EXPECT_EQ(guest.result(2), 0u) << "DS of ring 0 is dropped on the way out";
+  EXPECT_EQ(guest.result(3), 0x6000u);
+  EXPECT_EQ(guest.result(4), 0x6000u) << "RETF 8 released the parameters";
+  EXPECT_EQ(guest.result(9), 0x23u);
+  EXPECT_EQ(guest.result(10), 0x6000u);
+  EXPECT_EQ(guest.result(11), 0x18u);
+  EXPECT_EQ(guest.result(12), 0x1111u);
+  EXPECT_EQ(guest.result(13), 0x2222u);
+  EXPECT_EQ(guest.result(14), 0x6000u - 8);
+  EXPECT_EQ(guest.result(15), 0x08u);
+}
+
+TEST(Rings, RingThreeIsRefusedGatesPortsAndInterruptFlag) {
+  Guest guest;
+  guest.load_program("rings");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(16), 0x81u * 8 + 2) << "INT to a gate of DPL 0";
+  EXPECT_EQ(guest.result(17), 0u) << "IN beyond the permission map";
+  EXPECT_EQ(guest.result(18), 0u) << "CLI";
+  EXPECT_EQ(guest.result(19), 0u) << "HLT";
+  EXPECT_EQ(guest.port_log.writes.size(), 1u);
+}
+
+TEST(Tasks, CallNestsAndIretReturns) {
+  Guest guest;
+  guest.load_program("tasks");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0xA0A0u);
+  EXPECT_EQ(guest.result(1) & 0x4000, 0x4000u) << "NT";
+  EXPECT_EQ(guest.result(2), 0x48u) << "back link";
+  EXPECT_EQ(guest.result(3), 0xBEEFu);
+  EXPECT_EQ(guest.result(4) & 8, 8u) << "CR0.TS";
+  EXPECT_EQ(guest.result(5), 0x48u);
+  EXPECT_EQ(guest.result(6), 0x00008900u);
+}
+
+TEST(Tasks, JumpMovesTheBusyBit) {
+  Guest guest;
+  guest.load_program("tasks");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(7), 0x00008900u);
+  EXPECT_EQ(guest.result(8), 0u) << "saved EIP";
+  EXPECT_EQ(guest.result(9), 0xBEEFu);
+}
+
+TEST(Tasks, DoubleFaultGoesThroughATaskGateWithItsErrorCode) {
+  Guest guest;
+  guest.load_program("tasks");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(10), 0u);
+  EXPECT_EQ(guest.result(11), 0u) << "saved EIP";
+}
+
+TEST(Virtual8086, SegmentsAreParagraphsAndSensitiveInstructionsFault) {
+  Guest guest;
+  guest.load_program("virtual8086");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0x0010u);
+  EXPECT_EQ(guest.result(1), 0x4444u);
+  EXPECT_EQ(guest.result(2) & 0x3200, 0x3200u);
+  EXPECT_EQ(guest.result(3), 0x77u);
+  EXPECT_EQ(guest.result(4), 3u) << "CLI, INT and HLT";
+  EXPECT_EQ(guest.result(5), 0u) << "error codes";
+  EXPECT_EQ(guest.result(6) & 0x20000, 0x20000u) << "VM in the frame";
+  EXPECT_EQ(guest.result(7), 0x100u);
+  EXPECT_EQ(guest.result(8), 0xF00u);
+  EXPECT_EQ(guest.result(9), 0x4444u);
+  EXPECT_EQ(guest.result(10), 0u);
+  EXPECT_EQ(guest.result(11), 1u);
+  EXPECT_EQ(guest.result(12) & 0x23000, 0x23000u);
+}
+
+TEST(LongMode, SystemCallAndReturn) {
+  Guest guest;
+  guest.load_program("long");
+  (void)guest.run();
+  EXPECT_EQ(guest.result(0), 0x33u);
+  EXPECT_EQ(guest.result(1), 0x2Bu);
+  EXPECT_GT(guest.result(2), 0u);
+  EXPECT_EQ(guest.result(3) & 0x202, 0x202u) << "R11";
+  EXPECT_EQ(guest.result(4) & 0x200, 0u) << "IA32_FMASK";
+  EXPECT_EQ(guest.result(5) & 0x200, 0x200u);
+  EXPECT_EQ(guest.result(6), 0x12340000u) << "SWAPGS";
+}
+
+TEST(LongMode, InterruptFromUserModeHasNullStackSegment) {
+  Guest guest;
+  guest.load_program("long");
+  (void)guest.run();
+  EXPECT_EQ(guest.result(7), 0u);
+  EXPECT_EQ(guest.result(8), 0x7000u - 40);
+  EXPECT_EQ(guest.result(9), 0x6000u);
+  EXPECT_EQ(guest.result(10), 0x2Bu);
+}
+
+TEST(LongMode, PageFaultUsesItsInterruptStack) {
+  Guest guest;
+  guest.load_program("long");
+  (void)guest.run();
+  EXPECT_EQ(guest.result(11), 0xC000u - 48);
+  EXPECT_EQ(guest.result(12), 6u) << "user write to a page that is not there";
+  EXPECT_EQ(guest.result(13), 0x400010u);
+  EXPECT_EQ(guest.result(14), 0u);
+  EXPECT_EQ(guest.result(15) & 0x10000, 0x10000u) << "RF";
+}
+
+TEST(LongMode, DoubleFaultThenTripleFault) {
+  Guest guest;
+  guest.load_program("long");
+  EXPECT_FALSE(guest.run());
+  EXPECT_TRUE(guest.triple_fault);
+  EXPECT_EQ(guest.result(16), 0xCFF0u - 48) << "aligned";
+  EXPECT_EQ(guest.result(17), 0u);
+  EXPECT_EQ(guest.result(18), 0x4FFFF8u) << "CR2 of the second fault";
+  EXPECT_EQ(guest.result(19), 0x10u);
+  EXPECT_EQ(guest.result(20), 0x60u) << "IRETQ with a bad SS";
+}
+
+TEST(FastSystemCalls, SysexitAndSysenterLoadFixedSegments) {
+  Guest guest;
+  guest.load_program("sysenter");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0x73u);
+  EXPECT_EQ(guest.result(1), 0x7Bu);
+  EXPECT_EQ(guest.result(2), 0x6000u);
+  EXPECT_EQ(guest.result(3), 0x60u);
+  EXPECT_EQ(guest.result(4), 0x68u);
+  EXPECT_EQ(guest.result(5), 0x7000u);
+  EXPECT_EQ(guest.result(6) & 0x200, 0u);
+}
+
+}  // namespace
+}  // namespace limen::soft::testing
