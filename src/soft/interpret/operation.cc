@@ -27,8 +27,12 @@ void fill_memory_operand(const ZydisDecodedOperand& operand, Operation& operatio
       operand.mem.scale ? static_cast<uint8_t>(std::countr_zero(operand.mem.scale)) : 0;
   operation.displacement = static_cast<int32_t>(operand.mem.disp.value);
   operation.segment = static_cast<uint8_t>(ZydisRegisterGetId(operand.mem.segment));
-  if (operand.encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64)  // MOV with an absolute offset
-    operation.immediate = static_cast<uint64_t>(operand.mem.disp.value);
+  if (operand.encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64) {  // MOV with an absolute offset
+    // The decoder sign-extends what is an unsigned offset.
+    const unsigned unused_bits = 64u - 8u * operation.address_size;
+    operation.immediate =
+        static_cast<uint64_t>(operand.mem.disp.value) << unused_bits >> unused_bits;
+  }
 }
 
 }  // namespace
