@@ -75,6 +75,8 @@ bool deliver_exception(Cpu& cpu, const Exception& exception) {
       cpu.rip = cpu.gpr[kNextRip];
       return true;
     } catch (const Exception& second) {
+      // A page fault leaves its address even where it becomes a double fault.
+      if (second.vector == Vector::kPageFault) cpu.system.cr2 = second.fault_address;
       if (current.vector == Vector::kDoubleFault && class_of(second.vector) != FaultClass::kBenign)
         return false;
       current = makes_double_fault(current.vector, second.vector)
