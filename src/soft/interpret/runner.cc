@@ -18,9 +18,12 @@ constexpr unsigned kBlocksPerPoll = 128;
 
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
-bool is_software_interrupt(const Operation& operation) {
+/// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
+/// SYSCALL would hit the kernel's entry code.
+bool may_clear_trap_flag(const Operation& operation) {
   return operation.mnemonic == ZYDIS_MNEMONIC_INT || operation.mnemonic == ZYDIS_MNEMONIC_INT3 ||
-         operation.mnemonic == ZYDIS_MNEMONIC_INT1 || operation.mnemonic == ZYDIS_MNEMONIC_INTO;
+         operation.mnemonic == ZYDIS_MNEMONIC_INT1 || operation.mnemonic == ZYDIS_MNEMONIC_INTO ||
+         operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
 }
 
 }  // namespace
@@ -109,7 +112,7 @@ Runner::Next Runner::run_single() {
   cpu_.leave_block = false;
   const Operation& operation = block.operations()[0];
   const bool repeats = (operation.flags & (Operation::kRep | Operation::kRepne)) != 0;
-  const bool interrupts = is_software_interrupt(operation);
+  const bool enters_handler = may_clear_trap_flag(operation);
   const uint64_t rip = cpu_.rip;
   cpu_.flags_rest &= ~flags::kResume;
   execute(operation);
@@ -117,8 +120,10 @@ Runner::Next Runner::run_single() {
   look_up_ = true;
 
   uint64_t status = cpu_.activity.pending_debug | cpu_.mmu.take_watch_hits();
-  // The trap flag as it was before counts, but INT clears it and takes its trap away.
-  if (trap && (!interrupts || (cpu_.flags_rest & flags::kTrap) != 0)) status |= kDebugSingleStep;
+  // The trap flag as it was before counts, but INT and SYSCALL clear it and take its trap
+  // away.
+  if (trap && (!enters_handler || (cpu_.flags_rest & flags::kTrap) != 0))
+    status |= kDebugSingleStep;
   // Between two rounds of a string instruction the pushed flags carry RF (SDM Vol. 3B 17.3.1.1).
   if (status != 0 && repeats && cpu_.rip == rip) cpu_.flags_rest |= flags::kResume;
   cpu_.activity.pending_debug = 0;
