@@ -88,7 +88,6 @@ bool deliver_exception(Cpu& cpu, const Exception& exception) {
 
 bool deliver_interrupt(Cpu& cpu, uint8_t vector) {
   wake(cpu);
-  if (!debug_active(cpu)) cpu.flags_rest &= ~x86::rflags::kResume;  // done by the last instruction
   try {
     enter_handler(cpu, {.vector = vector, .kind = EventKind::kExternal, .return_rip = cpu.rip});
     cpu.rip = cpu.gpr[kNextRip];

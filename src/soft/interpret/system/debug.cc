@@ -95,6 +95,9 @@ void move_to_debug(Cpu& cpu, const Operation& operation) {
     cpu.system.dr[7] = (value & kDr7Defined) | kDr7Fixed;
   else
     cpu.system.dr[number] = value;
+  // This instruction completes: an RF left over from before any breakpoint was armed must not hide
+  // the first one.
+  cpu.flags_rest &= ~x86::rflags::kResume;
   debug_registers_changed(cpu);
 }
 

@@ -1,5 +1,6 @@
 #include "soft/interpret/system/interrupt.h"
 
+#include "soft/interpret/debug.h"
 #include "soft/interpret/operand.h"
 #include "soft/interpret/system/far_transfer.h"
 #include "soft/interpret/system/flags.h"
@@ -24,7 +25,13 @@ uint32_t external_bit(const Event& event) { return event.kind == EventKind::kSof
   Cpu::raise(Exception::with_code(fault, event.vector * 8u | kIdt | external_bit(event)));
 }
 
-uint64_t pushed_flags(const Cpu& cpu, const Event& event) { return cpu.rflags() | event.flags_set; }
+uint64_t pushed_flags(const Cpu& cpu, const Event& event) {
+  // Every instruction that completes clears RF; the run loop does so in single steps only. What it
+  // raises itself has RF as it is to be pushed.
+  const bool exact = event.kind == EventKind::kException || debug_active(cpu);
+  const uint64_t stale = exact ? 0 : rflags::kResume;
+  return (cpu.rflags() & ~stale) | event.flags_set;
+}
 
 /// Real mode: the vector table holds far pointers (SDM Vol. 3A 20.1.4).
 void enter_real(Cpu& cpu, const Event& event) {
