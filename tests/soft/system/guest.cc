@@ -7,8 +7,7 @@
 #include <iterator>
 
 #include "soft/decode/decoder.h"
-#include "soft/interpret/debug.h"
-#include "soft/interpret/delivery.h"
+#include "soft/interpret/runner.h"
 #include "soft/interpret/select.h"
 
 namespace limen::soft::testing {
@@ -121,16 +120,16 @@ std::optional<x86::Exception> Guest::execute(std::initializer_list<uint8_t> byte
   return step();
 }
 
-bool Guest::run(unsigned limit) {
-  for (unsigned i = 0; i < limit; ++i) {
-    if (const auto exception = step())
-      if (!interpret::deliver_exception(*cpu, *exception)) {
-        triple_fault = true;
-        return false;
-      }
-    if (!port_log.writes.empty() && port_log.writes.back().port == kExitPort) return true;
-  }
-  return false;
+bool Guest::run() {
+  constexpr uint64_t kTscFrequency = 1'000'000'000;  // no timer runs: any value does
+  interpret::Runner runner(*cpu, kTscFrequency);
+  port_log.on_write = [&](uint64_t port) {
+    if (port == kExitPort) runner.kick();
+  };
+  const vcpu::Exit exit = runner.run();
+  port_log.on_write = nullptr;
+  triple_fault = exit.reason == vcpu::ExitReason::kShutdown;
+  return exit.reason == vcpu::ExitReason::kInterrupted;
 }
 
 uint64_t make_descriptor(uint16_t attributes, uint32_t base, uint32_t limit) {

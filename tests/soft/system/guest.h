@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -47,8 +48,10 @@ class RecordingPorts : public memory::IoHandler {
   uint64_t io_read(uint64_t, unsigned) override { return 0x5A5A5A5A5A5A5A5A; }
   void io_write(uint64_t offset, unsigned size, uint64_t value) override {
     writes.push_back({offset, size, value});
+    if (on_write) on_write(offset);
   }
   std::vector<Write> writes;
+  std::function<void(uint64_t port)> on_write;
 };
 
 class Guest {
@@ -66,9 +69,8 @@ class Guest {
   /// ES = 0, SS:SP = 0:F00H.
   void load_program(std::string_view name);
 
-  /// Runs until the program writes to kExitPort. False: a triple fault, or more than `limit`
-  /// instructions.
-  [[nodiscard]] bool run(unsigned limit = 100000);
+  /// Runs until the program writes to kExitPort. False: a triple fault.
+  [[nodiscard]] bool run();
 
   /// Runs the one instruction at CS:RIP; an exception that it raised is returned, not delivered.
   std::optional<x86::Exception> step();

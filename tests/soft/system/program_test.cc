@@ -166,5 +166,69 @@ TEST(FastSystemCalls, SysexitAndSysenterLoadFixedSegments) {
   EXPECT_EQ(guest.result(6) & 0x200, 0u);
 }
 
+TEST(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
+  Guest guest;
+  guest.load_program("shadow");
+  guest.interrupts.vectors = {0x40, 0x40, 0x40, 0x40};
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), guest.result(8)) << "one instruction after STI";
+  EXPECT_EQ(guest.result(1), guest.result(9)) << "at once after POPF";
+  EXPECT_EQ(guest.result(2), guest.result(10)) << "MOV SS in STI's shadow has its own";
+  EXPECT_EQ(guest.result(3), guest.result(11)) << "HLT in STI's shadow ends at once";
+}
+
+class DebugProgram : public ::testing::Test {
+ protected:
+  DebugProgram() {
+    guest.load_program("debug");
+    finished = guest.run();
+  }
+  /// DR6 and the address pushed by the n-th #DB.
+  [[nodiscard]] uint64_t status(unsigned n) const { return guest.result(n) & 0xF00F; }
+  [[nodiscard]] uint64_t address(unsigned n) const { return guest.result(n) >> 32; }
+  Guest guest;
+  bool finished = false;
+};
+
+TEST_F(DebugProgram, RegistersHaveFixedBitsAndAliases) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(guest.result(0), 0x12345678u);
+  EXPECT_EQ(guest.result(1), 0x400u);
+  EXPECT_EQ(guest.result(2), 0x400u) << "DR5";
+  EXPECT_EQ(guest.result(3), 1u) << "DR4 with CR4.DE";
+}
+
+TEST_F(DebugProgram, EveryCauseIsReportedAtItsPlace) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(status(20), 0x4000u) << "single step";
+  EXPECT_EQ(address(20), guest.result(10));
+  EXPECT_EQ(status(21), 1u) << "instruction breakpoint: a fault";
+  EXPECT_EQ(address(21), guest.result(11));
+  EXPECT_EQ(status(22), 2u) << "data breakpoint: a trap";
+  EXPECT_EQ(address(22), guest.result(12));
+  EXPECT_EQ(status(23), 4u) << "I/O breakpoint";
+  EXPECT_EQ(address(23), guest.result(13));
+  EXPECT_EQ(status(24), 0x2000u) << "general detect: a fault";
+  EXPECT_EQ(address(24), guest.result(14));
+}
+
+TEST_F(DebugProgram, MovToStackSegmentHoldsItsTrapBack) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(status(28), 2u);
+  EXPECT_EQ(address(28), guest.result(15));
+}
+
+TEST(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
+  Guest guest;
+  guest.load_program("stepped_syscall");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 0u);
+  EXPECT_EQ(guest.result(1) & 0x100, 0u) << "IA32_FMASK";
+  EXPECT_EQ(guest.result(2) & 0x100, 0u) << "the gate";
+  EXPECT_EQ(guest.result(3), guest.result(8)) << "the one trap is behind the NOP in ring 3";
+  EXPECT_EQ(guest.result(4), 0u);
+  EXPECT_EQ(guest.result(6), 0x33u);
+}
+
 }  // namespace
 }  // namespace limen::soft::testing
