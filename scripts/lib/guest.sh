@@ -36,6 +36,10 @@ chroot "$root" systemctl enable serial-getty@ttyS0.service
 chroot "$root" systemctl mask getty@tty1.service systemd-networkd-wait-online.service \
   apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service
 chroot "$root" systemctl set-default multi-user.target
+# An emulated machine on a busy host may need minutes for what systemd gives 90 seconds.
+mkdir -p "$root/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultTimeoutStartSec=900s\nDefaultDeviceTimeoutSec=900s\n' \
+  >"$root/etc/systemd/system.conf.d/slow-machine.conf"
 # Every machine made from this image gets its own identity at first boot.
 : >"$root/etc/machine-id"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
