@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Building. Sourced, not run.
 
 # configure FOLDER OPTION...: runs CMake in a build folder that was not configured yet.
@@ -12,12 +13,9 @@ configure() {
     cmake -S "$limen_root" -B "$folder" "${options[@]}" "$@"
 }
 
-# build FOLDER TARGET...: builds; silent when everything is up to date.
+# build FOLDER TARGET...: brings the targets up to date.
 build() {
   local folder=$1
   shift
-  # `ninja -n` may want to look at the globbed folders first, which takes a moment and no more.
-  if ! ninja -C "$folder" -n "$@" 2>/dev/null | grep -q 'no work to do'; then
-    with_progress "building $* in $folder" "$folder/build.log" ninja -C "$folder" "$@"
-  fi
+  with_progress "building $* in $folder" "$folder/build.log" ninja -C "$folder" "$@"
 }

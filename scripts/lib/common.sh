@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # What every script here needs: messages, errors, the places things live. Sourced, not run.
 
 limen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -23,31 +24,34 @@ as_root() {
   fi
 }
 
-# with_progress TITLE LOG COMMAND...: runs a long command with its output in LOG and a line a few
-# seconds apart that shows it lives; on failure shows the end of LOG.
+# with_progress TITLE LOG COMMAND...: runs a command with its output in LOG. If it lasts, says so, and
+# shows every few seconds that it lives; if it fails, shows the end of LOG.
 with_progress() {
-  local title=$1 log=$2 status=0 started=$SECONDS
+  local title=$1 log=$2 status=0 started=$SECONDS tick=0 said=false
   shift 2
-  say "$title"
   "$@" >"$log" 2>&1 &
-  local child=$! tick=0
+  local child=$!
   trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
   while kill -0 "$child" 2>/dev/null; do
-    sleep 0.2
+    sleep 0.1
     tick=$((tick + 1))
-    if [ -t 2 ]; then
-      printf '\r    %4d s  %.100s\033[K' $((SECONDS - started)) \
-        "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-60)" >&2
-    elif [ $((tick % 75)) -eq 0 ]; then
-      printf '    %4d s  %s\n' $((SECONDS - started)) "$(tail -n 1 "$log" | cut -c1-60)" >&2
+    if [ "$tick" -eq 8 ]; then
+      say "$title"
+      said=true
+    elif $said && [ -t 2 ]; then
+      printf '\r    %4d s  %s\033[K' $((SECONDS - started)) "$(last_line "$log")" >&2
+    elif [ $((tick % 150)) -eq 0 ]; then
+      printf '    %4d s  %s\n' $((SECONDS - started)) "$(last_line "$log")" >&2
     fi
   done
   trap - INT TERM
   wait "$child" || status=$?
-  [ ! -t 2 ] || printf '\r\033[K' >&2
+  if $said && [ -t 2 ]; then printf '\r\033[K' >&2; fi
   if [ "$status" -ne 0 ]; then
     tail -n 30 "$log" >&2
     die "failed after $((SECONDS - started)) s: $title (whole log: $log)"
   fi
-  say "done in $((SECONDS - started)) s"
+  if $said; then say "done in $((SECONDS - started)) s"; fi
 }
+
+last_line() { tail -n 1 "$1" | tr -d '\r' | cut -c1-70; }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Making the guest: a Debian 12 disk image, with its kernel and initrd beside it. Sourced, not run.
 #
 # In $guest_folder afterwards: disk.raw (ext4 on the whole disk), vmlinuz, initrd.img. The folder
@@ -14,6 +15,7 @@ guest_packages=(
   login passwd util-linux mount e2fsprogs kmod procps iproute2 less nano
 )
 
+# shellcheck disable=SC2016
 # The Debian repositories that this host's apt is set up with, as sources.list lines.
 guest_sources() {
   apt-get indextargets --format '$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(REPO_URI)|$(COMPONENT)' |

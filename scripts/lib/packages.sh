@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Installing what the build, the demo and the tests need. Sourced, not run.
 
 limen_build_packages=(
@@ -7,7 +8,7 @@ limen_build_packages=(
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot debian-archive-keyring python3)
 limen_test_packages=(
-  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools nasm qemu-utils bash-completion
+  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools nasm qemu-utils
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
