@@ -30,6 +30,10 @@ void __wrap___sanitizer_cov_trace_pc() {
   if (counter != UINT8_MAX) ++counter;
 }
 
+// GCC reports comparisons of floating-point numbers too; libFuzzer has no use for them.
+void __sanitizer_cov_trace_cmpf(float, float) {}
+void __sanitizer_cov_trace_cmpd(double, double) {}
+
 }  // extern "C"
 
 namespace {
