@@ -55,7 +55,8 @@ TEST(Decoder, AcceptsFifteenBytesAndNoMore) {
 TEST(Decoder, TooLongBecauseOfTheImmediate) {
   // Ten prefixes, then mov dword [rax], imm32: 16 bytes.
   std::vector<uint8_t> bytes(10, 0x2E);
-  for (const uint8_t byte : {0xC7, 0x00, 1, 2, 3, 4}) bytes.push_back(byte);
+  for (const uint8_t byte : std::initializer_list<uint8_t>{0xC7, 0x00, 1, 2, 3, 4})
+    bytes.push_back(byte);
   EXPECT_EQ(outcome_of(CodeMode::k64, bytes), Outcome::kTooLong);
 }
 
