@@ -18,10 +18,7 @@ const std::vector<std::string> kRooms = {"base", "x86",     "memory", "vcpu",  "
                                          "irq",  "device",  "pci",    "block", "virtio",
                                          "boot", "machine", "qemu",   "cli"};
 
-/// The test's own file lies in tests/architecture/.
-fs::path source_root() {
-  return fs::path(__FILE__).parent_path().parent_path().parent_path() / "src";
-}
+fs::path source_root() { return fs::path(LIMEN_SOURCE_DIRECTORY) / "src"; }
 
 struct Include {
   fs::path file;
