@@ -4,7 +4,7 @@
 import re
 import unittest
 
-from harness import IMG, LIMEN, ROOT, SYSTEM, MachineTest
+from harness import BIN, IMG, LIMEN, ROOT, SYSTEM, MachineTest
 
 SCRIPT = ROOT / "completions" / "limen.bash"
 
@@ -65,6 +65,16 @@ class Completion(MachineTest):
         for command in ("create", "info", "resize"):
             self.assertIn(f"limen-img {command}", text)
             self.assertIn(command, self.img(""))
+
+    def test_programs_and_completion_are_installed(self):
+        result = self.run_program("cmake", "--install", str(BIN.parent), "--prefix",
+                                  str(self.folder))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for name in ("limen", "limen-system-x86_64", "limen-img"):
+            version = self.run_program(str(self.folder / "bin" / name), "--version")
+            self.assertIn("Limen", version.stdout)
+            installed = self.folder / "share" / "bash-completion" / "completions" / name
+            self.assertEqual(installed.read_text(), SCRIPT.read_text())
 
 
 if __name__ == "__main__":
