@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "conformance/aim.h"
 
@@ -94,7 +95,14 @@ void compare_image(const Image& expected, const Image& got, Report& report) {
 // An operand of several parts is read in an order of the processor's own: which of its bytes the
 // page fault names is not defined, only their page.
 bool has_parts(const Instruction& instruction) {
-  if (instruction.raw.meta.category == ZYDIS_CATEGORY_RET) return true;
+  const auto mnemonic = instruction.mnemonic();
+  if (instruction.raw.meta.category == ZYDIS_CATEGORY_RET || mnemonic == ZYDIS_MNEMONIC_PUSHA ||
+      mnemonic == ZYDIS_MNEMONIC_PUSHAD)
+    return true;
+  // Neither is it for stores that leave elements out.
+  if (instruction.raw.avx.mask.mode > ZYDIS_MASK_MODE_DISABLED ||
+      std::string_view(ZydisMnemonicGetString(mnemonic)).find("maskmov") != std::string_view::npos)
+    return true;
   for (unsigned i = 0; i < instruction.raw.operand_count; ++i)
     if (instruction.operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
         (instruction.operands[i].size > 512 || instruction.operands[i].size == 112 ||
@@ -117,6 +125,25 @@ void compare_fault(const Instruction& instruction, const Outcome& expected, cons
 bool is_cut_short(const Instruction& instruction, const Outcome& expected, const Outcome& got) {
   return expected.vector == 6 && got.vector == 14 && got.fault_address == kCodeAddress + kPage &&
          expected.after.rip + instruction.length() > kCodeAddress + kPage;
+}
+
+// MMX instructions that fault may have set TOP and the tags already.
+bool has_entered_mmx(const Instruction& instruction, const Outcome& expected) {
+  if (expected.vector != 14) return false;
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i)
+    if (instruction.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+        ZydisRegisterGetClass(instruction.operands[i].reg.value) == ZYDIS_REGCLASS_MMX)
+      return true;
+  return false;
+}
+
+// An extended real goes to memory in two parts, of which the first may be there after a fault; so
+// do the parts of a far call's return address.
+bool has_stored_half(const Instruction& instruction, const Outcome& expected) {
+  if (expected.vector == 13 && instruction.raw.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+    return true;
+  return expected.vector == 14 && instruction.raw.operand_count > 0 &&
+         instruction.operands[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT80;
 }
 
 // Outside of 64-bit mode the upper halves are not defined, and a string instruction with 32-bit
@@ -180,8 +207,8 @@ std::string differences(const Instruction& instruction, const Outcome& expected,
     report.compare(kSegmentNames[i], visible(a.selectors[i]), visible(b.selectors[i]));
   report.compare("fs base", a.fs_base, b.fs_base);
   report.compare("gs base", a.gs_base, b.gs_base);
-  compare_vectors(a.vector, b.vector, report);
-  compare_image(expected.image, got.image, report);
+  if (!has_entered_mmx(instruction, expected)) compare_vectors(a.vector, b.vector, report);
+  if (!has_stored_half(instruction, expected)) compare_image(expected.image, got.image, report);
   return report.take();
 }
 

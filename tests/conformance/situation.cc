@@ -21,6 +21,7 @@ struct Scene {
   Concrete& concrete;
   Trial& trial;
   size_t patches = 0;
+  bool usable = true;
 
   [[nodiscard]] Registers& registers() const { return trial.before; }
   [[nodiscard]] const soft::decode::Instruction& instruction() const {
@@ -193,8 +194,14 @@ void arrange_bit_string(Scene& scene) {
   const int64_t reach = scene.instruction().has(ZYDIS_ATTRIB_HAS_LOCK) ? 0
                         : scene.random.percent(85)                     ? 3000
                                                                        : 30000;
-  set(scene.registers(), named(offset.reg.value),
-      static_cast<uint64_t>(scene.random.between(-reach, reach)));
+  const NamedRegister reg = named(offset.reg.value);
+  const auto& memory = scene.memory()->mem;
+  if (named(memory.base).number == reg.number || named(memory.index).number == reg.number) {
+    // It cannot be both an address and an offset near by: where the access goes, nobody knows.
+    scene.usable = !scene.instruction().has(ZYDIS_ATTRIB_HAS_LOCK);
+    return;
+  }
+  set(scene.registers(), reg, static_cast<uint64_t>(scene.random.between(-reach, reach)));
 }
 
 void arrange_count(Scene& scene) {
@@ -386,7 +393,7 @@ void arrange_by_name(Scene& scene) {
 
 }  // namespace
 
-void arrange(const Form&, const Image& image, Random& random, Concrete& concrete, Trial& trial) {
+bool arrange(const Form&, const Image& image, Random& random, Concrete& concrete, Trial& trial) {
   Scene scene{image, random, concrete, trial};
   if (scene.instruction().has(ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE |
                               ZYDIS_ATTRIB_HAS_REPNE))
@@ -397,6 +404,7 @@ void arrange(const Form&, const Image& image, Random& random, Concrete& concrete
       arrange_vector_addresses(scene, operand);
   }
   arrange_by_name(scene);
+  return scene.usable;
 }
 
 }  // namespace limen::conformance

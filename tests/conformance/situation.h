@@ -9,8 +9,9 @@
 
 namespace limen::conformance {
 
-/// Adjusts a trial whose registers are random and whose memory operands are aimed.
-void arrange(const Form& form, const Image& image, Random& random, Concrete& concrete,
-             Trial& trial);
+/// Adjusts a trial whose registers are random and whose memory operands are aimed. False: make
+/// another one, this one would lock memory across cache lines.
+[[nodiscard]] bool arrange(const Form& form, const Image& image, Random& random, Concrete& concrete,
+                           Trial& trial);
 
 }  // namespace limen::conformance

@@ -128,14 +128,17 @@ void make_image(const Form& form, Random& random, Image& image) {
 
 void make_trial(const Form& form, const Image& image, Random& random, Trial& trial) {
   Concrete concrete;
-  vary(form, random, concrete);
-  const bool single_step = transfers_control(concrete.instruction) ||
-                           (random.percent(50) && !has_vector_addresses(concrete.instruction));
-  trial.patches = {};
-  make_registers(random, concrete.instruction, single_step, trial.before);
-  trial.before.rip = choose_rip(random, concrete.instruction.length());
-  aim_operands(random, concrete, trial.before);
-  arrange(form, image, random, concrete, trial);
+  bool usable = false;
+  while (!usable) {
+    vary(form, random, concrete);
+    const bool single_step = transfers_control(concrete.instruction) ||
+                             (random.percent(50) && !has_vector_addresses(concrete.instruction));
+    trial.patches = {};
+    make_registers(random, concrete.instruction, single_step, trial.before);
+    trial.before.rip = choose_rip(random, concrete.instruction.length());
+    aim_operands(random, concrete, trial.before);
+    usable = arrange(form, image, random, concrete, trial);
+  }
   // Upper halves are not defined outside of 64-bit mode (SDM Vol. 1 3.4.1.1).
   if (concrete.instruction.mode != CodeMode::k64)
     for (auto& reg : trial.before.gpr) reg &= 0xFFFFFFFF;

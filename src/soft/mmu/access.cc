@@ -19,9 +19,11 @@ uint64_t Mmu::wrap(uint64_t linear) const {
   return (mode_.efer & efer::kLma) != 0 ? linear : linear & 0xFFFF'FFFF;
 }
 
+// Comes before page faults, as processors have it, but not before addresses that do not exist.
 void Mmu::check_alignment(uint64_t linear, uint64_t mask) const {
-  if (check_alignment_ && (linear & mask) != 0)
-    throw Exception::with_code(Vector::kAlignmentCheck, 0);
+  if (!check_alignment_ || (linear & mask) == 0) return;
+  check_canonical(linear);
+  throw Exception::with_code(Vector::kAlignmentCheck, 0);
 }
 
 void Mmu::note_entry_writes() {
@@ -112,15 +114,14 @@ void Mmu::read_slow(uint64_t linear, void* into, uint64_t size, View view, uint6
   if (size == 0) return;
   auto* bytes = static_cast<std::byte*>(into);
   linear = wrap(linear);
+  check_alignment(linear, alignment);
   const uint64_t in_page = 4096 - (linear & kPageOffset);
   if (size <= in_page) {
     const Piece piece = resolve(linear, static_cast<uint32_t>(size), Access::kRead, view);
-    check_alignment(linear, alignment);
     read_piece(piece, bytes);
   } else {
     // Both pages must be there before a device sees the first byte.
     probe_pages(linear, size, Access::kRead, view);
-    check_alignment(linear, alignment);
     for (uint64_t done = 0; done < size;) {
       const uint64_t address = wrap(linear + done);
       const uint64_t part = std::min(size - done, 4096 - (address & kPageOffset));
@@ -137,14 +138,13 @@ void Mmu::write_slow(uint64_t linear, const void* from, uint64_t size, View view
   if (size == 0) return;
   const auto* bytes = static_cast<const std::byte*>(from);
   linear = wrap(linear);
+  check_alignment(linear, alignment);
   const uint64_t in_page = 4096 - (linear & kPageOffset);
   if (size <= in_page) {
     const Piece piece = resolve(linear, static_cast<uint32_t>(size), Access::kWrite, view);
-    check_alignment(linear, alignment);
     write_piece(piece, bytes);
   } else {
     probe_pages(linear, size, Access::kWrite, view);
-    check_alignment(linear, alignment);
     for (uint64_t done = 0; done < size;) {
       const uint64_t address = wrap(linear + done);
       const uint64_t part = std::min(size - done, 4096 - (address & kPageOffset));
@@ -170,17 +170,17 @@ void Mmu::write_integer_slow(uint64_t linear, uint64_t value, uint64_t size, Vie
 
 std::byte* Mmu::host_slow(uint64_t linear, unsigned size, Access access) {
   linear = wrap(linear);
+  check_alignment(linear, alignment_mask(size));
   if (size > 4096 - (linear & kPageOffset)) return nullptr;
   const Piece piece = resolve(linear, size, access, view_);
-  check_alignment(linear, alignment_mask(size));
   const DataEntry& entry = entry_for(linear, view_);
   const uint64_t tag = access == Access::kWrite ? entry.write_tag : entry.read_tag;
   return tag == (linear & ~kPageOffset) ? piece.host : nullptr;
 }
 
 void Mmu::probe_slow(uint64_t linear, uint64_t size, Access access) {
+  check_alignment(wrap(linear), alignment_mask(size));
   probe_pages(wrap(linear), size, access, view_);
-  check_alignment(linear, alignment_mask(size));
 }
 
 FetchResult Mmu::fetch_slow(uint64_t linear) {

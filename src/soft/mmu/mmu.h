@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -217,9 +218,9 @@ class Mmu {
   static void store(const DataEntry& entry, uint64_t linear, T value) {
     std::memcpy(reinterpret_cast<void*>(linear + entry.addend), &value, sizeof value);
   }
-  // Words, doublewords and quadwords are subject to #AC (SDM Vol. 3A table 6-7).
+  // What is subject to #AC (SDM Vol. 3A table 6-7); extended reals as their significands are.
   static constexpr uint64_t alignment_mask(uint64_t size) {
-    return size == 2 || size == 4 || size == 8 ? size - 1 : 0;
+    return std::has_single_bit(size) && size <= 64 ? size - 1 : size == 10 ? 7 : 0;
   }
 
   void select_view();

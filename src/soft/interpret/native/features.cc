@@ -197,6 +197,8 @@ Availability availability(const decode::Instruction& instruction, const x86::Cpu
     return has_bit(cpuid, 7, 0, Output::kEcx, bit) ? Availability::kAvailable
                                                    : Availability::kHidden;
   }
+  // Processors without MPX have NOPs there (SDM Vol. 1 17.4); no guest is shown MPX.
+  if (set == ZYDIS_ISA_SET_MPX) return Availability::kAvailable;
   // The decoder's set is all of CET; RDSSP is a NOP where there is none.
   if (instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPD ||
       instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPQ)
@@ -239,7 +241,13 @@ Check required_check(const decode::Instruction& instruction) {
 }
 
 bool uses_mxcsr(const decode::Instruction& instruction) {
-  if (!has_vector_operand(instruction)) return false;
+  if (!has_vector_operand(instruction) &&
+      instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX)
+    return false;
+  std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
+  if (name.starts_with('v')) name.remove_prefix(1);
+  // The decoder calls some of their operands integers.
+  if (name.starts_with("cvt") || name.starts_with("round")) return true;
   const auto visible = instruction.operands.begin() + instruction.raw.operand_count_visible;
   const bool floating =
       std::any_of(instruction.operands.begin(), visible, [](const ZydisDecodedOperand& operand) {
@@ -253,8 +261,6 @@ bool uses_mxcsr(const decode::Instruction& instruction) {
       "mov",    "and",     "or",        "xor",    "shuf",     "unpck", "blend", "perm",
       "insert", "extract", "broadcast", "expand", "compress", "test",  "lddqu", "maskmov",
   };
-  std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
-  if (name.starts_with('v')) name.remove_prefix(1);
   return std::ranges::none_of(kMovers,
                               [&](std::string_view mover) { return name.starts_with(mover); });
 }

@@ -76,6 +76,11 @@ void gather_by_signs(Cpu& cpu, const Operation& operation) {
   check<Check::kAvx>(cpu);
   const auto form = std::bit_cast<Form>(operation.immediate);
   auto& mask = cpu.vector.zmm[form.mask];
+  // What is left of the mask when an element faults is all ones or all zeros.
+  for (unsigned lane = 0; lane < form.lanes; ++lane) {
+    uint8_t* element = mask.data() + lane * form.data_size;
+    std::memset(element, element[form.data_size - 1] & 0x80 ? 0xFF : 0, form.data_size);
+  }
   for (unsigned lane = 0; lane < form.lanes; ++lane) {
     uint8_t* element = mask.data() + lane * form.data_size;
     if (element[form.data_size - 1] & 0x80) {

@@ -1,6 +1,7 @@
 // The FXSAVE image in which the guest's x87 state and MXCSR are kept (SDM Vol. 1 10.5.1).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -37,8 +38,23 @@ void set_image_field(x86::VectorState& state, unsigned offset, T value) {
   std::memcpy(state.fxsave.data() + offset, &value, sizeof value);
 }
 
-/// The state after FNINIT, registers left as they are.
+[[nodiscard]] inline unsigned x87_top(const x86::VectorState& state) {
+  return (image_field<uint16_t>(state, kStatusWordAt) >> 11) & 7;
+}
+
+/// Sets TOP. The physical registers stay where they are, so the image, which has them from the top
+/// of the stack, is turned.
+inline void set_x87_top(x86::VectorState& state, unsigned top) {
+  const unsigned by = (top - x87_top(state)) & 7;
+  const auto stack = state.fxsave.begin() + kStackAt;
+  std::rotate(stack, stack + 16 * static_cast<int>(by), stack + 128);
+  const auto status = image_field<uint16_t>(state, kStatusWordAt);
+  set_image_field(state, kStatusWordAt, static_cast<uint16_t>((status & ~0x3800) | top << 11));
+}
+
+/// The state after FNINIT; the physical registers are left as they are.
 inline void initialize_x87(x86::VectorState& state) {
+  set_x87_top(state, 0);
   std::memset(state.fxsave.data(), 0, kMxcsrAt);
   set_image_field(state, kControlWordAt, kInitialControlWord);
 }

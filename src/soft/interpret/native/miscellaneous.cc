@@ -30,17 +30,13 @@ void maskmovq(Cpu& cpu, const Operation& operation) {
   check<Check::kMmx>(cpu);
   if (x87_exception_pending(cpu.vector)) raise_plain(x86::Vector::kX87FloatingPoint);
   // MMX registers are the physical ones; the image has them from the top of the stack.
-  const auto status = image_field<uint16_t>(cpu.vector, kStatusWordAt);
-  const unsigned top = (status >> 11) & 7;
-  std::array<std::array<uint8_t, 16>, 8> physical;
-  for (unsigned i = 0; i < 8; ++i)
-    std::memcpy(physical[i].data(),
-                cpu.vector.fxsave.data() + kStackAt + size_t{16} * ((i - top) & 7), 16);
-  store_masked(cpu, operation, physical[operation.reg & 7].data(),
-               physical[operation.rm & 7].data(), 8);
+  const unsigned top = x87_top(cpu.vector);
+  const auto physical = [&](unsigned reg) {
+    return cpu.vector.fxsave.data() + kStackAt + size_t{16} * ((reg - top) & 7);
+  };
+  store_masked(cpu, operation, physical(operation.reg), physical(operation.rm), 8);
   // As every MMX instruction: TOP is 0, no register is empty (SDM Vol. 1 9.5.1).
-  std::memcpy(cpu.vector.fxsave.data() + kStackAt, physical.data(), sizeof physical);
-  set_image_field(cpu.vector, kStatusWordAt, static_cast<uint16_t>(status & ~0x3800));
+  set_x87_top(cpu.vector, 0);
   cpu.vector.fxsave[kTagsAt] = 0xFF;
 }
 
@@ -49,10 +45,10 @@ void movdir64b(Cpu& cpu, const Operation& operation) {
   uint64_t offset = cpu.gpr[operation.reg];
   if (operation.address_size == 4) offset = static_cast<uint32_t>(offset);
   if (operation.address_size == 2) offset = static_cast<uint16_t>(offset);
-  const uint64_t target = linear_address(cpu, x86::kEs, offset, 64, AccessKind::kWrite);
-  if (target & 63) throw x86::Exception::general_protection();
   alignas(64) std::array<std::byte, 64> bytes;
   cpu.mmu.read_bytes(operand_linear(cpu, operation, 64, AccessKind::kRead), bytes);
+  const uint64_t target = linear_address(cpu, x86::kEs, offset, 64, AccessKind::kWrite);
+  if (target & 63) throw x86::Exception::general_protection();
   cpu.mmu.write_bytes(target, bytes);
 }
 
@@ -64,7 +60,7 @@ void vzero(Cpu& cpu, const Operation&) {
     std::memset(cpu.vector.zmm[i].data() + kKept, 0, cpu.vector.zmm[i].size() - kKept);
 }
 
-/// RDSSP while shadow stacks are off (SDM Vol. 2B RDSSPD).
+/// RDSSP while shadow stacks are off (SDM Vol. 2B RDSSPD), and MPX where there is none.
 void no_operation(Cpu&, const Operation&) {}
 
 /// The memory operand that is named by no byte: DS:rDI, the segment can be overridden.
@@ -82,6 +78,7 @@ void use_implicit_memory(const decode::Instruction& instruction, Operation& oper
 }  // namespace
 
 Handler select_miscellaneous(const decode::Instruction& instruction, Operation& operation) {
+  if (instruction.raw.meta.isa_set == ZYDIS_ISA_SET_MPX) return no_operation;
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_MASKMOVQ:
       use_implicit_memory(instruction, operation);

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "soft/interpret/native/checks.h"
+#include "soft/interpret/native/image.h"
 #include "soft/interpret/operand.h"
 
 namespace limen::soft::interpret::native {
@@ -21,21 +22,77 @@ inline void call(Cpu& cpu, const Thunk& thunk, void* memory, void* x87) {
     raise_reported(cpu, fault);
 }
 
+/// One bit for each element of the operand that is accessed.
+uint64_t active_elements(const Cpu& cpu, const Thunk& thunk) {
+  const uint64_t lanes = thunk.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << thunk.lanes) - 1;
+  if (thunk.masking == Masking::kSignBits) {
+    uint64_t active = 0;
+    for (unsigned i = 0; i < thunk.lanes; ++i) {
+      const size_t top = (i + 1u) * thunk.element_size - 1u;
+      if (cpu.vector.zmm[thunk.mask_register][top] & 0x80) active |= uint64_t{1} << i;
+    }
+    return active;
+  }
+  const uint64_t mask = cpu.vector.opmask[thunk.mask_register] & lanes;
+  switch (thunk.masking) {
+    case Masking::kPacked: {
+      const auto count = static_cast<unsigned>(std::popcount(mask));
+      return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    }
+    case Masking::kWhole: {
+      const unsigned count = thunk.memory_size / thunk.element_size;
+      uint64_t active = 0;
+      for (unsigned i = 0; i < thunk.lanes; ++i)
+        if (mask >> i & 1) active |= uint64_t{1} << (i % count);
+      return active;
+    }
+    default:
+      return mask;
+  }
+}
+
+/// Raises what the processor finds before it looks at a memory operand that faults, or the fault.
+[[noreturn]] void raise_in_order(Cpu& cpu, const Operation& operation, const Thunk& thunk,
+                                 const x86::Exception& fault) {
+  switch (fault.vector) {
+    case x86::Vector::kPageFault:
+    case x86::Vector::kGeneralProtection:
+    case x86::Vector::kStackFault:
+    case x86::Vector::kAlignmentCheck:
+      break;
+    default:
+      throw fault;  // the instruction's own
+  }
+  if (thunk.waits && x87_exception_pending(cpu.vector)) raise_plain(x86::Vector::kX87FloatingPoint);
+  const uint64_t linear =
+      cpu.system.segments[operation.segment].base + effective_address(cpu, operation);
+  if ((linear & thunk.alignment) != 0) throw x86::Exception::general_protection();
+  if (thunk.computes_first) {
+    const auto mxcsr = image_field<uint32_t>(cpu.vector, kMxcsrAt);
+    alignas(64) std::array<std::byte, 64> unused;
+    call(cpu, thunk, unused.data(), nullptr);
+    set_image_field(cpu.vector, kMxcsrAt, mxcsr);
+  }
+  throw fault;
+}
+
 template <Access kAccess>
 inline void access_and_call(Cpu& cpu, const Operation& operation, const Thunk& thunk, void* x87) {
-  void* memory = nullptr;
-  if constexpr (kAccess != Access::kNone) {
-    const uint64_t linear =
-        operand_linear(cpu, operation, thunk.memory_size,
-                       kAccess == Access::kRead ? AccessKind::kRead : AccessKind::kWrite);
-    memory = kAccess == Access::kRead ? cpu.mmu.host_for_read(linear, thunk.memory_size)
-                                      : cpu.mmu.host_for_write(linear, thunk.memory_size);
-    if (!memory) [[unlikely]] {
-      run_bounced(cpu, thunk, linear, x87);
-      return;
+  if constexpr (kAccess == Access::kNone) {
+    call(cpu, thunk, nullptr, x87);
+  } else {
+    try {
+      const uint64_t linear = operand_linear(cpu, operation, thunk.memory_size, kind_of(kAccess));
+      void* memory = kAccess == Access::kRead ? cpu.mmu.host_for_read(linear, thunk.memory_size)
+                                              : cpu.mmu.host_for_write(linear, thunk.memory_size);
+      if (memory) [[likely]]
+        call(cpu, thunk, memory, x87);
+      else
+        run_bounced(cpu, thunk, linear, x87);
+    } catch (const x86::Exception& fault) {
+      raise_in_order(cpu, operation, thunk, fault);
     }
   }
-  call(cpu, thunk, memory, x87);
 }
 
 template <Check kCheck, Access kAccess>
@@ -45,18 +102,29 @@ void run(Cpu& cpu, const Operation& operation) {
 }
 
 void masked(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
-  const uint64_t linear = operand_linear(cpu, operation, thunk.memory_size, kind_of(thunk.access));
+  uint64_t linear = 0;
   void* memory = nullptr;
   try {
+    linear = operand_linear(cpu, operation, thunk.memory_size, kind_of(thunk.access));
     memory = thunk.access == Access::kRead ? cpu.mmu.host_for_read(linear, thunk.memory_size)
                                            : cpu.mmu.host_for_write(linear, thunk.memory_size);
-  } catch (const x86::Exception&) {
-    // It counts only if an element that is not left out meets it.
+  } catch (const x86::Exception& fault) {
+    // A page fault counts only if an element that is not left out meets it, an address that does
+    // not exist if there is any such element.
+    if (fault.vector == x86::Vector::kAlignmentCheck ||
+        (fault.vector != x86::Vector::kPageFault && active_elements(cpu, thunk) != 0))
+      raise_in_order(cpu, operation, thunk, fault);
+    if (fault.vector != x86::Vector::kPageFault) linear = effective_address(cpu, operation);
   }
-  if (memory)
+  if (memory) {
     call(cpu, thunk, memory, nullptr);
-  else
+    return;
+  }
+  try {
     run_masked_bounced(cpu, thunk, linear);
+  } catch (const x86::Exception& fault) {
+    raise_in_order(cpu, operation, thunk, fault);
+  }
 }
 
 template <Check kCheck>
@@ -95,32 +163,6 @@ class Bounce {
   alignas(64) std::array<std::byte, 128> bytes_{};
   std::byte* at_;
 };
-
-/// One bit for each element of the operand that is accessed.
-uint64_t active_elements(const Cpu& cpu, const Thunk& thunk) {
-  const uint64_t lanes = thunk.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << thunk.lanes) - 1;
-  if (thunk.masking == Masking::kSignBits) {
-    uint64_t active = 0;
-    for (unsigned i = 0; i < thunk.lanes; ++i) {
-      const size_t top = (i + 1u) * thunk.element_size - 1u;
-      if (cpu.vector.zmm[thunk.mask_register][top] & 0x80) active |= uint64_t{1} << i;
-    }
-    return active;
-  }
-  const uint64_t mask = cpu.vector.opmask[thunk.mask_register] & lanes;
-  switch (thunk.masking) {
-    case Masking::kPacked: {
-      const auto count = static_cast<unsigned>(std::popcount(mask));
-      return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-    }
-    case Masking::kWhole: {
-      const unsigned count = thunk.memory_size / thunk.element_size;
-      return mask ? (uint64_t{1} << count) - 1 : 0;
-    }
-    default:
-      return mask;
-  }
-}
 
 /// Calls `visit(offset, size)` for each run of active elements, lowest first.
 template <typename Visit>
@@ -183,6 +225,10 @@ void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
   auto& image = cpu.vector.fxsave;
   std::memcpy(area.legacy.data(), image.data(), image.size());
   area.header = {x86::xcr0::kX87};
+  // Whether the host notes an opcode shows only if it is not there already.
+  const auto opcode_before = image_field<uint16_t>(cpu.vector, kOpcodeAt);
+  const auto opcode_in = static_cast<uint16_t>(opcode_before ^ (opcode_before == thunk.x87_opcode));
+  std::memcpy(area.legacy.data() + kOpcodeAt, &opcode_in, 2);
 
   switch (thunk.access) {
     case Access::kNone:
@@ -204,14 +250,16 @@ void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
   std::memcpy(&data_pointer, image.data() + 16, 8);
   uint64_t data_after;
   std::memcpy(&data_after, area.legacy.data() + 16, 8);
+  uint16_t opcode;
+  std::memcpy(&opcode, area.legacy.data() + kOpcodeAt, 2);
+  if (opcode == opcode_in) {
+    opcode = opcode_before;
+  } else if (noted && opcode == thunk.x87_opcode) {
+    opcode = static_cast<uint16_t>(operation.immediate);
+  }
+  std::memcpy(area.legacy.data() + kOpcodeAt, &opcode, 2);
   if (noted) {
     instruction_pointer = cpu.rip;
-    uint16_t opcode;
-    std::memcpy(&opcode, area.legacy.data() + 6, 2);
-    if (opcode == thunk.x87_opcode) {
-      opcode = static_cast<uint16_t>(operation.immediate);
-      std::memcpy(area.legacy.data() + 6, &opcode, 2);
-    }
     std::memcpy(area.legacy.data() + 8, &instruction_pointer, 8);
     if (thunk.access != Access::kNone && data_after != data_pointer) {
       data_after = effective_address(cpu, operation);

@@ -10,6 +10,7 @@
 #include "soft/cpu.h"
 #include "soft/interpret/native/code_area.h"
 #include "soft/interpret/native/emit.h"
+#include "soft/interpret/native/features.h"
 
 namespace limen::soft::interpret::native {
 namespace {
@@ -60,6 +61,68 @@ bool suppresses_no_fault(ZydisExceptionClass kind) {
   }
 }
 
+/// Elements of the vector that a broadcast fills.
+uint8_t broadcast_lanes(ZydisBroadcastMode mode) {
+  switch (mode) {
+    case ZYDIS_BROADCAST_MODE_1_TO_2:
+      return 2;
+    case ZYDIS_BROADCAST_MODE_1_TO_4:
+    case ZYDIS_BROADCAST_MODE_2_TO_4:
+      return 4;
+    case ZYDIS_BROADCAST_MODE_1_TO_8:
+    case ZYDIS_BROADCAST_MODE_2_TO_8:
+    case ZYDIS_BROADCAST_MODE_4_TO_8:
+      return 8;
+    case ZYDIS_BROADCAST_MODE_1_TO_32:
+      return 32;
+    case ZYDIS_BROADCAST_MODE_1_TO_64:
+      return 64;
+    default:
+      return 16;
+  }
+}
+
+/// Address bits that the instruction wants to be 0 (SDM Vol. 2A 2.4, types 1, 2 and 4).
+uint8_t alignment_mask(const decode::Instruction& instruction, unsigned size) {
+  switch (instruction.raw.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE1:
+    case ZYDIS_EXCEPTION_CLASS_AVX1:
+    case ZYDIS_EXCEPTION_CLASS_E1:
+    case ZYDIS_EXCEPTION_CLASS_E1NF:
+      return static_cast<uint8_t>(size - 1);
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE4:
+      break;
+    default:
+      return 0;
+  }
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM:
+      return 0;
+    default:
+      return size == 16 ? 15 : 0;
+  }
+}
+
+bool waits_for_x87(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FNINIT:
+      return false;
+    default:
+      return uses_x87_state(instruction);
+  }
+}
+
 void describe_masking(const decode::Instruction& instruction, const ZydisDecodedOperand& memory,
                       Thunk& thunk) {
   const auto& raw = instruction.raw;
@@ -87,7 +150,7 @@ void describe_masking(const decode::Instruction& instruction, const ZydisDecoded
     thunk.masking = Masking::kPacked;
   } else if (raw.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
     thunk.masking = Masking::kWhole;
-    thunk.lanes = static_cast<uint8_t>(raw.avx.vector_length / memory.element_size);
+    thunk.lanes = broadcast_lanes(raw.avx.broadcast.mode);
   } else {
     thunk.masking = Masking::kOpmask;
   }
@@ -102,6 +165,9 @@ Thunk describe(const decode::Instruction& instruction, const HostInstruction& ho
   const bool reads = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
   const bool writes = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
   thunk.access = !writes ? Access::kRead : reads ? Access::kUpdate : Access::kWrite;
+  thunk.alignment = alignment_mask(instruction, thunk.memory_size);
+  thunk.waits = waits_for_x87(instruction);
+  thunk.computes_first = instruction.mnemonic() == ZYDIS_MNEMONIC_VCVTPS2PH;
   describe_masking(instruction, *memory, thunk);
   return thunk;
 }

@@ -42,6 +42,9 @@ struct Thunk {
   uint8_t mask_register = 0;
   uint8_t element_size = 0;  ///< Bytes.
   uint8_t lanes = 0;         ///< Bits of the mask that count.
+  uint8_t alignment = 0;     ///< Address bits that must be 0, or #GP comes before every page fault.
+  bool waits = false;        ///< Raises #MF for an earlier exception before it looks at memory.
+  bool computes_first = false;  ///< Raises #XM before it looks at memory, though it only stores.
 };
 
 /// The thunk for an instruction, made at the first call and shared by every engine of the process.

@@ -17,10 +17,6 @@ constexpr size_t kRegisterSize = 10;
 
 enum Tag : unsigned { kValid, kZero, kSpecial, kEmpty };
 
-unsigned top_of(const x86::VectorState& state) {
-  return (image_field<uint16_t>(state, kStatusWordAt) >> 11) & 7;
-}
-
 /// The tag that the register's contents have (SDM Vol. 1 8.1.7).
 Tag tag_of(const uint8_t* value) {
   uint64_t significand;
@@ -35,7 +31,7 @@ Tag tag_of(const uint8_t* value) {
 
 uint16_t full_tags(const x86::VectorState& state) {
   const uint8_t present = state.fxsave[kTagsAt];
-  const unsigned top = top_of(state);
+  const unsigned top = x87_top(state);
   unsigned tags = 0;
   for (unsigned physical = 0; physical < 8; ++physical) {
     const unsigned from_top = (physical - top) & 7;
@@ -124,7 +120,9 @@ void load_environment(Cpu& cpu, std::span<std::byte> bytes, bool is_long) {
   // Bit 6 always reads as 1, bits 7 and 13 to 15 as 0 (SDM Vol. 1 8.1.5).
   const auto control = static_cast<uint16_t>((environment.get(0) & 0x1F3F) | 0x40);
   set_image_field(state, kControlWordAt, control);
-  set_image_field(state, kStatusWordAt, static_cast<uint16_t>(environment.get(1)));
+  const auto status = static_cast<uint16_t>(environment.get(1));
+  set_x87_top(state, (status >> 11) & 7);
+  set_image_field(state, kStatusWordAt, status);
   set_image_field(state, kTagsAt,
                   uint16_t{abridged_tags(static_cast<uint16_t>(environment.get(2)))});
   set_image_field(state, kOpcodeAt, static_cast<uint16_t>(opcode));
@@ -208,6 +206,7 @@ void fwait(Cpu& cpu, const Operation&) {
 void emms(Cpu& cpu, const Operation&) {
   check<Check::kMmx>(cpu);
   check_pending(cpu);
+  set_x87_top(cpu.vector, 0);
   cpu.vector.fxsave[kTagsAt] = 0;
 }
 
