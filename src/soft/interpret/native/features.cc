@@ -241,13 +241,14 @@ Check required_check(const decode::Instruction& instruction) {
 }
 
 bool uses_mxcsr(const decode::Instruction& instruction) {
+  std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
+  if (name.starts_with('v')) name.remove_prefix(1);
+  // The decoder calls some of their operands integers, and from memory to a general register none
+  // is a vector.
+  if (name.starts_with("cvt") || name.starts_with("round")) return true;
   if (!has_vector_operand(instruction) &&
       instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX)
     return false;
-  std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
-  if (name.starts_with('v')) name.remove_prefix(1);
-  // The decoder calls some of their operands integers.
-  if (name.starts_with("cvt") || name.starts_with("round")) return true;
   const auto visible = instruction.operands.begin() + instruction.raw.operand_count_visible;
   const bool floating =
       std::any_of(instruction.operands.begin(), visible, [](const ZydisDecodedOperand& operand) {
