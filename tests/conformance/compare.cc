@@ -97,7 +97,7 @@ void compare_image(const Image& expected, const Image& got, Report& report) {
 bool has_parts(const Instruction& instruction) {
   const auto mnemonic = instruction.mnemonic();
   if (instruction.raw.meta.category == ZYDIS_CATEGORY_RET || mnemonic == ZYDIS_MNEMONIC_PUSHA ||
-      mnemonic == ZYDIS_MNEMONIC_PUSHAD)
+      mnemonic == ZYDIS_MNEMONIC_PUSHAD || instruction.raw.meta.category == ZYDIS_CATEGORY_XSAVE)
     return true;
   // Neither is it for stores that leave elements out.
   if (instruction.raw.avx.mask.mode > ZYDIS_MASK_MODE_DISABLED ||

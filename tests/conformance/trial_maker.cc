@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "conformance/aim.h"
 #include "conformance/operands.h"
@@ -58,6 +59,13 @@ bool has_vector_addresses(const Instruction& instruction) {
   return false;
 }
 
+// #AC or #GP for an area that is not aligned: either is right (SDM Vol. 2B XRSTOR, FXSAVE).
+bool may_raise_either(const Instruction& instruction) {
+  return instruction.raw.meta.category == ZYDIS_CATEGORY_XSAVE ||
+         instruction.raw.meta.isa_set == ZYDIS_ISA_SET_FXSAVE ||
+         instruction.raw.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
+}
+
 uint64_t choose_rip(Random& random, unsigned length) {
   const uint64_t end = kCodeAddress + kPage;
   switch (random.below(24)) {
@@ -107,11 +115,16 @@ void aim_operands(Random& random, Concrete& concrete, Registers& registers) {
     const auto operand = concrete.instruction.operands[i];
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
     if (operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN && random.percent(50)) continue;
+    // Byte masks may or may not keep a page fault away (SDM Vol. 2B MASKMOVQ): no page's end.
+    const bool masked =
+        std::string_view(ZydisMnemonicGetString(concrete.instruction.mnemonic())).find("askmov") !=
+            std::string_view::npos &&
+        concrete.instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX;
     // XCHG locks the bus without being told (SDM Vol. 3A 8.1.2.1).
     const bool locked = concrete.instruction.has(ZYDIS_ATTRIB_HAS_LOCK) ||
                         concrete.instruction.mnemonic() == ZYDIS_MNEMONIC_XCHG;
-    aim(operand, choose_address(random, operand.size / 8u, wide, locked), random, concrete,
-        registers);
+    aim(operand, choose_address(random, operand.size / 8u, wide, locked || masked), random,
+        concrete, registers);
   }
 }
 
@@ -137,6 +150,8 @@ void make_trial(const Form& form, const Image& image, Random& random, Trial& tri
     make_registers(random, concrete.instruction, single_step, trial.before);
     trial.before.rip = choose_rip(random, concrete.instruction.length());
     aim_operands(random, concrete, trial.before);
+    if (may_raise_either(concrete.instruction))
+      trial.before.rflags &= ~x86::rflags::kAlignmentCheck;
     usable = arrange(form, image, random, concrete, trial);
   }
   // Upper halves are not defined outside of 64-bit mode (SDM Vol. 1 3.4.1.1).

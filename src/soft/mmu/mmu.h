@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -218,9 +217,10 @@ class Mmu {
   static void store(const DataEntry& entry, uint64_t linear, T value) {
     std::memcpy(reinterpret_cast<void*>(linear + entry.addend), &value, sizeof value);
   }
-  // What is subject to #AC (SDM Vol. 3A table 6-7); extended reals as their significands are.
+  // Words, doublewords, quadwords and, by their significands, extended reals are subject to #AC
+  // (SDM Vol. 3A table 6-7); vectors are not.
   static constexpr uint64_t alignment_mask(uint64_t size) {
-    return std::has_single_bit(size) && size <= 64 ? size - 1 : size == 10 ? 7 : 0;
+    return size == 2 || size == 4 || size == 8 ? size - 1 : size == 10 ? 7 : 0;
   }
 
   void select_view();

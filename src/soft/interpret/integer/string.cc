@@ -33,12 +33,13 @@ class StringStep {
   [[nodiscard]] bool forward() const { return step_ == sizeof(T); }
   [[nodiscard]] uint64_t mask() const { return mask_; }
 
-  /// Registers of 32 bits lose their upper halves even if there is no round to run.
-  void cut_registers(bool uses_source, bool uses_destination) {
+  /// Registers of 32 bits lose their upper halves even if there is no round to run: the counter
+  /// always, the addresses of MOVS and STOS.
+  void cut_registers(bool source, bool destination) {
     if (mask_ != 0xFFFFFFFF) return;
     cpu_.gpr[x86::kRcx] &= mask_;
-    if (uses_source) cpu_.gpr[x86::kRsi] &= mask_;
-    if (uses_destination) cpu_.gpr[x86::kRdi] &= mask_;
+    if (source) cpu_.gpr[x86::kRsi] &= mask_;
+    if (destination) cpu_.gpr[x86::kRdi] &= mask_;
   }
 
   void advance_source(uint64_t elements = 1) { advance(x86::kRsi, elements * step_); }
@@ -75,8 +76,8 @@ struct Moves {
     step.advance_source();
     step.advance_destination();
   }
-  static constexpr bool kSource = true;
-  static constexpr bool kDestination = true;
+  static constexpr bool kCutsSource = true;
+  static constexpr bool kCutsDestination = true;
   static constexpr bool kCompares = false;
 };
 template <typename T>
@@ -85,8 +86,8 @@ struct Stores {
     step.store(get_register<T>(cpu, x86::kRax));
     step.advance_destination();
   }
-  static constexpr bool kSource = false;
-  static constexpr bool kDestination = true;
+  static constexpr bool kCutsSource = false;
+  static constexpr bool kCutsDestination = true;
   static constexpr bool kCompares = false;
 };
 template <typename T>
@@ -95,8 +96,8 @@ struct Loads {
     set_register<T>(cpu, x86::kRax, step.load());
     step.advance_source();
   }
-  static constexpr bool kSource = true;
-  static constexpr bool kDestination = false;
+  static constexpr bool kCutsSource = false;
+  static constexpr bool kCutsDestination = false;
   static constexpr bool kCompares = false;
 };
 template <typename T>
@@ -106,8 +107,8 @@ struct Scans {
     Compare::run(cpu, accumulator, step.load_destination());
     step.advance_destination();
   }
-  static constexpr bool kSource = false;
-  static constexpr bool kDestination = true;
+  static constexpr bool kCutsSource = false;
+  static constexpr bool kCutsDestination = false;
   static constexpr bool kCompares = true;
 };
 template <typename T>
@@ -120,8 +121,8 @@ struct Compares {
     step.advance_source();
     step.advance_destination();
   }
-  static constexpr bool kSource = true;
-  static constexpr bool kDestination = true;
+  static constexpr bool kCutsSource = false;
+  static constexpr bool kCutsDestination = false;
   static constexpr bool kCompares = true;
 };
 
@@ -214,7 +215,7 @@ struct StringInstruction {
     static void run(Cpu& cpu, const Operation& operation) {
       StringStep<T> step(cpu, operation);
       std::conditional_t<Kind<T>::kCompares, FlagsUntilDone, NoFlags> flags(cpu);
-      step.cut_registers(Kind<T>::kSource, Kind<T>::kDestination);
+      step.cut_registers(Kind<T>::kCutsSource, Kind<T>::kCutsDestination);
       const bool single_step = (cpu.flags_rest & x86::rflags::kTrap) != 0;
       for (uint64_t done = 0; step.count() != 0;) {
         if (done >= kElementsBetweenPolls || (single_step && done > 0) || cpu.leave_block) {

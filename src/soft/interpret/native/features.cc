@@ -187,6 +187,12 @@ bool has_vector_operand(const decode::Instruction& instruction) {
          has_operand_of(instruction, ZYDIS_REGCLASS_ZMM);
 }
 
+/// CVTxx2xx, which need SSE even where neither operand is a vector register: CVTSD2SI EAX, m64.
+bool is_conversion(const decode::Instruction& instruction) {
+  const std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
+  return name.starts_with("cvt") || name.starts_with("vcvt");
+}
+
 }  // namespace
 
 Availability availability(const decode::Instruction& instruction, const x86::CpuidTable& cpuid) {
@@ -229,12 +235,12 @@ Check required_check(const decode::Instruction& instruction) {
       return Check::kAvx512;
     case ZYDIS_INSTRUCTION_ENCODING_VEX:
       if (has_operand_of(instruction, ZYDIS_REGCLASS_MASK)) return Check::kAvx512;
-      if (has_vector_operand(instruction)) return Check::kAvx;
+      if (has_vector_operand(instruction) || is_conversion(instruction)) return Check::kAvx;
       return Check::kVexGeneral;
     default:
       break;
   }
-  if (has_vector_operand(instruction)) return Check::kSse;
+  if (has_vector_operand(instruction) || is_conversion(instruction)) return Check::kSse;
   if (has_operand_of(instruction, ZYDIS_REGCLASS_MMX)) return Check::kMmx;
   if (uses_x87_state(instruction)) return Check::kX87;
   return Check::kNone;
@@ -243,9 +249,8 @@ Check required_check(const decode::Instruction& instruction) {
 bool uses_mxcsr(const decode::Instruction& instruction) {
   std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
   if (name.starts_with('v')) name.remove_prefix(1);
-  // The decoder calls some of their operands integers, and from memory to a general register none
-  // is a vector.
-  if (name.starts_with("cvt") || name.starts_with("round")) return true;
+  // The decoder calls some of their operands integers.
+  if (is_conversion(instruction) || name.starts_with("round")) return true;
   if (!has_vector_operand(instruction) &&
       instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX)
     return false;

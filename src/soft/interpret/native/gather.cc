@@ -81,6 +81,8 @@ void gather_by_signs(Cpu& cpu, const Operation& operation) {
     uint8_t* element = mask.data() + lane * form.data_size;
     std::memset(element, element[form.data_size - 1] & 0x80 ? 0xFF : 0, form.data_size);
   }
+  const size_t used = size_t{form.lanes} * form.data_size;
+  std::memset(mask.data() + used, 0, mask.size() - used);
   for (unsigned lane = 0; lane < form.lanes; ++lane) {
     uint8_t* element = mask.data() + lane * form.data_size;
     if (element[form.data_size - 1] & 0x80) {

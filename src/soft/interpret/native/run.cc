@@ -68,10 +68,9 @@ uint64_t active_elements(const Cpu& cpu, const Thunk& thunk) {
       cpu.system.segments[operation.segment].base + effective_address(cpu, operation);
   if ((linear & thunk.alignment) != 0) throw x86::Exception::general_protection();
   if (thunk.computes_first) {
-    const auto mxcsr = image_field<uint32_t>(cpu.vector, kMxcsrAt);
+    // MXCSR keeps what the computation noted.
     alignas(64) std::array<std::byte, 64> unused;
     call(cpu, thunk, unused.data(), nullptr);
-    set_image_field(cpu.vector, kMxcsrAt, mxcsr);
   }
   throw fault;
 }

@@ -44,9 +44,19 @@ const ZydisDecodedOperand* memory_operand(const decode::Instruction& instruction
   return nullptr;
 }
 
-/// Classes whose memory operand is read whole, whatever the mask is (SDM Vol. 2A 2.8, "NF").
-bool suppresses_no_fault(ZydisExceptionClass kind) {
-  switch (kind) {
+/// Whether the memory operand is accessed whole, whatever the mask is (SDM Vol. 2A 2.8, "NF").
+bool suppresses_no_fault(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    // The decoder has them in classes without NF.
+    case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+    case ZYDIS_MNEMONIC_VDBPSADBW:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+      return instruction.raw.avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID;
+    default:
+      break;
+  }
+  switch (instruction.raw.meta.exception_class) {
     case ZYDIS_EXCEPTION_CLASS_E1NF:
     case ZYDIS_EXCEPTION_CLASS_E2NF:
     case ZYDIS_EXCEPTION_CLASS_E3NF:
@@ -84,6 +94,9 @@ uint8_t broadcast_lanes(ZydisBroadcastMode mode) {
 
 /// Address bits that the instruction wants to be 0 (SDM Vol. 2A 2.4, types 1, 2 and 4).
 uint8_t alignment_mask(const decode::Instruction& instruction, unsigned size) {
+  if (instruction.mnemonic() == ZYDIS_MNEMONIC_CVTPD2PI ||
+      instruction.mnemonic() == ZYDIS_MNEMONIC_CVTTPD2PI)
+    return 15;
   switch (instruction.raw.meta.exception_class) {
     case ZYDIS_EXCEPTION_CLASS_SSE1:
     case ZYDIS_EXCEPTION_CLASS_AVX1:
@@ -141,8 +154,13 @@ void describe_masking(const decode::Instruction& instruction, const ZydisDecoded
       break;
   }
   if (raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || raw.raw.evex.aaa == 0 ||
-      suppresses_no_fault(raw.meta.exception_class))
+      suppresses_no_fault(instruction)) {
+    // Elements that are left out stay as they are.
+    if (raw.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && raw.raw.evex.aaa != 0 &&
+        thunk.access == Access::kWrite)
+      thunk.access = Access::kUpdate;
     return;
+  }
   thunk.mask_register = raw.raw.evex.aaa;
   const std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
   if (name.starts_with("vpcompress") || name.starts_with("vcompress") ||

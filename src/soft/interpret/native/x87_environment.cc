@@ -152,6 +152,7 @@ void store_to_memory(Cpu& cpu, const Operation& operation, bool with_registers) 
       std::memcpy(buffer.data() + size + kRegisterSize * i,
                   cpu.vector.fxsave.data() + kStackAt + 16 * i, kRegisterSize);
   const uint64_t linear = operand_linear(cpu, operation, total, AccessKind::kWrite);
+  cpu.mmu.probe_write(linear, is_long ? 4 : 2);  // for its alignment
   cpu.mmu.write_bytes(linear, {buffer.data(), total});
 }
 
@@ -160,6 +161,7 @@ std::span<std::byte> load_from_memory(Cpu& cpu, const Operation& operation, Buff
   check<Check::kX87>(cpu);
   check_pending(cpu);
   const uint64_t linear = operand_linear(cpu, operation, size, AccessKind::kRead);
+  cpu.mmu.probe_read(linear, is_long_form(operation) ? 4 : 2);  // for its alignment
   const std::span<std::byte> bytes(buffer.data(), size);
   cpu.mmu.read_bytes(linear, bytes);
   return bytes;
