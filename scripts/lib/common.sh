@@ -3,6 +3,9 @@
 
 limen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
+# mke2fs and e2fsck are there, and not everybody's PATH is.
+PATH=$PATH:/usr/sbin:/sbin
+
 # Everything that is made once and kept: guest disks, kernels. LIMEN_CACHE overrides it.
 limen_cache=${LIMEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/limen}
 
@@ -29,9 +32,12 @@ as_root() {
 with_progress() {
   local title=$1 log=$2 status=0 started=$SECONDS tick=0 said=false
   shift 2
-  "$@" >"$log" 2>&1 &
+  # A process group of its own, so that an interruption ends all of it.
+  set -m
+  "$@" >"$log" 2>&1 </dev/null &
+  set +m
   local child=$!
-  trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
+  trap 'kill -- "-$child" 2>/dev/null; exit 130' INT TERM
   while kill -0 "$child" 2>/dev/null; do
     sleep 0.1
     tick=$((tick + 1))

@@ -23,7 +23,8 @@ guest_sources() {
       $5 == "main" && !seen[$3, $4]++ { print "deb " $4 " " $3 " main" }'
 }
 
-# Runs inside the new system: what makes it a guest.
+# What makes the new system ("$1") a guest. Given to mmdebstrap as text: where that works as another
+# user, it could not read a file in our home.
 guest_customize() {
   cat <<'SCRIPT'
 set -eu
@@ -75,9 +76,7 @@ guest_build() (
     exit 1
   fi
   mkdir "$work/out"
-  guest_customize >"$work/customize"
   guest_pack >"$work/pack"
-  chmod 755 "$work" "$work/customize"
   printf -v include '%s,' "${guest_packages[@]}"
   mmdebstrap --variant=minbase --include="${include%,}" --format=tar \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
@@ -85,8 +84,8 @@ guest_build() (
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --customize-hook="sh '$work/customize' \"\$1\"" \
-    bookworm "$work/root.tar" - <<<"$sources"
+    --customize-hook="$(guest_customize)" \
+    bookworm - - <<<"$sources" >"$work/root.tar"
   echo "making the file system"
   fakeroot sh "$work/pack" "$work/root.tar" "$work" "$guest_size"
 )

@@ -6,7 +6,7 @@ limen_build_packages=(
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev
 )
-limen_guest_packages=(mmdebstrap e2fsprogs fakeroot debian-archive-keyring python3)
+limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring python3)
 limen_test_packages=(
   libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools nasm qemu-utils
 )
