@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/log.h"
+
 namespace limen::block {
 
 WorkerPool::WorkerPool(unsigned threads) : limit_(threads == 0 ? 1 : threads) {}
@@ -39,8 +41,11 @@ void WorkerPool::submit(std::function<void()> work) {
 void WorkerPool::start_thread() {
   try {
     threads_.emplace_back([this] { serve(); });
-  } catch (const std::system_error&) {
-    // Those that there are do the work.
+  } catch (const std::system_error& error) {
+    // Those that there are do the work. Every request asks again: say so once.
+    if (!std::exchange(refusal_said_, true))
+      log::warning("cannot start disk thread {} of {}: {}; disks may be slow", threads_.size() + 1,
+                   limit_, error.what());
   }
 }
 

@@ -37,6 +37,7 @@ class WorkerPool {
   unsigned waiting_ = 0;                     // guarded by mutex_
   unsigned running_ = 0;                     // guarded by mutex_
   bool ending_ = false;                      // guarded by mutex_
+  bool refusal_said_ = false;                // guarded by mutex_
 };
 
 }  // namespace limen::block
