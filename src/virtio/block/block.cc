@@ -147,7 +147,7 @@ void Block::read_configuration(size_t offset, std::span<std::byte> into) {
   configuration.max_discard_sectors = kMaximumRangeSectors;
   configuration.max_discard_seg = kMaximumRanges;
   configuration.discard_sector_alignment =
-      std::max<uint32_t>(4096, disk_.logical_block_size()) / kSectorBytes;
+      static_cast<uint32_t>(std::max<uint64_t>(4096, disk_.logical_block_size()) / kSectorBytes);
   configuration.max_write_zeroes_sectors = kMaximumRangeSectors;
   configuration.max_write_zeroes_seg = kMaximumRanges;
   configuration.write_zeroes_may_unmap = disk_.supports_discard();
