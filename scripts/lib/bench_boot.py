@@ -36,7 +36,7 @@ def boot(name, program, words):
                 os.path.join(words.guest, "initrd.img"), "-append",
                 "root=/dev/vda rw console=ttyS0", "-drive", f"file={disk},format=raw,if=virtio",
                 "-nographic", "-no-reboot"]) as console:
-            console.expect(r"login: $", words.timeout)
+            console.wait_for_login(words.timeout)
             login = console.seconds
             console.log_in("root", "limen", words.timeout)
             console.run("systemctl is-system-running --wait", words.timeout)

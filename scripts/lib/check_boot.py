@@ -44,7 +44,7 @@ class Check:
         console = Console(self.command(), log=log,
                           echo=sys.stdout if self.words.show_console else None)
         try:
-            console.expect(r"login: $", self.words.timeout)
+            console.wait_for_login(self.words.timeout)
             seconds = console.seconds
             say(f"login prompt after {seconds:.1f} s")
             console.log_in("root", "limen", self.words.timeout / 4)

@@ -90,12 +90,33 @@ class Console:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
 
+    def wait_for_login(self, timeout):
+        """Waits for getty's prompt. What the kernel or systemd say at that moment may stand before
+        it, behind it or in its middle; an empty line makes getty ask again."""
+        deadline = time.monotonic() + timeout
+        asks = False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                seen = self.expect(r"\w login: |Login Prompts|Kernel panic.*",
+                                   min(left, 30) if asks else left).group()
+            except ConsoleError:
+                if not asks or left <= 30 or self.process.poll() is not None:
+                    raise
+                self.type("\n")
+                continue
+            if seen.startswith("Kernel panic"):
+                raise ConsoleError(f"the guest's kernel gave up: {seen}")
+            if seen.endswith("login: "):
+                return
+            asks = True
+
     def log_in(self, user, password, timeout):
         """From the login prompt, which was seen, to a plain shell prompt."""
         self.type(f"{user}\n")
         self.expect(r"[Pp]assword: ", timeout)
         self.type(f"{password}\n")
-        self.expect(r"[#$] $", timeout)
+        self.expect(r"~[#$] ", timeout)
         self.type("stty -echo cols 400; bind 'set enable-bracketed-paste off'; PS1=; export TERM=dumb\n")
         self.run("true", timeout)
 
