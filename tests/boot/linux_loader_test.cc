@@ -195,13 +195,20 @@ TEST(LinuxLoader, InitrdThatDoesNotFitNamesAllSizes) {
       << error;
 }
 
+/// Where scripts/lib/common.sh says that guests are kept; empty variables count as unset there.
+std::filesystem::path cache_folder() {
+  const auto variable = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  if (const auto own = variable("LIMEN_CACHE"); !own.empty()) return own;
+  if (const auto all = variable("XDG_CACHE_HOME"); !all.empty()) return all / "limen";
+  return variable("HOME") / ".cache/limen";
+}
+
 /// A distribution's kernel: the host's, or the one that scripts/run took out of its guest.
 std::string real_kernel() {
-  std::vector<std::filesystem::path> places = {"/boot"};
-  const char* const cache = std::getenv("LIMEN_CACHE");
-  const char* const home = std::getenv("HOME");
-  if (cache != nullptr) places.emplace_back(cache);
-  if (home != nullptr) places.push_back(std::filesystem::path(home) / ".cache/limen");
+  const std::vector<std::filesystem::path> places = {"/boot", cache_folder()};
   std::error_code none;
   for (const auto& place : places)
     for (const auto& entry : std::filesystem::recursive_directory_iterator(
