@@ -70,6 +70,7 @@ Result<Words> sort_out(const std::string& command, std::span<const std::string> 
     const auto flag = std::ranges::find(flags, std::string_view(name), &Flag::name);
     if (flag == flags.end()) {
       std::vector<std::string_view> names;
+      names.reserve(flags.size());
       for (const auto& known : flags) names.push_back(known.name);
       return fail("{}: unknown option '{}'{}", command, name, choice_hint(name, names));
     }

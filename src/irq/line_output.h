@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <mutex>
-#include <utility>
 
 #include "irq/interrupt_line.h"
 
@@ -14,7 +13,7 @@ namespace limen::irq {
 /// last.
 class LineOutput {
  public:
-  explicit LineOutput(InterruptLine line) : line_(std::move(line)) {}
+  explicit LineOutput(InterruptLine line) : line_(line) {}
 
   void want(bool level) { wanted_.store(level, std::memory_order_relaxed); }
   [[nodiscard]] bool wanted() const { return wanted_.load(std::memory_order_relaxed); }

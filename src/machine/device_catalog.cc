@@ -132,6 +132,7 @@ Result<> check_device(const DeviceDescription& device) {
   const auto* specification = find_device(device.driver);
   if (specification == nullptr) {
     std::vector<std::string_view> drivers;
+    drivers.reserve(kCatalog.size());
     for (const auto& known : kCatalog) drivers.push_back(known.driver);
     return fail("unknown device '{}'{}", device.driver, choice_hint(device.driver, drivers));
   }

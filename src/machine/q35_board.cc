@@ -84,7 +84,7 @@ Result<> Q35Board::populate(const MachineDescription& description) {
 
 Result<> Q35Board::plug_in(const MachineDescription& description) {
   LIMEN_TRY(open_characters(description));
-  build_chipset(description);
+  LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   return DeviceFactory(*this).create_all(description);
 }
@@ -124,7 +124,7 @@ Result<> Q35Board::open_characters(const MachineDescription& description) {
   return {};
 }
 
-void Q35Board::build_chipset(const MachineDescription& description) {
+Result<> Q35Board::build_chipset(const MachineDescription& description) {
   using namespace limen::device;
   namespace acpi = limen::boot::acpi;
   const auto add = [this]<typename T>(std::unique_ptr<T> part) -> T& {
@@ -162,10 +162,10 @@ void Q35Board::build_chipset(const MachineDescription& description) {
   auto& host_bridge =
       add(std::make_unique<pci::Q35HostBridge>(*bus_, ports_, mmio_, &reset_control));
   auto& lpc = add(std::make_unique<pci::IchLpc>(*pci_lines_, ports_));
-  // Fixed places on an empty bus: neither can fail.
-  (void)bus_->attach(host_bridge, "0x0");
-  (void)bus_->attach(lpc, "0x1f");
+  LIMEN_TRY(bus_->attach(host_bridge, "0x0"));
+  LIMEN_TRY(bus_->attach(lpc, "0x1f"));
   bus_->connect_interrupts(lpc);
+  return {};
 }
 
 Result<> Q35Board::build_serials(const MachineDescription& description) {

@@ -91,7 +91,7 @@ class Q35Board {
   Result<> plug_in(const MachineDescription& description);
   Result<> open_drives(const MachineDescription& description);
   Result<> open_characters(const MachineDescription& description);
-  void build_chipset(const MachineDescription& description);
+  Result<> build_chipset(const MachineDescription& description);
   Result<> build_serials(const MachineDescription& description);
 
   memory::GuestMemory& memory_;
