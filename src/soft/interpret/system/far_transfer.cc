@@ -21,6 +21,12 @@ void check_code_offset(const Cpu& cpu, const Segment& segment, uint64_t offset, 
   if (!fits) Cpu::raise(Exception::general_protection(external));
 }
 
+uint64_t checked_code_offset(const Cpu& cpu, const Segment& segment, uint64_t offset) {
+  if (cpu.long_mode && !segment.is_long()) offset = static_cast<uint32_t>(offset);
+  check_code_offset(cpu, segment, offset);
+  return offset;
+}
+
 Segment make_code_segment(Cpu& cpu, uint16_t selector, Descriptor& descriptor, unsigned cpl,
                           uint32_t external) {
   if (!descriptor.present()) raise_selector(Vector::kSegmentNotPresent, selector, external);
@@ -51,14 +57,15 @@ void push_return_address(PushFrame& frame, const Cpu& cpu) {
 }
 
 /// Pushes CS:RIP on the current stack if this is a call, then goes there.
-void transfer(Cpu& cpu, const CodeTarget& target, unsigned operand_size, bool is_call) {
-  if (is_call) {
-    const StackTarget stack = StackTarget::current(cpu);
-    PushFrame frame(operand_size);
-    push_return_address(frame, cpu);
-    frame.check(cpu, stack, 0);
-    store_stack_pointer(cpu, frame.write(cpu, stack), stack.mask());
-  }
+void transfer(Cpu& cpu, const Segment& segment, uint64_t offset, unsigned operand_size,
+              bool is_call) {
+  if (!is_call) return enter_code(cpu, {segment, checked_code_offset(cpu, segment, offset)});
+  const StackTarget stack = StackTarget::current(cpu);
+  PushFrame frame(operand_size);
+  push_return_address(frame, cpu);
+  frame.check(cpu, stack, 0);
+  const CodeTarget target{segment, checked_code_offset(cpu, segment, offset)};
+  store_stack_pointer(cpu, frame.write(cpu, stack), stack.mask());
   enter_code(cpu, target);
 }
 
@@ -98,8 +105,7 @@ void far_transfer(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned operand
     const Segment& cs = cpu.system.segments[x86::kCs];
     const Segment segment =
         cpu.virtual_8086 ? virtual_8086_segment(selector) : real_mode_segment(cs, selector);
-    check_code_offset(cpu, segment, offset);
-    return transfer(cpu, {segment, offset}, operand_size, is_call);
+    return transfer(cpu, segment, offset, operand_size, is_call);
   }
 
   if (is_null(selector)) Cpu::raise(Exception::general_protection());
@@ -112,8 +118,7 @@ void far_transfer(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned operand
                                   : (selector & 3u) <= cpu.cpl && descriptor.dpl() == cpu.cpl);
   if (!reachable) raise_selector(Vector::kGeneralProtection, selector);
   const Segment segment = make_code_segment(cpu, selector, descriptor, cpu.cpl);
-  check_code_offset(cpu, segment, offset);
-  transfer(cpu, {segment, offset}, operand_size, is_call);
+  transfer(cpu, segment, offset, operand_size, is_call);
 }
 
 namespace {
@@ -151,31 +156,30 @@ void return_far(Cpu& cpu, const Operation& operation) {
   const unsigned size = operation.operand_size;
   const uint64_t released = operation.immediate & 0xFFFF;
   ReturnStack stack(cpu, size);
-  const uint64_t offset = stack.pop();
-  const auto selector = static_cast<uint16_t>(stack.pop());
+  const auto [offset, selector] = stack.pop_far_pointer();
   stack.release(released);
 
   if (!cpu.protected_mode) {
     const Segment& cs = cpu.system.segments[x86::kCs];
     const Segment segment =
         cpu.virtual_8086 ? virtual_8086_segment(selector) : real_mode_segment(cs, selector);
-    check_code_offset(cpu, segment, offset);
+    const CodeTarget target{segment, checked_code_offset(cpu, segment, offset)};
     stack.commit();
-    return enter_code(cpu, {segment, offset});
+    return enter_code(cpu, target);
   }
 
   const Segment segment = checked_return_code_segment(cpu, selector);
   const unsigned new_cpl = selector & 3u;
   if (new_cpl == cpu.cpl) {
-    check_code_offset(cpu, segment, offset);
+    const CodeTarget target{segment, checked_code_offset(cpu, segment, offset)};
     stack.commit();
-    return enter_code(cpu, {segment, offset});
+    return enter_code(cpu, target);
   }
   StackTarget outer{.pointer = stack.pop(), .cpl = new_cpl};
-  outer.segment = checked_return_stack_segment(cpu, static_cast<uint16_t>(stack.pop()), segment);
+  outer.segment = checked_return_stack_segment(cpu, stack.pop_selector(), segment);
   outer.flat = cpu.long_mode && segment.is_long();
-  check_code_offset(cpu, segment, offset);
-  enter_code_with_stack(cpu, {segment, offset}, outer, outer.pointer + released);
+  const CodeTarget target{segment, checked_code_offset(cpu, segment, offset)};
+  enter_code_with_stack(cpu, target, outer, outer.pointer + released);
   drop_inner_data_segments(cpu, new_cpl);
 }
 

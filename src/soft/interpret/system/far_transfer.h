@@ -20,6 +20,11 @@ struct CodeTarget {
 void check_code_offset(const Cpu& cpu, const x86::Segment& segment, uint64_t offset,
                        uint32_t external = 0);
 
+/// Where a far jump, call or return to `offset` goes on, checked so. In IA-32e mode all but 64-bit
+/// code gets the lower 32 bits alone.
+[[nodiscard]] uint64_t checked_code_offset(const Cpu& cpu, const x86::Segment& segment,
+                                           uint64_t offset);
+
 /// The segment that the descriptor makes of CS at privilege `cpl`, presence and L/D checked,
 /// accessed bit set. The caller has checked type and privilege.
 x86::Segment make_code_segment(Cpu& cpu, uint16_t selector, Descriptor& descriptor, unsigned cpl,

@@ -32,21 +32,20 @@ uint64_t changeable_flags(const Cpu& cpu, unsigned operand_size) {
 void return_outside_protection(Cpu& cpu, unsigned size) {
   if (cpu.virtual_8086 && io_privilege(cpu) < 3) Cpu::raise(Exception::general_protection());
   ReturnStack stack(cpu, size);
-  const uint64_t offset = stack.pop();
-  const auto selector = static_cast<uint16_t>(stack.pop());
+  const auto [offset, selector] = stack.pop_far_pointer();
   const uint64_t flags = stack.pop();
 
   const Segment& cs = cpu.system.segments[x86::kCs];
   const Segment segment =
       cpu.virtual_8086 ? virtual_8086_segment(selector) : real_mode_segment(cs, selector);
-  check_code_offset(cpu, segment, offset);
+  const CodeTarget target{segment, checked_code_offset(cpu, segment, offset)};
   uint64_t mask = rflags::kArithmetic | rflags::kTrap | rflags::kInterrupt | rflags::kDirection |
                   rflags::kNestedTask;
   if (!cpu.virtual_8086) mask |= rflags::kIopl;
   if (size != 2) mask |= rflags::kResume | rflags::kAlignmentCheck | rflags::kIdentification;
   stack.commit();
   replace_flags(cpu, flags, mask);
-  enter_code(cpu, {segment, offset});
+  enter_code(cpu, target);
 }
 
 /// From ring 0 with VM set in the popped EFLAGS (SDM Vol. 3A 20.2.2).
@@ -56,7 +55,7 @@ void return_to_virtual_8086(Cpu& cpu, ReturnStack& stack, uint64_t offset, uint1
   std::array<uint16_t, 6> selectors{};
   selectors[x86::kCs] = cs;
   for (const uint8_t segment : {x86::kSs, x86::kEs, x86::kDs, x86::kFs, x86::kGs})
-    selectors[segment] = static_cast<uint16_t>(stack.pop());
+    selectors[segment] = stack.pop_selector();
   if (static_cast<uint16_t>(offset) != offset) Cpu::raise(Exception::general_protection());
 
   replace_flags(cpu, flags, ~uint64_t{0} & 0x3F7FD5);
@@ -69,8 +68,7 @@ void return_to_virtual_8086(Cpu& cpu, ReturnStack& stack, uint64_t offset, uint1
 
 void return_protected(Cpu& cpu, unsigned size) {
   ReturnStack stack(cpu, size);
-  const uint64_t offset = stack.pop();
-  const auto selector = static_cast<uint16_t>(stack.pop());
+  const auto [offset, selector] = stack.pop_far_pointer();
   const uint64_t flags = stack.pop();
   if ((flags & rflags::kVirtual8086) && size == 4 && cpu.cpl == 0 && !cpu.long_mode)
     return return_to_virtual_8086(cpu, stack, offset, selector, flags);
@@ -80,19 +78,19 @@ void return_protected(Cpu& cpu, unsigned size) {
   const uint64_t mask = changeable_flags(cpu, size);
   // 64-bit mode always has SS:RSP in the frame.
   if (new_cpl == cpu.cpl && cpu.mode != CodeMode::k64) {
-    check_code_offset(cpu, segment, offset);
+    const CodeTarget code{segment, checked_code_offset(cpu, segment, offset)};
     stack.commit();
     replace_flags(cpu, flags, mask);
-    return enter_code(cpu, {segment, offset});
+    return enter_code(cpu, code);
   }
 
   StackTarget target{.pointer = stack.pop(), .cpl = new_cpl};
-  target.segment = checked_return_stack_segment(cpu, static_cast<uint16_t>(stack.pop()), segment);
+  target.segment = checked_return_stack_segment(cpu, stack.pop_selector(), segment);
   target.flat = cpu.long_mode && segment.is_long();
-  check_code_offset(cpu, segment, offset);
+  const CodeTarget code{segment, checked_code_offset(cpu, segment, offset)};
   const bool outward = new_cpl != cpu.cpl;
   replace_flags(cpu, flags, mask);
-  enter_code_with_stack(cpu, {segment, offset}, target, target.pointer);
+  enter_code_with_stack(cpu, code, target, target.pointer);
   if (outward) drop_inner_data_segments(cpu, new_cpl);
 }
 

@@ -23,6 +23,22 @@ uint64_t ReturnStack::pop() {
   }
 }
 
+uint16_t ReturnStack::pop_selector() {
+  const uint64_t depth = depth_;
+  depth_ += width_;
+  return peek<uint16_t>(cpu_, depth);
+}
+
+ReturnStack::FarPointer ReturnStack::pop_far_pointer() {
+  const uint64_t start = depth_;
+  depth_ = start + width_;
+  const uint16_t selector = pop_selector();
+  depth_ = start;
+  const uint64_t offset = pop();
+  depth_ = start + uint64_t{2} * width_;
+  return {offset, selector};
+}
+
 void ReturnStack::commit() { set_stack_pointer(cpu_, cpu_.gpr[x86::kRsp] + depth_); }
 
 Segment checked_return_code_segment(Cpu& cpu, uint16_t selector) {

@@ -15,6 +15,14 @@ class ReturnStack {
 
   /// The next element, zero-extended.
   [[nodiscard]] uint64_t pop();
+  /// The next element's lower word, which is all that is read of it.
+  [[nodiscard]] uint16_t pop_selector();
+  /// An offset and, above it, a selector, which is read first.
+  struct FarPointer {
+    uint64_t offset;
+    uint16_t selector;
+  };
+  [[nodiscard]] FarPointer pop_far_pointer();
   void release(uint64_t bytes) { depth_ += bytes; }
   void commit();
 

@@ -25,13 +25,24 @@ void move_from_segment(Cpu& cpu, const Operation& operation) {
     set_register<uint64_t>(cpu, operation.rm, selector);
 }
 
+namespace {
+
+// Leaves the upper half of the stack's element as it is (SDM Vol. 2B PUSH).
+void push_word_of_four(Cpu& cpu, uint16_t selector) {
+  const uint64_t offset = (cpu.gpr[x86::kRsp] - 4) & cpu.stack_mask;
+  write_memory<uint16_t>(cpu, x86::kSs, offset, selector);
+  set_stack_pointer(cpu, offset);
+}
+
+}  // namespace
+
 void push_segment(Cpu& cpu, const Operation& operation) {
   const uint16_t selector = cpu.system.segments[operation.reg].selector;
   switch (operation.operand_size) {
     case 2:
       return push<uint16_t>(cpu, selector);
     case 4:
-      return push<uint32_t>(cpu, selector);
+      return push_word_of_four(cpu, selector);
     default:
       return push<uint64_t>(cpu, selector);
   }
@@ -52,10 +63,10 @@ void load_far_pointer(Cpu& cpu, const Operation& operation) {
   if (!(operation.flags & Operation::kMemory)) Cpu::raise(x86::Exception::invalid_opcode());
   const unsigned size = operation.operand_size;
   const uint64_t linear = operand_linear(cpu, operation, size + 2, AccessKind::kRead);
-  const auto selector = cpu.mmu.read<uint16_t>(linear + size);
   const uint64_t offset = size == 2   ? cpu.mmu.read<uint16_t>(linear)
                           : size == 4 ? cpu.mmu.read<uint32_t>(linear)
                                       : cpu.mmu.read<uint64_t>(linear);
+  const auto selector = cpu.mmu.read<uint16_t>(linear + size);
   uint8_t segment = x86::kDs;
   switch (operation.mnemonic) {
     case ZYDIS_MNEMONIC_LES:
