@@ -1,8 +1,9 @@
 // Gathers and scatters: one access per active element, lowest first; an element that faults leaves
-// those before it done and their mask bits cleared (SDM Vol. 2C VGATHERDPS, VPGATHERDD,
-// VPSCATTERDD).
+// those before it done and their mask bits cleared. No alignment checks (SDM Vol. 2C VGATHERDPS,
+// VPGATHERDD, VPSCATTERDD).
 #include <algorithm>
 #include <bit>
+#include <span>
 #include <string_view>
 
 #include "soft/interpret/native/checks.h"
@@ -19,9 +20,10 @@ struct Form {
   uint8_t index = 0;
   uint8_t mask = 0;  ///< A vector register (VEX) or an opmask register (EVEX).
   uint8_t lanes = 0;
-  uint8_t data_size = 0;   ///< Bytes: 4 or 8.
-  uint8_t index_size = 0;  ///< Bytes: 4 or 8.
-  uint8_t unused[2] = {};
+  uint8_t data_size = 0;     ///< Bytes: 4 or 8.
+  uint8_t index_size = 0;    ///< Bytes: 4 or 8.
+  uint8_t vector_lanes = 0;  ///< Elements of the vector, of which the upper half may be idle.
+  uint8_t unused = 0;
 };
 static_assert(sizeof(Form) == sizeof(Operation::immediate));
 
@@ -43,27 +45,17 @@ uint64_t element_linear(Cpu& cpu, const Operation& operation, const Form& form, 
 }
 
 void load_element(Cpu& cpu, const Form& form, unsigned lane, uint64_t linear) {
-  uint8_t* into = cpu.vector.zmm[form.data].data() + lane * form.data_size;
-  if (form.data_size == 4) {
-    const auto value = cpu.mmu.read<uint32_t>(linear);
-    std::memcpy(into, &value, 4);
-  } else {
-    const auto value = cpu.mmu.read<uint64_t>(linear);
-    std::memcpy(into, &value, 8);
-  }
+  auto& data = cpu.vector.zmm[form.data];
+  const std::span element(data.data() + lane * form.data_size, form.data_size);
+  cpu.mmu.read_bytes(linear, std::as_writable_bytes(element));
+  // What is above the vectors goes with the first element, and stays so when another one faults.
+  const size_t used = size_t{form.vector_lanes} * form.data_size;
+  std::memset(data.data() + used, 0, data.size() - used);
 }
 
 void store_element(Cpu& cpu, const Form& form, unsigned lane, uint64_t linear) {
-  const uint8_t* from = cpu.vector.zmm[form.data].data() + lane * form.data_size;
-  if (form.data_size == 4) {
-    uint32_t value;
-    std::memcpy(&value, from, 4);
-    cpu.mmu.write(linear, value);
-  } else {
-    uint64_t value;
-    std::memcpy(&value, from, 8);
-    cpu.mmu.write(linear, value);
-  }
+  const std::span element(cpu.vector.zmm[form.data].data() + lane * form.data_size, form.data_size);
+  cpu.mmu.write_bytes(linear, std::as_bytes(element));
 }
 
 void clear_above(Cpu& cpu, const Form& form) {
@@ -77,11 +69,11 @@ void gather_by_signs(Cpu& cpu, const Operation& operation) {
   const auto form = std::bit_cast<Form>(operation.immediate);
   auto& mask = cpu.vector.zmm[form.mask];
   // What is left of the mask when an element faults is all ones or all zeros.
-  for (unsigned lane = 0; lane < form.lanes; ++lane) {
+  for (unsigned lane = 0; lane < form.vector_lanes; ++lane) {
     uint8_t* element = mask.data() + lane * form.data_size;
     std::memset(element, element[form.data_size - 1] & 0x80 ? 0xFF : 0, form.data_size);
   }
-  const size_t used = size_t{form.lanes} * form.data_size;
+  const size_t used = size_t{form.vector_lanes} * form.data_size;
   std::memset(mask.data() + used, 0, mask.size() - used);
   for (unsigned lane = 0; lane < form.lanes; ++lane) {
     uint8_t* element = mask.data() + lane * form.data_size;
@@ -149,6 +141,7 @@ Handler select_gather(const decode::Instruction& instruction, Operation& operati
   form.data_size = static_cast<uint8_t>(memory->element_size / 8);
   form.index_size = name[verb] == 'd' ? 4 : 8;
   const unsigned vector_bytes = raw.avx.vector_length / 8u;
+  form.vector_lanes = static_cast<uint8_t>(vector_bytes / form.data_size);
   form.lanes = static_cast<uint8_t>(vector_bytes / std::max(form.data_size, form.index_size));
   if (evex) {
     form.mask = raw.raw.evex.aaa;
