@@ -52,6 +52,13 @@ inline uint64_t operand_linear(Cpu& cpu, const Operation& operation, uint64_t si
   return linear_address(cpu, operation.segment, effective_address(cpu, operation), size, kind);
 }
 
+/// The same without the checks.
+inline uint64_t unchecked_operand_linear(const Cpu& cpu, const Operation& operation) {
+  const bool has_base = cpu.mode != decode::CodeMode::k64 || operation.segment >= x86::kFs;
+  return (has_base ? cpu.system.segments[operation.segment].base : 0) +
+         effective_address(cpu, operation);
+}
+
 template <typename T>
 T read_memory(Cpu& cpu, uint8_t segment, uint64_t offset) {
   return cpu.mmu.read<T>(linear_address(cpu, segment, offset, sizeof(T), AccessKind::kRead));

@@ -124,6 +124,11 @@ class Mmu {
     if (data_[DataBank::index(linear)].write_tag != last_page(linear, size)) [[unlikely]]
       probe_slow(linear, size, Access::kWrite);
   }
+  /// As for write_bytes().
+  void probe_write_bytes(uint64_t linear, unsigned size) {
+    if (data_[DataBank::index(linear)].write_tag != last_page(linear, size)) [[unlikely]]
+      probe_pages(wrap(linear), size, Access::kWrite, view_);
+  }
   void probe_read(uint64_t linear, unsigned size) {
     if (data_[DataBank::index(linear)].read_tag != last_page(linear, size)) [[unlikely]]
       probe_slow(linear, size, Access::kRead);

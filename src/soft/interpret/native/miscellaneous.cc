@@ -1,4 +1,5 @@
 // Instructions with two memory operands, with an unnamed one, or that touch every vector register.
+#include <algorithm>
 #include <array>
 
 #include "soft/interpret/native/checks.h"
@@ -13,6 +14,9 @@ namespace {
 void store_masked(Cpu& cpu, const Operation& operation, const uint8_t* data, const uint8_t* mask,
                   unsigned count) {
   const uint64_t linear = operand_linear(cpu, operation, count, AccessKind::kWrite);
+  // The eight bytes of MASKMOVQ are a quadword, and lie in one page if that is aligned.
+  const bool any = std::any_of(mask, mask + count, [](uint8_t byte) { return byte & 0x80; });
+  if (count == 8 && any) cpu.mmu.probe_write(linear, 8);
   for (unsigned i = 0; i < count; ++i)
     if (mask[i] & 0x80) cpu.mmu.probe_write(linear + i, 1);
   for (unsigned i = 0; i < count; ++i)

@@ -20,12 +20,12 @@ void clear_rest(uint8_t* reg) {
 
 template <unsigned kBytes, bool kAligned>
 uint64_t move_linear(Cpu& cpu, const Operation& operation, AccessKind kind) {
-  const uint64_t linear = operand_linear(cpu, operation, kBytes, kind);
   if constexpr (kAligned) {
-    if (linear & (kBytes - 1)) [[unlikely]]
+    // Before the address is looked at otherwise.
+    if (unchecked_operand_linear(cpu, operation) & (kBytes - 1)) [[unlikely]]
       throw x86::Exception::general_protection();
   }
-  return linear;
+  return operand_linear(cpu, operation, kBytes, kind);
 }
 
 template <Check kCheck, unsigned kBytes, bool kAligned, Rest kRest>

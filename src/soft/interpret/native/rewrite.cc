@@ -331,8 +331,7 @@ class Rewriter {
           !is_general(ZydisRegisterGetClass(was.reg.value)) && was.reg.value != is.reg.value)
         return false;
     }
-    if ((in_.raw.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
-         in_.raw.meta.isa_set == ZYDIS_ISA_SET_SSE3X87) &&
+    if ((in_.raw.meta.isa_ext == ZYDIS_ISA_EXT_X87 || in_.mnemonic() == ZYDIS_MNEMONIC_FISTTP) &&
         out_.length >= 2) {
       const unsigned at = out_.length - 2u;
       out_.x87_opcode = static_cast<uint16_t>(((out_.bytes[at] & 7u) << 8) | out_.bytes[at + 1]);

@@ -51,22 +51,51 @@ uint64_t active_elements(const Cpu& cpu, const Thunk& thunk) {
   }
 }
 
-/// Raises what the processor finds before it looks at a memory operand that faults, or the fault.
-[[noreturn]] void raise_in_order(Cpu& cpu, const Operation& operation, const Thunk& thunk,
-                                 const x86::Exception& fault) {
+bool is_memory_fault(const x86::Exception& fault) {
   switch (fault.vector) {
     case x86::Vector::kPageFault:
     case x86::Vector::kGeneralProtection:
     case x86::Vector::kStackFault:
     case x86::Vector::kAlignmentCheck:
-      break;
+      return true;
     default:
-      throw fault;  // the instruction's own
+      return false;
   }
+}
+
+/// Whether a store of the x87 unit, which has left its state in `x87`, raised an unmasked exception
+/// other than for precision: it has left memory alone (SDM Vol. 1 8.5.1, 8.5.4, 8.5.5).
+bool has_stored_nothing(const Thunk& thunk, const void* x87) {
+  constexpr unsigned kInvalidOverflowUnderflow = 0x19;
+  if (x87 == nullptr || thunk.access != Access::kWrite || !thunk.waits) return false;
+  std::array<uint16_t, 2> control_and_status{};
+  std::memcpy(control_and_status.data(), x87, sizeof control_and_status);
+  return (control_and_status[1] & ~control_and_status[0] & kInvalidOverflowUnderflow) != 0;
+}
+
+/// True: the instruction was a store that leaves memory alone, even where it would fault, and is
+/// done.
+bool completes_without_memory(Cpu& cpu, const Thunk& thunk, const x86::Exception& fault,
+                              void* x87) {
+  if (x87 == nullptr || thunk.access != Access::kWrite || !thunk.waits || !is_memory_fault(fault) ||
+      x87_exception_pending(cpu.vector))
+    return false;
+  alignas(64) std::array<std::byte, 64> unused;
+  call(cpu, thunk, unused.data(), x87);
+  return has_stored_nothing(thunk, x87);
+}
+
+bool is_ignored(const Thunk& thunk, const x86::Exception& fault) {
+  return thunk.any_alignment && fault.vector == x86::Vector::kAlignmentCheck;
+}
+
+/// Raises what the processor finds before it looks at a memory operand that faults, or the fault.
+[[noreturn]] void raise_in_order(Cpu& cpu, const Operation& operation, const Thunk& thunk,
+                                 const x86::Exception& fault) {
+  if (!is_memory_fault(fault)) throw fault;  // the instruction's own
   if (thunk.waits && x87_exception_pending(cpu.vector)) raise_plain(x86::Vector::kX87FloatingPoint);
-  const uint64_t linear =
-      cpu.system.segments[operation.segment].base + effective_address(cpu, operation);
-  if ((linear & thunk.alignment) != 0) throw x86::Exception::general_protection();
+  if ((unchecked_operand_linear(cpu, operation) & thunk.alignment) != 0)
+    throw x86::Exception::general_protection();
   if (thunk.computes_first) {
     // MXCSR keeps what the computation noted.
     alignas(64) std::array<std::byte, 64> unused;
@@ -89,7 +118,10 @@ inline void access_and_call(Cpu& cpu, const Operation& operation, const Thunk& t
       else
         run_bounced(cpu, thunk, linear, x87);
     } catch (const x86::Exception& fault) {
-      raise_in_order(cpu, operation, thunk, fault);
+      if (is_ignored(thunk, fault))
+        run_bounced(cpu, thunk, unchecked_operand_linear(cpu, operation), x87);
+      else if (!completes_without_memory(cpu, thunk, fault, x87))
+        raise_in_order(cpu, operation, thunk, fault);
     }
   }
 }
@@ -109,11 +141,11 @@ void masked(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
                                            : cpu.mmu.host_for_write(linear, thunk.memory_size);
   } catch (const x86::Exception& fault) {
     // A page fault counts only if an element that is not left out meets it, an address that does
-    // not exist if there is any such element.
-    if (fault.vector == x86::Vector::kAlignmentCheck ||
-        (fault.vector != x86::Vector::kPageFault && active_elements(cpu, thunk) != 0))
+    // not exist or is not aligned if there is any such element.
+    if (fault.vector != x86::Vector::kPageFault && !is_ignored(thunk, fault) &&
+        active_elements(cpu, thunk) != 0)
       raise_in_order(cpu, operation, thunk, fault);
-    if (fault.vector != x86::Vector::kPageFault) linear = effective_address(cpu, operation);
+    if (fault.vector != x86::Vector::kPageFault) linear = unchecked_operand_linear(cpu, operation);
   }
   if (memory) {
     call(cpu, thunk, memory, nullptr);
@@ -192,10 +224,11 @@ void raise_reported(const Cpu& cpu, uint32_t number) {
 void run_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear, void* x87) {
   Bounce bounce(linear);
   const unsigned size = thunk.memory_size;
-  if (thunk.access != Access::kRead) cpu.mmu.probe_write(linear, size);
+  if (thunk.access != Access::kRead) cpu.mmu.probe_write_bytes(linear, size);
   if (thunk.access != Access::kWrite) cpu.mmu.read_bytes(linear, bounce.part(0, size));
   call(cpu, thunk, bounce.data(), x87);
-  if (thunk.access != Access::kRead) cpu.mmu.write_bytes(linear, bounce.part(0, size));
+  if (thunk.access != Access::kRead && !has_stored_nothing(thunk, x87))
+    cpu.mmu.write_bytes(linear, bounce.part(0, size));
 }
 
 void run_masked_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear) {
@@ -205,7 +238,7 @@ void run_masked_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear) {
     if (thunk.access == Access::kRead)
       cpu.mmu.read_bytes(linear + offset, bounce.part(offset, size));
     else
-      cpu.mmu.probe_write(linear + offset, size);
+      cpu.mmu.probe_write_bytes(linear + offset, size);
   });
   call(cpu, thunk, bounce.data(), nullptr);
   if (thunk.access == Access::kRead) return;

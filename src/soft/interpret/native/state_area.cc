@@ -319,6 +319,7 @@ void xrstor(Cpu& cpu, const Operation& operation) {
   const uint64_t loaded = mask & header.state;
   const uint64_t initialized = mask & ~header.state;
   const bool loads_mxcsr = compacted ? is_set(loaded, kSseComponent) : (mask & kSseOrAvx) != 0;
+  cpu.mmu.probe_read(linear, static_cast<unsigned>(area_size(layout, header.format, mask)));
   if (loads_mxcsr || (loaded & (x86::xcr0::kX87 | x86::xcr0::kSse))) read(0, kLegacyAreaSize);
   for (unsigned i = 2; i < StateLayout::kComponents; ++i) {
     if (!is_set(loaded, i)) continue;

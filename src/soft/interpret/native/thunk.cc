@@ -131,6 +131,8 @@ bool waits_for_x87(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_FNCLEX:
     case ZYDIS_MNEMONIC_FNINIT:
       return false;
+    case ZYDIS_MNEMONIC_CVTPI2PS:
+      return memory_operand(instruction) == nullptr;
     default:
       return uses_x87_state(instruction);
   }
@@ -168,7 +170,11 @@ void describe_masking(const decode::Instruction& instruction, const ZydisDecoded
     thunk.masking = Masking::kPacked;
   } else if (raw.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
     thunk.masking = Masking::kWhole;
-    thunk.lanes = broadcast_lanes(raw.avx.broadcast.mode);
+    // Here the mask is for bytes, though quadwords are broadcast.
+    const bool by_bytes = instruction.mnemonic() == ZYDIS_MNEMONIC_VGF2P8AFFINEQB ||
+                          instruction.mnemonic() == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB;
+    thunk.lanes = by_bytes ? static_cast<uint8_t>(raw.avx.vector_length / 8u)
+                           : broadcast_lanes(raw.avx.broadcast.mode);
   } else {
     thunk.masking = Masking::kOpmask;
   }
@@ -184,6 +190,9 @@ Thunk describe(const decode::Instruction& instruction, const HostInstruction& ho
   const bool writes = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
   thunk.access = !writes ? Access::kRead : reads ? Access::kUpdate : Access::kWrite;
   thunk.alignment = alignment_mask(instruction, thunk.memory_size);
+  // SDM Vol. 2A 2.4, type 11.
+  thunk.any_alignment = instruction.raw.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E11 ||
+                        instruction.raw.meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX11;
   thunk.waits = waits_for_x87(instruction);
   thunk.computes_first = instruction.mnemonic() == ZYDIS_MNEMONIC_VCVTPS2PH;
   describe_masking(instruction, *memory, thunk);

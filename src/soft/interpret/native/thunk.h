@@ -43,7 +43,8 @@ struct Thunk {
   uint8_t element_size = 0;  ///< Bytes.
   uint8_t lanes = 0;         ///< Bits of the mask that count.
   uint8_t alignment = 0;     ///< Address bits that must be 0, or #GP comes before every page fault.
-  bool waits = false;        ///< Raises #MF for an earlier exception before it looks at memory.
+  bool any_alignment = false;   ///< Free of #AC.
+  bool waits = false;           ///< Raises #MF for an earlier exception before it looks at memory.
   bool computes_first = false;  ///< Raises #XM before it looks at memory, though it only stores.
 };
 
