@@ -8,10 +8,11 @@
 
 namespace limen::conformance {
 
-/// One line for each difference, "" for none. Flags that the architecture leaves undefined are not
-/// looked at unless `strict`.
+/// One line for each difference, "" for none. Flags that the architecture leaves undefined, and
+/// what is left of some registers and memory by a fault, are not looked at unless `strict`.
 [[nodiscard]] std::string differences(const soft::decode::Instruction& instruction,
-                                      const Outcome& expected, const Outcome& got, bool strict);
+                                      const Trial& trial, const Outcome& expected,
+                                      const Outcome& got, bool strict);
 
 /// The trial's bytes, disassembly and the registers that the instruction names.
 [[nodiscard]] std::string describe(const soft::decode::Instruction& instruction,

@@ -3,8 +3,8 @@
 //
 // Environment: LIMEN_CONFORMANCE_TRIALS (per form), LIMEN_CONFORMANCE_SEED, LIMEN_CONFORMANCE_FORM
 // (a part of the names of the forms to run), LIMEN_CONFORMANCE_STRICT (compare undefined flags
-// and known differences too), LIMEN_CONFORMANCE_SHOW (mismatches to print), LIMEN_CONFORMANCE_TRACE
-// (print each trial first).
+// too), LIMEN_CONFORMANCE_SHOW (mismatches to print), LIMEN_CONFORMANCE_TRACE (print each trial
+// first).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/auxv.h>
@@ -26,7 +26,6 @@ namespace {
 constexpr unsigned kDefaultTrials = 16;
 constexpr unsigned kMismatchesToShow = 20;
 constexpr uint8_t kInvalidOpcode = 6;
-constexpr uint8_t kAlignmentCheck = 17;
 constexpr unsigned long kHwcap2Fsgsbase = 2;
 
 uint64_t setting(const char* name, uint64_t otherwise) {
@@ -34,13 +33,11 @@ uint64_t setting(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
 }
 
-std::set<std::string> names_in(const std::string& file) {
-  auto names = read_not_covered(LIMEN_CONFORMANCE_DIRECTORY "/" + file);
+std::set<std::string> not_covered() {
+  auto names = read_not_covered(LIMEN_CONFORMANCE_DIRECTORY "/not_covered.md");
   EXPECT_TRUE(names.has_value()) << names.error().message;
   return names.value_or(std::set<std::string>{});
 }
-
-std::set<std::string> not_covered() { return names_in("not_covered.md"); }
 
 /// The forms of a section that are to be run.
 std::vector<Form> covered_forms(const Section& section) {
@@ -98,26 +95,14 @@ class Conformance : public testing::TestWithParam<Section> {
   void check(const Form& form, const Trial& trial, const Outcome& expected, const Outcome& got) {
     soft::decode::Instruction instruction;
     decode(GetParam().mode, {trial.code.data(), trial.code_size}, instruction);
-    const std::string text = differences(instruction, expected, got, strict_);
+    const std::string text = differences(instruction, trial, expected, got, strict_);
     if (text.empty()) return;
-    if (!strict_ && is_known(form, expected, got)) {
-      ++known_;
-      return;
-    }
     ++mismatches_;
     if (!mismatched_forms_.insert(form.name).second) return;
     if (mismatched_forms_.size() <= to_show_)
       ADD_FAILURE() << form.name << "\n" << describe(instruction, trial) << text;
   }
 
-  /// Listed in known_differences.md, which also speaks of #AC.
-  bool is_known(const Form& form, const Outcome& expected, const Outcome& got) const {
-    return expected.vector == kAlignmentCheck || got.vector == kAlignmentCheck ||
-           known_names_.contains(ZydisMnemonicGetString(form.mnemonic));
-  }
-
-  const std::set<std::string> known_names_ = names_in("known_differences.md");
-  uint64_t known_ = 0;
   std::unique_ptr<NativeProcessor> native_;
   std::array<Outcome, kBatchSize> soft_outcomes_;
   const bool strict_ = setting("LIMEN_CONFORMANCE_STRICT", 0) != 0;
@@ -143,11 +128,8 @@ TEST_P(Conformance, InterpreterAgreesWithTheProcessor) {
     }
     if (accepted != 0) ++on_host;
   }
-  fmt::print(
-      "{}: {} forms, {} of them on this host, {} trials each, {} mismatches in {} forms, {} "
-      "known\n",
-      GetParam().name, forms.size(), on_host, trials, mismatches_, mismatched_forms_.size(),
-      known_);
+  fmt::print("{}: {} forms, {} of them on this host, {} trials each, {} mismatches in {} forms\n",
+             GetParam().name, forms.size(), on_host, trials, mismatches_, mismatched_forms_.size());
   EXPECT_EQ(mismatches_, 0u) << mismatched_forms_.size() << " forms differ";
 }
 
@@ -205,7 +187,7 @@ TEST(NativeProcessor, GivesTheSameAnswerTwice) {
       const Trial& trial = (*native)->batch().trials[i];
       soft::decode::Instruction instruction;
       decode(sections()[0].mode, {trial.code.data(), trial.code_size}, instruction);
-      EXPECT_EQ(differences(instruction, first[i], (*native)->outcomes()[i], true), "")
+      EXPECT_EQ(differences(instruction, trial, first[i], (*native)->outcomes()[i], true), "")
           << describe(instruction, trial);
     }
   }

@@ -66,6 +66,36 @@ bool may_raise_either(const Instruction& instruction) {
          instruction.raw.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
 }
 
+// Past the end of a segment of 4 GiB there may be a fault or the segment's start (SDM Vol. 3A 5.3).
+bool crosses_limit(const Concrete& concrete, const Registers& registers) {
+  if (concrete.instruction.mode == CodeMode::k64) return false;
+  for (unsigned i = 0; i < concrete.instruction.raw.operand_count; ++i) {
+    const auto& operand = concrete.instruction.operands[i];
+    if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
+    const uint64_t size = std::max<uint64_t>(operand.size / 8u, 1);
+    const auto start = static_cast<uint32_t>(linear_address(operand, concrete, registers));
+    if (start + size > uint64_t{1} << 32) return true;
+  }
+  return false;
+}
+
+bool locks_bus(const Instruction& instruction) {
+  // XCHG does without being told (SDM Vol. 3A 8.1.2.1).
+  return instruction.has(ZYDIS_ATTRIB_HAS_LOCK) || instruction.mnemonic() == ZYDIS_MNEMONIC_XCHG;
+}
+
+// Locked accesses across cache lines stop the whole machine, or the program that does it.
+bool locks_two_lines(const Concrete& concrete, const Registers& registers) {
+  if (!locks_bus(concrete.instruction)) return false;
+  for (unsigned i = 0; i < concrete.instruction.raw.operand_count; ++i) {
+    const auto& operand = concrete.instruction.operands[i];
+    if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY &&
+        linear_address(operand, concrete, registers) % 64 + operand.size / 8u > 64)
+      return true;
+  }
+  return false;
+}
+
 uint64_t choose_rip(Random& random, unsigned length) {
   const uint64_t end = kCodeAddress + kPage;
   switch (random.below(24)) {
@@ -120,11 +150,9 @@ void aim_operands(Random& random, Concrete& concrete, Registers& registers) {
         std::string_view(ZydisMnemonicGetString(concrete.instruction.mnemonic())).find("askmov") !=
             std::string_view::npos &&
         concrete.instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX;
-    // XCHG locks the bus without being told (SDM Vol. 3A 8.1.2.1).
-    const bool locked = concrete.instruction.has(ZYDIS_ATTRIB_HAS_LOCK) ||
-                        concrete.instruction.mnemonic() == ZYDIS_MNEMONIC_XCHG;
-    aim(operand, choose_address(random, operand.size / 8u, wide, locked || masked), random,
-        concrete, registers);
+    const bool careful = locks_bus(concrete.instruction) || masked;
+    aim(operand, choose_address(random, operand.size / 8u, wide, careful), random, concrete,
+        registers);
   }
 }
 
@@ -152,7 +180,8 @@ void make_trial(const Form& form, const Image& image, Random& random, Trial& tri
     aim_operands(random, concrete, trial.before);
     if (may_raise_either(concrete.instruction))
       trial.before.rflags &= ~x86::rflags::kAlignmentCheck;
-    usable = arrange(form, image, random, concrete, trial);
+    usable = arrange(form, image, random, concrete, trial) &&
+             !crosses_limit(concrete, trial.before) && !locks_two_lines(concrete, trial.before);
   }
   // Upper halves are not defined outside of 64-bit mode (SDM Vol. 1 3.4.1.1).
   if (concrete.instruction.mode != CodeMode::k64)
