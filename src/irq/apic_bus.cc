@@ -111,6 +111,10 @@ void ApicBus::deliver_to_all(const ApicMessage& message, const LocalApic* except
     if (apic != except) apic->accept(message);
 }
 
+void ApicBus::announce_taken(uint8_t vector) {
+  for (IoApic* io_apic : io_) io_apic->vector_taken(vector);
+}
+
 void ApicBus::broadcast_eoi(uint8_t vector) {
   for (IoApic* io_apic : io_) io_apic->end_of_interrupt(vector);
 }

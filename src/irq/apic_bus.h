@@ -66,6 +66,9 @@ class ApicBus final : public MsiSink {
   /// A local APIC ended a level-triggered interrupt: every I/O APIC hears of it.
   void broadcast_eoi(uint8_t vector);
 
+  /// A processor begins to serve `vector`: every I/O APIC hears of it.
+  void announce_taken(uint8_t vector);
+
   /// Says which local APIC the calling thread's processor owns, for accesses to the APIC page. A
   /// vCPU's thread calls it once before it runs; a thread that did not gets the first local APIC.
   static void set_current(LocalApic* apic);

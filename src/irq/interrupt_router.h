@@ -27,6 +27,8 @@ class InterruptRouter final : public InterruptSink {
 
   /// `input` is a line of the board, or what connect() gave out.
   void set_line(unsigned input, bool level) override;
+  [[nodiscard]] bool passes(unsigned input) override;
+  void on_acknowledge(unsigned input, std::function<void()> acknowledged) override;
 
  private:
   void drive(unsigned line);  // mutex_ held

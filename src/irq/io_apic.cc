@@ -35,6 +35,7 @@ void IoApic::reset() {
   id_ = 0;
   redirection_.fill(kMasked);
   pending_ = 0;
+  awaited_ = 0;
 }
 
 void IoApic::set_line(unsigned line, bool asserted) {
@@ -55,6 +56,30 @@ void IoApic::set_line(unsigned line, bool asserted) {
   send(pending);
 }
 
+bool IoApic::passes(unsigned line) {
+  const std::lock_guard lock(mutex_);
+  return line < kLines && (redirection_[line] & kMasked) == 0;
+}
+
+void IoApic::on_acknowledge(unsigned line, std::function<void()> acknowledged) {
+  if (line < kLines) listeners_[line].push_back(std::move(acknowledged));
+}
+
+void IoApic::vector_taken(uint8_t vector) {
+  if (awaited_.load(std::memory_order_acquire) == 0) return;
+  uint32_t taken = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (unsigned line = 0; line < kLines; ++line)
+      if ((redirection_[line] & 0xFF) == vector) taken |= 1u << line;
+    taken &= awaited_.fetch_and(~taken, std::memory_order_acq_rel);
+  }
+  for (unsigned line = 0; line < kLines; ++line) {
+    if ((taken >> line & 1) == 0) continue;
+    for (const auto& listener : listeners_[line]) listener();
+  }
+}
+
 IoApic::Pending IoApic::service(unsigned line) {
   const uint32_t bit = 1u << line;
   uint64_t& entry = redirection_[line];
@@ -65,6 +90,7 @@ IoApic::Pending IoApic::service(unsigned line) {
     entry |= kRemoteIrr;
   } else {
     pending_ &= ~bit;
+    if (!listeners_[line].empty()) awaited_.fetch_or(bit, std::memory_order_release);
   }
   return {.send = true,
           .line = line,

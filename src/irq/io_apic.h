@@ -2,8 +2,11 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
+#include <vector>
 
 #include "irq/apic_bus.h"
 #include "irq/interrupt_line.h"
@@ -25,6 +28,10 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
 
   void reset();
   void set_line(unsigned line, bool asserted) override;
+  [[nodiscard]] bool passes(unsigned line) override;
+  void on_acknowledge(unsigned line, std::function<void()> acknowledged) override;
+  /// A processor begins to serve `vector`.
+  void vector_taken(uint8_t vector);
   /// A local APIC ended the level-triggered interrupt `vector`.
   void end_of_interrupt(uint8_t vector);
 
@@ -53,6 +60,9 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
   std::array<uint64_t, kLines> redirection_{};  // guest-controlled
   uint32_t asserted_ = 0;                       // levels of the lines
   uint32_t pending_ = 0;                        // IRR: edges seen and levels asserted
+  std::array<std::vector<std::function<void()>>, kLines> listeners_;  // fixed before processors run
+  // Lines with listeners whose edges were sent and not taken yet; written with mutex_ held.
+  std::atomic<uint32_t> awaited_ = 0;
 };
 
 }  // namespace limen::irq

@@ -141,14 +141,18 @@ std::optional<uint8_t> LocalApic::acknowledge() {
        accepts_pic_.load(std::memory_order_acquire)))
     return pic_->acknowledge();
 
-  const std::lock_guard lock(mutex_);
-  if (!deliverable_.load(std::memory_order_relaxed)) return std::nullopt;
-  const auto vector = static_cast<unsigned>(highest(irr_));
-  clear(irr_, vector);
-  set(isr_, vector);
-  Actions ignored;
-  update(ignored);
-  return static_cast<uint8_t>(vector);
+  uint8_t vector = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!deliverable_.load(std::memory_order_relaxed)) return std::nullopt;
+    vector = static_cast<uint8_t>(highest(irr_));
+    clear(irr_, vector);
+    set(isr_, vector);
+    Actions ignored;
+    update(ignored);
+  }
+  bus_.announce_taken(vector);
+  return vector;
 }
 
 vcpu::LocalInterruptController::EventRequest LocalApic::take_event() {

@@ -82,30 +82,55 @@ void Pic8259::set_line(unsigned line, bool level) {
   if (changed && output_changed_) output_changed_();
 }
 
+bool Pic8259::passes(unsigned line) {
+  if (line >= 16 || line == 2) return false;
+  const std::lock_guard lock(mutex_);
+  const auto open = [](const Chip& chip, unsigned input) {
+    return chip.init_state == 0 && (chip.imr & bit(input)) == 0;
+  };
+  if (line < 8) return open(chips_[0], line);
+  return open(chips_[1], line - 8) && open(chips_[0], 2);
+}
+
+void Pic8259::on_acknowledge(unsigned line, std::function<void()> acknowledged) {
+  if (line < 16) listeners_[line].push_back(std::move(acknowledged));
+}
+
+void Pic8259::announce(std::optional<unsigned> taken) const {
+  if (!taken) return;
+  for (const auto& listener : listeners_[*taken]) listener();
+}
+
 uint8_t Pic8259::acknowledge() {
   uint8_t vector = 0;
   bool changed = false;
+  std::optional<unsigned> taken;
   {
     const std::lock_guard lock(mutex_);
-    vector = acknowledge_locked();
+    vector = acknowledge_locked(taken);
     changed = update();
   }
   if (changed && output_changed_) output_changed_();
+  announce(taken);
   return vector;
 }
 
-uint8_t Pic8259::acknowledge_locked() {
+uint8_t Pic8259::acknowledge_locked(std::optional<unsigned>& taken) {
   auto& master = chips_[0];
   auto& slave = chips_[1];
   const int input = master.request(true);
   if (input < 0) return static_cast<uint8_t>(master.vector_base | 7);  // spurious: ISR unchanged
   master.take(static_cast<unsigned>(input));
-  if (input != 2) return static_cast<uint8_t>(master.vector_base | input);
+  if (input != 2) {
+    taken = static_cast<unsigned>(input);
+    return static_cast<uint8_t>(master.vector_base | input);
+  }
   const int slave_input = slave.request(false);
   // The slave's INT falls with INTA and rises anew if something of higher priority waits.
   master.lines = without(master.lines, kCascade);
   if (slave_input < 0) return static_cast<uint8_t>(slave.vector_base | 7);
   slave.take(static_cast<unsigned>(slave_input));
+  taken = static_cast<unsigned>(8 + slave_input);
   return static_cast<uint8_t>(slave.vector_base | slave_input);
 }
 
@@ -121,6 +146,7 @@ bool Pic8259::update() {
 uint8_t Pic8259::read(unsigned index, bool data) {
   uint8_t value = 0;
   bool changed = false;
+  std::optional<unsigned> taken;
   {
     const std::lock_guard lock(mutex_);
     auto& chip = chips_[index];
@@ -130,6 +156,7 @@ uint8_t Pic8259::read(unsigned index, bool data) {
       const int input = chip.request(index == 0);
       if (input >= 0) {
         chip.take(static_cast<unsigned>(input));
+        taken = 8 * index + static_cast<unsigned>(input);
         value = static_cast<uint8_t>(0x80 | input);
       }
       changed = update();
@@ -140,6 +167,7 @@ uint8_t Pic8259::read(unsigned index, bool data) {
     }
   }
   if (changed && output_changed_) output_changed_();
+  announce(taken);
   return value;
 }
 

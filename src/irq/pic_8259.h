@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "irq/interrupt_line.h"
 #include "memory/io_space.h"
@@ -24,6 +26,8 @@ class Pic8259 final : public InterruptSink {
   void reset();
   /// Lines 0 to 15; 2 is the cascade and is ignored.
   void set_line(unsigned line, bool level) override;
+  [[nodiscard]] bool passes(unsigned line) override;
+  void on_acknowledge(unsigned line, std::function<void()> acknowledged) override;
 
   /// The INT pin. Takes no lock.
   [[nodiscard]] bool output() const { return output_.load(std::memory_order_acquire); }
@@ -53,7 +57,9 @@ class Pic8259 final : public InterruptSink {
 
   uint8_t read(unsigned chip, bool data);
   void write(unsigned chip, bool data, uint8_t value);
-  uint8_t acknowledge_locked();
+  /// `taken`: the line, unless the interrupt is spurious.
+  uint8_t acknowledge_locked(std::optional<unsigned>& taken);
+  void announce(std::optional<unsigned> taken) const;  // mutex_ not held
   /// Recomputes the cascade and the output; true if the output changed.
   bool update();
 
@@ -62,6 +68,7 @@ class Pic8259 final : public InterruptSink {
   std::mutex mutex_;
   std::array<Chip, 2> chips_;  // guarded by mutex_
   std::atomic<bool> output_ = false;
+  std::array<std::vector<std::function<void()>>, 16> listeners_;  // fixed before processors run
   std::array<std::unique_ptr<Ports>, 3> handlers_;
 };
 

@@ -46,6 +46,12 @@ class Q35Board::Lines final : public irq::InterruptSink {
   void set_line(unsigned line, bool level) override {
     if (line < wires_.size()) wires_[line].set(level);
   }
+  [[nodiscard]] bool passes(unsigned line) override {
+    return line < wires_.size() && wires_[line].passes();
+  }
+  void on_acknowledge(unsigned line, std::function<void()> acknowledged) override {
+    if (line < wires_.size()) wires_[line].on_acknowledge(std::move(acknowledged));
+  }
 
  private:
   std::array<irq::InterruptLine, irq::InterruptRouter::kLines> wires_;

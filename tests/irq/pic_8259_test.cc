@@ -56,6 +56,27 @@ TEST_F(Pic, CascadedLineTakesTheSlavesVectorAndBothInService) {
   EXPECT_EQ(in(0xA0), 0);
 }
 
+TEST_F(Pic, TellsWhenAProcessorTakesALine) {
+  int timer = 0, clock = 0;
+  pic_.on_acknowledge(0, [&] { ++timer; });
+  pic_.on_acknowledge(8, [&] { ++clock; });
+  pic_.set_line(0, true);
+  EXPECT_EQ(pic_.acknowledge(), 0x20);
+  EXPECT_EQ(timer, 1);
+  eoi(0);
+  pic_.set_line(8, true);
+  out(0x20, 0x0C);  // polls: the cascade, then the slave
+  EXPECT_EQ(in(0x20), 0x82);
+  out(0xA0, 0x0C);
+  EXPECT_EQ(in(0xA0), 0x80);
+  EXPECT_EQ(clock, 1);
+  EXPECT_EQ(timer, 1);
+  EXPECT_TRUE(pic_.passes(8));
+  out(0x21, 4);
+  EXPECT_FALSE(pic_.passes(8));
+  EXPECT_TRUE(pic_.passes(0));
+}
+
 TEST_F(Pic, LowerNumberInterruptsHigherButNotTheReverse) {
   pic_.set_line(4, true);
   EXPECT_EQ(pic_.acknowledge(), 0x24);
