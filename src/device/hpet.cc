@@ -20,6 +20,9 @@ constexpr uint64_t kNanosecondsPerTick = Hpet::kPeriodFemtoseconds / 1'000'000;
 /// A guest that asks for faster interrupts than this gets them merged.
 constexpr std::chrono::microseconds kShortestInterval{20};
 
+constexpr uint64_t kShortestPeriod =
+    std::chrono::nanoseconds(kShortestInterval).count() / kNanosecondsPerTick;
+
 uint64_t width_mask(uint64_t config) {
   return (config & k32BitMode) != 0 ? 0xFFFFFFFF : ~uint64_t{0};
 }
@@ -36,6 +39,10 @@ Hpet::Hpet(memory::IoSpace& mmio, irq::InterruptSink& lines, irq::MsiSink* messa
       timer_(loop, [this] { expired(); }) {
   Effects nothing;
   reset_registers(nothing);
+  // Where timers may be routed to, and the lines of legacy replacement.
+  for (unsigned line = 0; line < 32; ++line)
+    if (line == 0 || line == 8 || (config_.routes >> line & 1) != 0)
+      lines_.on_acknowledge(line, [this, line] { acknowledged(line); });
   mmio_.claim(config_.base, kSize, *this, "HPET");
 }
 
@@ -194,6 +201,7 @@ void Hpet::write_timer_config(unsigned index, uint64_t value, uint64_t mask, Eff
     timer.period &= 0xFFFFFFFF;
   }
   if ((timer.config & kLevel) == 0) status_ &= ~(uint64_t{1} << index);
+  timer.lost.clear();
   update_level(index, effects);
   if (((old ^ timer.config) & (kInterruptEnable | kPeriodic | k32BitMode)) != 0) arm(timer);
 }
@@ -211,6 +219,7 @@ void Hpet::write_comparator(Comparator& timer, uint64_t value, uint64_t mask) {
 }
 
 void Hpet::arm(Comparator& timer) {
+  timer.lost.clear();
   timer.armed = enabled();
   if (!timer.armed) return;
   timer.armed_at = counter();
@@ -235,10 +244,11 @@ void Hpet::settle(Effects& effects) {
     auto& timer = timers_[i];
     if (!timer.armed || now - timer.armed_at < timer.distance) continue;
     const uint64_t match = timer.armed_at + timer.distance;
+    uint64_t periods = 1;
     timer.armed_at = match;
     if ((timer.config & kPeriodic) != 0 && timer.period != 0) {
-      // Periods that passed unseen are one interrupt.
       const uint64_t missed = (now - match) / timer.period;
+      periods += missed;
       timer.armed_at += missed * timer.period;
       timer.distance = timer.period;
       timer.comparator =
@@ -248,12 +258,24 @@ void Hpet::settle(Effects& effects) {
     } else {
       timer.armed = false;
     }
-    fire(i, effects);
+    fire(i, periods, effects);
   }
 }
 
-void Hpet::fire(unsigned index, Effects& effects) {
-  const auto& timer = timers_[index];
+bool Hpet::drives_edges(const Comparator& timer) {
+  return (timer.config & (kLevel | kFsbEnable | kInterruptEnable)) == kInterruptEnable;
+}
+
+/// One interrupt for the `periods` that have ended; what is lost by that is made up for later.
+void Hpet::fire(unsigned index, uint64_t periods, Effects& effects) {
+  auto& timer = timers_[index];
+  // Interrupts that are merged anyway are not lost.
+  const bool counts =
+      drives_edges(timer) && (timer.config & kPeriodic) != 0 && timer.period >= kShortestPeriod;
+  if (counts)
+    timer.lost.raised(periods, lines_.passes(route(index)));
+  else
+    timer.lost.clear();
   if ((timer.config & kLevel) != 0) {
     status_ |= uint64_t{1} << index;
     update_level(index, effects);
@@ -303,6 +325,18 @@ void Hpet::schedule() {
   }
   const auto at = loop_.now() + std::chrono::nanoseconds((least + 1) * kNanosecondsPerTick);
   timer_.arm(std::max(at, last_expired_ + kShortestInterval));
+}
+
+void Hpet::acknowledged(unsigned line) {
+  change([this, line](Effects& effects) {
+    for (unsigned i = 0; i < kTimers; ++i) {
+      auto& timer = timers_[i];
+      if (!enabled() || !drives_edges(timer) || route(i) != line || !timer.lost.acknowledged())
+        continue;
+      effects.steps.push_back({Effects::Step::Kind::kHigh, line, {}});
+      effects.steps.push_back({Effects::Step::Kind::kLow, line, {}});
+    }
+  });
 }
 
 void Hpet::expired() {

@@ -10,6 +10,7 @@
 
 #include "base/event_loop.h"
 #include "device/device.h"
+#include "device/lost_ticks.h"
 #include "irq/interrupt_line.h"
 #include "irq/msi.h"
 #include "memory/io_space.h"
@@ -59,6 +60,7 @@ class Hpet final : public Device, public memory::IoHandler {
     uint64_t armed_at = 0;
     uint64_t distance = 0;
     int asserted_line = -1;  ///< What this timer holds up (level mode); -1: nothing.
+    LostTicks lost;          ///< Of a periodic timer on an edge-triggered line.
   };
   /// What is done once mutex_ is released.
   struct Effects {
@@ -84,7 +86,8 @@ class Hpet final : public Device, public memory::IoHandler {
   void arm_all();
   [[nodiscard]] unsigned route(unsigned index) const;
   void settle(Effects& effects);
-  void fire(unsigned index, Effects& effects);
+  void fire(unsigned index, uint64_t periods, Effects& effects);
+  [[nodiscard]] static bool drives_edges(const Comparator& timer);
   void update_level(unsigned index, Effects& effects);
   void schedule();
   void reset_registers(Effects& effects);
@@ -92,6 +95,7 @@ class Hpet final : public Device, public memory::IoHandler {
   template <typename Work>
   void change(Work work);
   void expired();
+  void acknowledged(unsigned line);
 
   memory::IoSpace& mmio_;
   irq::InterruptSink& lines_;

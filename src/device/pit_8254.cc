@@ -64,6 +64,7 @@ Pit8254::Pit8254(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loo
       system_control_port_(std::make_unique<SystemControlPort>(*this)),
       timer_(loop, [this] { expired(); }) {
   counters_[2].gate = false;
+  line_.on_acknowledge([this] { acknowledged(); });
   ports_.claim(kBase, 4, *this, "8254");
   ports_.claim(kSystemControl, 1, *system_control_port_, "port 61H");
 }
@@ -80,6 +81,7 @@ void Pit8254::reset() {
     counters_[2].gate = false;
     system_control_ = 0;
     interrupt_enabled_ = true;
+    lost_.clear();
     schedule();
   }
   drive(false);
@@ -204,10 +206,31 @@ void Pit8254::expired() {
     const std::lock_guard lock(mutex_);
     const auto now = loop_.now();
     rose = now >= edge_;
-    if (rose) last_edge_ = now;
+    if (rose) {
+      last_edge_ = now;
+      count_edge(now);
+    }
     schedule();
   }
   if (rose) drive(true);
+}
+
+/// OUT rises for every period that has ended since edge_, itself the end of one.
+void Pit8254::count_edge(Clock::time_point now) {
+  const auto& counter = counters_[0];
+  // Interrupts that are merged anyway are not lost.
+  if (!periodic(counter.mode) || to_duration(counter.count) < kShortestInterval)
+    lost_.clear();
+  else
+    lost_.raised(1 + to_ticks(now - edge_) / counter.count, interrupt_enabled_ && line_.passes());
+}
+
+void Pit8254::acknowledged() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!lost_.acknowledged()) return;
+  }
+  drive(true);
 }
 
 /// Brings the interrupt line to OUT's level; `rose`: with a rising edge on the way.
@@ -226,6 +249,7 @@ void Pit8254::set_interrupt_enabled(bool enabled) {
   {
     const std::lock_guard lock(mutex_);
     interrupt_enabled_ = enabled;
+    lost_.clear();
   }
   drive(false);
 }
@@ -328,6 +352,7 @@ void Pit8254::write_control(uint8_t value) {
     return;
   }
   const bool gate = counter.gate;
+  if (select == 0) lost_.clear();
   counter = Counter{};
   counter.gate = gate;
   counter.paused = counter.start = loop_.now();

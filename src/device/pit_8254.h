@@ -8,6 +8,7 @@
 
 #include "base/event_loop.h"
 #include "device/device.h"
+#include "device/lost_ticks.h"
 #include "irq/interrupt_line.h"
 #include "memory/io_space.h"
 
@@ -15,8 +16,8 @@ namespace limen::device {
 
 /// Intel 8254 (datasheet 231164) with three counters at 1.193182 MHz, computed from the clock when
 /// they are read. Counter 0 drives interrupt 0; counter 2 has its gate and output in port 61H (NMI
-/// status and control, ICH9 datasheet 316972, 13.7.1). An interrupt that could not be raised in
-/// time is raised late once; periods that were missed whole are dropped, not sent in a burst.
+/// status and control, ICH9 datasheet 316972, 13.7.1). Periods of counter 0 that the guest could
+/// not take in time are made up for, one by one (LostTicks).
 class Pit8254 final : public Device, public memory::IoHandler {
  public:
   static constexpr uint64_t kFrequency = 1'193'182;
@@ -72,11 +73,13 @@ class Pit8254 final : public Device, public memory::IoHandler {
   void latch_count(Counter& counter);
   void latch_status(Counter& counter);
   void schedule();
+  void count_edge(Clock::time_point now);
   [[nodiscard]] uint64_t next_edge(const Counter& counter, Clock::time_point now) const;
   uint8_t read_system_control();
   void write_system_control(uint8_t value);
   // mutex_ not held.
   void expired();
+  void acknowledged();
   void drive(bool rose);
 
   memory::IoSpace& ports_;
@@ -91,6 +94,7 @@ class Pit8254 final : public Device, public memory::IoHandler {
   bool interrupt_enabled_ = true;
   Clock::time_point edge_ = Clock::time_point::max();  // when counter 0's OUT rises next
   Clock::time_point last_edge_ = Clock::time_point::min();
+  LostTicks lost_;
   std::unique_ptr<SystemControlPort> system_control_port_;
   Timer timer_;
 };

@@ -152,5 +152,24 @@ TEST_F(HpetTest, MissedPeriodsAreOneInterruptAndKeepThePhase) {
   EXPECT_EQ(read(0x108) % 10, 0u);
 }
 
+TEST_F(HpetTest, PeriodsThatTheGuestCouldNotTakeFollowItsAcknowledgements) {
+  enable(true);  // timer 0 drives line 0
+  write(0x100, 1u << 2 | 1u << 3 | 1u << 6);
+  write(0x108, 100'000);
+  write(0x108, 100'000);
+  advance(5ms + 10us);
+  ASSERT_EQ(sink_.rises(0), 5);
+  for (int lost = 1; lost <= 4; ++lost) {
+    sink_.acknowledge(0);
+    EXPECT_EQ(sink_.rises(0), 5 + lost);
+  }
+  sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), 9);
+  advance(3ms);
+  write(0x100, 1u << 2 | 1u << 3 | 1u << 6);  // a new beginning
+  sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), 12);
+}
+
 }  // namespace
 }  // namespace limen::device

@@ -259,5 +259,35 @@ TEST_F(Pit, ResetStopsTheTimer) {
   EXPECT_EQ(sink_.rises(0), before);
 }
 
+TEST_F(Pit, PeriodsThatTheGuestCouldNotTakeFollowItsAcknowledgements) {
+  program(0, 2, 1193);
+  const int before = sink_.rises(0);
+  advance(ticks(1193) * 5);
+  ASSERT_EQ(sink_.rises(0), before + 5);
+  for (int lost = 1; lost <= 4; ++lost) {
+    sink_.acknowledge(0);
+    EXPECT_EQ(sink_.rises(0), before + 5 + lost);
+  }
+  sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), before + 9);
+  advance(ticks(1193));
+  EXPECT_EQ(sink_.rises(0), before + 10);
+}
+
+TEST_F(Pit, PeriodsOfAMaskedLineOrAnEarlierCountDoNotFollow) {
+  sink_.open = false;
+  program(0, 2, 1193);
+  const int before = sink_.rises(0);
+  advance(ticks(1193) * 5);
+  sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), before + 5);
+  sink_.open = true;
+  advance(ticks(1193) * 3);
+  program(0, 0, 65535);
+  const int rises = sink_.rises(0);
+  sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), rises);
+}
+
 }  // namespace
 }  // namespace limen::device
