@@ -32,8 +32,8 @@ template <typename... Arguments>
 
 }  // namespace limen
 
-/// Evaluates a Result expression; returns its error from the enclosing function or yields its
-/// value.
+/// The value of a Result expression; returns its error from the enclosing function. Not inside a
+/// braced list: GCC 12 does not destroy what the list has built by then.
 #define LIMEN_TRY(...) LIMEN_TRY_NAMED(LIMEN_JOIN(limen_try_result_, __COUNTER__), __VA_ARGS__)
 #define LIMEN_TRY_NAMED(name, ...)                     \
   ({                                                   \

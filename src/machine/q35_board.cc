@@ -101,7 +101,8 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
     options.read_only = drive.read_only;
     options.cache = LIMEN_TRY(block::parse_cache_mode(drive.cache));
     options.discard_unmap = drive.discard_unmap;
-    drives_.push_back({drive, LIMEN_TRY(block::RawImage::open(drive.file, options)), false});
+    auto image = LIMEN_TRY(block::RawImage::open(drive.file, options));
+    drives_.push_back({drive, std::move(image), false});
   }
   return {};
 }

@@ -88,7 +88,8 @@ struct Changes {
 Result<> parse_item(std::string_view item, Changes& changes) {
   if (item.empty()) return fail("empty CPU feature: '+name', '-name' or 'name=on|off' is expected");
   if (item[0] == '+' || item[0] == '-') {
-    changes.features.push_back({LIMEN_TRY(feature_named(item.substr(1))), item[0] == '+'});
+    const auto feature = LIMEN_TRY(feature_named(item.substr(1)));
+    changes.features.push_back({feature, item[0] == '+'});
     return {};
   }
   const size_t equals = item.find('=');
@@ -103,7 +104,8 @@ Result<> parse_item(std::string_view item, Changes& changes) {
     changes.enforce = on;
     return {};
   }
-  changes.features.push_back({LIMEN_TRY(feature_named(name)), on});
+  const auto feature = LIMEN_TRY(feature_named(name));
+  changes.features.push_back({feature, on});
   return {};
 }
 
