@@ -14,7 +14,7 @@ static_assert(offsetof(TrapContext, fs_base) == 8 && offsetof(TrapContext, gs_ba
 // FS, GS and the bases alone: all of them are the trial's on entry. The way out makes the
 // rt_sigreturn call itself, because nothing may touch FS after the trial's base is loaded.
 asm(R"(
-  .text
+  .pushsection .text
   .globl limen_conformance_entry
   .hidden limen_conformance_entry
   .type limen_conformance_entry, @function
@@ -65,4 +65,5 @@ limen_conformance_entry:
   syscall
   ud2
   .size limen_conformance_entry, . - limen_conformance_entry
+  .popsection
 )");
