@@ -15,8 +15,13 @@ if(LIMEN_SANITIZE)
 endif()
 if(LIMEN_FUZZ)
   # fuzz/CMakeLists.txt says why there are two ways.
-  target_compile_options(limen_options INTERFACE
-    $<IF:$<CXX_COMPILER_ID:Clang>,-fsanitize=fuzzer-no-link,-fsanitize-coverage=trace-pc$<COMMA>trace-cmp>)
+  if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    target_compile_options(limen_options INTERFACE -fsanitize=fuzzer-no-link)
+  else()
+    target_compile_options(limen_options INTERFACE -fsanitize-coverage=trace-pc,trace-cmp)
+    add_library(limen_no_coverage STATIC ${CMAKE_SOURCE_DIR}/fuzz/no_coverage.cc)
+    target_link_libraries(limen_options INTERFACE limen_no_coverage)
+  endif()
 endif()
 
 set(LIMEN_ROOMS "")

@@ -69,7 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const memory::GuestMemory::Layout layout{{0}, kRam};
   static auto memory = *memory::GuestMemory::create(std::span(&layout, 1));
   const auto ram = memory->span({0}, kRam);
-  std::ranges::fill(ram, std::byte{});
+  std::memset(ram.data(), 0, ram.size());
 
   memory::IoSpace ports("ports"), mmio("mmio");
   NullMsi msi;

@@ -42,7 +42,7 @@ void check(const std::vector<virtio::Buffer>& buffers, uint64_t total) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 3) return 0;
   auto memory = ram().span({0}, kRam);
-  std::ranges::fill(memory, std::byte{});
+  std::memset(memory.data(), 0, memory.size());
   // The rings stand at the start of the input's image of RAM, so that mutations hit them.
   virtio::QueueSetup setup;
   setup.size = static_cast<uint16_t>(1u << (data[0] % 8));
