@@ -16,6 +16,7 @@ class InterruptSink {
   [[nodiscard]] virtual bool passes(unsigned) { return true; }
   /// `acknowledged` is called, on the processor's thread and without a lock held, when a processor
   /// has taken an edge of the line: the next one will not merge with it. Before processors run.
+  // Those who override it keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
   virtual void on_acknowledge(unsigned, std::function<void()>) {}
 };
 
