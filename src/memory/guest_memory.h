@@ -59,13 +59,21 @@ class GuestMemory {
     const uint64_t first = page_index(address);
     const uint64_t last = page_index(address + (size ? size - 1 : 0));
     for (uint64_t page = first; page <= last && page < page_count_; ++page)
-      if (has_code_[page].load(std::memory_order_relaxed))
-        code_generation_[page].fetch_add(1, std::memory_order_release);
+      if (has_code_[page].load(std::memory_order_relaxed)) note_code_changed(page);
+  }
+  /// Says that code in a page of RAM is no longer what was decoded from it. Thread-safe.
+  void note_code_changed(uint64_t page) {
+    code_generation_[page].fetch_add(1, std::memory_order_release);
+    code_changes_.fetch_add(1, std::memory_order_release);
   }
 
   /// Per page of RAM: a number that grows whenever code that may have been decoded from the page
   /// changed. Valid for the life of this object; index with page_index().
   [[nodiscard]] std::atomic<uint32_t>* code_generations() { return code_generation_.get(); }
+  /// Grows with every one of them.
+  [[nodiscard]] uint64_t code_changes() const {
+    return code_changes_.load(std::memory_order_acquire);
+  }
   /// Set by an engine before it decodes from a page; never cleared.
   [[nodiscard]] std::atomic<bool>* code_page_marks() { return has_code_.get(); }
 
@@ -89,6 +97,7 @@ class GuestMemory {
   std::byte* mapping_ = nullptr;
   std::unique_ptr<std::atomic<uint32_t>[]> code_generation_;
   std::unique_ptr<std::atomic<bool>[]> has_code_;
+  std::atomic<uint64_t> code_changes_ = 0;
 };
 
 }  // namespace limen::memory

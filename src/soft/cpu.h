@@ -11,6 +11,7 @@
 #include "soft/decode/decoder.h"
 #include "soft/interpret/operation.h"
 #include "soft/mmu/mmu.h"
+#include "soft/translate/context.h"
 #include "vcpu/local_interrupt_controller.h"
 #include "x86/cpu_state.h"
 #include "x86/cpuid.h"
@@ -53,6 +54,9 @@ struct Cpu {
   /// Set by handlers after which decoded code or the mode must be looked up anew (mode, CS, TLB or
   /// own-code change): the run loop leaves the current block.
   bool leave_block = false;
+
+  /// The translator's.
+  translate::Context generated;
 
   memory::GuestMemory& ram;
   memory::IoSpace& ports;

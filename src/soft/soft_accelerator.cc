@@ -14,7 +14,7 @@ class SoftVcpu final : public vcpu::Vcpu {
            vcpu::LocalInterruptController& interrupts, uint64_t tsc_hz)
       : cpuid_(cpuid),
         cpu_(resources.ram, resources.ports, resources.mmio, cpuid_, interrupts),
-        runner_(cpu_, tsc_hz) {}
+        runner_(cpu_, tsc_hz, size_t{64} << 20) {}
 
   vcpu::Exit run() override { return runner_.run(); }
   void kick() override { runner_.kick(); }

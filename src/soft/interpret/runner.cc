@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "soft/interpret/delivery.h"
+#include "soft/translate/host_thread.h"
 
 namespace limen::soft::interpret {
 
@@ -28,7 +29,9 @@ bool may_clear_trap_flag(const Operation& operation) {
 
 }  // namespace
 
-Runner::Runner(Cpu& cpu, uint64_t tsc_hz) : cpu_(cpu), tsc_hz_(tsc_hz) {}
+Runner::Runner(Cpu& cpu, uint64_t tsc_hz, size_t code_size) : cpu_(cpu), tsc_hz_(tsc_hz) {
+  if (code_size != 0) translator_ = std::make_unique<translate::Translator>(cpu, code_size);
+}
 
 void Runner::kick() {
   kicked_ = true;
@@ -43,6 +46,13 @@ void Runner::interrupt() {
 
 vcpu::Exit Runner::run() {
   look_up_ = true;
+  std::optional<translate::HostThread> thread;
+  std::optional<translate::Alarm> alarm;
+  if (translator_) {
+    thread.emplace(cpu_, *translator_);
+    alarm_ = &alarm.emplace(cpu_.attention);
+    alarm_tsc_ = UINT64_MAX;
+  }
   for (;;) {
     Next next = Next::kGoOn;
     if (look_up_ || cpu_.attention.load(std::memory_order_relaxed)) [[unlikely]]
@@ -53,6 +63,8 @@ vcpu::Exit Runner::run() {
           poll_timer();
         if (needs_single_step()) [[unlikely]]
           next = run_single();
+        else if (translator_ && translator_->handles_mode())
+          next = run_translated();
         else
           run_block(cache_.find(cpu_));
       }
@@ -62,6 +74,30 @@ vcpu::Exit Runner::run() {
     if (next == Next::kReturn) return {ExitReason::kInterrupted, {}};
     if (next == Next::kShutdown) return {ExitReason::kShutdown, "triple fault"};
   }
+}
+
+Runner::Next Runner::run_translated() {
+  // The alarm is moved only to earlier moments: one that rings too early costs less than setting it
+  // each time that the guest puts its deadline off.
+  const uint64_t now = cpu_.guest_tsc();
+  const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
+  if (alarm_tsc_ <= now) alarm_tsc_ = UINT64_MAX;
+  if (deadline < alarm_tsc_) {
+    const double seconds =
+        deadline > now ? static_cast<double>(deadline - now) / static_cast<double>(tsc_hz_) : 0;
+    alarm_->set(static_cast<uint64_t>(std::min(seconds, 1e6) * 1e9));
+    alarm_tsc_ = deadline;
+  }
+  switch (translator_->run()) {
+    case translate::Translator::Outcome::kAttention:
+    case translate::Translator::Outcome::kLookAround:
+      look_up_ = true;
+      break;
+    case translate::Translator::Outcome::kInterpret:
+      run_block(cache_.find(cpu_));
+      break;
+  }
+  return Next::kGoOn;
 }
 
 inline void Runner::execute(const Operation& operation) {

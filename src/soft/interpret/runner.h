@@ -5,6 +5,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,14 +13,20 @@
 #include "soft/cpu.h"
 #include "soft/interpret/block_cache.h"
 #include "soft/interpret/debug.h"
+#include "soft/translate/translator.h"
 #include "vcpu/accelerator.h"
+
+namespace limen::soft::translate {
+class Alarm;
+}
 
 namespace limen::soft::interpret {
 
 class Runner {
  public:
-  /// `tsc_hz` is the host's TSC frequency, for waiting until a TSC deadline.
-  Runner(Cpu& cpu, uint64_t tsc_hz);
+  /// `tsc_hz` is the host's TSC frequency, for waiting until a TSC deadline. `code_size`: bytes of
+  /// translated code that are kept; 0: everything is interpreted.
+  Runner(Cpu& cpu, uint64_t tsc_hz, size_t code_size = 0);
 
   /// Runs until kick() or a shutdown; see vcpu::Vcpu::run().
   vcpu::Exit run();
@@ -38,6 +45,8 @@ class Runner {
   /// Instructions retired so far (a repeated string instruction counts once per restart).
   [[nodiscard]] uint64_t instructions() const { return instructions_; }
   [[nodiscard]] const BlockCache& cache() const { return cache_; }
+  /// nullptr: everything is interpreted.
+  [[nodiscard]] const translate::Translator* translator() const { return translator_.get(); }
 
  private:
   /// What the loop does next.
@@ -56,6 +65,7 @@ class Runner {
   }
 
   void run_block(const Block& block);
+  Next run_translated();
   Next run_single();
   void execute(const Operation& operation);
   /// How many of the block's operations may run in one go; throws #GP(0) where CS ends.
@@ -64,6 +74,9 @@ class Runner {
 
   Cpu& cpu_;
   BlockCache cache_;
+  std::unique_ptr<translate::Translator> translator_;
+  translate::Alarm* alarm_ = nullptr;  // while run() runs translated code
+  uint64_t alarm_tsc_ = UINT64_MAX;
   uint64_t tsc_hz_;
   uint64_t instructions_ = 0;
   unsigned blocks_until_poll_ = 0;

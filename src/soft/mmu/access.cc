@@ -37,7 +37,7 @@ void Mmu::note_store(uint32_t ram_page, uint32_t offset, uint32_t size) {
   if (!code_.holds_code(ram_page, offset, std::min<uint32_t>(size, 4096 - offset))) return;
   // Nothing decoded from the page is valid any more, so stores to it may be fast again.
   code_.clear(ram_page);
-  ram_.code_generations()[ram_page].fetch_add(1, std::memory_order_release);
+  ram_.note_code_changed(ram_page);
   code_written = true;
   *code_write_signal_ = true;
   code_written_page = ram_page;
@@ -50,7 +50,7 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   const uint64_t tag = linear & ~kPageOffset;
   const DataEntry& entry = entry_for(linear, view);
   if ((access == Access::kWrite ? entry.write_tag : entry.read_tag) == tag) {
-    auto* host = reinterpret_cast<std::byte*>(linear + entry.addend);
+    std::byte* host = entry.host + (linear & kPageOffset);
     return {host, linear & kPageOffset, entry.ram_page, size};
   }
 
@@ -192,7 +192,9 @@ FetchResult Mmu::fetch_slow(uint64_t linear) {
   const RamMap::Location location = map_.find(page.physical & ~kPageOffset);
   const FetchResult result{.host_page = reinterpret_cast<const uint8_t*>(location.host),
                            .ram_page = location.page,
-                           .page = {page.physical & ~kPageOffset}};
+                           .page = {page.physical & ~kPageOffset},
+                           .page_shift = page.page_shift,
+                           .global = page.global};
   tlb_.fill_fetch(linear, mode_.user, page, result);
   return result;
 }

@@ -109,13 +109,13 @@ class Mmu {
   std::byte* host_for_read(uint64_t linear, unsigned size) {
     const DataEntry& entry = data_[DataBank::index(linear)];
     if (entry.read_tag == last_page(linear, size)) [[likely]]
-      return reinterpret_cast<std::byte*>(linear + entry.addend);
+      return entry.host + (linear & kPageOffset);
     return host_slow(linear, size, Access::kRead);
   }
   std::byte* host_for_write(uint64_t linear, unsigned size) {
     const DataEntry& entry = data_[DataBank::index(linear)];
     if (entry.write_tag == last_page(linear, size)) [[likely]]
-      return reinterpret_cast<std::byte*>(linear + entry.addend);
+      return entry.host + (linear & kPageOffset);
     return host_slow(linear, size, Access::kWrite);
   }
 
@@ -150,6 +150,12 @@ class Mmu {
   }
   /// A number that is the same as before only if every fetch() that was good then is good now.
   [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
+  /// What generated code looks at: where the current bank's address stands, and the epochs.
+  [[nodiscard]] const DataEntry* const* data_bank() const { return &data_; }
+  [[nodiscard]] const Tlb::CodeEpochs& code_epochs() const { return tlb_.code_epochs(); }
+  void rely_on_code_page(uint64_t linear, const FetchResult& page) {
+    tlb_.rely_on_code_page(linear, page);
+  }
   /// Copies from the physical bus, RAM or device: for code outside RAM.
   void read_physical(GuestPhysicalAddress address, std::span<std::byte> into);
 
@@ -215,12 +221,12 @@ class Mmu {
   template <typename T>
   static T load(const DataEntry& entry, uint64_t linear) {
     T value;
-    std::memcpy(&value, reinterpret_cast<const void*>(linear + entry.addend), sizeof value);
+    std::memcpy(&value, entry.host + (linear & kPageOffset), sizeof value);
     return value;
   }
   template <typename T>
   static void store(const DataEntry& entry, uint64_t linear, T value) {
-    std::memcpy(reinterpret_cast<void*>(linear + entry.addend), &value, sizeof value);
+    std::memcpy(entry.host + (linear & kPageOffset), &value, sizeof value);
   }
   // Words, doublewords, quadwords and, by their significands, extended reals are subject to #AC
   // (SDM Vol. 3A table 6-7); vectors are not.

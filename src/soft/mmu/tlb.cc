@@ -46,11 +46,49 @@ void Tlb::Slot::flush_page(uint64_t linear, bool globals_only) {
   }
 }
 
+void Tlb::CodePages::add(uint64_t linear, unsigned shift) {
+  const uint64_t hash = ((linear >> shift) + shift) * 0x9E37'79B9'7F4A'7C15 >> 52;
+  bits[hash / 64] |= uint64_t{1} << (hash % 64);
+}
+
+bool Tlb::CodePages::may_hold(uint64_t linear) const {
+  for (const unsigned shift : {12u, 21u, 22u, 30u}) {
+    const uint64_t hash = ((linear >> shift) + shift) * 0x9E37'79B9'7F4A'7C15 >> 52;
+    if ((bits[hash / 64] >> (hash % 64) & 1) != 0) return true;
+  }
+  return false;
+}
+
 Tlb::Tlb(uint64_t ram_pages)
     : slots_(std::make_unique<std::array<Slot, kSlots>>()),
       current_(&slots_->front()),
       writable_at_(ram_pages) {
   current_->used = true;
+  current_->code_epoch = epochs_.local;
+}
+
+void Tlb::rely_on_code_page(uint64_t linear, const FetchResult& page) {
+  (page.global ? global_code_pages_ : current_->code_pages).add(linear, page.page_shift);
+}
+
+void Tlb::new_code_epoch(Slot& slot) {
+  slot.code_epoch = ++last_epoch_;
+  slot.code_pages.clear();
+  if (&slot == current_) epochs_.local = slot.code_epoch;
+}
+
+void Tlb::new_global_code_epoch() {
+  epochs_.global = ++last_epoch_;
+  global_code_pages_.clear();
+}
+
+void Tlb::flush_local(Slot& slot) {
+  slot.flush_local();
+  new_code_epoch(slot);
+}
+
+void Tlb::flush_code_page(Slot& slot, uint64_t linear) {
+  if (slot.code_pages.may_hold(linear)) new_code_epoch(slot);
 }
 
 Tlb::Slot* Tlb::find(uint16_t pcid) {
@@ -66,12 +104,13 @@ void Tlb::select(uint16_t pcid) {
       slot = &slots_->front();
       for (auto& other : *slots_)
         if (other.last_use < slot->last_use) slot = &other;
-      slot->flush_local();
+      flush_local(*slot);
       ++flushes_;
       slot->pcid = pcid;
       slot->used = true;
     }
     current_ = slot;
+    epochs_.local = slot->code_epoch;
   }
   current_->last_use = ++use_count_;
 }
@@ -86,8 +125,8 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   const uint64_t tag = linear & ~kPageOffset;
   DataEntry& entry = data(view).take(linear, page.global);
   entry.read_tag = tag;
-  entry.write_tag = writable ? tag : kNoTag;
-  entry.addend = reinterpret_cast<uint64_t>(ram.host) - linear;
+  entry.write_tag = writable ? tag : no_tag(DataBank::index(linear));
+  entry.host = ram.host - (linear & kPageOffset);
   entry.ram_page = ram.page;
   if (page.page_shift != 12)
     (page.global ? current_->large_global : current_->large_local).add(linear, page.page_shift);
@@ -99,7 +138,7 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   uint32_t& known = writable_at_[ram.page];
   if (known != kNowhere && known != kManyPlaces && known != place) {
     const DataEntry& other = entry_at(known);
-    if (other.write_tag != kNoTag && other.ram_page == ram.page) {
+    if (other.write_tag == other.read_tag && other.ram_page == ram.page) {
       known = kManyPlaces;
       return;
     }
@@ -118,33 +157,44 @@ void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,
 
 void Tlb::flush_all() {
   ++flushes_;
-  for (auto& slot : *slots_) slot.flush_all();
+  for (auto& slot : *slots_) {
+    slot.flush_all();
+    new_code_epoch(slot);
+  }
+  new_global_code_epoch();
 }
 
 void Tlb::flush_all_but_global() {
   ++flushes_;
-  for (auto& slot : *slots_) slot.flush_local();
+  for (auto& slot : *slots_) flush_local(slot);
 }
 
 void Tlb::flush_context(uint16_t pcid) {
   ++flushes_;
-  if (Slot* slot = find(pcid)) slot->flush_local();
+  if (Slot* slot = find(pcid)) flush_local(*slot);
 }
 
 void Tlb::flush_current() {
   ++flushes_;
-  current_->flush_local();
+  flush_local(*current_);
 }
 
 void Tlb::flush_page(uint64_t linear) {
   ++flushes_;
   for (auto& slot : *slots_)
     if (slot.used) slot.flush_page(linear, &slot != current_);
+  flush_code_page(*current_, linear);
+  if (global_code_pages_.may_hold(linear)) new_global_code_epoch();
 }
 
 void Tlb::flush_page(uint16_t pcid, uint64_t linear) {
   ++flushes_;
-  if (Slot* slot = find(pcid)) slot->flush_page(linear, false);
+  Slot* slot = find(pcid);
+  if (slot == nullptr) return;
+  slot->flush_page(linear, false);
+  flush_code_page(*slot, linear);
+  // What it drops may have been entered as global (SDM Vol. 3A 4.10.4.1).
+  if (global_code_pages_.may_hold(linear)) new_global_code_epoch();
 }
 
 void Tlb::protect(uint32_t ram_page) {
@@ -152,12 +202,12 @@ void Tlb::protect(uint32_t ram_page) {
   if (known == kNowhere) return;
   if (known != kManyPlaces) {
     DataEntry& entry = entry_at(known);
-    if (entry.ram_page == ram_page) entry.write_tag = kNoTag;
+    if (entry.ram_page == ram_page) entry.write_tag = no_tag((known - 1) % 1024);
   } else {
     for (auto& slot : *slots_)
       for (auto& bank : slot.data)
-        for (auto& entry : bank.entries)
-          if (entry.ram_page == ram_page) entry.write_tag = kNoTag;
+        for (size_t i = 0; i < bank.entries.size(); ++i)
+          if (bank.entries[i].ram_page == ram_page) bank.entries[i].write_tag = no_tag(i);
   }
   known = kNowhere;
 }

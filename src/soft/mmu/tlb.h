@@ -13,21 +13,26 @@
 
 namespace limen::soft {
 
-/// No page has this tag: tags are page addresses, their low 12 bits are clear.
-inline constexpr uint64_t kNoTag = 1;
 inline constexpr uint64_t kPageOffset = 0xFFF;
 
+/// What stands in place of a tag in entry `index` of a bank: the address of a page that has its
+/// entry elsewhere, and is not the page behind one that has its entry here. So neither an access at
+/// address A, for which A minus tag is below 4096, nor one that crosses into the tag's page can take
+/// it for a hit; generated code compares the one, the interpreter the other.
+constexpr uint64_t no_tag(size_t index) { return (index ^ 2) << 12; }
+
 /// A page for loads and stores. A missing write tag sends stores to the slow path. Where the write
-/// tag is set, the read tag is set, too.
+/// tag is set, the read tag is set, too. Generated code knows the layout.
 struct DataEntry {
-  uint64_t read_tag = kNoTag;
-  uint64_t write_tag = kNoTag;
-  uint64_t addend = 0;  ///< Host address minus linear address.
+  uint64_t read_tag = 0;
+  uint64_t write_tag = 0;
+  std::byte* host = nullptr;  ///< First byte of the page.
   uint32_t ram_page = RamMap::kNotRam;
 
   [[nodiscard]] uint64_t page() const { return read_tag; }
-  void drop() { read_tag = write_tag = kNoTag; }
+  void drop(size_t index) { read_tag = write_tag = no_tag(index); }
 };
+static_assert(sizeof(DataEntry) == 32);
 
 /// Where instructions are fetched from.
 struct FetchResult {
@@ -35,14 +40,16 @@ struct FetchResult {
       nullptr;  ///< First byte of the page; nullptr: not RAM, use read_physical.
   uint64_t ram_page = RamMap::kNotRam;  ///< GuestMemory::page_index().
   GuestPhysicalAddress page;
+  uint8_t page_shift = 12;
+  bool global = false;
 };
 
 struct FetchEntry {
-  uint64_t tag = kNoTag;
+  uint64_t tag = 0;
   FetchResult result;
 
   [[nodiscard]] uint64_t page() const { return tag; }
-  void drop() { tag = kNoTag; }
+  void drop(size_t index) { tag = no_tag(index); }
 };
 
 /// A direct-mapped table that knows which of its entries are in use, so that a flush costs as much
@@ -50,6 +57,10 @@ struct FetchEntry {
 template <typename Entry, size_t N>
 struct Bank {
   static constexpr uint64_t kMask = N - 1;
+
+  Bank() {
+    for (size_t i = 0; i < N; ++i) entries[i].drop(i);
+  }
 
   static size_t index(uint64_t linear) { return (linear >> 12) & kMask; }
 
@@ -70,8 +81,8 @@ struct Bank {
     const auto scan = [&](std::array<uint64_t, N / 64>& used) {
       for (size_t word = 0; word < used.size(); ++word)
         for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1) {
-          Entry& entry = entries[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))];
-          if (entry.page() >> shift == linear >> shift) entry.drop();
+          const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+          if (entries[i].page() >> shift == linear >> shift) entries[i].drop(i);
         }
     };
     if (!globals_only) scan(local);
@@ -80,7 +91,7 @@ struct Bank {
   void flush_page(uint64_t linear, bool globals_only) {
     const size_t i = index(linear);
     if (globals_only && (global[i / 64] >> (i % 64) & 1) == 0) return;
-    if (entries[i].page() == (linear & ~kPageOffset)) entries[i].drop();
+    if (entries[i].page() == (linear & ~kPageOffset)) entries[i].drop(i);
   }
 
   std::array<Entry, N> entries;
@@ -90,8 +101,10 @@ struct Bank {
  private:
   void flush(std::array<uint64_t, N / 64>& used) {
     for (size_t word = 0; word < used.size(); ++word) {
-      for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1)
-        entries[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))].drop();
+      for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1) {
+        const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+        entries[i].drop(i);
+      }
       used[word] = 0;
     }
   }
@@ -136,6 +149,16 @@ class Tlb {
     return flushes_ << 4 | slot << 1 | static_cast<uint64_t>(user);
   }
 
+  /// The translator's view of fetch_stamp(), in two parts and only for pages of which it said that
+  /// it relies on them: a number that is another as soon as one of those may be mapped elsewhere.
+  /// The first is for what is not global in the current address space, the second for global pages.
+  struct CodeEpochs {
+    uint64_t local = 1;
+    uint64_t global = 2;
+  };
+  [[nodiscard]] const CodeEpochs& code_epochs() const { return epochs_; }
+  void rely_on_code_page(uint64_t linear, const FetchResult& page);
+
   /// Takes the write tag from every entry of this page of RAM.
   void protect(uint32_t ram_page);
 
@@ -148,12 +171,21 @@ class Tlb {
     [[nodiscard]] bool may_hold(uint64_t linear, size_t size_index) const;
     std::array<std::array<uint64_t, 4>, 3> bits{};
   };
+  /// Pages of code, as a filter.
+  struct CodePages {
+    void add(uint64_t linear, unsigned shift);
+    [[nodiscard]] bool may_hold(uint64_t linear) const;
+    void clear() { bits = {}; }
+    std::array<uint64_t, 64> bits{};
+  };
   struct Slot {
     uint16_t pcid = 0;
     bool used = false;
     uint64_t last_use = 0;
     LargePages large_local;
     LargePages large_global;
+    uint64_t code_epoch = 0;
+    CodePages code_pages;
     std::array<DataBank, kViews> data;
     std::array<FetchBank, 2> fetch;
 
@@ -163,12 +195,19 @@ class Tlb {
   };
 
   Slot* find(uint16_t pcid);
+  void flush_local(Slot& slot);
+  void new_code_epoch(Slot& slot);
+  void new_global_code_epoch();
+  void flush_code_page(Slot& slot, uint64_t linear);
   DataEntry& entry_at(uint32_t place);
 
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;
   uint64_t use_count_ = 0;
   uint64_t flushes_ = 0;  // of any entry of any address space
+  CodeEpochs epochs_;
+  uint64_t last_epoch_ = 2;
+  CodePages global_code_pages_;
   // Per page of RAM, where its only writable entry is (place + 1), so that protect() seldom
   // searches.
   static constexpr uint32_t kNowhere = 0;

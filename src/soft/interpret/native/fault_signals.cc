@@ -4,6 +4,7 @@
 #include <ucontext.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "soft/interpret/native/code_area.h"
@@ -16,6 +17,7 @@ constexpr std::array kSignals = {SIGFPE, SIGILL, SIGSEGV, SIGBUS};
 
 const CodeArea* watched_area = nullptr;
 std::array<struct sigaction, kSignals.size()> previous_actions;
+std::atomic<bool (*)(void*)> fault_hook = nullptr;
 
 /// Exceptions that an instruction of the guest's may raise by itself. A page fault is not among
 /// them: the addresses are ours.
@@ -55,6 +57,8 @@ void handle(int signal, siginfo_t* info, void* context) {
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const auto number = static_cast<uint64_t>(registers[REG_TRAPNO]);
   const bool by_instruction = info->si_code > 0;
+  auto* const hook = fault_hook.load(std::memory_order_relaxed);
+  if (by_instruction && hook != nullptr && hook(context)) return;
   if (by_instruction && is_guests_own(number)) {
     const uintptr_t recovery =
         watched_area->recovery_for(static_cast<uintptr_t>(registers[REG_RIP]));
@@ -68,6 +72,8 @@ void handle(int signal, siginfo_t* info, void* context) {
 }
 
 }  // namespace
+
+void set_fault_hook(bool (*hook)(void* context)) { fault_hook = hook; }
 
 void install_fault_handlers(const CodeArea& area) {
   watched_area = &area;

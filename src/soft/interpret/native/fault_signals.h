@@ -10,4 +10,8 @@ class CodeArea;
 /// before. Called once.
 void install_fault_handlers(const CodeArea& area);
 
+/// Asked first, with the context of every fault that an instruction raised: true if it has changed
+/// the context so that the thread goes on elsewhere. nullptr: nobody.
+void set_fault_hook(bool (*hook)(void* context));
+
 }  // namespace limen::soft::interpret::native

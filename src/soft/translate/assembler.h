@@ -1,0 +1,208 @@
+// Writes host code: the few instructions that translated code has around the guest's own.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <span>
+
+namespace limen::soft::translate {
+
+enum Reg : uint8_t {
+  kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi, kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15
+};
+
+/// Condition codes as they stand in the low four bits of Jcc (SDM Vol. 2D B.1.4.7).
+enum class Condition : uint8_t { kAbove = 7, kNotEqual = 5, kEqual = 4 };
+
+/// A place in generated code: an offset from the start of the code cache.
+using CodeOffset = uint32_t;
+
+/// Memory operands that begin with gs_ are at GS + displacement. Writes through one view of the code
+/// cache; every address is an offset, the same in both views.
+class Assembler {
+ public:
+  /// Writes from `offset` on into the code cache `code`.
+  Assembler(std::span<uint8_t> code, CodeOffset offset) : code_(code), at_(offset) {}
+
+  [[nodiscard]] CodeOffset here() const { return at_; }
+  [[nodiscard]] size_t room() const { return code_.size() - at_; }
+
+  void byte(unsigned value) { code_[at_++] = static_cast<uint8_t>(value); }
+  void bytes(std::span<const uint8_t> values) {
+    std::memcpy(&code_[at_], values.data(), values.size());
+    at_ += static_cast<CodeOffset>(values.size());
+  }
+  void dword(uint32_t value) { put(value); }
+  void align(unsigned to) {
+    while (at_ % to != 0) byte(0xCC);
+  }
+
+  void mov(Reg to, Reg from) { modrm_reg(0x8B, to, from); }
+  void mov(Reg to, uint64_t value) {
+    if (value <= 0xFFFF'FFFF) {  // MOV r32, imm32
+      if (to > 7) byte(0x41);
+      byte(0xB8u | (to & 7u));
+      put(static_cast<uint32_t>(value));
+    } else if (static_cast<int64_t>(value) == static_cast<int32_t>(value)) {
+      byte(0x48u | (to > 7 ? 1u : 0u));
+      byte(0xC7);
+      byte(0xC0u | (to & 7u));
+      put(static_cast<uint32_t>(value));
+    } else {
+      byte(0x48u | (to > 7 ? 1u : 0u));
+      byte(0xB8u | (to & 7u));
+      put(value);
+    }
+  }
+  /// MOV r32, r32.
+  void mov32(Reg to, Reg from) {
+    rex_if(false, to, from);
+    byte(0x8B);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+  }
+  void movzx16(Reg to, Reg from) {
+    rex_if(false, to, from);
+    byte(0x0F);
+    byte(0xB7);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+  }
+  /// `index` kRsp: none. `base` may be kRsp.
+  void lea(Reg to, Reg base, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
+    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u) | (base > 7 ? 1u : 0u));
+    byte(0x8D);
+    memory_sib(to, base, index, scale, displacement);
+  }
+  void lea(Reg to, Reg base, int32_t displacement) {
+    lea(to, base, kRsp, 0, displacement);
+  }
+  /// LEA with index and displacement alone.
+  void lea_index(Reg to, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
+    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u));
+    byte(0x8D);
+    byte(((to & 7u) << 3) | 4u);
+    byte((scale << 6) | ((index & 7u) << 3) | 5u);
+    put(static_cast<uint32_t>(displacement));
+  }
+  /// MOV to, [base + displacement].
+  void load(Reg to, Reg base, int32_t displacement) { memory(0x8B, to, base, displacement); }
+  void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
+  void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
+  void sub_memory(Reg to, Reg base, int32_t displacement) { memory(0x2B, to, base, displacement); }
+  void shr32(Reg reg, unsigned count) {
+    if (reg > 7) byte(0x41);
+    byte(0xC1);
+    byte(0xE8u | (reg & 7u));
+    byte(count);
+  }
+  void and32(Reg reg, uint32_t mask) {
+    if (reg > 7) byte(0x41);
+    byte(0x81);
+    byte(0xE0u | (reg & 7u));
+    put(mask);
+  }
+  void cmp(Reg reg, int32_t value) {
+    byte(0x48u | (reg > 7 ? 1u : 0u));
+    byte(0x81);
+    byte(0xF8u | (reg & 7u));
+    put(static_cast<uint32_t>(value));
+  }
+
+  void gs_load(Reg to, int32_t displacement) { gs(true, {0x8B}, to, displacement); }
+  void gs_store(int32_t displacement, Reg from) { gs(true, {0x89}, from, displacement); }
+  void gs_add(Reg to, int32_t displacement) { gs(true, {0x03}, to, displacement); }
+  void gs_cmp(Reg reg, int32_t displacement) { gs(true, {0x3B}, reg, displacement); }
+  /// CMP byte gs:[displacement], value.
+  void gs_cmp8(int32_t displacement, uint8_t value) {
+    gs(false, {0x80}, static_cast<Reg>(7), displacement);
+    byte(value);
+  }
+  /// MOVZX r32, byte gs:[displacement].
+  void gs_load8(Reg to, int32_t displacement) { gs(false, {0x0F, 0xB6}, to, displacement); }
+  void gs_store8(int32_t displacement, Reg from) { gs(false, {0x88}, from, displacement); }
+  /// Any opcode with a register (or opcode extension) and gs:[displacement].
+  void gs(bool wide, std::initializer_list<uint8_t> opcode, Reg reg, int32_t displacement) {
+    byte(0x65);
+    const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u);
+    if (rex != 0) byte(0x40 | rex);
+    for (const uint8_t part : opcode) byte(part);
+    byte(((reg & 7u) << 3) | 4u);
+    byte(0x25);
+    put(static_cast<uint32_t>(displacement));
+  }
+  void gs_jump(int32_t displacement) { gs(false, {0xFF}, static_cast<Reg>(4), displacement); }
+  /// JMP gs:[index * 8 + displacement].
+  void gs_jump_indexed(Reg index, int32_t displacement) {
+    byte(0x65);
+    if (index > 7) byte(0x42);
+    byte(0xFF);
+    byte(0x24);
+    byte(0xC5u | ((index & 7u) << 3));
+    put(static_cast<uint32_t>(displacement));
+  }
+  /// CMP reg, [data], data being as far from the code as `to` says.
+  void cmp_relative(Reg reg, CodeOffset to) {
+    byte(0x48u | (reg > 7 ? 4u : 0u));
+    byte(0x3B);
+    byte(((reg & 7u) << 3) | 5u);
+    put(to - (at_ + 4));
+  }
+
+  /// Jumps. What they return is where their 32-bit displacement stands: for patch().
+  CodeOffset jump() {
+    byte(0xE9);
+    put(uint32_t{0});
+    return at_ - 4;
+  }
+  CodeOffset jump_if(Condition condition) { return jump_if(static_cast<uint8_t>(condition)); }
+  CodeOffset jump_if(uint8_t condition) {
+    byte(0x0F);
+    byte(0x80u | condition);
+    put(uint32_t{0});
+    return at_ - 4;
+  }
+  void jump(CodeOffset target) { patch(jump(), target); }
+  void jump_if(Condition condition, CodeOffset target) { patch(jump_if(condition), target); }
+  /// Leads the jump whose displacement is at `place` to `target`.
+  void patch(CodeOffset place, CodeOffset target) {
+    const uint32_t relative = target - (place + 4);
+    std::memcpy(&code_[place], &relative, 4);
+  }
+
+ private:
+  template <typename T>
+  void put(T value) {
+    std::memcpy(&code_[at_], &value, sizeof value);
+    at_ += static_cast<CodeOffset>(sizeof value);
+  }
+  void rex_if(bool wide, Reg reg, Reg rm) {
+    const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u) | (rm > 7 ? 1u : 0u);
+    if (rex != 0) byte(0x40 | rex);
+  }
+  void modrm_reg(unsigned opcode, Reg reg, Reg rm) {
+    rex_if(true, reg, rm);
+    byte(opcode);
+    byte(0xC0u | ((reg & 7u) << 3) | (rm & 7u));
+  }
+  void memory(unsigned opcode, Reg reg, Reg base, int32_t displacement) {
+    rex_if(true, reg, base);
+    byte(opcode);
+    memory_sib(reg, base, kRsp, 0, displacement);
+  }
+  void memory_sib(Reg reg, Reg base, Reg index, unsigned scale, int32_t displacement) {
+    const bool has_sib = index != kRsp || (base & 7) == kRsp;
+    const bool is_byte = displacement == static_cast<int8_t>(displacement);
+    const unsigned mod = displacement == 0 && (base & 7) != kRbp ? 0u : is_byte ? 1u : 2u;
+    byte((mod << 6) | ((reg & 7u) << 3) | (has_sib ? 4u : base & 7u));
+    if (has_sib) byte((scale << 6) | ((index & 7u) << 3) | (base & 7u));
+    if (mod == 1) byte(static_cast<uint8_t>(displacement));
+    if (mod == 2) put(static_cast<uint32_t>(displacement));
+  }
+
+  std::span<uint8_t> code_;
+  CodeOffset at_;
+};
+
+}  // namespace limen::soft::translate

@@ -1,0 +1,35 @@
+// What generated code finds around it: it addresses the Cpu, and this inside it, through GS.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace limen::soft::translate {
+
+/// Why generated code came back to the translator.
+enum class ExitReason : uint32_t {
+  kLookup,       ///< Go on at the guest address `payload`.
+  kLink,         ///< Go on at the target of link `payload`, and lead the code there.
+  kInstruction,  ///< The interpreter is to run the instruction at site `payload`.
+  kRevalidate,   ///< Block `payload`: do its addresses still mean the same memory?
+  kPoll,         ///< Something wants attention; the guest is at site `payload`.
+};
+
+struct Context {
+  static constexpr size_t kJumpTableSize = size_t{1} << 16;
+  /// Entries of blocks by the low 16 bits of their guest address; one table for code at CPL 3, one
+  /// for the others. What an entry leads to checks the rest of the address itself.
+  using JumpTable = std::array<const uint8_t*, kJumpTableSize>;
+
+  uint64_t saved_rax = 0;  ///< While RAX holds the guest's flags.
+  uint64_t temporary = 0;
+  uint64_t host_rsp = 0;
+  const uint8_t* target = nullptr;
+  uint64_t payload = 0;
+  uint64_t reason = 0;
+  uint32_t host_mxcsr = 0;
+  alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.
+};
+
+}  // namespace limen::soft::translate

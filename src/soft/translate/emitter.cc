@@ -1,0 +1,452 @@
+#include "soft/translate/emitter.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace limen::soft::translate {
+namespace {
+
+constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
+
+}  // namespace
+
+CpuLayout::CpuLayout(const Cpu& cpu) {
+  const auto displacement = [&](const auto& field) {
+    return static_cast<int32_t>(reinterpret_cast<const char*>(&field) -
+                                reinterpret_cast<const char*>(&cpu));
+  };
+  const Context& context = cpu.generated;
+  gprs = displacement(cpu.gpr);
+  rip = displacement(cpu.rip);
+  flags_low = displacement(cpu.flags_low);
+  flags_overflow = displacement(cpu.flags_overflow);
+  attention = displacement(cpu.attention);
+  data_bank = displacement(*cpu.mmu.data_bank());
+  fs_base = displacement(cpu.system.segments[x86::kFs].base);
+  gs_base = displacement(cpu.system.segments[x86::kGs].base);
+  local_epoch = displacement(cpu.mmu.code_epochs().local);
+  global_epoch = displacement(cpu.mmu.code_epochs().global);
+  vector = displacement(cpu.vector.zmm);
+  opmask = displacement(cpu.vector.opmask);
+  mxcsr = displacement(cpu.vector.fxsave) + 24;
+  saved_rax = displacement(context.saved_rax);
+  temporary = displacement(context.temporary);
+  host_rsp = displacement(context.host_rsp);
+  host_mxcsr = displacement(context.host_mxcsr);
+  target = displacement(context.target);
+  payload = displacement(context.payload);
+  reason = displacement(context.reason);
+  for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
+}
+
+void Emitter::emit(std::span<Item> items) {
+  emit_entries(items.front().flags_live);
+
+  // The poll stands where it costs no flags, if there is such a place before the first way out.
+  size_t poll_at = 0;
+  while (poll_at < items.size() && items[poll_at].flags_live &&
+         items[poll_at].kind != Kind::kBranch)
+    ++poll_at;
+  if (poll_at == items.size() || items[poll_at].flags_live) poll_at = 0;
+
+  block_.sites.reserve(items.size());
+  for (size_t i = 0; i < items.size(); ++i) {
+    index_ = static_cast<uint8_t>(i);
+    block_.sites.push_back({items[i].rip, out_.here()});
+    if (i == poll_at) emit_poll(items[i].flags_live);
+    emit_item(items[i]);
+    const Item& item = items[i];
+    const bool last = i + 1 == items.size();
+    switch (item.kind) {
+      case Kind::kBranch:
+        add_link(out_.jump_if(static_cast<uint8_t>(item.instruction.raw.opcode & 15)),
+                 item.target());
+        if (last) add_link(out_.jump(), item.next());
+        break;
+      case Kind::kJump:
+      case Kind::kCall:
+        if (last) add_link(out_.jump(), item.target());
+        break;
+      case Kind::kCallAway:
+      case Kind::kJumpAway:
+      case Kind::kReturn:
+      case Kind::kInterpret:
+        break;
+      default:
+        if (last) add_link(out_.jump(), item.next());
+        break;
+    }
+  }
+  emit_cold();
+  block_.end = out_.here();
+}
+
+void Emitter::emit_entries(bool flags_live) {
+  const CodeOffset linear = data_;
+  const CodeOffset epoch = data_ + 8;
+  out_.align(16);
+  block_.indirect = out_.here();
+  if (flags_live) save_flags();
+  out_.cmp_relative(kR10, linear);
+  cold_.push_back({.what = Cold::What::kOtherAddress,
+                   .restore_flags = flags_live,
+                   .place = out_.jump_if(Condition::kNotEqual)});
+  CodeOffset over = 0;
+  if (flags_live) over = out_.jump();
+  block_.checked = out_.here();
+  if (flags_live) {
+    save_flags();
+    out_.patch(over, out_.here());
+  }
+  out_.gs_load(kR11, block_.global ? layout_.global_epoch : layout_.local_epoch);
+  out_.cmp_relative(kR11, epoch);
+  cold_.push_back({.what = Cold::What::kRevalidate,
+                   .restore_flags = flags_live,
+                   .place = out_.jump_if(Condition::kNotEqual)});
+  if (flags_live) restore_flags();
+  block_.body = out_.here();
+}
+
+void Emitter::emit_poll(bool flags_live) {
+  Cold exit{.index = index_, .reason = ExitReason::kPoll};
+  if (!flags_live) {
+    out_.gs_cmp8(layout_.attention, 0);
+    exit.place = out_.jump_if(Condition::kNotEqual);
+  } else {
+    out_.mov(kR10, kRcx);
+    out_.gs_load8(kRcx, layout_.attention);
+    out_.byte(0xE3);  // JRCXZ over the next two
+    out_.byte(8);
+    out_.mov(kRcx, kR10);
+    exit.place = out_.jump();
+    out_.mov(kRcx, kR10);
+  }
+  cold_.push_back(exit);
+}
+
+void Emitter::emit_item(const Item& item) {
+  switch (item.kind) {
+    case Kind::kPlain:
+      return emit_plain(item);
+    case Kind::kAddress:
+      return emit_address_of(item);
+    case Kind::kPush:
+      return emit_push(item);
+    case Kind::kPop:
+      return emit_pop(item);
+    case Kind::kLeave:
+      return emit_leave(item);
+    case Kind::kCall:
+      return emit_call(item);
+    case Kind::kCallAway:
+    case Kind::kJumpAway:
+      return emit_away(item);
+    case Kind::kReturn:
+      return emit_return(item);
+    case Kind::kInterpret:
+      return emit_interpret(item);
+    case Kind::kNothing:
+    case Kind::kJump:
+    case Kind::kBranch:
+      return;
+  }
+}
+
+void Emitter::load_spilled(uint16_t registers) {
+  if (registers & (1u << kR10)) out_.gs_load(kR10, layout_.gpr(kR10));
+  if (registers & (1u << kR11)) out_.gs_load(kR11, layout_.gpr(kR11));
+}
+
+void Emitter::store_spilled(uint16_t registers) {
+  if (registers & (1u << kR10)) out_.gs_store(layout_.gpr(kR10), kR10);
+  if (registers & (1u << kR11)) out_.gs_store(layout_.gpr(kR11), kR11);
+}
+
+void Emitter::emit_plain(const Item& item) {
+  if (!item.has_memory) {
+    load_spilled(item.registers_read);
+    out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+    store_spilled(item.registers_written);
+    return;
+  }
+  linear_address(item);
+  to_host(item.memory_size, item.writes_memory, item.flags_live);
+  const auto spilled = static_cast<uint16_t>(item.registers_read & kSpilled);
+  const auto number = static_cast<unsigned>(std::countr_zero(spilled));
+  if (spilled != 0) out_.gs_load(kR11, layout_.gpr(number));
+  rewrite_for_r10(item, spilled != 0);
+  if (spilled & item.registers_written) out_.gs_store(layout_.gpr(number), kR11);
+}
+
+void Emitter::emit_address_of(const Item& item) {
+  const auto& memory = item.memory();
+  const ZydisRegister to = item.instruction.operands[0].reg.value;
+  if (memory.mem.base == ZYDIS_REGISTER_RIP || memory.mem.base == ZYDIS_REGISTER_EIP) {
+    uint64_t value = item.next() + static_cast<uint64_t>(memory.mem.disp.value);
+    if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
+      value &= 0xFFFF'FFFF;
+    const Reg reg = general(to);
+    if (kSpilled & (1u << reg)) {
+      out_.mov(kR10, value);
+      out_.gs_store(layout_.gpr(reg), kR10);
+    } else {
+      out_.mov(reg, value);
+    }
+    return;
+  }
+  load_spilled(item.registers_read);
+  out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+  store_spilled(item.registers_written);
+}
+
+void Emitter::linear_address(const Item& item) {
+  const auto& memory = item.memory().mem;
+  const bool wide = item.instruction.raw.address_width == 64;
+  const auto displacement = static_cast<int32_t>(memory.disp.value);
+  if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
+    const uint64_t address = item.next() + static_cast<uint64_t>(memory.disp.value);
+    out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
+  } else if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) {
+    const auto address = static_cast<uint64_t>(memory.disp.value);
+    out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
+  } else {
+    Reg index = kRsp;
+    if (memory.index != ZYDIS_REGISTER_NONE) {
+      index = general(memory.index);
+      if (kSpilled & (1u << index)) {
+        out_.gs_load(kR11, layout_.gpr(index));
+        index = kR11;
+      }
+    }
+    const auto scale = static_cast<unsigned>(memory.scale ? std::countr_zero(memory.scale) : 0);
+    if (memory.base == ZYDIS_REGISTER_NONE) {
+      out_.lea_index(kR10, index, scale, displacement, wide);
+    } else {
+      Reg base = general(memory.base);
+      if (kSpilled & (1u << base)) {
+        out_.gs_load(kR10, layout_.gpr(base));
+        base = kR10;
+      }
+      if (index == kRsp && displacement == 0 && wide) {
+        if (base != kR10) out_.mov(kR10, base);
+      } else {
+        out_.lea(kR10, base, index, scale, displacement, wide);
+      }
+    }
+  }
+  if (memory.segment == ZYDIS_REGISTER_FS || memory.segment == ZYDIS_REGISTER_GS) {
+    out_.gs_load(kR11, memory.segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
+    out_.lea(kR10, kR10, kR11, 0, 0);
+  }
+}
+
+void Emitter::to_host(unsigned size, bool write, bool flags_live) {
+  static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
+  constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
+  if (flags_live) save_flags();
+  out_.mov32(kR11, kR10);
+  out_.shr32(kR11, 12 - 5);
+  out_.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
+  out_.gs_add(kR11, layout_.data_bank);
+  out_.sub_memory(kR10, kR11, write ? kWriteTag : kReadTag);
+  out_.cmp(kR10, static_cast<int32_t>(4096 - size));
+  cold_.push_back({.restore_flags = flags_live,
+                   .place = out_.jump_if(Condition::kAbove),
+                   .index = index_});
+  out_.add_memory(kR10, kR11, kHost);
+  if (flags_live) restore_flags();
+}
+
+void Emitter::save_flags() {
+  out_.gs_store(layout_.saved_rax, kRax);
+  out_.byte(0x9F);  // LAHF
+  out_.byte(0x0F);  // SETO AL
+  out_.byte(0x90);
+  out_.byte(0xC0);
+}
+
+void Emitter::restore_flags() {
+  out_.byte(0x04);  // ADD AL, 127: OF
+  out_.byte(0x7F);
+  out_.byte(0x9E);  // SAHF
+  out_.gs_load(kRax, layout_.saved_rax);
+}
+
+/// The item's own bytes with [R10] for the memory operand and, if asked, R11 as ModRM.reg.
+void Emitter::rewrite_for_r10(const Item& item, bool reg_in_r11) {
+  const auto& instruction = item.instruction;
+  const auto& raw = instruction.raw.raw;
+  const uint8_t reg = reg_in_r11 ? 3 : raw.modrm.reg;
+  switch (instruction.raw.encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
+      for (unsigned i = 0; i < raw.prefix_count; ++i) {
+        const uint8_t prefix = raw.prefixes[i].value;
+        if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3)
+          out_.byte(prefix);
+      }
+      const bool has_rex = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+      const unsigned rex = (has_rex && raw.rex.W ? 8u : 0u) |
+                           ((reg_in_r11 || (has_rex && raw.rex.R)) ? 4u : 0u) | 1u;
+      out_.byte(0x40 | rex);
+      if (instruction.raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
+      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
+      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
+      break;
+    }
+    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+      out_.byte(0xC4);
+      out_.byte((!reg_in_r11 && raw.vex.R ? 0x80u : 0u) | 0x40u | raw.vex.m_mmmm);
+      out_.byte((raw.vex.W ? 0x80u : 0u) | (unsigned{raw.vex.vvvv} << 3) | (raw.vex.L ? 4u : 0u) |
+                raw.vex.pp);
+      break;
+    default: {  // EVEX
+      const uint8_t* prefix = instruction.bytes.data() + raw.evex.offset;
+      out_.byte(0x62);
+      const unsigned first = reg_in_r11 ? (prefix[1] & 0x0Fu) | 0x10u : prefix[1] & 0x9Fu;
+      out_.byte(first | 0x40u);
+      out_.byte(prefix[2]);
+      out_.byte(prefix[3]);
+      break;
+    }
+  }
+  out_.byte(instruction.raw.opcode);
+  out_.byte(((reg & 7u) << 3) | (kR10 & 7u));
+  if (raw.imm[0].size == 0) return;
+  const unsigned from = raw.imm[0].offset;
+  out_.bytes({instruction.bytes.data() + from, instruction.length() - from});
+}
+
+void Emitter::emit_push(const Item& item) {
+  const auto& operand = item.instruction.operands[0];
+  if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+    linear_address(item);
+    to_host(8, false, item.flags_live);
+    out_.load(kR11, kR10, 0);
+    out_.gs_store(layout_.temporary, kR11);
+  }
+  out_.lea(kR10, kRsp, -8);
+  to_host(8, true, item.flags_live);
+  if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+    out_.gs_load(kR11, layout_.temporary);
+    out_.store(kR10, 0, kR11);
+  } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
+    Reg from = general(operand.reg.value);
+    if (kSpilled & (1u << from)) {
+      out_.gs_load(kR11, layout_.gpr(from));
+      from = kR11;
+    }
+    out_.store(kR10, 0, from);
+  } else {
+    out_.byte(0x49);  // MOV qword [R10], imm32
+    out_.byte(0xC7);
+    out_.byte(0x02);
+    out_.dword(static_cast<uint32_t>(operand.imm.value.u));
+  }
+  out_.lea(kRsp, kRsp, -8);
+}
+
+void Emitter::emit_pop(const Item& item) {
+  const Reg to = general(item.instruction.operands[0].reg.value);
+  out_.mov(kR10, kRsp);
+  to_host(8, false, item.flags_live);
+  if (kSpilled & (1u << to)) {
+    out_.load(kR11, kR10, 0);
+    out_.gs_store(layout_.gpr(to), kR11);
+  } else {
+    out_.load(to, kR10, 0);
+  }
+  out_.lea(kRsp, kRsp, 8);
+}
+
+void Emitter::emit_leave(const Item& item) {
+  out_.mov(kR10, kRbp);
+  to_host(8, false, item.flags_live);
+  out_.load(kR10, kR10, 0);
+  out_.lea(kRsp, kRbp, 8);
+  out_.mov(kRbp, kR10);
+}
+
+void Emitter::emit_call(const Item& item) {
+  out_.lea(kR10, kRsp, -8);
+  to_host(8, true, item.flags_live);
+  out_.mov(kR11, item.next());
+  out_.store(kR10, 0, kR11);
+  out_.lea(kRsp, kRsp, -8);
+}
+
+void Emitter::emit_away(const Item& item) {
+  if (item.has_memory) {
+    linear_address(item);
+    to_host(8, false, item.flags_live);
+    out_.load(kR10, kR10, 0);
+    if (item.kind == Kind::kCallAway) out_.gs_store(layout_.temporary, kR10);
+  }
+  if (item.kind == Kind::kCallAway) emit_call(item);
+  if (!item.has_memory) {
+    const Reg reg = general(item.instruction.operands[0].reg.value);
+    if (kSpilled & (1u << reg))
+      out_.gs_load(kR10, layout_.gpr(reg));
+    else
+      out_.mov(kR10, reg);
+  } else if (item.kind == Kind::kCallAway) {
+    out_.gs_load(kR10, layout_.temporary);
+  }
+  jump_to_r10();
+}
+
+void Emitter::emit_return(const Item& item) {
+  const auto& raw = item.instruction.raw;
+  const auto drop = raw.operand_count_visible > 0
+                        ? static_cast<int32_t>(item.instruction.operands[0].imm.value.u & 0xFFFF)
+                        : 0;
+  out_.mov(kR10, kRsp);
+  to_host(8, false, item.flags_live);
+  out_.load(kR10, kR10, 0);
+  out_.lea(kRsp, kRsp, 8 + drop);
+  jump_to_r10();
+}
+
+void Emitter::jump_to_r10() {
+  out_.movzx16(kR11, kR10);
+  out_.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
+}
+
+void Emitter::emit_interpret(const Item&) {
+  out_.mov(kR10, make_site(id_, index_));
+  out_.jump(trampolines_.exit_instruction);
+}
+
+void Emitter::add_link(CodeOffset place, uint64_t target) {
+  cold_.push_back({.what = Cold::What::kLink, .place = place, .target = target});
+}
+
+void Emitter::emit_cold() {
+  for (const Cold& cold : cold_) {
+    const CodeOffset here = out_.here();
+    out_.patch(cold.place, here);
+    if (cold.restore_flags) restore_flags();
+    switch (cold.what) {
+      case Cold::What::kSite:
+        out_.mov(kR10, make_site(id_, cold.index));
+        out_.jump(cold.reason == ExitReason::kPoll ? trampolines_.exit_poll
+                                                   : trampolines_.exit_instruction);
+        break;
+      case Cold::What::kLink:
+        out_.mov(kR10, links_.size());
+        out_.jump(trampolines_.exit_link);
+        links_.push_back(
+            {.from = id_, .target = cold.target, .place = cold.place, .stub = here});
+        break;
+      case Cold::What::kRevalidate:
+        out_.mov(kR10, id_);
+        out_.jump(trampolines_.exit_revalidate);
+        break;
+      case Cold::What::kOtherAddress:
+        out_.jump(trampolines_.exit_lookup);
+        break;
+    }
+  }
+  cold_.clear();
+}
+
+}  // namespace limen::soft::translate

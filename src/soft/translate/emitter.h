@@ -1,0 +1,121 @@
+// Guest instructions -> host code of one block.
+//
+// General registers stand in the host's own, RSP among them, but for R10 and R11: these are the
+// translator's, and the guest's are in Cpu::gpr. Arithmetic flags and vector registers stand in the
+// host's; every other bit of RFLAGS, segments and so on in the Cpu.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "soft/cpu.h"
+#include "soft/translate/assembler.h"
+#include "soft/translate/block.h"
+#include "soft/translate/item.h"
+#include "soft/translate/trampolines.h"
+
+namespace limen::soft::translate {
+
+/// Displacements from GS of what generated code uses.
+struct CpuLayout {
+  explicit CpuLayout(const Cpu& cpu);
+  [[nodiscard]] int32_t gpr(unsigned number) const {
+    return gprs + static_cast<int32_t>(8 * number);
+  }
+
+  int32_t gprs;
+  int32_t rip;
+  int32_t flags_low;
+  int32_t flags_overflow;
+  int32_t attention;
+  int32_t data_bank;
+  int32_t fs_base;
+  int32_t gs_base;
+  int32_t local_epoch;
+  int32_t global_epoch;
+  int32_t vector;
+  int32_t opmask;
+  int32_t mxcsr;
+  int32_t saved_rax;
+  int32_t temporary;
+  int32_t host_rsp;
+  int32_t host_mxcsr;
+  int32_t target;
+  int32_t payload;
+  int32_t reason;
+  int32_t jump_table[2];
+};
+
+class Emitter {
+ public:
+  /// `data`: offset of the block's BlockData in the code cache. Links are appended to `links`.
+  Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, BlockId id,
+          Block& block, CodeOffset data, CodeKind kind, std::vector<Link>& links)
+      : layout_(layout),
+        trampolines_(trampolines),
+        out_(out),
+        id_(id),
+        block_(block),
+        data_(data),
+        kind_(kind),
+        links_(links) {}
+
+  /// Writes the block: entries, one piece of code per item, stubs. Fills in the block's sites and
+  /// entries.
+  void emit(std::span<Item> items);
+
+ private:
+  /// Code off the main path, written behind it.
+  struct Cold {
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kOtherAddress };
+    What what = What::kSite;
+    bool restore_flags = false;  ///< RAX and flags were put aside.
+    CodeOffset place = 0;        ///< The jump that leads here.
+    uint64_t target = 0;         ///< kLink: guest address.
+    uint8_t index = 0;           ///< kSite.
+    ExitReason reason = ExitReason::kInstruction;
+  };
+
+  void emit_entries(bool flags_live);
+  void emit_poll(bool flags_live);
+  void emit_item(const Item& item);
+  void emit_plain(const Item& item);
+  void emit_address_of(const Item& item);
+  void emit_push(const Item& item);
+  void emit_pop(const Item& item);
+  void emit_leave(const Item& item);
+  void emit_call(const Item& item);
+  void emit_away(const Item& item);
+  void emit_return(const Item& item);
+  void emit_interpret(const Item& item);
+  void emit_cold();
+
+  /// R10: the linear address of the item's memory operand.
+  void linear_address(const Item& item);
+  /// R10: linear address in, host address out. Uses R11. Leaves to the interpreter on a miss.
+  void to_host(unsigned size, bool write, bool flags_live);
+  void jump_to_r10();
+  void save_flags();
+  void restore_flags();
+  void load_spilled(uint16_t registers);
+  void store_spilled(uint16_t registers);
+  void rewrite_for_r10(const Item& item, bool reg_in_r11);
+  void add_link(CodeOffset place, uint64_t target);
+  [[nodiscard]] Reg general(ZydisRegister reg) const {
+    return static_cast<Reg>(general_number(reg));
+  }
+
+  const CpuLayout& layout_;
+  const Trampolines& trampolines_;
+  Assembler& out_;
+  BlockId id_;
+  Block& block_;
+  CodeOffset data_;
+  CodeKind kind_;
+  std::vector<Link>& links_;
+  std::vector<Cold> cold_;
+  uint8_t index_ = 0;
+};
+
+}  // namespace limen::soft::translate

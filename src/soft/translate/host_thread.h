@@ -1,0 +1,52 @@
+// What a host thread needs before it may run generated code.
+#pragma once
+
+#include <signal.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace limen::soft {
+struct Cpu;
+}
+
+namespace limen::soft::translate {
+
+class Translator;
+
+/// While it lives: GS leads to the Cpu, faults in generated code go to the translator, signals have a
+/// stack of their own (RSP is the guest's), and those sent from outside are left to other threads.
+class HostThread {
+ public:
+  HostThread(Cpu& cpu, Translator& translator);
+  ~HostThread();
+  HostThread(const HostThread&) = delete;
+  HostThread& operator=(const HostThread&) = delete;
+
+ private:
+  static constexpr size_t kStackSize = size_t{64} << 10;
+  std::unique_ptr<std::byte[]> stack_;
+  stack_t previous_stack_{};
+  sigset_t previous_signals_{};
+  uint64_t previous_gs_ = 0;
+  Translator* previous_translator_ = nullptr;
+};
+
+/// Sets a flag at a moment, by a signal to the thread that made it: no other thread has a part in it.
+class Alarm {
+ public:
+  explicit Alarm(std::atomic<bool>& flag);
+  ~Alarm();
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+
+  /// In so many nanoseconds; replaces what was set before.
+  void set(uint64_t nanoseconds);
+
+ private:
+  timer_t timer_{};
+};
+
+}  // namespace limen::soft::translate

@@ -1,0 +1,375 @@
+#include "soft/translate/item.h"
+
+namespace limen::soft::translate {
+namespace {
+
+using interpret::native::Availability;
+using interpret::native::Check;
+
+bool is_general(ZydisRegister reg) {
+  switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// CF PF AF ZF SF OF, in this order, from bits 0, 2, 4, 6, 7 and 11.
+uint8_t compact_flags(uint32_t flags) {
+  return static_cast<uint8_t>((flags & 1) | (flags >> 1 & 2) | (flags >> 2 & 4) | (flags >> 3 & 8) |
+                              (flags >> 3 & 16) | (flags >> 6 & 32));
+}
+
+/// Shifts and rotates leave every flag alone where their count is 0.
+bool may_keep_flags(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+      break;
+    default:
+      return false;
+  }
+  const auto& count = instruction.operands[instruction.raw.operand_count_visible - 1];
+  if (count.type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return true;
+  return (count.imm.value.u & (instruction.raw.operand_width == 64 ? 63 : 31)) == 0;
+}
+
+void note_flags(Item& item) {
+  const auto* flags = item.instruction.raw.cpu_flags;
+  if (flags == nullptr) return;
+  item.flags_read = compact_flags(flags->tested);
+  if (!may_keep_flags(item.instruction))
+    item.flags_written =
+        compact_flags(flags->modified | flags->set_0 | flags->set_1 | flags->undefined);
+}
+
+/// False where an operand is of a kind that cannot be carried over.
+bool note_operands(Item& item) {
+  const auto& instruction = item.instruction;
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+    const auto& operand = instruction.operands[i];
+    switch (operand.type) {
+      case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+        break;
+      case ZYDIS_OPERAND_TYPE_MEMORY:
+        if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || item.has_memory) return false;
+        if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM && operand.mem.type != ZYDIS_MEMOP_TYPE_AGEN)
+          return false;
+        item.has_memory = true;
+        item.memory_operand = static_cast<uint8_t>(i);
+        item.memory_size = static_cast<uint16_t>(operand.size / 8);
+        item.reads_memory = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
+        item.writes_memory = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+        break;
+      case ZYDIS_OPERAND_TYPE_REGISTER: {
+        const ZydisRegister reg = operand.reg.value;
+        if (is_general(reg)) {
+          const auto bit = static_cast<uint16_t>(1u << general_number(reg));
+          // A narrow destination keeps the rest of its register.
+          item.registers_read |= bit;
+          if (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) item.registers_written |= bit;
+          break;
+        }
+        switch (ZydisRegisterGetClass(reg)) {
+          case ZYDIS_REGCLASS_XMM:
+          case ZYDIS_REGCLASS_YMM:
+          case ZYDIS_REGCLASS_ZMM:
+          case ZYDIS_REGCLASS_MASK:
+          case ZYDIS_REGCLASS_FLAGS:
+            break;
+          default:
+            if (reg != ZYDIS_REGISTER_MXCSR) return false;
+            break;
+        }
+        break;
+      }
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+bool has_high_byte(const decode::Instruction& instruction) {
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+    const auto& operand = instruction.operands[i];
+    if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER && operand.reg.value >= ZYDIS_REGISTER_AH &&
+        operand.reg.value <= ZYDIS_REGISTER_BH)
+      return true;
+  }
+  return false;
+}
+
+/// Beside the address in R10 there is R11 for one register of the guest's that has no place of its
+/// own in the host, and only as ModRM.reg.
+bool can_name_registers(const Item& item) {
+  constexpr uint16_t kSpilled = (1u << 10) | (1u << 11);
+  if ((item.registers_read & kSpilled) == kSpilled) return false;
+  const auto& instruction = item.instruction;
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+    const auto& operand = instruction.operands[i];
+    if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER && is_general(operand.reg.value) &&
+        ((1u << general_number(operand.reg.value)) & kSpilled) != 0 &&
+        operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_REG)
+      return false;
+  }
+  return true;
+}
+
+bool runs_as_is(const decode::Instruction& instruction, CodeKind kind,
+                const x86::CpuidTable& cpuid) {
+  if (interpret::native::availability(instruction, cpuid) != Availability::kAvailable) return false;
+  switch (instruction.mnemonic()) {  // those whose operands do not show what they need
+    case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_STMXCSR:
+      return kind.sse;
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_VSTMXCSR:
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+    case ZYDIS_MNEMONIC_VZEROALL:
+      return kind.avx;
+    default:
+      break;
+  }
+  switch (interpret::native::required_check(instruction)) {
+    case Check::kNone:
+    case Check::kVexGeneral:
+      return true;
+    case Check::kSse:
+      return kind.sse;
+    case Check::kAvx:
+      return kind.avx;
+    case Check::kAvx512:
+      return kind.avx512;
+    default:
+      return false;
+  }
+}
+
+/// Instructions that availability() leaves to others, and that nevertheless do in every ring what
+/// the host does; and those that it passes and that must not run as they are.
+enum class Verdict : uint8_t { kUnknown, kSame, kNever };
+Verdict verdict(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_LAHF:
+    case ZYDIS_MNEMONIC_SAHF:
+    case ZYDIS_MNEMONIC_PAUSE:
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+      return Verdict::kSame;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+      // A bit offset in a register reaches beyond the operand.
+      if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+          instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+        return Verdict::kNever;
+      return Verdict::kUnknown;
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+      return Verdict::kUnknown;  // segments and control registers are no operands of ours
+    case ZYDIS_MNEMONIC_UD0:
+    case ZYDIS_MNEMONIC_UD1:
+    case ZYDIS_MNEMONIC_UD2:
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+    case ZYDIS_MNEMONIC_CLDEMOTE:
+    case ZYDIS_MNEMONIC_SERIALIZE:
+    case ZYDIS_MNEMONIC_RDPID:
+    case ZYDIS_MNEMONIC_RDSSPD:
+    case ZYDIS_MNEMONIC_RDSSPQ:
+    case ZYDIS_MNEMONIC_MOVDIR64B:
+    case ZYDIS_MNEMONIC_XGETBV:
+    case ZYDIS_MNEMONIC_CLD:
+    case ZYDIS_MNEMONIC_STD:
+    case ZYDIS_MNEMONIC_SALC:
+    case ZYDIS_MNEMONIC_ENTER:
+    case ZYDIS_MNEMONIC_BOUND:
+    case ZYDIS_MNEMONIC_XLAT:
+    case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INTO:
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+    case ZYDIS_MNEMONIC_IRETQ:
+    case ZYDIS_MNEMONIC_HLT:
+    case ZYDIS_MNEMONIC_CLI:
+    case ZYDIS_MNEMONIC_STI:
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
+    case ZYDIS_MNEMONIC_POPFQ:
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDPMC:
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_WRMSR:
+    case ZYDIS_MNEMONIC_CLTS:
+    case ZYDIS_MNEMONIC_INVD:
+    case ZYDIS_MNEMONIC_WBINVD:
+    case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_LSL:
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
+    case ZYDIS_MNEMONIC_SLDT:
+    case ZYDIS_MNEMONIC_STR:
+    case ZYDIS_MNEMONIC_LLDT:
+    case ZYDIS_MNEMONIC_LTR:
+    case ZYDIS_MNEMONIC_SMSW:
+    case ZYDIS_MNEMONIC_LMSW:
+    case ZYDIS_MNEMONIC_SWAPGS:
+    case ZYDIS_MNEMONIC_IN:
+    case ZYDIS_MNEMONIC_OUT:
+    case ZYDIS_MNEMONIC_SGDT:
+    case ZYDIS_MNEMONIC_SIDT:
+    case ZYDIS_MNEMONIC_LGDT:
+    case ZYDIS_MNEMONIC_LIDT:
+    case ZYDIS_MNEMONIC_INVLPG:
+    case ZYDIS_MNEMONIC_EMMS:
+    case ZYDIS_MNEMONIC_FWAIT:
+    case ZYDIS_MNEMONIC_MONITOR:
+    case ZYDIS_MNEMONIC_MWAIT:
+    case ZYDIS_MNEMONIC_RSM:
+      return Verdict::kNever;
+    default:
+      return Verdict::kUnknown;
+  }
+}
+
+Kind kind_of_stack_form(const Item& item) {
+  const auto& instruction = item.instruction;
+  const auto& operand = instruction.operands[0];
+  if (instruction.raw.operand_width != 64) return Kind::kInterpret;
+  if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
+    if (!is_general(operand.reg.value)) return Kind::kInterpret;
+    // What PUSH RSP stores and POP RSP leaves are cases of their own.
+    if (instruction.mnemonic() == ZYDIS_MNEMONIC_POP && operand.reg.value == ZYDIS_REGISTER_RSP)
+      return Kind::kInterpret;
+    return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kPop;
+  }
+  return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kInterpret;
+}
+
+bool note_register_or_memory(Item& item) {
+  const auto& operand = item.instruction.operands[0];
+  if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+    if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM) return false;
+    item.has_memory = item.reads_memory = true;
+    item.memory_operand = 0;
+    item.memory_size = 8;
+  }
+  return operand.size == 64;
+}
+
+Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
+  const auto& instruction = item.instruction;
+  const auto& raw = instruction.raw;
+  if (raw.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) return Kind::kInterpret;
+  const bool near = raw.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
+                    raw.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+  switch (raw.mnemonic) {
+    case ZYDIS_MNEMONIC_NOP:
+    case ZYDIS_MNEMONIC_ENDBR64:
+    case ZYDIS_MNEMONIC_ENDBR32:
+    case ZYDIS_MNEMONIC_PREFETCH:
+    case ZYDIS_MNEMONIC_PREFETCHNTA:
+    case ZYDIS_MNEMONIC_PREFETCHT0:
+    case ZYDIS_MNEMONIC_PREFETCHT1:
+    case ZYDIS_MNEMONIC_PREFETCHT2:
+    case ZYDIS_MNEMONIC_PREFETCHW:
+    case ZYDIS_MNEMONIC_PREFETCHWT1:
+      if (raw.attributes & ZYDIS_ATTRIB_HAS_LOCK) return Kind::kInterpret;
+      return Kind::kNothing;
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP: {
+      const Kind form = kind_of_stack_form(item);
+      if (form == Kind::kPush && instruction.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+          !note_register_or_memory(item))
+        return Kind::kInterpret;
+      return form;
+    }
+    case ZYDIS_MNEMONIC_LEAVE:
+      return raw.operand_width == 64 ? Kind::kLeave : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_JMP: {
+      const bool call = raw.mnemonic == ZYDIS_MNEMONIC_CALL;
+      if (!near) return Kind::kInterpret;
+      if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        if (raw.operand_width != 64) return Kind::kInterpret;
+        return call ? Kind::kCall : Kind::kJump;
+      }
+      if (!note_register_or_memory(item)) return Kind::kInterpret;
+      if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+          instruction.operands[0].reg.value == ZYDIS_REGISTER_RSP)
+        return Kind::kInterpret;
+      return call ? Kind::kCallAway : Kind::kJumpAway;
+    }
+    case ZYDIS_MNEMONIC_RET:
+      return near && raw.operand_width == 64 ? Kind::kReturn : Kind::kInterpret;
+    default:
+      break;
+  }
+  if (raw.meta.category == ZYDIS_CATEGORY_COND_BR) {
+    const bool loop = raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (raw.opcode & 0xF0) == 0xE0;
+    return loop || raw.operand_width == 16 ? Kind::kInterpret : Kind::kBranch;
+  }
+  if (raw.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
+    return Kind::kInterpret;
+  const Verdict known = verdict(instruction);
+  if (known == Verdict::kNever) return Kind::kInterpret;
+  if (!note_operands(item)) return Kind::kInterpret;
+  if (known != Verdict::kSame && !runs_as_is(instruction, kind, cpuid)) return Kind::kInterpret;
+  if (raw.mnemonic == ZYDIS_MNEMONIC_LEA) {
+    if (raw.operand_width == 16) return Kind::kInterpret;
+    const auto& memory = item.memory().mem;
+    for (const ZydisRegister reg : {memory.base, memory.index})
+      if (is_general(reg)) item.registers_read |= static_cast<uint16_t>(1u << general_number(reg));
+    return Kind::kAddress;
+  }
+  if (!item.has_memory) return Kind::kPlain;
+  // The address will stand in R10, which a high byte register cannot be named beside.
+  if (item.memory_size == 0 || item.memory_size > 64 || has_high_byte(instruction))
+    return Kind::kInterpret;
+  if (!item.reads_memory && !item.writes_memory) return Kind::kInterpret;
+  return can_name_registers(item) ? Kind::kPlain : Kind::kInterpret;
+}
+
+}  // namespace
+
+uint8_t general_number(ZydisRegister reg) {
+  return static_cast<uint8_t>(
+      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
+}
+
+void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
+  item.flags_read = item.flags_written = 0;
+  item.flags_live = item.ends_block = false;
+  item.has_memory = item.reads_memory = item.writes_memory = false;
+  item.memory_size = item.memory_operand = 0;
+  item.registers_read = item.registers_written = 0;
+  item.kind = kind_of(item, kind, cpuid);
+  if (item.kind == Kind::kInterpret)
+    item.flags_read = kAllFlags;
+  else
+    note_flags(item);
+}
+
+}  // namespace limen::soft::translate

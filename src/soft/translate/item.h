@@ -1,0 +1,74 @@
+// What the translator knows of one guest instruction: how it is carried over, which flags and
+// registers it needs.
+#pragma once
+
+#include <cstdint>
+
+#include "soft/decode/decoder.h"
+#include "soft/interpret/native/features.h"
+#include "x86/cpuid.h"
+
+namespace limen::soft::translate {
+
+/// What decides, beside the bytes, how code is translated: blocks are kept by it.
+struct CodeKind {
+  bool user = false;    ///< CPL 3.
+  bool sse = false;     ///< SSE instructions run as they are (CR0.EM, CR0.TS, CR4.OSFXSR).
+  bool avx = false;     ///< The same for AVX: CR4.OSXSAVE, XCR0.
+  bool avx512 = false;  ///< The same for AVX-512.
+
+  [[nodiscard]] uint8_t bits() const {
+    return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0));
+  }
+};
+
+enum class Kind : uint8_t {
+  kPlain,      ///< The instruction itself, its memory operand translated.
+  kAddress,    ///< LEA.
+  kNothing,    ///< A hint: NOP, PREFETCH.
+  kPush,       ///< PUSH r64, imm, m64.
+  kPop,        ///< POP r64.
+  kLeave,
+  kCall,       ///< CALL rel.
+  kCallAway,   ///< CALL r/m64.
+  kJump,       ///< JMP rel.
+  kJumpAway,   ///< JMP r/m64.
+  kReturn,     ///< RET.
+  kBranch,     ///< Jcc.
+  kInterpret,  ///< Everything else is the interpreter's.
+};
+
+struct Item {
+  decode::Instruction instruction;
+  uint64_t rip = 0;
+  Kind kind = Kind::kInterpret;
+  uint8_t flags_read = 0;
+  uint8_t flags_written = 0;  ///< Whatever they were before.
+  bool flags_live = false;    ///< Some flag that stands before the instruction is needed later.
+  bool ends_block = false;    ///< kInterpret: what follows is not known before it has run.
+  // The memory operand, if there is one (of kPlain and whatever goes through r/m).
+  bool has_memory = false;
+  bool reads_memory = false;
+  bool writes_memory = false;
+  uint16_t memory_size = 0;    ///< Bytes.
+  uint8_t memory_operand = 0;  ///< Index in instruction.operands.
+  uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
+  uint16_t registers_written = 0;
+
+  [[nodiscard]] uint64_t next() const { return rip + instruction.length(); }
+  /// Target of a direct jump, call or branch.
+  [[nodiscard]] uint64_t target() const { return next() + instruction.operands[0].imm.value.u; }
+  [[nodiscard]] const ZydisDecodedOperand& memory() const {
+    return instruction.operands[memory_operand];
+  }
+};
+
+inline constexpr uint8_t kAllFlags = 0x3F;  ///< CF PF AF ZF SF OF.
+
+/// Classifies item.instruction and fills in the rest of `item` but rip and flags_live.
+void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid);
+
+/// Number of the general register that `reg` is (part of).
+[[nodiscard]] uint8_t general_number(ZydisRegister reg);
+
+}  // namespace limen::soft::translate

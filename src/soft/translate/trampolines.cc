@@ -1,0 +1,139 @@
+#include "soft/translate/trampolines.h"
+
+#include <array>
+
+#include "soft/interpret/native/host.h"
+#include "soft/translate/emitter.h"
+
+namespace limen::soft::translate {
+namespace {
+
+constexpr std::array kKept = {kRbx, kRbp, kR12, kR13, kR14, kR15};
+
+void push(Assembler& out, Reg reg) {
+  if (reg > 7) out.byte(0x41);
+  out.byte(0x50u | (reg & 7u));
+}
+void pop(Assembler& out, Reg reg) {
+  if (reg > 7) out.byte(0x41);
+  out.byte(0x58u | (reg & 7u));
+}
+
+enum class Direction : uint8_t { kLoad, kStore };
+
+/// Every vector register that the host has, to or from VectorState.
+void move_vectors(Assembler& out, const CpuLayout& layout, Direction direction) {
+  const auto& host = interpret::native::host_features();
+  const bool store = direction == Direction::kStore;
+  const uint8_t opcode = store ? 0x29 : 0x28;  // MOVAPS
+  const auto address = [&](unsigned reg, int32_t displacement) {
+    out.byte(((reg & 7u) << 3) | 4u);
+    out.byte(0x25);
+    out.dword(static_cast<uint32_t>(displacement));
+  };
+  const unsigned count = host.avx512f ? 32 : 16;
+  for (unsigned reg = 0; reg < count; ++reg) {
+    const int32_t at = layout.vector + static_cast<int32_t>(64 * reg);
+    out.byte(0x65);
+    if (host.avx512f) {
+      out.byte(0x62);
+      out.byte(0x61u | ((reg & 8u) ? 0u : 0x80u) | ((reg & 16u) ? 0u : 0x10u));
+      out.byte(0x7C);
+      out.byte(0x48);
+    } else if (host.avx) {
+      out.byte(0xC5);
+      out.byte(0x7Cu | (reg < 8 ? 0x80u : 0u));
+    } else {
+      if (reg > 7) out.byte(0x44);
+      out.byte(0x0F);
+    }
+    out.byte(opcode);
+    address(reg, at);
+  }
+  if (!host.avx512f) return;
+  for (unsigned reg = 0; reg < 8; ++reg) {
+    // KMOVQ needs AVX512BW; KMOVW is AVX512F.
+    out.byte(0x65);
+    if (host.avx512bw) {
+      out.byte(0xC4);
+      out.byte(0xE1);
+      out.byte(0xF8);
+    } else {
+      out.byte(0xC5);
+      out.byte(0xF8);
+    }
+    out.byte(store ? 0x91 : 0x90);
+    address(reg, layout.opmask + static_cast<int32_t>(8 * reg));
+  }
+}
+
+void emit_enter(Assembler& out, const CpuLayout& layout) {
+  for (const Reg reg : kKept) push(out, reg);
+  push(out, kRax);  // keeps the stack aligned
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.host_mxcsr);  // STMXCSR
+  out.gs_store(layout.host_rsp, kRsp);
+  move_vectors(out, layout, Direction::kLoad);
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.mxcsr);  // LDMXCSR
+  out.gs_load8(kRax, layout.flags_overflow);
+  out.gs(false, {0x8A}, static_cast<Reg>(4), layout.flags_low);  // MOV AH
+  out.byte(0x04);                                                // ADD AL, 127: OF
+  out.byte(0x7F);
+  out.byte(0x9E);  // SAHF
+  for (unsigned reg = 0; reg < 16; ++reg)
+    if (reg != kR10 && reg != kR11) out.gs_load(static_cast<Reg>(reg), layout.gpr(reg));
+  out.gs_jump(layout.target);
+}
+
+/// Every exit ends here, with its reason in R11.
+void emit_leave(Assembler& out, const CpuLayout& layout) {
+  out.gs_store(layout.payload, kR10);
+  out.gs_store(layout.reason, kR11);
+  for (unsigned reg = 0; reg < 16; ++reg)
+    if (reg != kR10 && reg != kR11) out.gs_store(layout.gpr(reg), static_cast<Reg>(reg));
+  out.byte(0x9F);  // LAHF
+  out.byte(0x0F);  // SETO AL
+  out.byte(0x90);
+  out.byte(0xC0);
+  out.gs_store8(layout.flags_overflow, kRax);
+  out.gs(false, {0x88}, static_cast<Reg>(4), layout.flags_low);  // MOV from AH
+  out.gs_load(kRsp, layout.host_rsp);
+  move_vectors(out, layout, Direction::kStore);
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.mxcsr);       // STMXCSR
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.host_mxcsr);  // LDMXCSR
+  if (interpret::native::host_features().avx) {
+    out.byte(0xC5);  // VZEROUPPER
+    out.byte(0xF8);
+    out.byte(0x77);
+  }
+  pop(out, kRax);
+  for (auto reg = kKept.rbegin(); reg != kKept.rend(); ++reg) pop(out, *reg);
+  out.byte(0xC3);
+}
+
+CodeOffset emit_exit(Assembler& out, ExitReason reason, CodeOffset leave) {
+  const CodeOffset at = out.here();
+  out.mov(kR11, static_cast<uint64_t>(reason));
+  out.jump(leave);
+  return at;
+}
+
+}  // namespace
+
+Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
+  Trampolines made;
+  out.align(64);
+  made.enter = out.here();
+  emit_enter(out, layout);
+  out.align(64);
+  const CodeOffset leave = out.here();
+  emit_leave(out, layout);
+  made.exit_lookup = emit_exit(out, ExitReason::kLookup, leave);
+  made.exit_link = emit_exit(out, ExitReason::kLink, leave);
+  made.exit_instruction = emit_exit(out, ExitReason::kInstruction, leave);
+  made.exit_revalidate = emit_exit(out, ExitReason::kRevalidate, leave);
+  made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
+  out.align(64);
+  return made;
+}
+
+}  // namespace limen::soft::translate

@@ -1,0 +1,30 @@
+// The way into generated code and the ways out of it.
+#pragma once
+
+#include "soft/translate/assembler.h"
+#include "soft/translate/context.h"
+
+namespace limen::soft {
+struct Cpu;
+}
+
+namespace limen::soft::translate {
+
+struct CpuLayout;
+
+/// Written once, at the start of the code cache. An exit is jumped to with its payload in R10 and
+/// the guest's state in the host's registers.
+struct Trampolines {
+  /// Takes the guest's state from the Cpu that GS leads to and jumps to Context::target; returns
+  /// when the code leaves by one of the exits, with reason and payload in the Context.
+  CodeOffset enter = 0;
+  CodeOffset exit_lookup = 0;
+  CodeOffset exit_link = 0;
+  CodeOffset exit_instruction = 0;
+  CodeOffset exit_revalidate = 0;
+  CodeOffset exit_poll = 0;
+};
+
+Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout);
+
+}  // namespace limen::soft::translate

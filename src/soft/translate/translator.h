@@ -1,0 +1,120 @@
+// Tier 1: runs 64-bit guest code as host code, block by block, and knows which blocks still stand
+// for what the guest's memory holds.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "soft/cpu.h"
+#include "soft/interpret/operation.h"
+#include "soft/translate/block.h"
+#include "soft/translate/code_cache.h"
+#include "soft/translate/emitter.h"
+#include "soft/translate/item.h"
+#include "soft/translate/trampolines.h"
+
+namespace limen::soft::translate {
+
+struct Statistics {
+  uint64_t blocks = 0;
+  uint64_t instructions = 0;  ///< Translated, each time that they were.
+  uint64_t guest_bytes = 0;
+  uint64_t host_bytes = 0;
+  uint64_t lookups = 0;        ///< Exits to find the next block.
+  uint64_t links = 0;          ///< Exits that linked two blocks.
+  uint64_t interpreted = 0;    ///< Instructions that the interpreter ran for translated code.
+  uint64_t revalidations = 0;
+  uint64_t polls = 0;
+  uint64_t invalidated = 0;    ///< Blocks whose code the guest changed.
+  uint64_t flushes = 0;        ///< Times that the code cache was full.
+};
+
+class Translator {
+ public:
+  /// `code_size`: bytes of host code that are kept.
+  Translator(Cpu& cpu, size_t code_size);
+  ~Translator();
+  Translator(const Translator&) = delete;
+  Translator& operator=(const Translator&) = delete;
+
+  /// Whether run() can run what the processor would run next.
+  [[nodiscard]] bool handles_mode() const { return cpu_.mode == decode::CodeMode::k64; }
+
+  enum class Outcome : uint8_t {
+    kAttention,  ///< Interrupts and events must be looked at.
+    kLookAround, ///< The mode or anything else may have changed.
+    kInterpret,  ///< The instruction at cpu.rip cannot be translated.
+  };
+  /// Runs from cpu.rip on. Throws x86::Exception where the guest's code faults, cpu.rip being the
+  /// address of the instruction. The thread is one that HostThread has prepared.
+  Outcome run();
+
+  [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+
+  /// For the signal handler: whether the fault that `context` (a ucontext_t) tells of is one of this
+  /// translator's code; the context then leads out of it.
+  bool recover(void* context);
+
+ private:
+  struct Page {
+    std::vector<BlockId> blocks;
+    uint32_t generation = 0;
+  };
+  struct Resume {
+    uint64_t rip = 0;
+    const uint8_t* code = nullptr;
+    uint64_t stamp = 0;
+    uint8_t kind = 0;
+  };
+
+  [[nodiscard]] CodeKind code_kind() const;
+  const uint8_t* entry_for_rip();
+  const uint8_t* follow_link(LinkId id);
+  const uint8_t* revalidate(BlockId id);
+  const uint8_t* interpret(uint32_t site, Outcome& outcome);
+  BlockId find();
+  BlockId translate(const FetchResult& first, CodeKind kind);
+  bool form(const FetchResult& first, CodeKind kind, Block& block);
+  void find_live_flags();
+  const FetchResult* page_for(uint64_t linear, Block& block);
+  bool validate(BlockId id);
+  void invalidate(Block& block);
+  void drop_changed_code();
+  void drop_all();
+  BlockData& data(BlockId id) {
+    return reinterpret_cast<BlockData*>(cache_.data())[id];
+  }
+  [[nodiscard]] CodeOffset data_offset(BlockId id) const {
+    return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(BlockData));
+  }
+  [[nodiscard]] static size_t bucket_of(uint64_t linear, uint64_t ram_page) {
+    return ((linear ^ (ram_page << 20)) * 0x9E3779B97F4A7C15u) >> (64 - 16);
+  }
+  interpret::Operation& operation_at(uint32_t site);
+  Block& block_of_site(uint32_t site) { return blocks_[site >> kSiteBits]; }
+
+  Cpu& cpu_;
+  CpuLayout layout_;
+  CodeCache cache_;
+  Trampolines trampolines_;
+  CodeOffset first_free_ = 0;
+  CodeOffset used_ = 0;
+  size_t max_blocks_;
+  std::vector<Block> blocks_;
+  std::vector<Link> links_;
+  std::vector<BlockId> buckets_;
+  std::unordered_map<uint64_t, Page> pages_;
+  std::unordered_map<uint32_t, interpret::Operation> operations_;
+  std::vector<Item> items_;
+  unsigned item_count_ = 0;
+  std::array<FetchResult, Block::kMaxPages> fetched_{};
+  uint64_t seen_changes_ = 0;
+  uint8_t last_kind_ = 0xFF;
+  Resume resume_;
+  Statistics statistics_;
+};
+
+}  // namespace limen::soft::translate
