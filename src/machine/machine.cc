@@ -32,7 +32,8 @@ unsigned physical_address_bits(const x86::CpuidTable& cpuid) {
 }  // namespace
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description) {
-  return create(description, LIMEN_TRY(create_accelerator(description.accelerator)));
+  return create(description, LIMEN_TRY(create_accelerator(description.accelerator,
+                                                     description.accelerator_properties)));
 }
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description,
@@ -125,6 +126,9 @@ Result<int> Machine::run() {
   vcpu_->resume();
   loop_->run();
   vcpu_->pause();
+  if (const auto stats = description_.accelerator_properties.find("stats");
+      stats != description_.accelerator_properties.end() && stats->second == "on")
+    std::fputs(vcpu_->vcpu().statistics().c_str(), stderr);
   Result<int> outcome = outcome_ ? std::move(*outcome_) : 0;
   if (auto flushed = board_->flush_disks(); !flushed) {
     if (!outcome) log::error("{}", outcome.error().message);

@@ -79,8 +79,19 @@ Result<> Builder::accelerator(const std::string& argument) {
         "tcg                  another name for soft\n");
     return {};
   }
-  constexpr std::array<std::string_view, 1> kKnown = {"accel"};
+  constexpr std::array<std::string_view, 4> kKnown = {"accel", "tier", "stats", "tb-size"};
   LIMEN_TRY(values.check(kKnown));
+  constexpr std::array<std::string_view, 2> kTiers = {"translator", "interpreter"};
+  auto& properties = result_.machine.accelerator_properties;
+  properties["tier"] = LIMEN_TRY(values.choice("tier", kTiers, "translator"));
+  properties["stats"] = LIMEN_TRY(values.boolean("stats", false)) ? "on" : "off";
+  if (const auto size = values.find("tb-size")) {
+    const uint64_t bytes = LIMEN_TRY(parse_size(*size, uint64_t{1} << 20));
+    constexpr uint64_t kLeast = 1, kMost = 1024;
+    if (bytes >> 20 < kLeast || bytes >> 20 > kMost)
+      return fail("-accel tb-size={}: should be {} to {} (MiB)", *size, kLeast, kMost);
+    properties["tb-size"] = std::to_string(bytes >> 20);
+  }
   const bool chosen_before = accelerator_from_option_;
   accelerator_from_option_ = true;
   // The first -accel that is there wins, as in QEMU.

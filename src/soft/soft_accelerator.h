@@ -1,13 +1,19 @@
 // The software engine as an accelerator: needs nothing of the host but an x86-64 processor.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "vcpu/accelerator.h"
 
 namespace limen::soft {
 
+struct SoftOptions {
+  /// Bytes of translated code that each vCPU keeps; 0: everything is interpreted.
+  size_t code_size = size_t{64} << 20;
+};
+
 /// `-accel soft`.
-[[nodiscard]] std::unique_ptr<vcpu::Accelerator> make_soft_accelerator();
+[[nodiscard]] std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options = {});
 
 }  // namespace limen::soft

@@ -52,6 +52,8 @@ class Vcpu {
   /// The last instructions that ran, one per line, oldest first: for a person who reads why the
   /// guest died. May be empty.
   [[nodiscard]] virtual std::string recent_instructions() { return {}; }
+  /// What the engine counted, for a person. May be empty.
+  [[nodiscard]] virtual std::string statistics() { return {}; }
 };
 
 /// What the vCPUs of one machine share. All outlive the Vm.

@@ -1,8 +1,10 @@
 #include "soft/translate/translator.h"
 
+#include <fmt/format.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "soft/interpret/block_cache.h"
 #include "soft/interpret/native/code_area.h"
@@ -27,7 +29,8 @@ Translator::Translator(Cpu& cpu, size_t code_size)
       cache_(code_size, (code_size / kCodePerBlock * sizeof(BlockData) + 4095) & ~size_t{4095}),
       max_blocks_(code_size / kCodePerBlock),
       buckets_(size_t{1} << 16),
-      items_(kMaxItems) {
+      items_(kMaxItems),
+      interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
   static_cast<void>(interpret::native::CodeArea::instance());  // the fault handlers
   Assembler out(cache_.code(), 0);
   trampolines_ = emit_trampolines(out, layout_);
@@ -170,6 +173,7 @@ const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   const unsigned index = site & ((1u << kSiteBits) - 1);
   cpu_.rip = block.sites[index].rip;
   const interpret::Operation& operation = operation_at(site);
+  ++interpreted_by_mnemonic_[operation.mnemonic];
   const uint64_t next = cpu_.rip + operation.length;
   const uint8_t* resume = index + 1 < block.sites.size() && block.sites[index + 1].rip == next
                               ? cache_.executable(block.sites[index + 1].code)
@@ -391,6 +395,24 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
   bucket = id;
   blocks_.push_back(std::move(block));
   return id;
+}
+
+std::string Translator::report() const {
+  const Statistics& s = statistics_;
+  std::string text = fmt::format(
+      "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code, {} flushes\n"
+      "exits: {} look-ups, {} links, {} revalidations, {} polls, {} instructions interpreted\n"
+      "invalidated blocks: {}\n",
+      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.flushes, s.lookups, s.links,
+      s.revalidations, s.polls, s.interpreted, s.invalidated);
+  std::vector<std::pair<uint64_t, size_t>> order;
+  for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
+    if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);
+  std::ranges::sort(order, std::greater());
+  for (size_t i = 0; i < std::min<size_t>(order.size(), 40); ++i)
+    text += fmt::format("  {:>12} {}\n", order[i].first,
+                        ZydisMnemonicGetString(static_cast<ZydisMnemonic>(order[i].second)));
+  return text;
 }
 
 bool Translator::recover(void* context) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -53,6 +54,8 @@ class Translator {
   Outcome run();
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+  /// The same as text, and which instructions the interpreter ran most.
+  [[nodiscard]] std::string report() const;
 
   /// For the signal handler: whether the fault that `context` (a ucontext_t) tells of is one of this
   /// translator's code; the context then leads out of it.
@@ -113,6 +116,7 @@ class Translator {
   std::array<FetchResult, Block::kMaxPages> fetched_{};
   uint64_t seen_changes_ = 0;
   uint8_t last_kind_ = 0xFF;
+  std::vector<uint64_t> interpreted_by_mnemonic_;
   Resume resume_;
   Statistics statistics_;
 };
