@@ -67,7 +67,7 @@ struct Link {
 
 /// A site as generated code names it.
 constexpr unsigned kSiteBits = 8;
-constexpr unsigned kMaxItems = 100;
+constexpr unsigned kMaxItems = 32;
 constexpr uint32_t make_site(BlockId block, unsigned index) { return block << kSiteBits | index; }
 
 }  // namespace limen::soft::translate

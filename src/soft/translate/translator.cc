@@ -14,7 +14,7 @@
 namespace limen::soft::translate {
 namespace {
 
-constexpr unsigned kMaxFollowed = 8;  // jumps and calls inside a block
+constexpr unsigned kMaxFollowed = 2;  // jumps inside a block
 /// No block's code is larger: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
@@ -335,10 +335,10 @@ bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
     }
     ++item_count_;
     if (item.kind == Kind::kReturn || item.kind == Kind::kCallAway ||
-        item.kind == Kind::kJumpAway || item.ends_block)
+        item.kind == Kind::kJumpAway || item.kind == Kind::kCall || item.ends_block)
       break;
     rip = item.next();
-    if (item.kind == Kind::kJump || item.kind == Kind::kCall) {
+    if (item.kind == Kind::kJump) {
       rip = item.target();
       const auto known = [&](const Item& other) { return other.rip == rip; };
       if (++followed > kMaxFollowed ||
