@@ -150,6 +150,10 @@ class Mmu {
   }
   /// A number that is the same as before only if every fetch() that was good then is good now.
   [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
+  /// Where an access finds its bytes, and the entry for it filled, if a look at the page tables is
+  /// all that it takes; otherwise nullptr. Leaves vector registers alone.
+  std::byte* quick_host(uint64_t linear, unsigned size, Access access) noexcept;
+
   /// What generated code looks at: where the current bank's address stands, and the epochs.
   [[nodiscard]] const DataEntry* const* data_bank() const { return &data_; }
   [[nodiscard]] const Tlb::CodeEpochs& code_epochs() const { return tlb_.code_epochs(); }

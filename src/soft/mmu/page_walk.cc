@@ -165,9 +165,7 @@ bool PageWalker::permits(const Translation& page, Access access, View view) cons
     if (page.no_execute) return false;
     return view == View::kUser ? page.user : !(smep_ && page.user);
   }
-  if (view == View::kUser) return page.user && (access == Access::kRead || page.writable);
-  if (view == View::kSupervisorSmap && page.user) return false;
-  return access == Access::kRead || page.writable || !write_protect_;
+  return permits_data(page, access, view);
 }
 
 Translation PageWalker::walk(uint64_t linear, Access access, View view) {

@@ -78,10 +78,22 @@ class PageWalker {
   /// Walks for an access, sets A and D bits with locked updates and returns what it found, or
   /// throws #PF. `linear` is canonical.
   Translation walk(uint64_t linear, Access access, View view);
+  /// The same for 4-level paging, by an access that needs nothing but a look at tables in RAM: no
+  /// rights that it has not, no A or D bit to set. False: walk() must be asked. Leaves vector
+  /// registers alone.
+  [[nodiscard]] bool quick_walk(uint64_t linear, Access access, View view,
+                                Translation& page) const noexcept;
   /// Walks without side effects and whatever the rights; nothing where no page is present.
   [[nodiscard]] std::optional<Translation> peek(uint64_t linear) const;
   /// Whether a page with these rights admits the access.
   [[nodiscard]] bool permits(const Translation& page, Access access, View view) const;
+
+  /// The same for a load or store while paging is on.
+  [[nodiscard]] bool permits_data(const Translation& page, Access access, View view) const {
+    if (view == View::kUser) return page.user && (access == Access::kRead || page.writable);
+    if (view == View::kSupervisorSmap && page.user) return false;
+    return access == Access::kRead || page.writable || !write_protect_;
+  }
 
   /// Index of the page of RAM in which the last walk changed an entry, or kNotRam; with the entry's
   /// offset in that page. The MMU asks because code may have been decoded from there.

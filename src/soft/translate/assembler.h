@@ -110,6 +110,14 @@ class Assembler {
     put(static_cast<uint32_t>(value));
   }
 
+  /// LEA of the address `beyond` bytes behind this instruction.
+  void lea_relative(Reg to, uint32_t beyond) {
+    byte(0x48u | (to > 7 ? 4u : 0u));
+    byte(0x8D);
+    byte(((to & 7u) << 3) | 5u);
+    put(beyond);
+  }
+
   void gs_load(Reg to, int32_t displacement) { gs(true, {0x8B}, to, displacement); }
   void gs_store(int32_t displacement, Reg from) { gs(true, {0x89}, from, displacement); }
   void gs_add(Reg to, int32_t displacement) { gs(true, {0x03}, to, displacement); }

@@ -28,7 +28,14 @@ struct Context {
   const uint8_t* target = nullptr;
   uint64_t payload = 0;
   uint64_t reason = 0;
-  uint32_t host_mxcsr = 0;
+  uint32_t scratch_mxcsr = 0;
+  uint32_t default_mxcsr = 0x1F80;  ///< What compiled code expects.
+  // What the quiet functions need to go on or out.
+  void* cpu = nullptr;
+  const void* on_miss = nullptr;
+  const uint8_t* code = nullptr;  ///< The code cache, executable.
+  const uint8_t* exit_instruction = nullptr;
+  const uint8_t* exit_instruction_restoring = nullptr;
   alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.
 };
 

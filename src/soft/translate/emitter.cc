@@ -1,38 +1,48 @@
 #include "soft/translate/emitter.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
+
+#include "soft/translate/quiet.h"
 
 namespace limen::soft::translate {
 namespace {
+
+static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
+constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
 }  // namespace
 
-CpuLayout::CpuLayout(const Cpu& cpu) {
+CpuLayout::CpuLayout(const Cpu& of) {
   const auto displacement = [&](const auto& field) {
     return static_cast<int32_t>(reinterpret_cast<const char*>(&field) -
-                                reinterpret_cast<const char*>(&cpu));
+                                reinterpret_cast<const char*>(&of));
   };
-  const Context& context = cpu.generated;
-  gprs = displacement(cpu.gpr);
-  rip = displacement(cpu.rip);
-  flags_low = displacement(cpu.flags_low);
-  flags_overflow = displacement(cpu.flags_overflow);
-  attention = displacement(cpu.attention);
-  data_bank = displacement(*cpu.mmu.data_bank());
-  fs_base = displacement(cpu.system.segments[x86::kFs].base);
-  gs_base = displacement(cpu.system.segments[x86::kGs].base);
-  local_epoch = displacement(cpu.mmu.code_epochs().local);
-  global_epoch = displacement(cpu.mmu.code_epochs().global);
-  vector = displacement(cpu.vector.zmm);
-  opmask = displacement(cpu.vector.opmask);
-  mxcsr = displacement(cpu.vector.fxsave) + 24;
+  const Context& context = of.generated;
+  gprs = displacement(of.gpr);
+  rip = displacement(of.rip);
+  flags_low = displacement(of.flags_low);
+  flags_overflow = displacement(of.flags_overflow);
+  attention = displacement(of.attention);
+  data_bank = displacement(*of.mmu.data_bank());
+  fs_base = displacement(of.system.segments[x86::kFs].base);
+  gs_base = displacement(of.system.segments[x86::kGs].base);
+  local_epoch = displacement(of.mmu.code_epochs().local);
+  global_epoch = displacement(of.mmu.code_epochs().global);
+  vector = displacement(of.vector.zmm);
+  opmask = displacement(of.vector.opmask);
+  mxcsr = displacement(of.vector.fxsave) + 24;
   saved_rax = displacement(context.saved_rax);
   temporary = displacement(context.temporary);
   host_rsp = displacement(context.host_rsp);
-  host_mxcsr = displacement(context.host_mxcsr);
+  scratch_mxcsr = displacement(context.scratch_mxcsr);
+  default_mxcsr = displacement(context.default_mxcsr);
+  cpu = displacement(context.cpu);
+  on_miss = displacement(context.on_miss);
   target = displacement(context.target);
   payload = displacement(context.payload);
   reason = displacement(context.reason);
@@ -241,8 +251,6 @@ void Emitter::linear_address(const Item& item) {
 }
 
 void Emitter::to_host(unsigned size, bool write, bool flags_live) {
-  static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
-  constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
   if (flags_live) save_flags();
   out_.mov32(kR11, kR10);
   out_.shr32(kR11, 12 - 5);
@@ -250,10 +258,15 @@ void Emitter::to_host(unsigned size, bool write, bool flags_live) {
   out_.gs_add(kR11, layout_.data_bank);
   out_.sub_memory(kR10, kR11, write ? kWriteTag : kReadTag);
   out_.cmp(kR10, static_cast<int32_t>(4096 - size));
-  cold_.push_back({.restore_flags = flags_live,
-                   .place = out_.jump_if(Condition::kAbove),
-                   .index = index_});
+  const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
   out_.add_memory(kR10, kR11, kHost);
+  cold_.push_back({.what = Cold::What::kMiss,
+                   .restore_flags = flags_live,
+                   .place = place,
+                   .index = index_,
+                   .resume = out_.here(),
+                   .size = static_cast<uint8_t>(size),
+                   .write = write});
   if (flags_live) restore_flags();
 }
 
@@ -424,7 +437,7 @@ void Emitter::emit_cold() {
   for (const Cold& cold : cold_) {
     const CodeOffset here = out_.here();
     out_.patch(cold.place, here);
-    if (cold.restore_flags) restore_flags();
+    if (cold.restore_flags && cold.what != Cold::What::kMiss) restore_flags();
     switch (cold.what) {
       case Cold::What::kSite:
         out_.mov(kR10, make_site(id_, cold.index));
@@ -441,6 +454,22 @@ void Emitter::emit_cold() {
         out_.mov(kR10, id_);
         out_.jump(trampolines_.exit_revalidate);
         break;
+      case Cold::What::kMiss: {
+        out_.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
+        constexpr unsigned kJumpSize = 5;
+        out_.lea_relative(kR11, kJumpSize);
+        out_.jump(trampolines_.miss);
+        const MissSite site = {.site = make_site(id_, cold.index),
+                               .resume = cold.resume,
+                               .size = cold.size,
+                               .write = cold.write,
+                               .flags_saved = cold.restore_flags,
+                               .unused = 0};
+        std::array<uint8_t, sizeof site> bytes;
+        std::memcpy(bytes.data(), &site, sizeof site);
+        out_.bytes(bytes);
+        break;
+      }
       case Cold::What::kOtherAddress:
         out_.jump(trampolines_.exit_lookup);
         break;

@@ -19,7 +19,7 @@ namespace limen::soft::translate {
 
 /// Displacements from GS of what generated code uses.
 struct CpuLayout {
-  explicit CpuLayout(const Cpu& cpu);
+  explicit CpuLayout(const Cpu& of);
   [[nodiscard]] int32_t gpr(unsigned number) const {
     return gprs + static_cast<int32_t>(8 * number);
   }
@@ -40,7 +40,10 @@ struct CpuLayout {
   int32_t saved_rax;
   int32_t temporary;
   int32_t host_rsp;
-  int32_t host_mxcsr;
+  int32_t scratch_mxcsr;
+  int32_t default_mxcsr;
+  int32_t cpu;
+  int32_t on_miss;
   int32_t target;
   int32_t payload;
   int32_t reason;
@@ -68,13 +71,17 @@ class Emitter {
  private:
   /// Code off the main path, written behind it.
   struct Cold {
-    enum class What : uint8_t { kSite, kLink, kRevalidate, kOtherAddress };
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kOtherAddress, kMiss };
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
     uint64_t target = 0;         ///< kLink: guest address.
     uint8_t index = 0;           ///< kSite.
     ExitReason reason = ExitReason::kInstruction;
+    // kMiss.
+    CodeOffset resume = 0;
+    uint8_t size = 0;
+    bool write = false;
   };
 
   void emit_entries(bool flags_live);

@@ -70,10 +70,15 @@ void move_vectors(Assembler& out, const CpuLayout& layout, Direction direction) 
 void emit_enter(Assembler& out, const CpuLayout& layout) {
   for (const Reg reg : kKept) push(out, reg);
   push(out, kRax);  // keeps the stack aligned
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.host_mxcsr);  // STMXCSR
   out.gs_store(layout.host_rsp, kRsp);
   move_vectors(out, layout, Direction::kLoad);
+  // Loading MXCSR costs far more than finding that it is right already.
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.scratch_mxcsr);  // STMXCSR
+  out.gs(false, {0x8B}, kRax, layout.scratch_mxcsr);
+  out.gs(false, {0x3B}, kRax, layout.mxcsr);
+  const CodeOffset same = out.jump_if(static_cast<uint8_t>(Condition::kEqual));
   out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.mxcsr);  // LDMXCSR
+  out.patch(same, out.here());
   out.gs_load8(kRax, layout.flags_overflow);
   out.gs(false, {0x8A}, static_cast<Reg>(4), layout.flags_low);  // MOV AH
   out.byte(0x04);                                                // ADD AL, 127: OF
@@ -98,8 +103,13 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
   out.gs(false, {0x88}, static_cast<Reg>(4), layout.flags_low);  // MOV from AH
   out.gs_load(kRsp, layout.host_rsp);
   move_vectors(out, layout, Direction::kStore);
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.mxcsr);       // STMXCSR
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.host_mxcsr);  // LDMXCSR
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.mxcsr);  // STMXCSR
+  out.gs(false, {0x8B}, kRax, layout.mxcsr);
+  out.and32(kRax, ~0x3Fu);  // the exception flags do not matter to compiled code
+  out.gs(false, {0x3B}, kRax, layout.default_mxcsr);
+  const CodeOffset usual = out.jump_if(static_cast<uint8_t>(Condition::kEqual));
+  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.default_mxcsr);  // LDMXCSR
+  out.patch(usual, out.here());
   if (interpret::native::host_features().avx) {
     out.byte(0xC5);  // VZEROUPPER
     out.byte(0xF8);
@@ -108,6 +118,26 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
   pop(out, kRax);
   for (auto reg = kKept.rbegin(); reg != kKept.rend(); ++reg) pop(out, *reg);
   out.byte(0xC3);
+}
+
+/// Registers that a function of the System V ABI may change, but for the translator's own.
+constexpr std::array kChanged = {kRax, kRcx, kRdx, kRsi, kRdi, kR8, kR9};
+
+void emit_miss(Assembler& out, const CpuLayout& layout) {
+  for (const Reg reg : kChanged) out.gs_store(layout.gpr(reg), reg);
+  out.gs_store(layout.gpr(kRsp), kRsp);
+  out.gs_load(kRsp, layout.host_rsp);
+  out.gs_load(kRdi, layout.cpu);
+  out.mov(kRsi, kR10);
+  out.mov(kRdx, kR11);
+  out.gs(false, {0xFF}, static_cast<Reg>(2), layout.on_miss);  // CALL
+  out.mov(kR10, kRax);
+  out.mov(kR11, kRdx);
+  for (const Reg reg : kChanged) out.gs_load(reg, layout.gpr(reg));
+  out.gs_load(kRsp, layout.gpr(kRsp));
+  out.byte(0x41);  // JMP R11
+  out.byte(0xFF);
+  out.byte(0xE3);
 }
 
 CodeOffset emit_exit(Assembler& out, ExitReason reason, CodeOffset leave) {
@@ -132,6 +162,15 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_instruction = emit_exit(out, ExitReason::kInstruction, leave);
   made.exit_revalidate = emit_exit(out, ExitReason::kRevalidate, leave);
   made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
+  made.exit_instruction_restoring = out.here();
+  out.byte(0x04);  // ADD AL, 127: OF
+  out.byte(0x7F);
+  out.byte(0x9E);  // SAHF
+  out.gs_load(kRax, layout.saved_rax);
+  out.jump(made.exit_instruction);
+  out.align(64);
+  made.miss = out.here();
+  emit_miss(out, layout);
   out.align(64);
   return made;
 }

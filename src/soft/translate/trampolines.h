@@ -23,6 +23,10 @@ struct Trampolines {
   CodeOffset exit_instruction = 0;
   CodeOffset exit_revalidate = 0;
   CodeOffset exit_poll = 0;
+  /// The same as exit_instruction, when RAX and flags were put aside.
+  CodeOffset exit_instruction_restoring = 0;
+  /// Calls Context::on_miss with R10 (the address) and R11 (the MissSite) and goes on as it says.
+  CodeOffset miss = 0;
 };
 
 Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout);

@@ -10,6 +10,7 @@
 #include "soft/interpret/native/code_area.h"
 #include "soft/interpret/native/fault_signals.h"
 #include "soft/translate/host_thread.h"
+#include "soft/translate/quiet.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -35,6 +36,12 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   Assembler out(cache_.code(), 0);
   trampolines_ = emit_trampolines(out, layout_);
   first_free_ = out.here();
+  Context& context = cpu_.generated;
+  context.cpu = &cpu_;
+  context.on_miss = reinterpret_cast<const void*>(&on_miss);
+  context.code = cache_.executable(0);
+  context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
+  context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
   drop_all();
 }
 
