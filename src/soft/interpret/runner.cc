@@ -197,6 +197,7 @@ Runner::Next Runner::service() {
   look_up_ = false;
   if (const Next next = take_events(); next != Next::kGoOn) return next;
 
+  cpu_.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
   if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !cpu_.activity.mov_ss_shadow) {
     cpu_.activity.nmi_pending = false;
@@ -211,6 +212,7 @@ Runner::Next Runner::service() {
       return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
     }
   }
+  cpu_.interrupt_waits = cpu_.interrupts.has_interrupt();
   if (cpu_.activity.halted || cpu_.activity.wait_for_sipi) return wait_while_halted();
   return Next::kGoOn;
 }

@@ -43,6 +43,8 @@ void Mmu::select_view() {
   check_alignment_ = mode_.user && mode_.alignment_check && (mode_.cr0 & cr0::kAlignmentMask) != 0;
   data_ = check_alignment_ ? kEmptyBank.entries.data() : tlb_.data(view_).entries.data();
   implicit_data_ = tlb_.data(implicit_view_).entries.data();
+  ac_choices_[0] = {tlb_.data(implicit_view_).entries.data(), implicit_view_};
+  ac_choices_[1] = {tlb_.data(View::kSupervisor).entries.data(), View::kSupervisor};
   fetch_ = tlb_.fetch(mode_.user).entries.data();
 }
 

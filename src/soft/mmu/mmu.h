@@ -148,11 +148,33 @@ class Mmu {
       return entry.result;
     return fetch_slow(linear);
   }
+  /// The same if its translation is there; nullptr if it must be looked for.
+  [[nodiscard]] const FetchResult* quick_fetch(uint64_t linear) const noexcept {
+    const FetchEntry& entry = fetch_[FetchBank::index(linear)];
+    return entry.tag == (linear & ~kPageOffset) ? &entry.result : nullptr;
+  }
   /// A number that is the same as before only if every fetch() that was good then is good now.
   [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
   /// Where an access finds its bytes, and the entry for it filled, if a look at the page tables is
   /// all that it takes; otherwise nullptr. Leaves vector registers alone.
   std::byte* quick_host(uint64_t linear, unsigned size, Access access) noexcept;
+
+  /// How generated code does what set_mode() does after STAC and CLAC at CPL 0: it copies choice
+  /// [AC] and notes AC.
+  struct AcSwitch {
+    const void* chosen_data[2];
+    const void* chosen_view[2];
+    const void* data;
+    const void* view;
+    const void* alignment_check;
+  };
+  [[nodiscard]] AcSwitch ac_switch() const {
+    return {{&ac_choices_[0].data, &ac_choices_[1].data},
+            {&ac_choices_[0].view, &ac_choices_[1].view},
+            &data_,
+            &view_,
+            &mode_.alignment_check};
+  }
 
   /// What generated code looks at: where the current bank's address stands, and the epochs.
   [[nodiscard]] const DataEntry* const* data_bank() const { return &data_; }
@@ -281,11 +303,18 @@ class Mmu {
   void probe_pages(uint64_t linear, uint64_t size, Access access, View view);
   FetchResult fetch_slow(uint64_t linear);
 
+  /// What STAC and CLAC switch between at CPL 0: index RFLAGS.AC.
+  struct AcChoice {
+    const DataEntry* data = nullptr;
+    View view = View::kSupervisor;
+  };
+
   // Hot: the banks of the current view. While alignment is checked, `data_` is a bank without
   // entries, which sends every access to the slow path.
   const DataEntry* data_;
   const DataEntry* implicit_data_;
   const FetchEntry* fetch_;
+  std::array<AcChoice, 2> ac_choices_;
   View view_ = View::kSupervisor;
   View implicit_view_ = View::kSupervisor;
   bool check_alignment_ = false;

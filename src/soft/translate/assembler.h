@@ -97,6 +97,30 @@ class Assembler {
     byte(0xE8u | (reg & 7u));
     byte(count);
   }
+  void shl32(Reg reg, unsigned count) {
+    if (reg > 7) byte(0x41);
+    byte(0xC1);
+    byte(0xE0u | (reg & 7u));
+    byte(count);
+  }
+  void sar(Reg reg, unsigned count) {
+    byte(0x48u | (reg > 7 ? 1u : 0u));
+    byte(0xC1);
+    byte(0xF8u | (reg & 7u));
+    byte(count);
+  }
+  /// MOVZX r32, r8; `from` is not RSP to RDI.
+  void movzx8(Reg to, Reg from) {
+    rex_if(false, to, from);
+    byte(0x0F);
+    byte(0xB6);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+  }
+  void movsxd(Reg to, Reg from) {
+    rex_if(true, to, from);
+    byte(0x63);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+  }
   void and32(Reg reg, uint32_t mask) {
     if (reg > 7) byte(0x41);
     byte(0x81);
@@ -129,6 +153,25 @@ class Assembler {
   }
   /// MOVZX r32, byte gs:[displacement].
   void gs_load8(Reg to, int32_t displacement) { gs(false, {0x0F, 0xB6}, to, displacement); }
+  void gs_or(Reg to, int32_t displacement) { gs(true, {0x0B}, to, displacement); }
+  void gs_and8(int32_t displacement, uint8_t mask) {
+    gs(false, {0x80}, static_cast<Reg>(4), displacement);
+    byte(mask);
+  }
+  void gs_or8(int32_t displacement, uint8_t bits) {
+    gs(false, {0x80}, static_cast<Reg>(1), displacement);
+    byte(bits);
+  }
+  void gs_move8(int32_t displacement, uint8_t value) {
+    gs(false, {0xC6}, static_cast<Reg>(0), displacement);
+    byte(value);
+  }
+  /// CMP word gs:[displacement], value (sign-extended).
+  void gs_cmp16(int32_t displacement, int8_t value) {
+    byte(0x66);
+    gs(false, {0x83}, static_cast<Reg>(7), displacement);
+    byte(static_cast<uint8_t>(value));
+  }
   void gs_store8(int32_t displacement, Reg from) { gs(false, {0x88}, from, displacement); }
   /// Any opcode with a register (or opcode extension) and gs:[displacement].
   void gs(bool wide, std::initializer_list<uint8_t> opcode, Reg reg, int32_t displacement) {

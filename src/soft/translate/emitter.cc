@@ -5,8 +5,6 @@
 #include <bit>
 #include <cstring>
 
-#include "soft/translate/quiet.h"
-
 namespace limen::soft::translate {
 namespace {
 
@@ -43,6 +41,21 @@ CpuLayout::CpuLayout(const Cpu& of) {
   default_mxcsr = displacement(context.default_mxcsr);
   cpu = displacement(context.cpu);
   on_miss = displacement(context.on_miss);
+  on_string = displacement(context.on_string);
+  on_revalidate = displacement(context.on_revalidate);
+  flags_rest = displacement(of.flags_rest);
+  kernel_gs_base = displacement(of.system.kernel_gs_base);
+  tsc_offset = displacement(of.system.tsc_offset);
+  tsc_aux = displacement(of.system.tsc_aux);
+  const Mmu::AcSwitch slots = of.mmu.ac_switch();
+  const auto slot = [&](const void* at) { return displacement(*static_cast<const char*>(at)); };
+  for (unsigned i = 0; i < 2; ++i) {
+    ac.chosen_data[i] = slot(slots.chosen_data[i]);
+    ac.chosen_view[i] = slot(slots.chosen_view[i]);
+  }
+  ac.data = slot(slots.data);
+  ac.view = slot(slots.view);
+  ac.alignment_check = slot(slots.alignment_check);
   target = displacement(context.target);
   payload = displacement(context.payload);
   reason = displacement(context.reason);
@@ -57,16 +70,18 @@ void Emitter::emit(std::span<Item> items) {
   while (poll_at < items.size() && items[poll_at].flags_live &&
          items[poll_at].kind != Kind::kBranch)
     ++poll_at;
-  if (poll_at == items.size() || items[poll_at].flags_live) poll_at = 0;
+  if (poll_at == items.size() || items[poll_at].flags_live ||
+      (poll_at > 0 && items[poll_at - 1].kind == Kind::kSetInterrupt))  // its shadow
+    poll_at = 0;
 
   block_.sites.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
     block_.sites.push_back({items[i].rip, out_.here()});
     if (i == poll_at) emit_poll(items[i].flags_live);
-    emit_item(items[i]);
     const Item& item = items[i];
     const bool last = i + 1 == items.size();
+    emit_item(item, last);
     switch (item.kind) {
       case Kind::kBranch:
         add_link(out_.jump_if(static_cast<uint8_t>(item.instruction.raw.opcode & 15)),
@@ -113,6 +128,7 @@ void Emitter::emit_entries(bool flags_live) {
   cold_.push_back({.what = Cold::What::kRevalidate,
                    .restore_flags = flags_live,
                    .place = out_.jump_if(Condition::kNotEqual)});
+  cold_.back().resume = out_.here();
   if (flags_live) restore_flags();
   block_.body = out_.here();
 }
@@ -134,7 +150,7 @@ void Emitter::emit_poll(bool flags_live) {
   cold_.push_back(exit);
 }
 
-void Emitter::emit_item(const Item& item) {
+void Emitter::emit_item(const Item& item, bool last) {
   switch (item.kind) {
     case Kind::kPlain:
       return emit_plain(item);
@@ -154,7 +170,38 @@ void Emitter::emit_item(const Item& item) {
     case Kind::kReturn:
       return emit_return(item);
     case Kind::kInterpret:
-      return emit_interpret(item);
+      return emit_interpret();
+    case Kind::kBitTest:
+      return emit_bit_test(item);
+    case Kind::kString:
+      return emit_string(item);
+    case Kind::kPushFlags:
+      return emit_push_flags();
+    case Kind::kReadTsc:
+      return emit_read_tsc(item);
+    case Kind::kClearInterrupt:
+      if (item.flags_live) save_flags();
+      out_.gs_and8(layout_.flags_rest + 1, 0xFD);
+      if (item.flags_live) restore_flags();
+      return;
+    case Kind::kSetInterrupt:
+      return emit_set_interrupt(item, last);
+    case Kind::kSwapGs:
+      out_.gs_load(kR10, layout_.gs_base);
+      out_.gs_load(kR11, layout_.kernel_gs_base);
+      out_.gs_store(layout_.kernel_gs_base, kR10);
+      out_.gs_store(layout_.gs_base, kR11);
+      return;
+    case Kind::kSetAc:
+      if (item.flags_live) save_flags();
+      emit_set_ac(true);
+      if (item.flags_live) restore_flags();
+      return;
+    case Kind::kClearAc:
+      if (item.flags_live) save_flags();
+      emit_set_ac(false);
+      if (item.flags_live) restore_flags();
+      return;
     case Kind::kNothing:
     case Kind::kJump:
     case Kind::kBranch:
@@ -250,8 +297,8 @@ void Emitter::linear_address(const Item& item) {
   }
 }
 
-void Emitter::to_host(unsigned size, bool write, bool flags_live) {
-  if (flags_live) save_flags();
+void Emitter::to_host(unsigned size, bool write, Flags flags) {
+  if (flags == Flags::kLive) save_flags();
   out_.mov32(kR11, kR10);
   out_.shr32(kR11, 12 - 5);
   out_.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
@@ -261,13 +308,13 @@ void Emitter::to_host(unsigned size, bool write, bool flags_live) {
   const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
   out_.add_memory(kR10, kR11, kHost);
   cold_.push_back({.what = Cold::What::kMiss,
-                   .restore_flags = flags_live,
+                   .restore_flags = flags != Flags::kDead,
                    .place = place,
                    .index = index_,
                    .resume = out_.here(),
                    .size = static_cast<uint8_t>(size),
                    .write = write});
-  if (flags_live) restore_flags();
+  if (flags == Flags::kLive) restore_flags();
 }
 
 void Emitter::save_flags() {
@@ -424,7 +471,129 @@ void Emitter::jump_to_r10() {
   out_.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
 }
 
-void Emitter::emit_interpret(const Item&) {
+void Emitter::emit_call_site(const CallSite& site) {
+  std::array<uint8_t, sizeof site> bytes;
+  std::memcpy(bytes.data(), &site, sizeof site);
+  out_.bytes(bytes);
+}
+
+void Emitter::emit_bit_test(const Item& item) {
+  const auto& operand = item.instruction.operands[1];
+  const bool wide = item.instruction.raw.operand_width == 64;
+  const Reg reg = general(operand.reg.value);
+  // The bit offset, wherever the register stands now.
+  const auto load_offset = [&](bool rax_saved) {
+    if (kSpilled & (1u << reg))
+      out_.gs_load(kR11, layout_.gpr(reg));
+    else if (reg == kRax && rax_saved)
+      out_.gs_load(kR11, layout_.saved_rax);
+    else
+      out_.mov(kR11, reg);
+  };
+  linear_address(item);
+  if (item.flags_live) save_flags();
+  load_offset(item.flags_live);
+  if (!wide) out_.movsxd(kR11, kR11);
+  out_.sar(kR11, wide ? 6 : 5);
+  out_.lea(kR10, kR10, kR11, wide ? 3 : 2, 0);
+  to_host(wide ? 8 : 4, item.writes_memory, item.flags_live ? Flags::kSaved : Flags::kDead);
+  load_offset(item.flags_live);
+  out_.and32(kR11, wide ? 63 : 31);
+  if (item.flags_live) restore_flags();
+  rewrite_for_r10(item, true);
+}
+
+void Emitter::emit_string(const Item& item) {
+  const auto& raw = item.instruction.raw;
+  if (item.flags_live) save_flags();
+  constexpr unsigned kJumpSize = 5;
+  out_.lea_relative(kR11, kJumpSize);
+  out_.jump(trampolines_.string);
+  emit_call_site({.site = make_site(id_, index_),
+                  .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
+                  .size = static_cast<uint8_t>((raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8),
+                  .write = (raw.opcode & 0xFE) == 0xAA,
+                  .flags_saved = item.flags_live,
+                  .unused = 0});
+  if (item.flags_live) restore_flags();
+}
+
+void Emitter::emit_push_flags() {
+  save_flags();
+  out_.mov(kR11, kRax);  // AL: OF, AH: the others of the low byte
+  out_.movzx8(kR10, kR11);
+  out_.shl32(kR10, 11);
+  out_.shr32(kR11, 8);
+  out_.movzx8(kR11, kR11);
+  out_.lea(kR10, kR10, kR11, 0, 0);
+  out_.gs_or(kR10, layout_.flags_rest);
+  out_.gs_store(layout_.temporary, kR10);
+  out_.lea(kR10, kRsp, -8);
+  to_host(8, true, Flags::kSaved);
+  out_.gs_load(kR11, layout_.temporary);
+  out_.store(kR10, 0, kR11);
+  out_.lea(kRsp, kRsp, -8);
+  restore_flags();
+}
+
+void Emitter::emit_read_tsc(const Item& item) {
+  if (item.flags_live) {
+    save_flags();
+    out_.gs_store(layout_.temporary, kRax);
+  }
+  out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+  if (item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDTSCP)
+    out_.gs(false, {0x8B}, kRcx, layout_.tsc_aux);
+  out_.mov32(kRax, kRax);
+  out_.byte(0x48);  // SHL RDX, 32
+  out_.byte(0xC1);
+  out_.byte(0xE2);
+  out_.byte(32);
+  out_.lea(kRax, kRax, kRdx, 0, 0);
+  out_.gs_add(kRax, layout_.tsc_offset);
+  out_.mov(kRdx, kRax);
+  out_.byte(0x48);  // SHR RDX, 32
+  out_.byte(0xC1);
+  out_.byte(0xEA);
+  out_.byte(32);
+  out_.mov32(kRax, kRax);
+  if (item.flags_live) {
+    out_.gs_store(layout_.saved_rax, kRax);
+    out_.gs_load(kRax, layout_.temporary);
+    restore_flags();
+  }
+}
+
+/// With an interrupt in sight the interpreter does it, shadow and all.
+void Emitter::emit_set_interrupt(const Item& item, bool last) {
+  if (last) {
+    emit_interpret();
+    return;
+  }
+  if (item.flags_live) save_flags();
+  out_.gs_cmp16(layout_.attention, 0);
+  cold_.push_back({.restore_flags = item.flags_live,
+                   .place = out_.jump_if(Condition::kNotEqual),
+                   .index = index_});
+  out_.gs_or8(layout_.flags_rest + 1, 0x02);
+  if (item.flags_live) restore_flags();
+}
+
+/// Flags are dead or saved.
+void Emitter::emit_set_ac(bool set) {
+  const unsigned choice = set ? 1 : 0;
+  if (set)
+    out_.gs_or8(layout_.flags_rest + 2, 0x04);
+  else
+    out_.gs_and8(layout_.flags_rest + 2, 0xFB);
+  out_.gs_load(kR10, layout_.ac.chosen_data[choice]);
+  out_.gs_store(layout_.ac.data, kR10);
+  out_.gs_load8(kR10, layout_.ac.chosen_view[choice]);
+  out_.gs_store8(layout_.ac.view, kR10);
+  out_.gs_move8(layout_.ac.alignment_check, set ? 1 : 0);
+}
+
+void Emitter::emit_interpret() {
   out_.mov(kR10, make_site(id_, index_));
   out_.jump(trampolines_.exit_instruction);
 }
@@ -434,10 +603,12 @@ void Emitter::add_link(CodeOffset place, uint64_t target) {
 }
 
 void Emitter::emit_cold() {
+  constexpr unsigned kJumpSize = 5;
   for (const Cold& cold : cold_) {
     const CodeOffset here = out_.here();
     out_.patch(cold.place, here);
-    if (cold.restore_flags && cold.what != Cold::What::kMiss) restore_flags();
+    const bool calls = cold.what == Cold::What::kMiss || cold.what == Cold::What::kRevalidate;
+    if (cold.restore_flags && !calls) restore_flags();
     switch (cold.what) {
       case Cold::What::kSite:
         out_.mov(kR10, make_site(id_, cold.index));
@@ -451,25 +622,26 @@ void Emitter::emit_cold() {
             {.from = id_, .target = cold.target, .place = cold.place, .stub = here});
         break;
       case Cold::What::kRevalidate:
-        out_.mov(kR10, id_);
-        out_.jump(trampolines_.exit_revalidate);
+        out_.lea_relative(kR11, kJumpSize);
+        out_.jump(trampolines_.revalidate);
+        emit_call_site({.site = id_,
+                        .resume = cold.resume,
+                        .size = 0,
+                        .write = 0,
+                        .flags_saved = cold.restore_flags,
+                        .unused = 0});
         break;
-      case Cold::What::kMiss: {
+      case Cold::What::kMiss:
         out_.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
-        constexpr unsigned kJumpSize = 5;
         out_.lea_relative(kR11, kJumpSize);
         out_.jump(trampolines_.miss);
-        const MissSite site = {.site = make_site(id_, cold.index),
-                               .resume = cold.resume,
-                               .size = cold.size,
-                               .write = cold.write,
-                               .flags_saved = cold.restore_flags,
-                               .unused = 0};
-        std::array<uint8_t, sizeof site> bytes;
-        std::memcpy(bytes.data(), &site, sizeof site);
-        out_.bytes(bytes);
+        emit_call_site({.site = make_site(id_, cold.index),
+                        .resume = cold.resume,
+                        .size = cold.size,
+                        .write = cold.write,
+                        .flags_saved = cold.restore_flags,
+                        .unused = 0});
         break;
-      }
       case Cold::What::kOtherAddress:
         out_.jump(trampolines_.exit_lookup);
         break;

@@ -13,6 +13,7 @@
 #include "soft/translate/assembler.h"
 #include "soft/translate/block.h"
 #include "soft/translate/item.h"
+#include "soft/translate/quiet.h"
 #include "soft/translate/trampolines.h"
 
 namespace limen::soft::translate {
@@ -44,6 +45,19 @@ struct CpuLayout {
   int32_t default_mxcsr;
   int32_t cpu;
   int32_t on_miss;
+  int32_t on_string;
+  int32_t on_revalidate;
+  int32_t flags_rest;
+  int32_t kernel_gs_base;
+  int32_t tsc_offset;
+  int32_t tsc_aux;
+  struct {
+    int32_t chosen_data[2];
+    int32_t chosen_view[2];
+    int32_t data;
+    int32_t view;
+    int32_t alignment_check;
+  } ac;
   int32_t target;
   int32_t payload;
   int32_t reason;
@@ -86,7 +100,7 @@ class Emitter {
 
   void emit_entries(bool flags_live);
   void emit_poll(bool flags_live);
-  void emit_item(const Item& item);
+  void emit_item(const Item& item, bool last);
   void emit_plain(const Item& item);
   void emit_address_of(const Item& item);
   void emit_push(const Item& item);
@@ -95,13 +109,24 @@ class Emitter {
   void emit_call(const Item& item);
   void emit_away(const Item& item);
   void emit_return(const Item& item);
-  void emit_interpret(const Item& item);
+  void emit_interpret();
+  void emit_bit_test(const Item& item);
+  void emit_string(const Item& item);
+  void emit_push_flags();
+  void emit_read_tsc(const Item& item);
+  void emit_set_interrupt(const Item& item, bool last);
+  void emit_set_ac(bool set);
+  void emit_call_site(const CallSite& site);
   void emit_cold();
 
   /// R10: the linear address of the item's memory operand.
   void linear_address(const Item& item);
   /// R10: linear address in, host address out. Uses R11. Leaves to the interpreter on a miss.
-  void to_host(unsigned size, bool write, bool flags_live);
+  enum class Flags : uint8_t { kDead, kLive, kSaved };
+  void to_host(unsigned size, bool write, Flags flags);
+  void to_host(unsigned size, bool write, bool flags_live) {
+    to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
+  }
   void jump_to_r10();
   void save_flags();
   void restore_flags();

@@ -174,7 +174,8 @@ Verdict verdict(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_BTS:
       // A bit offset in a register reaches beyond the operand.
       if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-          instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+          instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+          instruction.raw.operand_width == 16)
         return Verdict::kNever;
       return Verdict::kUnknown;
     case ZYDIS_MNEMONIC_MOV:
@@ -279,9 +280,60 @@ bool note_register_or_memory(Item& item) {
   return operand.size == 64;
 }
 
+bool is_bit_test(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_bulk_string(const decode::Instruction& instruction) {
+  const auto& raw = instruction.raw;
+  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || raw.address_width != 64 ||
+      !instruction.has(ZYDIS_ATTRIB_HAS_REP))
+    return false;
+  if (raw.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)) return false;
+  return raw.opcode == 0xA4 || raw.opcode == 0xA5 || raw.opcode == 0xAA || raw.opcode == 0xAB;
+}
+
+/// Of the instructions whose meaning depends on the ring, those that have code of their own.
+Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
+                    const x86::CpuidTable& cpuid) {
+  const bool smap = (cpuid.answer(7, 0).ebx >> 20 & 1) != 0;
+  const bool rdtscp = (cpuid.answer(0x8000'0001, 0).edx >> 27 & 1) != 0;
+  if (instruction.has(ZYDIS_ATTRIB_HAS_LOCK)) return Kind::kInterpret;
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_PUSHFQ:
+      return Kind::kPushFlags;
+    case ZYDIS_MNEMONIC_RDTSC:
+      return kind.tsc ? Kind::kReadTsc : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_RDTSCP:
+      return kind.tsc && rdtscp ? Kind::kReadTsc : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_CLI:
+      return kind.user ? Kind::kInterpret : Kind::kClearInterrupt;
+    case ZYDIS_MNEMONIC_STI:
+      return kind.user ? Kind::kInterpret : Kind::kSetInterrupt;
+    case ZYDIS_MNEMONIC_SWAPGS:
+      return kind.user ? Kind::kInterpret : Kind::kSwapGs;
+    case ZYDIS_MNEMONIC_STAC:
+      return kind.user || !smap ? Kind::kInterpret : Kind::kSetAc;
+    case ZYDIS_MNEMONIC_CLAC:
+      return kind.user || !smap ? Kind::kInterpret : Kind::kClearAc;
+    default:
+      return Kind::kInterpret;
+  }
+}
+
 Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
+  if (const Kind system = kind_of_system(instruction, kind, cpuid); system != Kind::kInterpret)
+    return system;
   if (raw.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) return Kind::kInterpret;
   const bool near = raw.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
                     raw.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
@@ -331,6 +383,7 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
     const bool loop = raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (raw.opcode & 0xF0) == 0xE0;
     return loop || raw.operand_width == 16 ? Kind::kInterpret : Kind::kBranch;
   }
+  if (is_bulk_string(instruction)) return Kind::kString;
   if (raw.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
     return Kind::kInterpret;
   const Verdict known = verdict(instruction);
@@ -349,6 +402,9 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   if (item.memory_size == 0 || item.memory_size > 64 || has_high_byte(instruction))
     return Kind::kInterpret;
   if (!item.reads_memory && !item.writes_memory) return Kind::kInterpret;
+  if (is_bit_test(instruction) &&
+      instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+    return Kind::kBitTest;
   return can_name_registers(item) ? Kind::kPlain : Kind::kInterpret;
 }
 
@@ -366,7 +422,7 @@ void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   item.memory_size = item.memory_operand = 0;
   item.registers_read = item.registers_written = 0;
   item.kind = kind_of(item, kind, cpuid);
-  if (item.kind == Kind::kInterpret)
+  if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags)
     item.flags_read = kAllFlags;
   else
     note_flags(item);

@@ -16,9 +16,11 @@ struct CodeKind {
   bool sse = false;     ///< SSE instructions run as they are (CR0.EM, CR0.TS, CR4.OSFXSR).
   bool avx = false;     ///< The same for AVX: CR4.OSXSAVE, XCR0.
   bool avx512 = false;  ///< The same for AVX-512.
+  bool tsc = false;     ///< RDTSC may be used (CPL 0, or not CR4.TSD).
 
   [[nodiscard]] uint8_t bits() const {
-    return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0));
+    return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0) |
+                                (tsc ? 16 : 0));
   }
 };
 
@@ -35,6 +37,16 @@ enum class Kind : uint8_t {
   kJumpAway,   ///< JMP r/m64.
   kReturn,     ///< RET.
   kBranch,     ///< Jcc.
+  kBitTest,    ///< BT, BTS, BTR, BTC m, r.
+  kString,     ///< REP MOVS, REP STOS.
+  kPushFlags,  ///< PUSHFQ.
+  kReadTsc,    ///< RDTSC, RDTSCP.
+  // At CPL 0.
+  kClearInterrupt,
+  kSetInterrupt,
+  kSwapGs,
+  kSetAc,
+  kClearAc,
   kInterpret,  ///< Everything else is the interpreter's.
 };
 

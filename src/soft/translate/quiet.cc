@@ -1,15 +1,112 @@
 #include "soft/translate/quiet.h"
 
 #include "soft/cpu.h"
+#include "soft/translate/translator.h"
 
 namespace limen::soft::translate {
 
-Continuation on_miss(Cpu* cpu, uint64_t linear, const MissSite* site) noexcept {
+Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
   if (const std::byte* host = cpu->mmu.quick_host(linear, site->size, access))
     return {reinterpret_cast<uint64_t>(host), cpu->generated.code + site->resume};
   return {site->site, site->flags_saved != 0 ? cpu->generated.exit_instruction_restoring
                                              : cpu->generated.exit_instruction};
+}
+
+namespace {
+
+std::byte* host_of(Cpu& cpu, uint64_t linear, unsigned size, Access access) {
+  const DataEntry& entry = (*cpu.mmu.data_bank())[DataBank::index(linear)];
+  const uint64_t tag = access == Access::kWrite ? entry.write_tag : entry.read_tag;
+  if (tag == (linear & ~kPageOffset)) return entry.host + (linear & kPageOffset);
+  return cpu.mmu.quick_host(linear, size, access);
+}
+
+template <bool kCopy>
+void run_host_string(std::byte*& to, const std::byte*& from, uint64_t& count, uint64_t value,
+                     unsigned size) {
+  if constexpr (kCopy) {
+    if (size == 1)
+      asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    else if (size == 2)
+      asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    else if (size == 4)
+      asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    else
+      asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+  } else {
+    if (size == 1)
+      asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else if (size == 2)
+      asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else if (size == 4)
+      asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else
+      asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+  }
+}
+
+/// True when the whole is done.
+template <bool kCopy>
+bool run_string(Cpu& cpu, unsigned size, uint64_t value) {
+  uint64_t& count = cpu.gpr[x86::kRcx];
+  uint64_t& to = cpu.gpr[x86::kRdi];
+  uint64_t& from = cpu.gpr[x86::kRsi];
+  while (count != 0) {
+    if (cpu.attention.load(std::memory_order_relaxed)) return false;
+    uint64_t room = 4096 - (to & kPageOffset);
+    if (kCopy && 4096 - (from & kPageOffset) < room) room = 4096 - (from & kPageOffset);
+    uint64_t now = room / size;
+    if (now > count) now = count;
+    if (now == 0) return false;  // an element crosses a page
+    std::byte* host_to = host_of(cpu, to, size, Access::kWrite);
+    const std::byte* host_from = kCopy ? host_of(cpu, from, size, Access::kRead) : nullptr;
+    if (host_to == nullptr || (kCopy && host_from == nullptr)) return false;
+    uint64_t left = now;
+    run_host_string<kCopy>(host_to, host_from, left, value, size);
+    count -= now;
+    to += now * size;
+    if (kCopy) from += now * size;
+  }
+  return true;
+}
+
+}  // namespace
+
+Continuation on_string(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
+  const bool saved = site->flags_saved != 0;
+  const uint64_t value = saved ? cpu->generated.saved_rax : cpu->gpr[x86::kRax];
+  if ((cpu->flags_rest & x86::rflags::kDirection) == 0 &&
+      (site->write != 0 ? run_string<false>(*cpu, site->size, value)
+                        : run_string<true>(*cpu, site->size, value)))
+    return {0, cpu->generated.code + site->resume};
+  return {site->site, saved ? cpu->generated.exit_instruction_restoring
+                            : cpu->generated.exit_instruction};
+}
+
+Continuation on_revalidate(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
+  const auto* translator = static_cast<const Translator*>(cpu->generated.translator);
+  if (translator->quick_validate(site->site))
+    return {0, cpu->generated.code + site->resume};
+  return {site->site, site->flags_saved != 0 ? cpu->generated.exit_revalidate_restoring
+                                             : cpu->generated.exit_revalidate};
+}
+
+bool Translator::quick_validate(BlockId id) const noexcept {
+  const Block& block = blocks_[id];
+  if (!block.valid) return false;
+  for (unsigned i = 0; i < block.page_count; ++i) {
+    const BlockPage& page = block.pages[i];
+    const FetchResult* now = cpu_.mmu.quick_fetch(page.linear);
+    if (now == nullptr || now->ram_page != page.ram_page || (block.global && !now->global) ||
+        cpu_.code_generation(page.ram_page) != page.generation)
+      return false;
+    cpu_.mmu.rely_on_code_page(page.linear, *now);
+  }
+  const auto& epochs = cpu_.mmu.code_epochs();
+  reinterpret_cast<BlockData*>(cache_.data())[id].epoch =
+      block.global ? epochs.global : epochs.local;
+  return true;
 }
 
 }  // namespace limen::soft::translate

@@ -10,13 +10,13 @@ struct Cpu;
 
 namespace limen::soft::translate {
 
-/// Stands behind the code that leads to a miss of the soft TLB.
-struct MissSite {
-  uint32_t site;
-  uint32_t resume;  ///< Offset of the code to go on with, R10 being the host address.
-  uint8_t size;     ///< Bytes.
-  uint8_t write;
-  uint8_t flags_saved;  ///< RAX holds flags: what goes to the interpreter puts them back first.
+/// Stands behind the code that leads here.
+struct CallSite {
+  uint32_t site;    ///< make_site(), or a BlockId.
+  uint32_t resume;  ///< Offset of the code to go on with.
+  uint8_t size;     ///< Bytes: of an access, of a string's element.
+  uint8_t write;    ///< An access that writes; a string instruction that does not read.
+  uint8_t flags_saved;  ///< RAX holds flags: what leaves translated code puts them back first.
   uint8_t unused;
 };
 
@@ -26,7 +26,14 @@ struct Continuation {
   const uint8_t* code;
 };
 
-/// An access to `linear` found no entry. Fills one and goes on, or leaves to the interpreter.
-Continuation on_miss(Cpu* cpu, uint64_t linear, const MissSite* site) noexcept;
+/// An access to `linear` found no entry. Fills one and goes on with the host address in R10, or
+/// leaves to the interpreter.
+Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
+
+/// REP MOVS or REP STOS on Cpu::gpr: page by page, as long as that needs nothing else.
+Continuation on_string(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
+
+/// A block's pages were found right in another epoch. Looks whether they still are.
+Continuation on_revalidate(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
 
 }  // namespace limen::soft::translate

@@ -123,14 +123,16 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
 /// Registers that a function of the System V ABI may change, but for the translator's own.
 constexpr std::array kChanged = {kRax, kRcx, kRdx, kRsi, kRdi, kR8, kR9};
 
-void emit_miss(Assembler& out, const CpuLayout& layout) {
+CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t function) {
+  out.align(64);
+  const CodeOffset at = out.here();
   for (const Reg reg : kChanged) out.gs_store(layout.gpr(reg), reg);
   out.gs_store(layout.gpr(kRsp), kRsp);
   out.gs_load(kRsp, layout.host_rsp);
   out.gs_load(kRdi, layout.cpu);
   out.mov(kRsi, kR10);
   out.mov(kRdx, kR11);
-  out.gs(false, {0xFF}, static_cast<Reg>(2), layout.on_miss);  // CALL
+  out.gs(false, {0xFF}, static_cast<Reg>(2), function);  // CALL
   out.mov(kR10, kRax);
   out.mov(kR11, kRdx);
   for (const Reg reg : kChanged) out.gs_load(reg, layout.gpr(reg));
@@ -138,6 +140,18 @@ void emit_miss(Assembler& out, const CpuLayout& layout) {
   out.byte(0x41);  // JMP R11
   out.byte(0xFF);
   out.byte(0xE3);
+  return at;
+}
+
+/// An exit for code that has put RAX and flags aside.
+CodeOffset emit_restoring(Assembler& out, const CpuLayout& layout, CodeOffset exit) {
+  const CodeOffset at = out.here();
+  out.byte(0x04);  // ADD AL, 127: OF
+  out.byte(0x7F);
+  out.byte(0x9E);  // SAHF
+  out.gs_load(kRax, layout.saved_rax);
+  out.jump(exit);
+  return at;
 }
 
 CodeOffset emit_exit(Assembler& out, ExitReason reason, CodeOffset leave) {
@@ -162,15 +176,11 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_instruction = emit_exit(out, ExitReason::kInstruction, leave);
   made.exit_revalidate = emit_exit(out, ExitReason::kRevalidate, leave);
   made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
-  made.exit_instruction_restoring = out.here();
-  out.byte(0x04);  // ADD AL, 127: OF
-  out.byte(0x7F);
-  out.byte(0x9E);  // SAHF
-  out.gs_load(kRax, layout.saved_rax);
-  out.jump(made.exit_instruction);
-  out.align(64);
-  made.miss = out.here();
-  emit_miss(out, layout);
+  made.exit_instruction_restoring = emit_restoring(out, layout, made.exit_instruction);
+  made.exit_revalidate_restoring = emit_restoring(out, layout, made.exit_revalidate);
+  made.miss = emit_quiet_call(out, layout, layout.on_miss);
+  made.string = emit_quiet_call(out, layout, layout.on_string);
+  made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
   out.align(64);
   return made;
 }

@@ -25,8 +25,11 @@ struct Trampolines {
   CodeOffset exit_poll = 0;
   /// The same as exit_instruction, when RAX and flags were put aside.
   CodeOffset exit_instruction_restoring = 0;
-  /// Calls Context::on_miss with R10 (the address) and R11 (the MissSite) and goes on as it says.
+  CodeOffset exit_revalidate_restoring = 0;
+  // Call a function of quiet.h with R10 (the address) and R11 (the CallSite), and go on as it says.
   CodeOffset miss = 0;
+  CodeOffset string = 0;
+  CodeOffset revalidate = 0;
 };
 
 Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout);

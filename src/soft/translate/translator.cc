@@ -39,6 +39,11 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   Context& context = cpu_.generated;
   context.cpu = &cpu_;
   context.on_miss = reinterpret_cast<const void*>(&on_miss);
+  context.translator = this;
+  context.on_string = reinterpret_cast<const void*>(&on_string);
+  context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
+  context.exit_revalidate = cache_.executable(trampolines_.exit_revalidate);
+  context.exit_revalidate_restoring = cache_.executable(trampolines_.exit_revalidate_restoring);
   context.code = cache_.executable(0);
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
@@ -55,6 +60,7 @@ CodeKind Translator::code_kind() const {
   const bool xsave = kind.sse && (system.cr4 & x86::cr4::kOsxsave) != 0;
   kind.avx = xsave && (system.xcr0 & 6) == 6;
   kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
+  kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
   return kind;
 }
 

@@ -42,7 +42,9 @@ class Translator {
   Translator& operator=(const Translator&) = delete;
 
   /// Whether run() can run what the processor would run next.
-  [[nodiscard]] bool handles_mode() const { return cpu_.mode == decode::CodeMode::k64; }
+  [[nodiscard]] bool handles_mode() const {
+    return cpu_.mode == decode::CodeMode::k64 && (cpu_.cpl == 0 || cpu_.cpl == 3);
+  }
 
   enum class Outcome : uint8_t {
     kAttention,  ///< Interrupts and events must be looked at.
@@ -52,6 +54,10 @@ class Translator {
   /// Runs from cpu.rip on. Throws x86::Exception where the guest's code faults, cpu.rip being the
   /// address of the instruction. The thread is one that HostThread has prepared.
   Outcome run();
+
+  /// Whether a block's pages are what they were, as far as the fetch TLB knows; notes that they are.
+  /// Leaves vector registers alone.
+  [[nodiscard]] bool quick_validate(BlockId id) const noexcept;
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   /// The same as text, and which instructions the interpreter ran most.
