@@ -33,7 +33,7 @@ unsigned physical_address_bits(const x86::CpuidTable& cpuid) {
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description) {
   return create(description, LIMEN_TRY(create_accelerator(description.accelerator,
-                                                     description.accelerator_properties)));
+                                                          description.accelerator_properties)));
 }
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description,

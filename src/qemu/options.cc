@@ -10,7 +10,8 @@ namespace {
 constexpr std::array kOptions = {
     Option{"machine", "q35[,accel=soft][,hpet=on|off]", "board", &Builder::machine},
     Option{"M", "q35", "the same", &Builder::machine},
-    Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]", "what runs the guest's instructions (tcg: another name for soft)",
+    Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
+           "what runs the guest's instructions (tcg: another name for soft)",
            &Builder::accelerator},
     Option{"enable-kvm", "", "use KVM where there is one, else soft", &Builder::enable_kvm},
     Option{"cpu", "host|max|qemu64[,+feature,-feature]", "processor model", &Builder::cpu},

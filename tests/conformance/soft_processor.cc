@@ -68,8 +68,11 @@ bool has_error_code(uint8_t vector) {
 }  // namespace
 
 struct SoftProcessor::Guest {
-  explicit Guest(std::unique_ptr<memory::GuestMemory> memory)
-      : ram(std::move(memory)), cpuid(host_cpuid()), cpu(*ram, ports, mmio, cpuid, interrupts) {}
+  Guest(std::unique_ptr<memory::GuestMemory> memory, Tier tier)
+      : ram(std::move(memory)),
+        cpuid(host_cpuid()),
+        cpu(*ram, ports, mmio, cpuid, interrupts),
+        runner(cpu, 1'000'000'000, tier == Tier::kTranslator ? size_t{4} << 20 : 0) {}
 
   std::unique_ptr<memory::GuestMemory> ram;
   memory::IoSpace ports{"ports"};
@@ -77,7 +80,7 @@ struct SoftProcessor::Guest {
   CpuidTable cpuid;
   NoInterrupts interrupts;
   soft::Cpu cpu;
-  soft::interpret::Runner runner{cpu, 1'000'000'000};
+  soft::interpret::Runner runner;
   ExitPorts exit_ports;
 
   std::byte* host(uint64_t physical) { return ram->span({physical}, 1).data(); }
@@ -163,10 +166,10 @@ void SoftProcessor::Guest::store_outcome(Outcome& outcome) {
 }
 
 Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(
-    std::span<const uint8_t> read_only_page) {
+    std::span<const uint8_t> read_only_page, Tier tier) {
   const memory::GuestMemory::Layout layout{.start = {0}, .size = kGuestRamSize};
   auto guest =
-      std::make_unique<Guest>(LIMEN_TRY(memory::GuestMemory::create(std::span(&layout, 1))));
+      std::make_unique<Guest>(LIMEN_TRY(memory::GuestMemory::create(std::span(&layout, 1))), tier);
   LIMEN_TRY(write_guest_tables(*guest->ram));
   std::ranges::copy(std::as_bytes(read_only_page), guest->host(kReadOnlyPage));
   guest->exit_ports.runner = &guest->runner;

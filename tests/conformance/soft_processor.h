@@ -12,8 +12,11 @@ namespace limen::conformance {
 
 class SoftProcessor {
  public:
-  /// `read_only_page` is what the guest finds at kReadOnlyAddress.
-  static Result<std::unique_ptr<SoftProcessor>> create(std::span<const uint8_t> read_only_page);
+  enum class Tier { kInterpreter, kTranslator };
+  /// `read_only_page` is what the guest finds at kReadOnlyAddress. The translator leaves single
+  /// steps to the interpreter.
+  static Result<std::unique_ptr<SoftProcessor>> create(std::span<const uint8_t> read_only_page,
+                                                       Tier tier);
   ~SoftProcessor();
   SoftProcessor(const SoftProcessor&) = delete;
   SoftProcessor& operator=(const SoftProcessor&) = delete;

@@ -1,6 +1,6 @@
-// The misses of the soft TLB that need nothing but a walk: for translated code, which calls here with
-// the guest's vector registers in the host's. Built without vector instructions, and nothing here may
-// call what is not.
+// The misses of the soft TLB that need nothing but a walk: for translated code, which calls here
+// with the guest's vector registers in the host's. Built without vector instructions, and nothing
+// here may call what is not.
 #include "soft/mmu/mmu.h"
 
 namespace limen::soft {
@@ -48,7 +48,8 @@ bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
 }
 
 std::byte* Mmu::quick_host(uint64_t linear, unsigned size, Access access) noexcept {
-  if ((linear & kPageOffset) + size > 4096 || check_alignment_ || watchpoints_.any()) return nullptr;
+  if ((linear & kPageOffset) + size > 4096 || check_alignment_ || watchpoints_.any())
+    return nullptr;
   if (static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) return nullptr;
   Translation page;
   if (!walker_.quick_walk(linear, access, view_, page)) return nullptr;

@@ -17,8 +17,8 @@ inline constexpr uint64_t kPageOffset = 0xFFF;
 
 /// What stands in place of a tag in entry `index` of a bank: the address of a page that has its
 /// entry elsewhere, and is not the page behind one that has its entry here. So neither an access at
-/// address A, for which A minus tag is below 4096, nor one that crosses into the tag's page can take
-/// it for a hit; generated code compares the one, the interpreter the other.
+/// address A, for which A minus tag is below 4096, nor one that crosses into the tag's page can
+/// take it for a hit; generated code compares the one, the interpreter the other.
 constexpr uint64_t no_tag(size_t index) { return (index ^ 2) << 12; }
 
 /// A page for loads and stores. A missing write tag sends stores to the slow path. Where the write

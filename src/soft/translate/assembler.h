@@ -11,7 +11,22 @@
 namespace limen::soft::translate {
 
 enum Reg : uint8_t {
-  kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi, kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15
+  kRax,
+  kRcx,
+  kRdx,
+  kRbx,
+  kRsp,
+  kRbp,
+  kRsi,
+  kRdi,
+  kR8,
+  kR9,
+  kR10,
+  kR11,
+  kR12,
+  kR13,
+  kR14,
+  kR15
 };
 
 /// Condition codes as they stand in the low four bits of Jcc (SDM Vol. 2D B.1.4.7).
@@ -20,8 +35,8 @@ enum class Condition : uint8_t { kAbove = 7, kNotEqual = 5, kEqual = 4 };
 /// A place in generated code: an offset from the start of the code cache.
 using CodeOffset = uint32_t;
 
-/// Memory operands that begin with gs_ are at GS + displacement. Writes through one view of the code
-/// cache; every address is an offset, the same in both views.
+/// Memory operands that begin with gs_ are at GS + displacement. Writes through one view of the
+/// code cache; every address is an offset, the same in both views.
 class Assembler {
  public:
   /// Writes from `offset` on into the code cache `code`.
@@ -71,13 +86,12 @@ class Assembler {
   }
   /// `index` kRsp: none. `base` may be kRsp.
   void lea(Reg to, Reg base, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
-    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u) | (base > 7 ? 1u : 0u));
+    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u) |
+         (base > 7 ? 1u : 0u));
     byte(0x8D);
     memory_sib(to, base, index, scale, displacement);
   }
-  void lea(Reg to, Reg base, int32_t displacement) {
-    lea(to, base, kRsp, 0, displacement);
-  }
+  void lea(Reg to, Reg base, int32_t displacement) { lea(to, base, kRsp, 0, displacement); }
   /// LEA with index and displacement alone.
   void lea_index(Reg to, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
     byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u));

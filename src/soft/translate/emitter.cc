@@ -341,8 +341,7 @@ void Emitter::rewrite_for_r10(const Item& item, bool reg_in_r11) {
     case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
       for (unsigned i = 0; i < raw.prefix_count; ++i) {
         const uint8_t prefix = raw.prefixes[i].value;
-        if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3)
-          out_.byte(prefix);
+        if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3) out_.byte(prefix);
       }
       const bool has_rex = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
       const unsigned rex = (has_rex && raw.rex.W ? 8u : 0u) |
@@ -618,8 +617,7 @@ void Emitter::emit_cold() {
       case Cold::What::kLink:
         out_.mov(kR10, links_.size());
         out_.jump(trampolines_.exit_link);
-        links_.push_back(
-            {.from = id_, .target = cold.target, .place = cold.place, .stub = here});
+        links_.push_back({.from = id_, .target = cold.target, .place = cold.place, .stub = here});
         break;
       case Cold::What::kRevalidate:
         out_.lea_relative(kR11, kJumpSize);

@@ -16,8 +16,9 @@ namespace limen::soft::translate {
 
 class Translator;
 
-/// While it lives: GS leads to the Cpu, faults in generated code go to the translator, signals have a
-/// stack of their own (RSP is the guest's), and those sent from outside are left to other threads.
+/// While it lives: GS leads to the Cpu, faults in generated code go to the translator, signals have
+/// a stack of their own (RSP is the guest's), and those sent from outside are left to other
+/// threads.
 class HostThread {
  public:
   HostThread(Cpu& cpu, Translator& translator);
@@ -34,7 +35,8 @@ class HostThread {
   Translator* previous_translator_ = nullptr;
 };
 
-/// Sets a flag at a moment, by a signal to the thread that made it: no other thread has a part in it.
+/// Sets a flag at a moment, by a signal to the thread that made it: no other thread has a part in
+/// it.
 class Alarm {
  public:
   explicit Alarm(std::atomic<bool>& flag);

@@ -402,8 +402,7 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   if (item.memory_size == 0 || item.memory_size > 64 || has_high_byte(instruction))
     return Kind::kInterpret;
   if (!item.reads_memory && !item.writes_memory) return Kind::kInterpret;
-  if (is_bit_test(instruction) &&
-      instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+  if (is_bit_test(instruction) && instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
     return Kind::kBitTest;
   return can_name_registers(item) ? Kind::kPlain : Kind::kInterpret;
 }

@@ -25,11 +25,11 @@ struct CodeKind {
 };
 
 enum class Kind : uint8_t {
-  kPlain,      ///< The instruction itself, its memory operand translated.
-  kAddress,    ///< LEA.
-  kNothing,    ///< A hint: NOP, PREFETCH.
-  kPush,       ///< PUSH r64, imm, m64.
-  kPop,        ///< POP r64.
+  kPlain,    ///< The instruction itself, its memory operand translated.
+  kAddress,  ///< LEA.
+  kNothing,  ///< A hint: NOP, PREFETCH.
+  kPush,     ///< PUSH r64, imm, m64.
+  kPop,      ///< POP r64.
   kLeave,
   kCall,       ///< CALL rel.
   kCallAway,   ///< CALL r/m64.
@@ -62,8 +62,8 @@ struct Item {
   bool has_memory = false;
   bool reads_memory = false;
   bool writes_memory = false;
-  uint16_t memory_size = 0;    ///< Bytes.
-  uint8_t memory_operand = 0;  ///< Index in instruction.operands.
+  uint16_t memory_size = 0;     ///< Bytes.
+  uint8_t memory_operand = 0;   ///< Index in instruction.operands.
   uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;
 

@@ -80,14 +80,13 @@ Continuation on_string(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
       (site->write != 0 ? run_string<false>(*cpu, site->size, value)
                         : run_string<true>(*cpu, site->size, value)))
     return {0, cpu->generated.code + site->resume};
-  return {site->site, saved ? cpu->generated.exit_instruction_restoring
-                            : cpu->generated.exit_instruction};
+  return {site->site,
+          saved ? cpu->generated.exit_instruction_restoring : cpu->generated.exit_instruction};
 }
 
 Continuation on_revalidate(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
   const auto* translator = static_cast<const Translator*>(cpu->generated.translator);
-  if (translator->quick_validate(site->site))
-    return {0, cpu->generated.code + site->resume};
+  if (translator->quick_validate(site->site)) return {0, cpu->generated.code + site->resume};
   return {site->site, site->flags_saved != 0 ? cpu->generated.exit_revalidate_restoring
                                              : cpu->generated.exit_revalidate};
 }

@@ -1,5 +1,5 @@
-// What translated code calls without giving up its vector registers: functions that are built without
-// vector instructions and call nothing that is not (CMakeLists.txt).
+// What translated code calls without giving up its vector registers: functions that are built
+// without vector instructions and call nothing that is not (CMakeLists.txt).
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ namespace limen::soft::translate {
 
 /// Stands behind the code that leads here.
 struct CallSite {
-  uint32_t site;    ///< make_site(), or a BlockId.
-  uint32_t resume;  ///< Offset of the code to go on with.
-  uint8_t size;     ///< Bytes: of an access, of a string's element.
-  uint8_t write;    ///< An access that writes; a string instruction that does not read.
+  uint32_t site;        ///< make_site(), or a BlockId.
+  uint32_t resume;      ///< Offset of the code to go on with.
+  uint8_t size;         ///< Bytes: of an access, of a string's element.
+  uint8_t write;        ///< An access that writes; a string instruction that does not read.
   uint8_t flags_saved;  ///< RAX holds flags: what leaves translated code puts them back first.
   uint8_t unused;
 };

@@ -328,9 +328,9 @@ bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
       std::copy(rest.begin(), rest.end(), copied.begin());
       std::copy_n(second->host_page, decode::kMaxInstructionLength,
                   copied.begin() + static_cast<ptrdiff_t>(rest.size()));
-      outcome = decode::decode(
-          cpu_.mode, std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
-          item.instruction);
+      outcome = decode::decode(cpu_.mode,
+                               std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
+                               item.instruction);
       if (outcome == decode::Outcome::kOk)
         cpu_.mmu.mark_code(second->ram_page, 0,
                            item.instruction.length() - static_cast<unsigned>(rest.size()));
@@ -343,8 +343,8 @@ bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
     if (item.kind == Kind::kInterpret) {
       interpret::Operation operation;
       interpret::make_operation(cpu_, item.instruction, operation);
-      item.ends_block = (operation.flags & (interpret::Operation::kEndsBlock |
-                                            interpret::Operation::kSystem)) != 0;
+      item.ends_block = (operation.flags &
+                         (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
     }
     ++item_count_;
     if (item.kind == Kind::kReturn || item.kind == Kind::kCallAway ||
@@ -413,7 +413,8 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
 std::string Translator::report() const {
   const Statistics& s = statistics_;
   std::string text = fmt::format(
-      "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code, {} flushes\n"
+      "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code, {} "
+      "flushes\n"
       "exits: {} look-ups, {} links, {} revalidations, {} polls, {} instructions interpreted\n"
       "invalidated blocks: {}\n",
       s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.flushes, s.lookups, s.links,
@@ -439,9 +440,9 @@ bool Translator::recover(void* context) {
   if (block == blocks_.begin() + 1) return false;
   --block;
   const auto& sites = block->sites;
-  auto site = std::upper_bound(
-      sites.begin(), sites.end(), offset,
-      [](CodeOffset at, const Block::Site& other) { return at < other.code; });
+  auto site =
+      std::upper_bound(sites.begin(), sites.end(), offset,
+                       [](CodeOffset at, const Block::Site& other) { return at < other.code; });
   if (site == sites.begin() || offset >= block->end) return false;
   const auto index = static_cast<unsigned>(site - sites.begin() - 1);
   registers[REG_R10] = make_site(static_cast<BlockId>(block - blocks_.begin()), index);

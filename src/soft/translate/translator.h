@@ -24,13 +24,13 @@ struct Statistics {
   uint64_t instructions = 0;  ///< Translated, each time that they were.
   uint64_t guest_bytes = 0;
   uint64_t host_bytes = 0;
-  uint64_t lookups = 0;        ///< Exits to find the next block.
-  uint64_t links = 0;          ///< Exits that linked two blocks.
-  uint64_t interpreted = 0;    ///< Instructions that the interpreter ran for translated code.
+  uint64_t lookups = 0;      ///< Exits to find the next block.
+  uint64_t links = 0;        ///< Exits that linked two blocks.
+  uint64_t interpreted = 0;  ///< Instructions that the interpreter ran for translated code.
   uint64_t revalidations = 0;
   uint64_t polls = 0;
-  uint64_t invalidated = 0;    ///< Blocks whose code the guest changed.
-  uint64_t flushes = 0;        ///< Times that the code cache was full.
+  uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
+  uint64_t flushes = 0;      ///< Times that the code cache was full.
 };
 
 class Translator {
@@ -47,24 +47,24 @@ class Translator {
   }
 
   enum class Outcome : uint8_t {
-    kAttention,  ///< Interrupts and events must be looked at.
-    kLookAround, ///< The mode or anything else may have changed.
-    kInterpret,  ///< The instruction at cpu.rip cannot be translated.
+    kAttention,   ///< Interrupts and events must be looked at.
+    kLookAround,  ///< The mode or anything else may have changed.
+    kInterpret,   ///< The instruction at cpu.rip cannot be translated.
   };
   /// Runs from cpu.rip on. Throws x86::Exception where the guest's code faults, cpu.rip being the
   /// address of the instruction. The thread is one that HostThread has prepared.
   Outcome run();
 
-  /// Whether a block's pages are what they were, as far as the fetch TLB knows; notes that they are.
-  /// Leaves vector registers alone.
+  /// Whether a block's pages are what they were, as far as the fetch TLB knows; notes that they
+  /// are. Leaves vector registers alone.
   [[nodiscard]] bool quick_validate(BlockId id) const noexcept;
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   /// The same as text, and which instructions the interpreter ran most.
   [[nodiscard]] std::string report() const;
 
-  /// For the signal handler: whether the fault that `context` (a ucontext_t) tells of is one of this
-  /// translator's code; the context then leads out of it.
+  /// For the signal handler: whether the fault that `context` (a ucontext_t) tells of is one of
+  /// this translator's code; the context then leads out of it.
   bool recover(void* context);
 
  private:
@@ -93,9 +93,7 @@ class Translator {
   void invalidate(Block& block);
   void drop_changed_code();
   void drop_all();
-  BlockData& data(BlockId id) {
-    return reinterpret_cast<BlockData*>(cache_.data())[id];
-  }
+  BlockData& data(BlockId id) { return reinterpret_cast<BlockData*>(cache_.data())[id]; }
   [[nodiscard]] CodeOffset data_offset(BlockId id) const {
     return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(BlockData));
   }
