@@ -162,18 +162,18 @@ class Mmu {
   /// How generated code does what set_mode() does after STAC and CLAC at CPL 0: it copies choice
   /// [AC] and notes AC.
   struct AcSwitch {
-    const void* chosen_data[2];
-    const void* chosen_view[2];
-    const void* data;
-    const void* view;
-    const void* alignment_check;
+    const DataEntry* const* chosen_data[2];
+    const View* chosen_view[2];
+    const DataEntry* const* data;
+    const View* view;
+    const bool* alignment_check;
   };
   [[nodiscard]] AcSwitch ac_switch() const {
-    return {{&ac_choices_[0].data, &ac_choices_[1].data},
-            {&ac_choices_[0].view, &ac_choices_[1].view},
-            &data_,
-            &view_,
-            &mode_.alignment_check};
+    return {.chosen_data = {&ac_choices_[0].data, &ac_choices_[1].data},
+            .chosen_view = {&ac_choices_[0].view, &ac_choices_[1].view},
+            .data = &data_,
+            .view = &view_,
+            .alignment_check = &mode_.alignment_check};
   }
 
   /// What generated code looks at: where the current bank's address stands, and the epochs.

@@ -48,17 +48,13 @@ CpuLayout::CpuLayout(const Cpu& of) {
   tsc_offset = displacement(of.system.tsc_offset);
   tsc_aux = displacement(of.system.tsc_aux);
   const Mmu::AcSwitch slots = of.mmu.ac_switch();
-  const auto slot = [&](const void* at) { return displacement(*static_cast<const char*>(at)); };
   for (unsigned i = 0; i < 2; ++i) {
-    ac.chosen_data[i] = slot(slots.chosen_data[i]);
-    ac.chosen_view[i] = slot(slots.chosen_view[i]);
+    ac.chosen_data[i] = displacement(*slots.chosen_data[i]);
+    ac.chosen_view[i] = displacement(*slots.chosen_view[i]);
   }
-  ac.data = slot(slots.data);
-  ac.view = slot(slots.view);
-  ac.alignment_check = slot(slots.alignment_check);
-  target = displacement(context.target);
-  payload = displacement(context.payload);
-  reason = displacement(context.reason);
+  ac.data = displacement(*slots.data);
+  ac.view = displacement(*slots.view);
+  ac.alignment_check = displacement(*slots.alignment_check);
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
