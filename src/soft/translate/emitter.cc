@@ -55,6 +55,9 @@ CpuLayout::CpuLayout(const Cpu& of) {
   ac.data = displacement(*slots.data);
   ac.view = displacement(*slots.view);
   ac.alignment_check = displacement(*slots.alignment_check);
+  target = displacement(context.target);
+  payload = displacement(context.payload);
+  reason = displacement(context.reason);
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
