@@ -10,8 +10,8 @@ struct Cpu;
 
 namespace limen::soft::translate {
 
-/// Stands behind the code that leads here.
-struct CallSite {
+/// Stands behind the code that leads here, at any address.
+struct [[gnu::packed]] CallSite {
   uint32_t site;        ///< make_site(), or a BlockId.
   uint32_t resume;      ///< Offset of the code to go on with.
   uint8_t size;         ///< Bytes: of an access, of a string's element.
