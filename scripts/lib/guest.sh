@@ -2,18 +2,22 @@
 # Making the guest: a Debian 12 disk image, with its kernel and initrd beside it. Sourced, not run.
 #
 # In $guest_folder afterwards: disk.raw (ext4 on the whole disk), vmlinuz, initrd.img. The folder
-# appears whole or not at all.
+# appears whole or not at all. In $guest_bench_folder the same with more packages, and in tree/ what is
+# on the disk, for running the very same programs without a machine.
 
 # Bump when the recipe below changes: an older disk is then left alone and a new one made.
 guest_recipe=1
 guest_folder=$limen_cache/debian-12-$guest_recipe
 guest_size=3G
+guest_bench_folder=$limen_cache/debian-12-bench-$guest_recipe
 
 # Systemd, the kernel, and what a person expects at a shell. Not the network: there is none yet.
 guest_packages=(
   linux-image-cloud-amd64 systemd systemd-sysv udev dbus libpam-systemd
   login passwd util-linux mount e2fsprogs kmod procps iproute2 less nano
 )
+# What scripts/bench measures with, besides.
+guest_bench_packages=(openssl 7zip python3 sqlite3 g++ perl zstd)
 
 # shellcheck disable=SC2016
 # The Debian repositories that this host's apt is set up with, as sources.list lines.
@@ -66,10 +70,11 @@ mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 \
 SCRIPT
 }
 
-# Builds into the folder $1; everything it needs lies inside.
+# Builds into the folder $1 a guest with the packages that follow; everything it needs lies inside.
 guest_build() (
   set -euo pipefail
   work=$1
+  shift
   sources=$(guest_sources)
   if [ -z "$sources" ]; then
     echo "apt on this host knows no Debian bookworm repository (apt-get indextargets)" >&2
@@ -77,7 +82,7 @@ guest_build() (
   fi
   mkdir "$work/out"
   guest_pack >"$work/pack"
-  printf -v include '%s,' "${guest_packages[@]}"
+  printf -v include '%s,' "$@"
   mmdebstrap --variant=minbase --include="${include%,}" --format=tar \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -90,24 +95,45 @@ guest_build() (
   fakeroot sh "$work/pack" "$work/root.tar" "$work" "$guest_size"
 )
 
-# make_guest: makes the guest disk unless it is there.
-make_guest() {
-  [ ! -d "$guest_folder" ] || return 0
+# The same with the disk's files in a folder beside it. They belong to whoever runs this; devices, which
+# only root could make, stay out.
+guest_build_with_tree() {
+  guest_build "$@"
+  echo "unpacking the files"
+  mkdir "$1/out/tree"
+  tar -C "$1/out/tree" --no-same-owner --exclude='./dev/*' -xf "$1/root.tar"
+}
+
+# make_guest_in FOLDER TITLE BUILDER PACKAGE...: makes a guest in FOLDER unless it is there.
+make_guest_in() {
+  local folder=$1 title=$2 builder=$3 work
+  shift 3
+  [ ! -d "$folder" ] || return 0
   mkdir -p "$limen_cache"
-  local work
   # Two callers at once: the second waits and finds the first one's disk.
   exec 8>"$limen_cache/guest.lock"
   flock 8
-  if [ ! -d "$guest_folder" ]; then
+  if [ ! -d "$folder" ]; then
     work=$(mktemp -d "$limen_cache/making-guest.XXXXXX")
     # shellcheck disable=SC2064
     trap "rm -rf '$work'" EXIT
-    say "the guest disk is made once and kept in $guest_folder"
-    with_progress "making a Debian 12 disk (downloads about 130 MB)" \
-      "$limen_cache/make-guest.log" guest_build "$work"
-    mv "$work/out" "$guest_folder"
+    say "the guest disk is made once and kept in $folder"
+    with_progress "$title" "$limen_cache/make-guest.log" "$builder" "$work" "$@"
+    mv "$work/out" "$folder"
     rm -rf "$work"
     trap - EXIT
   fi
   exec 8>&-
+}
+
+# make_guest: makes the guest disk unless it is there.
+make_guest() {
+  make_guest_in "$guest_folder" "making a Debian 12 disk (downloads about 130 MB)" guest_build \
+    "${guest_packages[@]}"
+}
+
+# make_bench_guest: the same for the guest that scripts/bench measures in.
+make_bench_guest() {
+  make_guest_in "$guest_bench_folder" "making a Debian 12 disk to measure in (downloads about 220 MB)" \
+    guest_build_with_tree "${guest_packages[@]}" "${guest_bench_packages[@]}"
 }
