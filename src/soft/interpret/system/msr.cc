@@ -253,9 +253,12 @@ bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
     case kPlatformId:
     case kSmiCount:
       return true;
-    case kCoreThreadCount:
-      value = 1u << 16 | 1;
+    case kCoreThreadCount: {
+      const uint32_t per_core = std::max(cpu.cpuid.answer(0xB, 0).ebx, 1u);
+      const uint32_t threads = std::max(cpu.cpuid.answer(0xB, 1).ebx, 1u);
+      value = uint64_t{threads / per_core} << 16 | threads;
       return true;
+    }
     case msr::kFeatureControl:
       value = 1;  // locked, with nothing enabled
       return true;
