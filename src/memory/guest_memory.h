@@ -56,6 +56,8 @@ class GuestMemory {
   /// Tells the engine that [address, address + size) was written by someone other than it (a
   /// device, a loader), so that cached decodings of that memory are dropped. Thread-safe.
   void note_written(GuestPhysicalAddress address, uint64_t size) {
+    // The bytes before the look: an engine sets the mark before it reads.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     const uint64_t first = page_index(address);
     const uint64_t last = page_index(address + (size ? size - 1 : 0));
     for (uint64_t page = first; page <= last && page < page_count_; ++page)
@@ -86,6 +88,10 @@ class GuestMemory {
     return page_count_;
   }
   [[nodiscard]] uint64_t page_count() const { return page_count_; }
+  /// The first byte of a page of RAM by its index, which is below page_count().
+  [[nodiscard]] std::byte* page_data(uint64_t page) const {
+    return mapping_ + (page << kPageShift);
+  }
 
  private:
   GuestMemory() = default;

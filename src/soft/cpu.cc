@@ -8,9 +8,15 @@ using decode::CodeMode;
 using namespace x86;  // NOLINT(google-build-using-namespace): this file is about those names
 
 Cpu::Cpu(memory::GuestMemory& ram_, memory::IoSpace& ports_, memory::IoSpace& mmio_,
-         const CpuidTable& cpuid_, vcpu::LocalInterruptController& interrupts_)
-    : mmu(ram_, mmio_), ram(ram_), ports(ports_), cpuid(cpuid_), interrupts(interrupts_) {
+         const CpuidTable& cpuid_, vcpu::LocalInterruptController& interrupts_, CodeSharing* code,
+         unsigned index)
+    : mmu(ram_, mmio_, code, index),
+      ram(ram_),
+      ports(ports_),
+      cpuid(cpuid_),
+      interrupts(interrupts_) {
   mmu.set_code_write_signal(leave_block);
+  mmu.set_attention(attention);
   if (const auto* sizes = cpuid.find(0x8000'0008, 0))
     mmu.configure(sizes->eax & 0xFF, (cpuid.answer(0x8000'0001, 0).edx >> 26 & 1) != 0);
   set_state(reset_state(cpuid.answer(1, 0).eax));

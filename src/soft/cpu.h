@@ -20,8 +20,10 @@
 namespace limen::soft {
 
 struct Cpu {
+  /// Processor `index` of those that share `code`; nullptr: the only one.
   Cpu(memory::GuestMemory& ram, memory::IoSpace& ports, memory::IoSpace& mmio,
-      const x86::CpuidTable& cpuid, vcpu::LocalInterruptController& interrupts);
+      const x86::CpuidTable& cpuid, vcpu::LocalInterruptController& interrupts,
+      CodeSharing* code = nullptr, unsigned index = 0);
   Cpu(const Cpu&) = delete;
   Cpu& operator=(const Cpu&) = delete;
 

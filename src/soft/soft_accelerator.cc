@@ -11,9 +11,12 @@ namespace {
 class SoftVcpu final : public vcpu::Vcpu {
  public:
   SoftVcpu(const vcpu::VmResources& resources, const x86::CpuidTable& cpuid,
-           vcpu::LocalInterruptController& interrupts, uint64_t tsc_hz, SoftOptions options)
+           vcpu::LocalInterruptController& interrupts, CodeSharing& code, unsigned index,
+           uint64_t tsc_hz, SoftOptions options)
       : cpuid_(cpuid),
-        cpu_(resources.ram, resources.ports, resources.mmio, cpuid_, interrupts),
+        code_(code),
+        index_(index),
+        cpu_(resources.ram, resources.ports, resources.mmio, cpuid_, interrupts, &code, index),
         runner_(cpu_, tsc_hz, options.code_size) {}
 
   vcpu::Exit run() override { return runner_.run(); }
@@ -23,11 +26,14 @@ class SoftVcpu final : public vcpu::Vcpu {
   void set_state(const x86::CpuState& state) override { cpu_.set_state(state); }
   [[nodiscard]] std::string recent_instructions() override { return runner_.recent_instructions(); }
   [[nodiscard]] std::string statistics() override {
-    return runner_.translator() != nullptr ? runner_.translator()->report() : std::string();
+    return (runner_.translator() != nullptr ? runner_.translator()->report() : std::string()) +
+           (index_ == 0 ? code_.report() : std::string());
   }
 
  private:
   x86::CpuidTable cpuid_;
+  CodeSharing& code_;
+  const unsigned index_;
   Cpu cpu_;
   interpret::Runner runner_;
 };
@@ -35,18 +41,24 @@ class SoftVcpu final : public vcpu::Vcpu {
 class SoftVm final : public vcpu::Vm {
  public:
   SoftVm(const vcpu::VmResources& resources, uint64_t tsc_hz, SoftOptions options)
-      : resources_(resources), tsc_hz_(tsc_hz), options_(options) {}
+      : resources_(resources),
+        code_(resources.ram.page_count()),
+        tsc_hz_(tsc_hz),
+        options_(options) {}
 
   Result<std::unique_ptr<vcpu::Vcpu>> create_vcpu(
       unsigned index, const x86::CpuidTable& cpuid,
       vcpu::LocalInterruptController& interrupts) override {
-    if (index != 0)
-      return fail("vcpu {}: the interpreter runs one virtual processor, number 0", index);
-    return std::make_unique<SoftVcpu>(resources_, cpuid, interrupts, tsc_hz_, options_);
+    if (index >= CodeSharing::kMaxMembers)
+      return fail("vcpu {}: the software engine runs at most {} processors", index,
+                  CodeSharing::kMaxMembers);
+    return std::make_unique<SoftVcpu>(resources_, cpuid, interrupts, code_, index, tsc_hz_,
+                                      options_);
   }
 
  private:
   vcpu::VmResources resources_;
+  CodeSharing code_;
   uint64_t tsc_hz_;
   SoftOptions options_;
 };

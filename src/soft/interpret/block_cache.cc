@@ -93,13 +93,15 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
   Block& block = *allocate(key);
   auto* operations = reinterpret_cast<Operation*>(&block + 1);
 
-  std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
+  // A copy, so that what is decoded is what mark_code() is told of.
+  std::array<uint8_t, kMaxOperations * decode::kMaxInstructionLength> copied;
   std::span<const uint8_t> bytes;
   block.ram_page = page.ram_page;
   if (page.host_page != nullptr) {
-    block.generation = cpu.mmu.watch_code(page.ram_page);
+    block.generation = cpu.mmu.watch_code(page.ram_page, static_cast<uint32_t>(offset));
     block.generation_now = &cpu.ram.code_generations()[page.ram_page];
-    bytes = {page.host_page + offset, in_page};
+    bytes = std::span(copied).first(std::min(in_page, copied.size()));
+    std::copy_n(page.host_page + offset, bytes.size(), copied.begin());
   } else {
     // Code in a device's memory: read through the bus, one instruction at a time, never kept.
     const auto read =
@@ -116,12 +118,11 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
       if (block.count > 0) break;
       const FetchResult second = cpu.mmu.fetch(cpu.next_code_page(linear));
       constexpr unsigned kWanted = decode::kMaxInstructionLength;
-      if (page.host_page != nullptr) std::copy(rest.begin(), rest.end(), copied.begin());
       const auto tail = std::span(copied).subspan(rest.size(), kWanted);
       if (second.host_page != nullptr) {
-        block.second_generation = cpu.mmu.watch_code(second.ram_page);
+        block.second_generation = cpu.mmu.watch_code(second.ram_page, 0);
         std::copy_n(second.host_page, kWanted, tail.begin());
-        cpu.mmu.mark_code(second.ram_page, 0, kWanted);
+        cpu.mmu.mark_code(second.ram_page, 0, tail);
       } else {
         cpu.mmu.read_physical(second.page, std::as_writable_bytes(tail));
       }
@@ -147,7 +148,7 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
   }
   if (page.host_page == nullptr) return block;  // unlinked: the next find() decodes again
   cpu.mmu.mark_code(page.ram_page, static_cast<uint32_t>(offset),
-                    static_cast<uint32_t>(std::min<size_t>(block.length, in_page)));
+                    bytes.first(std::min<size_t>(block.length, in_page)));
   used_ += sizeof(Block) + block.count * sizeof(Operation);
   Block*& head = buckets_[bucket_of(key)];
   block.next = head;

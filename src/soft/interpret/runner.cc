@@ -27,6 +27,18 @@ bool may_clear_trap_flag(const Operation& operation) {
          operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
 }
 
+/// Says to other processors that this one runs guest code.
+class GuestRun {
+ public:
+  explicit GuestRun(Mmu& mmu) : mmu_(mmu) { mmu_.enter_guest(); }
+  ~GuestRun() { mmu_.leave_guest(); }
+  GuestRun(const GuestRun&) = delete;
+  GuestRun& operator=(const GuestRun&) = delete;
+
+ private:
+  Mmu& mmu_;
+};
+
 }  // namespace
 
 Runner::Runner(Cpu& cpu, uint64_t tsc_hz, size_t code_size) : cpu_(cpu), tsc_hz_(tsc_hz) {
@@ -46,6 +58,7 @@ void Runner::interrupt() {
 
 vcpu::Exit Runner::run() {
   look_up_ = true;
+  const GuestRun inside(cpu_.mmu);
   std::optional<translate::HostThread> thread;
   std::optional<translate::Alarm> alarm;
   if (translator_) {
@@ -192,6 +205,7 @@ Runner::Next Runner::service() {
   cpu_.attention.store(false, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   look_up_ = false;
+  cpu_.mmu.serve_others();
   if (kicked_.exchange(false)) return Next::kReturn;
   poll_timer();
   look_up_ = false;
@@ -199,6 +213,7 @@ Runner::Next Runner::service() {
 
   cpu_.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
+  if (cpu_.activity.wait_for_sipi) return wait_while_halted();  // nothing else starts it
   if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !cpu_.activity.mov_ss_shadow) {
     cpu_.activity.nmi_pending = false;
     cpu_.activity.nmi_blocked = true;
@@ -213,7 +228,7 @@ Runner::Next Runner::service() {
     }
   }
   cpu_.interrupt_waits = cpu_.interrupts.has_interrupt();
-  if (cpu_.activity.halted || cpu_.activity.wait_for_sipi) return wait_while_halted();
+  if (cpu_.activity.halted) return wait_while_halted();
   return Next::kGoOn;
 }
 
@@ -239,13 +254,20 @@ Runner::Next Runner::take_events() {
 
 Runner::Next Runner::wait_while_halted() {
   look_up_ = true;
+  cpu_.mmu.leave_guest();
+  wait_for_attention();
+  cpu_.mmu.enter_guest();
+  return Next::kGoOn;
+}
+
+void Runner::wait_for_attention() {
   std::unique_lock lock(wait_mutex_);
-  if (cpu_.attention.load(std::memory_order_acquire)) return Next::kGoOn;
+  if (cpu_.attention.load(std::memory_order_acquire)) return;
   const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
   const auto awake = [&] { return cpu_.attention.load(std::memory_order_acquire); };
   if (deadline == UINT64_MAX) {
     wake_.wait(lock, awake);
-    return Next::kGoOn;
+    return;
   }
   const uint64_t now = cpu_.guest_tsc();
   if (now < deadline) {
@@ -253,7 +275,6 @@ Runner::Next Runner::wait_while_halted() {
     // Far deadlines are approached in steps, so that a small error of tsc_hz does not add up.
     wake_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 1.0)), awake);
   }
-  return Next::kGoOn;
 }
 
 std::optional<Exception> Runner::step() {

@@ -55,6 +55,7 @@ class Runner {
   Next service();
   Next take_events();
   Next wait_while_halted();
+  void wait_for_attention();
   void poll_timer();
   /// TF, breakpoints and interrupt shadows: what a whole block cannot be run under.
   [[nodiscard]] bool needs_single_step() const {

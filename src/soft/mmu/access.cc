@@ -34,10 +34,16 @@ void Mmu::note_entry_writes() {
 }
 
 void Mmu::note_store(uint32_t ram_page, uint32_t offset, uint32_t size) {
-  if (!code_.holds_code(ram_page, offset, std::min<uint32_t>(size, 4096 - offset))) return;
-  // Nothing decoded from the page is valid any more, so stores to it may be fast again.
-  code_.clear(ram_page);
+  // Another processor that decodes marks before it reads: either it sees this store, or this the
+  // mark.
+  if (code_->is_shared()) std::atomic_thread_fence(std::memory_order_seq_cst);
+  CodeMap& map = code_->map();
+  if (!map.holds_code(ram_page, offset, std::min<uint32_t>(size, 4096 - offset))) return;
+  // Nothing decoded from the page is valid any more, so stores to it may be fast again. In this
+  // order: see watch_code().
+  map.clear(ram_page);
   ram_.note_code_changed(ram_page);
+  code_->announce_change(index_);
   code_written = true;
   *code_write_signal_ = true;
   code_written_page = ram_page;
@@ -63,16 +69,42 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   const bool watched = watchpoints_.any();
   if (watched && watchpoints_.watches_page(linear, false)) return piece;
   // Without D set, the first store must come here to set it (SDM Vol. 3A 4.8).
-  const bool writable = page.dirty && !code_.holds_code(location.page) &&
-                        walker_.permits(page, Access::kWrite, view) &&
-                        !(watched && watchpoints_.watches_page(linear, true));
+  const bool writable = page.dirty && walker_.permits(page, Access::kWrite, view) &&
+                        !(watched && watchpoints_.watches_page(linear, true)) &&
+                        code_->may_write(index_, location.page, access);
   tlb_.fill_data(linear, view, page, location, writable);
   return piece;
 }
 
+namespace {
+
+/// Copies as one access where the processor would: another may look at the bytes meanwhile, and
+/// memcpy of a size that it does not know may write some of them twice.
+void copy_whole(std::byte* to, const std::byte* from, uint32_t size) {
+  switch (size) {
+    case 1:
+      std::memcpy(to, from, 1);
+      break;
+    case 2:
+      std::memcpy(to, from, 2);
+      break;
+    case 4:
+      std::memcpy(to, from, 4);
+      break;
+    case 8:
+      std::memcpy(to, from, 8);
+      break;
+    default:
+      std::memcpy(to, from, size);
+      break;
+  }
+}
+
+}  // namespace
+
 void Mmu::read_piece(const Piece& piece, std::byte* into) {
   if (piece.host != nullptr) {
-    std::memcpy(into, piece.host, piece.size);
+    copy_whole(into, piece.host, piece.size);
     return;
   }
   // Devices take 1, 2, 4 or 8 bytes at a time.
@@ -87,7 +119,7 @@ void Mmu::read_piece(const Piece& piece, std::byte* into) {
 
 void Mmu::write_piece(const Piece& piece, const std::byte* from) {
   if (piece.host != nullptr) {
-    std::memcpy(piece.host, from, piece.size);
+    copy_whole(piece.host, from, piece.size);
     note_store(piece.ram_page, static_cast<uint32_t>(piece.physical & kPageOffset), piece.size);
     return;
   }
@@ -176,6 +208,63 @@ std::byte* Mmu::host_slow(uint64_t linear, unsigned size, Access access) {
   const DataEntry& entry = entry_for(linear, view_);
   const uint64_t tag = access == Access::kWrite ? entry.write_tag : entry.read_tag;
   return tag == (linear & ~kPageOffset) ? piece.host : nullptr;
+}
+
+Mmu::LockedPlace Mmu::place_for_locked(uint64_t linear, unsigned size) {
+  linear = wrap(linear);
+  check_alignment(linear, alignment_mask(size));
+  LockedPlace place{.linear = linear, .size = size};
+  const auto in_page = static_cast<uint32_t>(4096 - (linear & kPageOffset));
+  if (size > in_page) probe_pages(linear, size, Access::kWrite, view_);
+  const Piece first = resolve(linear, std::min(size, in_page), Access::kWrite, view_);
+  place.ram_pages = {first.ram_page, first.ram_page};
+  place.host = first.host;
+  if (size <= in_page || first.host == nullptr) return place;
+  const Piece second = resolve(wrap(linear + in_page), size - in_page, Access::kWrite, view_);
+  place.ram_pages[1] = second.ram_page;
+  if (second.host != first.host + in_page) place.host = nullptr;
+  return place;
+}
+
+void Mmu::wrote_locked(const LockedPlace& place) {
+  const auto offset = static_cast<uint32_t>(place.linear & kPageOffset);
+  note_store(place.ram_pages[0], offset, place.size);
+  if (offset + place.size > 4096) note_store(place.ram_pages[1], 0, offset + place.size - 4096);
+  if (watchpoints_.any()) [[unlikely]]
+    watch_hits_ |= watchpoints_.hits(place.linear, place.size, false) |
+                   watchpoints_.hits(place.linear, place.size, true);
+}
+
+uint8_t Mmu::change_byte_supervisor(uint64_t linear, uint8_t clear, uint8_t set) {
+  linear = wrap(linear);
+  const Piece piece = resolve(linear, 1, Access::kWrite, implicit_view_);
+  const auto change = [&](uint8_t byte) { return static_cast<uint8_t>((byte & ~clear) | set); };
+  if (piece.host == nullptr) {
+    const uint8_t byte = change(read_supervisor<uint8_t>(linear));
+    write_supervisor(linear, byte);
+    return byte;
+  }
+  auto* host = reinterpret_cast<uint8_t*>(piece.host);
+  uint8_t old = __atomic_load_n(host, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(host, &old, change(old), true, __ATOMIC_SEQ_CST,
+                                      __ATOMIC_RELAXED)) {
+  }
+  note_store(piece.ram_page, static_cast<uint32_t>(linear & kPageOffset), 1);
+  if (watchpoints_.any()) [[unlikely]]
+    watch_hits_ |= watchpoints_.hits(linear, 1, false) | watchpoints_.hits(linear, 1, true);
+  return change(old);
+}
+
+void Mmu::mark_code(uint64_t ram_page, uint32_t offset, std::span<const uint8_t> bytes) {
+  const bool first = code_->map().mark(ram_page, offset, static_cast<uint32_t>(bytes.size()));
+  if (!code_->is_shared()) {
+    if (first) tlb_.protect(static_cast<uint32_t>(ram_page));
+    return;
+  }
+  // A store of another processor's between the reading and the mark told nobody.
+  if (std::memcmp(ram_.page_data(ram_page) + offset, bytes.data(), bytes.size()) == 0) return;
+  ram_.note_code_changed(ram_page);
+  if (attention_ != nullptr) attention_->store(true);
 }
 
 void Mmu::probe_slow(uint64_t linear, uint64_t size, Access access) {

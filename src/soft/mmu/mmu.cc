@@ -16,13 +16,16 @@ const DataBank kEmptyBank{};
 
 }  // namespace
 
-Mmu::Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio)
+Mmu::Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio, CodeSharing* code, unsigned index)
     : ram_(ram),
       mmio_(mmio),
       map_(ram),
       walker_(map_, mmio),
       tlb_(ram.page_count()),
-      code_(ram.page_count()) {
+      own_code_(code == nullptr ? std::make_unique<CodeSharing>(ram.page_count()) : nullptr),
+      code_(code == nullptr ? own_code_.get() : code),
+      index_(index) {
+  code_->join(index_, tlb_);
   walker_.set_registers(0, 0, 0, 0);
   select_view();
 }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -13,7 +15,7 @@
 
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
-#include "soft/mmu/code_map.h"
+#include "soft/mmu/code_sharing.h"
 #include "soft/mmu/page_walk.h"
 #include "soft/mmu/tlb.h"
 #include "soft/mmu/watchpoints.h"
@@ -35,7 +37,9 @@ struct MmuMode {
 /// before anything was changed but A and D bits.
 class Mmu {
  public:
-  Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio);
+  /// The processor `index` of those that share `code`; nullptr: the only one.
+  Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio, CodeSharing* code = nullptr,
+      unsigned index = 0);
   Mmu(const Mmu&) = delete;
   Mmu& operator=(const Mmu&) = delete;
 
@@ -119,6 +123,20 @@ class Mmu {
     return host_slow(linear, size, Access::kWrite);
   }
 
+  /// Where a locked read-modify-write that host_for_write() does not give an address for finds its
+  /// bytes: a page that holds code, or two pages that are neighbours in RAM.
+  struct LockedPlace {
+    std::byte* host = nullptr;  ///< nullptr: a device, or pages that are no neighbours.
+    uint64_t linear = 0;
+    unsigned size = 0;
+    std::array<uint32_t, 2> ram_pages{};
+  };
+  LockedPlace place_for_locked(uint64_t linear, unsigned size);
+  /// To be called after it was written.
+  void wrote_locked(const LockedPlace& place);
+  /// Takes bits from a byte and sets others, in one atomic step; gives what it is then.
+  uint8_t change_byte_supervisor(uint64_t linear, uint8_t clear, uint8_t set);
+
   /// Throws what a write (read) of these bytes would throw; changes nothing but A and D bits.
   void probe_write(uint64_t linear, unsigned size) {
     if (data_[DataBank::index(linear)].write_tag != last_page(linear, size)) [[unlikely]]
@@ -189,22 +207,39 @@ class Mmu {
   [[nodiscard]] std::optional<GuestPhysicalAddress> translate(uint64_t linear) const;
 
   // Tracking of decoded code. In this order: watch_code(), read the bytes and decode, mark_code().
+  // Between two instructions: it may wait for other processors.
 
-  /// Asks GuestMemory to report writes to this page; the generation to keep with what is decoded:
-  /// that is stale once GuestMemory::code_generations()[ram_page] is another.
-  uint32_t watch_code(uint64_t ram_page) {
-    ram_.code_page_marks()[ram_page].store(true, std::memory_order_seq_cst);
-    return ram_.code_generations()[ram_page].load(std::memory_order_acquire);
+  /// Asks to be told of stores to this page, from which code is to be decoded from `offset` on; the
+  /// generation to keep with what is decoded: that is stale once
+  /// GuestMemory::code_generations()[ram_page] is another.
+  uint32_t watch_code(uint64_t ram_page, uint32_t offset) {
+    auto& mark = ram_.code_page_marks()[ram_page];
+    if (!mark.load(std::memory_order_relaxed)) mark.store(true, std::memory_order_seq_cst);
+    // Read first: a store that takes the marks away raises it afterwards.
+    const uint32_t generation = ram_.code_generations()[ram_page].load(std::memory_order_acquire);
+    code_->begin_decoding(index_, static_cast<uint32_t>(ram_page), offset);
+    return generation;
   }
-  /// Says that [offset, offset + length) of the page was decoded: from now on a store to it raises
-  /// the page's generation and sets code_written. Reaches at most to the end of the page.
-  void mark_code(uint64_t ram_page, uint32_t offset, uint32_t length) {
-    if (code_.mark(ram_page, offset, length)) tlb_.protect(static_cast<uint32_t>(ram_page));
-  }
+  /// Says that `bytes` were decoded from `offset` of the page: from now on a store to them raises
+  /// the page's generation and sets code_written, as one since watch_code() does now. Reaches at
+  /// most to the end of the page.
+  void mark_code(uint64_t ram_page, uint32_t offset, std::span<const uint8_t> bytes);
   /// Set when a store of this processor changed code.
   bool code_written = false;
   /// Another flag to set then: the run loop's, so that it has one to look at.
   void set_code_write_signal(bool& signal) { code_write_signal_ = &signal; }
+  /// The flag to set when something of another processor's must be looked at.
+  void set_attention(std::atomic<bool>& attention) {
+    attention_ = &attention;
+    code_->set_attention(index_, attention);
+  }
+
+  // What processors owe each other (CodeSharing).
+  void enter_guest() { code_->enter(index_); }
+  void leave_guest() { code_->leave(index_); }
+  void serve_others() {
+    if (code_->is_asked(index_)) code_->serve(index_);
+  }
   uint64_t code_written_page = 0;  ///< The last such page of RAM.
 
   /// Arms the data breakpoints of DR0-DR3 and DR7 (index 7); to be called when one of them changed.
@@ -320,6 +355,7 @@ class Mmu {
   bool check_alignment_ = false;
   uint64_t watch_hits_ = 0;
   bool* code_write_signal_ = &code_written;
+  std::atomic<bool>* attention_ = nullptr;
   MmuMode mode_;
 
   memory::GuestMemory& ram_;
@@ -327,7 +363,9 @@ class Mmu {
   RamMap map_;
   PageWalker walker_;
   Tlb tlb_;
-  CodeMap code_;
+  std::unique_ptr<CodeSharing> own_code_;  // where this is the only processor
+  CodeSharing* code_;
+  const unsigned index_;
   Watchpoints watchpoints_;
 };
 

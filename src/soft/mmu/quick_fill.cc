@@ -55,10 +55,9 @@ std::byte* Mmu::quick_host(uint64_t linear, unsigned size, Access access) noexce
   if (!walker_.quick_walk(linear, access, view_, page)) return nullptr;
   const RamMap::Location location = map_.find(page.physical);
   if (location.host == nullptr) return nullptr;
-  const bool holds_code = code_.holds_code(location.page);
-  if (access == Access::kWrite && holds_code) return nullptr;
-  const bool writable =
-      page.dirty && !holds_code && walker_.permits_data(page, Access::kWrite, view_);
+  const bool writable = page.dirty && walker_.permits_data(page, Access::kWrite, view_) &&
+                        code_->may_write(index_, location.page, access);
+  if (access == Access::kWrite && !writable) return nullptr;
   tlb_.fill_data(linear, view_, page, location, writable);
   return location.host;
 }

@@ -291,9 +291,8 @@ void Translator::drop_changed_code() {
 }
 
 const FetchResult* Translator::page_for(uint64_t linear, Block& block) {
-  linear &= ~kPageOffset;
   for (unsigned i = 0; i < block.page_count; ++i)
-    if (block.pages[i].linear == linear) return &fetched_[i];
+    if (block.pages[i].linear == (linear & ~kPageOffset)) return &fetched_[i];
   if (block.page_count == Block::kMaxPages) return nullptr;
   FetchResult& page = fetched_[block.page_count];
   try {
@@ -302,7 +301,8 @@ const FetchResult* Translator::page_for(uint64_t linear, Block& block) {
     return nullptr;
   }
   if (page.host_page == nullptr) return nullptr;
-  block.pages[block.page_count++] = {linear, page.ram_page, cpu_.mmu.watch_code(page.ram_page)};
+  block.pages[block.page_count++] = {linear & ~kPageOffset, page.ram_page,
+                                     cpu_.mmu.watch_code(page.ram_page, linear & kPageOffset)};
   block.global = block.global && page.global;
   return &page;
 }
@@ -332,13 +332,14 @@ bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
                                std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
                                item.instruction);
       if (outcome == decode::Outcome::kOk)
-        cpu_.mmu.mark_code(second->ram_page, 0,
-                           item.instruction.length() - static_cast<unsigned>(rest.size()));
+        cpu_.mmu.mark_code(
+            second->ram_page, 0,
+            std::span(copied).subspan(rest.size(), item.instruction.length() - rest.size()));
     }
     if (outcome != decode::Outcome::kOk) break;
-    cpu_.mmu.mark_code(
-        page->ram_page, static_cast<uint32_t>(offset),
-        static_cast<uint32_t>(std::min<uint64_t>(item.instruction.length(), rest.size())));
+    cpu_.mmu.mark_code(page->ram_page, static_cast<uint32_t>(offset),
+                       std::span(item.instruction.bytes)
+                           .first(std::min<size_t>(item.instruction.length(), rest.size())));
     classify(item, kind, cpu_.cpuid);
     if (item.kind == Kind::kInterpret) {
       interpret::Operation operation;

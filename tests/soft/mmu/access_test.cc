@@ -129,12 +129,19 @@ class MmuCode : public MmuTest {
  protected:
   static constexpr uint64_t kCodePage = 0x400;  // RAM page at 0x40'0000
   uint32_t generation() { return ram_->code_generations()[kCodePage].load(); }
+  uint32_t watch(uint32_t offset, uint64_t page = kCodePage) {
+    return mmu_->watch_code(page, offset);
+  }
+  void mark(uint32_t offset, uint32_t size, uint64_t page = kCodePage) {
+    mmu_->mark_code(page, offset,
+                    {reinterpret_cast<const uint8_t*>(ram_->page_data(page)) + offset, size});
+  }
 };
 
 TEST_F(MmuCode, WriteToDecodedCodeRaisesTheGeneration) {
   mmu_->write<uint8_t>(0x40'0100, 1);  // leaves a write tag, which mark_code must take
-  const uint32_t before = mmu_->watch_code(kCodePage);
-  mmu_->mark_code(kCodePage, 0x100, 3);
+  const uint32_t before = watch(0x100);
+  mark(0x100, 3);
   EXPECT_EQ(mmu_->host_for_write(0x40'0100, 1), nullptr);
   EXPECT_FALSE(mmu_->code_written);
   mmu_->write<uint8_t>(0x40'0102, 0x90);
@@ -145,8 +152,8 @@ TEST_F(MmuCode, WriteToDecodedCodeRaisesTheGeneration) {
 }
 
 TEST_F(MmuCode, WriteBesideDecodedCodeDoesNot) {
-  const uint32_t before = mmu_->watch_code(kCodePage);
-  mmu_->mark_code(kCodePage, 0x100, 0x41);  // chunks 4 and 5
+  const uint32_t before = watch(0x100);
+  mark(0x100, 0x41);  // chunks 4 and 5
   mmu_->write<uint32_t>(0x40'00FC, 1);
   mmu_->write<uint32_t>(0x40'0180, 2);
   EXPECT_FALSE(mmu_->code_written);
@@ -157,14 +164,14 @@ TEST_F(MmuCode, WriteBesideDecodedCodeDoesNot) {
 }
 
 TEST_F(MmuCode, PageIsWritableAgainOnceItsCodeIsInvalid) {
-  mmu_->watch_code(kCodePage);
-  mmu_->mark_code(kCodePage, 0, 4096);
+  watch(0);
+  mark(0, 4096);
   mmu_->write<uint8_t>(0x40'0FFF, 1);
   EXPECT_TRUE(std::exchange(mmu_->code_written, false));
   EXPECT_NE(mmu_->host_for_write(0x40'0FFF, 1), nullptr);
   mmu_->write<uint8_t>(0x40'0FFF, 2);
   EXPECT_FALSE(mmu_->code_written);
-  mmu_->mark_code(kCodePage, 0xFF0, 16);
+  mark(0xFF0, 16);
   mmu_->write<uint8_t>(0x40'0FFF, 3);
   EXPECT_TRUE(mmu_->code_written);
 }
@@ -181,10 +188,10 @@ TEST_F(MmuCode, EveryAliasAndViewLosesItsWriteTag) {
   ASSERT_TRUE(mmu_->load_cr3(kRoot | 2, false));
   mode_.cr3 = kRoot | 2;
   mmu_->write<uint8_t>(0x7000, 1);
-  mmu_->watch_code(kCodePage);
 
+  watch(0);
   const auto expect_noticed = [&](uint64_t linear) {
-    mmu_->mark_code(kCodePage, 0, 1);
+    mark(0, 1);
     mmu_->write<uint8_t>(linear, 2);
     EXPECT_TRUE(std::exchange(mmu_->code_written, false));
   };
@@ -197,16 +204,16 @@ TEST_F(MmuCode, EveryAliasAndViewLosesItsWriteTag) {
   set_mode();
   mmu_->write<uint8_t>(0x1000, 1);
   mmu_->write<uint8_t>(0x7000, 1);
-  mmu_->mark_code(kCodePage, 0, 1);
+  mark(0, 1);
   mmu_->write<uint8_t>(0x1000, 2);
   EXPECT_TRUE(std::exchange(mmu_->code_written, false));
-  mmu_->mark_code(kCodePage, 0, 1);
+  mark(0, 1);
   mmu_->write<uint8_t>(0x7000, 2);
   EXPECT_TRUE(mmu_->code_written);
 }
 
 TEST_F(MmuCode, DeviceWritesRaiseTheGeneration) {
-  const uint32_t before = mmu_->watch_code(kCodePage);
+  const uint32_t before = watch(0);
   const std::array<std::byte, 4> bytes{};
   ASSERT_TRUE(ram_->write({0x40'0000}, bytes));
   EXPECT_EQ(generation(), before + 1);
@@ -215,8 +222,8 @@ TEST_F(MmuCode, DeviceWritesRaiseTheGeneration) {
 TEST_F(MmuCode, AccessedBitInDecodedBytesCountsAsAWrite) {
   const uint64_t leaf = map(0x1000, 0x40'0000, kRw);
   long_mode();
-  mmu_->watch_code(leaf >> 12);
-  mmu_->mark_code(leaf >> 12, leaf & 0xFFF, 8);
+  watch(leaf & 0xFFF, leaf >> 12);
+  mark(leaf & 0xFFF, 8, leaf >> 12);
   mmu_->read<uint8_t>(0x1000);
   EXPECT_TRUE(mmu_->code_written);
   EXPECT_EQ(mmu_->code_written_page, leaf >> 12);

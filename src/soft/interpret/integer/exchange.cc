@@ -99,7 +99,7 @@ void compare_exchange_pair(Cpu& cpu, const Operation& operation) {
   const Pair desired = {get_register<Half>(cpu, x86::kRbx), get_register<Half>(cpu, x86::kRcx)};
   Pair old = expected;
   bool equal = false;
-  if (std::byte* host = cpu.mmu.host_for_write(linear, kSize)) {
+  const auto exchange = [&](std::byte* host) {
     if constexpr (kSize == 16)
       asm volatile("lock cmpxchg16b %[m]"
                    : [m] "+m"(*reinterpret_cast<unsigned __int128*>(host)), "+a"(old.low),
@@ -112,7 +112,14 @@ void compare_exchange_pair(Cpu& cpu, const Operation& operation) {
                      "=@ccz"(equal)
                    : "b"(desired.low), "c"(desired.high)
                    : "memory");
+  };
+  if (std::byte* host = cpu.mmu.host_for_write(linear, kSize)) {
+    exchange(host);
+  } else if (const auto place = cpu.mmu.place_for_locked(linear, kSize); place.host != nullptr) {
+    exchange(place.host);
+    cpu.mmu.wrote_locked(place);
   } else {
+    const std::lock_guard lock(bus_lock());
     cpu.mmu.probe_write(linear, kSize);
     old = {cpu.mmu.read<Half>(linear), cpu.mmu.read<Half>(linear + sizeof(Half))};
     equal = old == expected;

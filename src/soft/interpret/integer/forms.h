@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 
 #include "soft/interpret/operand.h"
 #include "soft/interpret/select.h"
@@ -48,14 +49,24 @@ void modify_memory(Cpu& cpu, uint64_t linear, F&& change) {
   cpu.mmu.write<T>(linear, value);
 }
 
-/// As modify_memory with LOCK: `locked(T*)` does it on the host's memory in one atomic instruction.
-/// Memory that has no host address is changed by `change`: it is a device, or crosses pages.
+/// Held by locked accesses to devices, and by those that cross from a page into one that is not its
+/// neighbour in RAM: they are atomic among themselves, and to no other access.
+[[nodiscard]] std::mutex& bus_lock();
+
+/// As modify_memory with LOCK: `locked(T*)` does it on the host's memory in one atomic instruction,
+/// or `change` does it under bus_lock().
 template <typename T, typename F, typename L>
 void modify_memory_locked(Cpu& cpu, uint64_t linear, F&& change, L&& locked) {
   if (std::byte* host = cpu.mmu.host_for_write(linear, sizeof(T))) [[likely]] {
     locked(reinterpret_cast<T*>(host));
     return;
   }
+  if (const auto place = cpu.mmu.place_for_locked(linear, sizeof(T)); place.host != nullptr) {
+    locked(reinterpret_cast<T*>(place.host));
+    cpu.mmu.wrote_locked(place);
+    return;
+  }
+  const std::lock_guard lock(bus_lock());
   modify_memory<T>(cpu, linear, change);
 }
 

@@ -4,6 +4,11 @@
 
 namespace limen::soft::interpret {
 
+std::mutex& bus_lock() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 uint8_t register_of(const decode::Instruction& instruction, unsigned operand) {
   return register_number(instruction.operands[operand].reg.value);
 }

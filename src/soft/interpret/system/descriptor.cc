@@ -50,10 +50,8 @@ void mark_accessed(Cpu& cpu, Descriptor& descriptor) {
 
 void change_type(Cpu& cpu, Descriptor& descriptor, uint8_t clear, uint8_t set) {
   // One byte, so that no other field of the descriptor can be written back stale.
-  const uint64_t address = system_linear(cpu, descriptor.address + 5);
-  auto byte = cpu.mmu.read_supervisor<uint8_t>(address);
-  byte = static_cast<uint8_t>((byte & ~clear) | set);
-  cpu.mmu.write_supervisor<uint8_t>(address, byte);
+  const uint8_t byte =
+      cpu.mmu.change_byte_supervisor(system_linear(cpu, descriptor.address + 5), clear, set);
   descriptor.low = (descriptor.low & ~(uint64_t{0xFF} << 40)) | (uint64_t{byte} << 40);
 }
 
