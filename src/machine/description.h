@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "x86/topology.h"
+
 namespace limen::machine {
 
 struct DriveDescription {
@@ -48,6 +50,8 @@ struct MachineDescription {
   std::map<std::string, std::string> accelerator_properties = {};
   std::string cpu = "max";  ///< Model and features, as -cpu has them.
   unsigned vcpus = 1;
+  /// Groups exactly `vcpus`; nothing: they are cores of one socket.
+  std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
   std::string name = {};
   std::string kernel = {};

@@ -46,8 +46,11 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& descr
 Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   accelerator_ = std::move(accelerator);
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
-  if (description_.vcpus != 1)
-    return fail("{} processors: machines have one for now", description_.vcpus);
+  const auto topology =
+      description_.topology.value_or(x86::Topology{.cores = std::max(description_.vcpus, 1u)});
+  if (topology.processors() != description_.vcpus)
+    return fail("{} processors, and a topology of {}", description_.vcpus, topology.processors());
+  for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
   const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
   memory_ = LIMEN_TRY(memory::GuestMemory::create(layout));
@@ -57,40 +60,62 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   loop_ = LIMEN_TRY(EventLoop::create());
   signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {
     log::info("ending on signal {} ({})", signal, ::strsignal(signal));
-    raise(Event::kQuit);
+    raise({Event::kQuit});
   }));
   BoardCallbacks callbacks;
-  callbacks.power_off = [this] { raise(Event::kPowerOff); };
-  callbacks.reset = [this] { raise(Event::kReset); };
-  callbacks.exit = [this](int status) { raise(Event::kExit, status); };
+  callbacks.power_off = [this] { raise({Event::kPowerOff}); };
+  callbacks.reset = [this] { raise({Event::kReset}); };
+  callbacks.exit = [this](int status) { raise({Event::kExit, status}); };
   callbacks.quit = [this] { quit(); };
-  callbacks.interrupt = [this] {
-    if (auto* vcpu = interruptible_.load(std::memory_order_acquire)) vcpu->interrupt();
+  callbacks.interrupt = [this](unsigned index) {
+    if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
   board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(),
-                                      physical_address_bits(cpuid_));
+                                      physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
   LIMEN_TRY(board_->reset());
 
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
-  auto vcpu = LIMEN_TRY(vm_->create_vcpu(0, cpuid_, board_->local_apic()));
-  vcpu->set_state(start);
-  auto* processor = vcpu.get();
-  vcpu_ = std::make_unique<VcpuThread>(0, std::move(vcpu), board_->local_apic(),
-                                       [this](const vcpu::Exit& exit) {
-                                         if (exit.reason == vcpu::ExitReason::kShutdown)
-                                           raise(Event::kTripleFault);
-                                         else
-                                           raise(Event::kInternalError, 0, exit.detail);
-                                       });
-  interruptible_.store(processor, std::memory_order_release);
+  for (unsigned i = 0; i < description_.vcpus; ++i) {
+    auto& apic = board_->local_apic(i);
+    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology, i), apic));
+    vcpus_.push_back(
+        std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
+          const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
+          raise({shutdown ? Event::kTripleFault : Event::kInternalError, 0, i, exit.detail});
+        }));
+  }
+  start_processors(start);
+  interruptible_.store(true, std::memory_order_release);
   return {};
+}
+
+void Machine::start_processors(const x86::CpuState& start) {
+  vcpus_.front()->vcpu().set_state(start);
+  // The others wait to be started (SDM Vol. 3A 8.4.3). Their time-stamp counters agree with the
+  // first one's.
+  const auto* features = cpuid_.find(kFeatureLeaf, 0);
+  x86::CpuState waiting = x86::reset_state(features != nullptr ? features->eax : 0);
+  waiting.activity.wait_for_sipi = true;
+  waiting.system.tsc_offset = start.system.tsc_offset;
+  for (size_t i = 1; i < vcpus_.size(); ++i) vcpus_[i]->vcpu().set_state(waiting);
+}
+
+void Machine::pause() {
+  // All are told before the first is waited for.
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  for (auto& vcpu : vcpus_) vcpu->pause();
+}
+
+void Machine::resume() {
+  for (auto& vcpu : vcpus_) vcpu->resume();
 }
 
 Machine::~Machine() {
   // The devices' own threads may still call the processor until the board is gone, and the
   // processor the devices until its thread is.
-  if (vcpu_) vcpu_->stop();
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  for (auto& vcpu : vcpus_) vcpu->stop();
   board_.reset();
 }
 
@@ -98,6 +123,7 @@ Result<x86::CpuState> Machine::load_guest() {
   const auto serials = static_cast<unsigned>(description_.serials.size());
   const auto tables = LIMEN_TRY(boot::acpi::install_tables(
       *memory_, {.vcpus = description_.vcpus,
+                 .apic_ids = apic_ids_,
                  .hpet = description_.hpet,
                  .serial_ports = std::min(serials, kDescribedSerialPorts),
                  .keyboard_controller = true}));
@@ -118,17 +144,18 @@ Result<x86::CpuState> Machine::load_guest() {
 Result<> Machine::power_on() {
   const x86::CpuState start = LIMEN_TRY(load_guest());
   LIMEN_TRY(board_->reset());
-  vcpu_->vcpu().set_state(start);
+  start_processors(start);
   return {};
 }
 
 Result<int> Machine::run() {
-  vcpu_->resume();
+  resume();
   loop_->run();
-  vcpu_->pause();
+  pause();
   if (const auto stats = description_.accelerator_properties.find("stats");
       stats != description_.accelerator_properties.end() && stats->second == "on")
-    std::fputs(vcpu_->vcpu().statistics().c_str(), stderr);
+    for (size_t i = 0; i < vcpus_.size(); ++i)
+      std::fputs(fmt::format("vcpu {}:\n{}", i, vcpus_[i]->vcpu().statistics()).c_str(), stderr);
   Result<int> outcome = outcome_ ? std::move(*outcome_) : 0;
   if (auto flushed = board_->flush_disks(); !flushed) {
     if (!outcome) log::error("{}", outcome.error().message);
@@ -141,17 +168,17 @@ void Machine::quit() {
   loop_->post([this] { end(0); });
 }
 
-void Machine::raise(Event event, int status, std::string detail) {
-  if (event == Event::kQuit) return quit();
+void Machine::raise(Occurrence occurrence) {
+  if (occurrence.event == Event::kQuit) return quit();
   if (event_raised_.exchange(true)) return;
   // The guest executes nothing more than what is under way.
-  vcpu_->request_pause();
-  loop_->post([this, event, status, detail = std::move(detail)] { handle(event, status, detail); });
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this, occurrence = std::move(occurrence)] { handle(occurrence); });
 }
 
-void Machine::handle(Event event, int status, const std::string& detail) {
-  vcpu_->pause();
-  switch (event) {
+void Machine::handle(const Occurrence& occurrence) {
+  pause();
+  switch (occurrence.event) {
     case Event::kPowerOff:
       if (description_.no_shutdown) {
         log::info("the guest powered off; the machine stands still");
@@ -159,16 +186,20 @@ void Machine::handle(Event event, int status, const std::string& detail) {
       }
       return end(0);
     case Event::kExit:
-      return end(status);
+      return end(occurrence.status);
     case Event::kQuit:
       return end(0);
     case Event::kInternalError:
-      std::fputs(report(fmt::format("limen: the engine cannot go on: {}", detail)).c_str(), stderr);
-      return end(fail("internal error: {}", detail));
+      std::fputs(report(fmt::format("limen: the engine cannot go on: {}", occurrence.detail),
+                        occurrence.vcpu)
+                     .c_str(),
+                 stderr);
+      return end(fail("internal error: {}", occurrence.detail));
     case Event::kTripleFault:
       if (description_.no_reboot) {
-        std::fputs(report("limen: the guest triple-faulted").c_str(), stderr);
-        return end(fail("the guest triple-faulted at rip {:#x}", vcpu_->vcpu().state().rip));
+        std::fputs(report("limen: the guest triple-faulted", occurrence.vcpu).c_str(), stderr);
+        return end(fail("the guest triple-faulted at rip {:#x}",
+                        vcpus_[occurrence.vcpu]->vcpu().state().rip));
       }
       log::info("the guest triple-faulted; resetting");
       break;
@@ -178,7 +209,7 @@ void Machine::handle(Event event, int status, const std::string& detail) {
   }
   if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
   event_raised_ = false;
-  vcpu_->resume();
+  resume();
 }
 
 void Machine::end(Result<int> outcome) {
@@ -186,8 +217,15 @@ void Machine::end(Result<int> outcome) {
   loop_->stop();
 }
 
-std::string Machine::report(std::string_view what) {
-  return crash_report(what, vcpu_->vcpu().state(), vcpu_->vcpu().recent_instructions());
+std::string Machine::report(std::string_view what, unsigned vcpu) {
+  auto& processor = vcpus_[vcpu]->vcpu();
+  std::string text =
+      crash_report(vcpus_.size() > 1 ? fmt::format("{} (vcpu {})", what, vcpu) : what,
+                   processor.state(), processor.recent_instructions());
+  for (size_t i = 0; i < vcpus_.size(); ++i)
+    if (i != vcpu)
+      text += fmt::format("vcpu {}\n{}", i, format_registers(vcpus_[i]->vcpu().state()));
+  return text;
 }
 
 }  // namespace limen::machine

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
@@ -45,15 +46,26 @@ class Machine {
 
   explicit Machine(const MachineDescription& description) : description_(description) {}
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
-  /// RAM's content and the processor's state as the loader leaves them.
+  /// RAM's content and the bootstrap processor's state as the loader leaves them.
   Result<x86::CpuState> load_guest();
+  /// Gives every processor its state at power-on; `start` is the first one's.
+  void start_processors(const x86::CpuState& start);
+  void pause();
+  void resume();
   Result<> power_on();
 
-  /// Holds the processor and handles `event` on the loop's thread. Of several, the first counts.
-  void raise(Event event, int status = 0, std::string detail = {});
-  void handle(Event event, int status, const std::string& detail);
+  /// What happened, and to which processor, if to one.
+  struct Occurrence {
+    Event event = Event::kQuit;
+    int status = 0;
+    unsigned vcpu = 0;
+    std::string detail = {};
+  };
+  /// Holds the processors and handles it on the loop's thread. Of several, the first counts.
+  void raise(Occurrence occurrence);
+  void handle(const Occurrence& occurrence);
   void end(Result<int> outcome);
-  [[nodiscard]] std::string report(std::string_view what);
+  [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
   std::unique_ptr<EventLoop> loop_;
@@ -61,11 +73,12 @@ class Machine {
   std::unique_ptr<memory::GuestMemory> memory_;
   std::unique_ptr<Q35Board> board_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
-  x86::CpuidTable cpuid_;
+  x86::CpuidTable cpuid_;  ///< Without what tells processors apart.
+  std::vector<uint32_t> apic_ids_;
   std::unique_ptr<vcpu::Vm> vm_;
-  std::unique_ptr<VcpuThread> vcpu_;
-  /// vcpu_'s processor for interrupt(), set once it is there.
-  std::atomic<vcpu::Vcpu*> interruptible_ = nullptr;
+  std::vector<std::unique_ptr<VcpuThread>> vcpus_;
+  /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
+  std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
   std::optional<Result<int>> outcome_;  // loop thread
 };

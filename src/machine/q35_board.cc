@@ -58,15 +58,21 @@ class Q35Board::Lines final : public irq::InterruptSink {
 };
 
 Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks,
-                   uint64_t tsc_hz, unsigned physical_address_bits)
+                   uint64_t tsc_hz, unsigned physical_address_bits,
+                   std::span<const uint32_t> apic_ids)
     : memory_(memory), loop_(loop), callbacks_(std::move(callbacks)) {
   apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
-  local_apic_ = std::make_unique<irq::LocalApic>(
-      *apic_bus_,
-      irq::LocalApic::Config{.tsc_hz = tsc_hz, .physical_address_bits = physical_address_bits},
-      callbacks_.interrupt);
-  pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apic_->pic_changed(); });
-  local_apic_->connect_pic(*pic_);
+  for (unsigned i = 0; i < apic_ids.size(); ++i)
+    local_apics_.push_back(std::make_unique<irq::LocalApic>(
+        *apic_bus_,
+        irq::LocalApic::Config{.id = apic_ids[i],
+                               .bootstrap_processor = i == 0,
+                               .tsc_hz = tsc_hz,
+                               .physical_address_bits = physical_address_bits},
+        [this, i] { callbacks_.interrupt(i); }));
+  // The 8259's output is wired to the bootstrap processor alone.
+  pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apics_.front()->pic_changed(); });
+  local_apics_.front()->connect_pic(*pic_);
   io_apic_ = std::make_unique<irq::IoApic>(mmio_, *apic_bus_, boot::kIoApicBase);
   router_ = std::make_unique<irq::InterruptRouter>(pic_.get(), io_apic_.get());
   pci_lines_ = std::make_unique<Lines>(*router_);
@@ -190,7 +196,7 @@ Result<> Q35Board::reset() {
   router_->reset();
   pic_->reset();
   io_apic_->reset();
-  local_apic_->reset();
+  for (auto& apic : local_apics_) apic->reset();
   return pci::assign_resources(*bus_, kMemoryWindow, kPortWindow);
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,7 +45,8 @@ struct BoardCallbacks {
   std::function<void()> reset;
   std::function<void(int status)> exit;  ///< isa-debug-exit.
   std::function<void()> quit;            ///< Ctrl-a x.
-  std::function<void()> interrupt;       ///< The local APIC has something for the processor.
+  /// The local APIC of processor `index` has something for it.
+  std::function<void(unsigned index)> interrupt;
 };
 
 /// A disk image and what it was called.
@@ -64,9 +66,9 @@ struct Character {
 class Q35Board {
  public:
   /// `memory` and `loop` outlive the board. `tsc_hz`: of the time-stamp counter that the guest
-  /// reads.
+  /// reads. `apic_ids`: one per processor, that of the bootstrap processor first.
   Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks, uint64_t tsc_hz,
-           unsigned physical_address_bits);
+           unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
   ~Q35Board();
   Q35Board(const Q35Board&) = delete;
   Q35Board& operator=(const Q35Board&) = delete;
@@ -82,7 +84,7 @@ class Q35Board {
 
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
-  [[nodiscard]] irq::LocalApic& local_apic() { return *local_apic_; }
+  [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
 
  private:
   friend class DeviceFactory;
@@ -101,7 +103,7 @@ class Q35Board {
   memory::IoSpace mmio_{"mmio"};
 
   std::unique_ptr<irq::ApicBus> apic_bus_;
-  std::unique_ptr<irq::LocalApic> local_apic_;
+  std::vector<std::unique_ptr<irq::LocalApic>> local_apics_;  ///< That of the bootstrap first.
   std::unique_ptr<irq::Pic8259> pic_;
   std::unique_ptr<irq::IoApic> io_apic_;
   std::unique_ptr<irq::InterruptRouter> router_;

@@ -130,16 +130,19 @@ Bytes madt(const Board& board) {
   Bytes table = begin("APIC", 5);
   append(table, static_cast<uint32_t>(kLocalApicBase));
   append(table, kHas8259);
+  bool has_x2apic_ids = false;
   for (unsigned i = 0; i < board.vcpus; ++i) {
-    if (i < kFirstX2ApicId) {
+    const uint32_t id = board.apic_ids.empty() ? i : board.apic_ids[i];
+    if (id < kFirstX2ApicId && i < kFirstX2ApicId) {
       append(table, uint16_t{0x0800});  // type 0, 8 bytes: local APIC
       append(table, static_cast<uint8_t>(i));
-      append(table, static_cast<uint8_t>(i));
+      append(table, static_cast<uint8_t>(id));
       append(table, kEnabled);
     } else {
+      has_x2apic_ids = true;
       append(table, uint16_t{0x1009});  // type 9, 16 bytes: local x2APIC
       append(table, uint16_t{0});
-      append(table, uint32_t{i});
+      append(table, id);
       append(table, kEnabled);
       append(table, uint32_t{i});
     }
@@ -161,7 +164,7 @@ Bytes madt(const Board& board) {
   append(table, uint8_t{0xFF});     // of every processor
   append(table, uint16_t{0});
   append(table, uint8_t{1});  // LINT1
-  if (board.vcpus > kFirstX2ApicId) {
+  if (has_x2apic_ids) {
     append(table, uint16_t{0x0C0A});  // type 10, 12 bytes: local x2APIC NMI
     append(table, uint16_t{0});
     append(table, UINT32_MAX);

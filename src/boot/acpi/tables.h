@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ inline constexpr uint8_t kSoftOffSleepType = 5;
 inline constexpr uint8_t kCenturyRegister = 0x32;  ///< CMOS index.
 
 struct Board {
-  unsigned vcpus = 1;  ///< APIC id = index.
+  unsigned vcpus = 1;
+  std::span<const uint32_t> apic_ids = {};  ///< One per vCPU; empty: APIC id = index.
   bool hpet = false;
   unsigned serial_ports = 1;  ///< COM1, COM2: described in the DSDT; at most 2.
   bool keyboard_controller = true;
