@@ -63,7 +63,7 @@ _limen_system() {
     -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
     -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
     -monitor | -display | -vga | -net | -nic) _limen_words "none" ;;
-    -smp) _limen_words "1" ;;
+    -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
     -rtc) _limen_words "base=utc" ;;
     -m) _limen_words "256M 512M 1G 2G 4G" ;;
     -drive)

@@ -25,6 +25,7 @@ struct RunWords {
   std::vector<std::string> devices;
   std::string kernel, initrd, append, name;
   std::string memory = "1G";
+  unsigned cpus = 1;
   std::string cpu = "max";
   std::string accelerator = "soft";
   std::string console = "stdio";
@@ -64,6 +65,8 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
   description.append = words.append_given    ? words.append
                        : words.disks.empty() ? "console=ttyS0"
                                              : "console=ttyS0 root=/dev/vda rw";
+  if (words.cpus == 0) return fail("--cpus 0: a machine needs a processor");
+  description.vcpus = words.cpus;
   description.cpu = words.cpu;
   description.name = words.name;
   description.no_reboot = words.no_reboot;
@@ -162,6 +165,7 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
       run_command->add_option("-a,--append", run.append, "kernel command line")->type_name("TEXT");
   run_command->add_option("-m,--memory", run.memory, "memory (1G); without a letter in MiB")
       ->type_name("SIZE");
+  run_command->add_option("-c,--cpus", run.cpus, "number of processors")->type_name("N");
   run_command->add_option("--cpu", run.cpu, "host, max or qemu64, then ,+feature or ,-feature")
       ->type_name("MODEL");
   run_command->add_option("--accel", run.accelerator, "what runs the guest: soft")

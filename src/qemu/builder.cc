@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
 #include "qemu/key_values.h"
+#include "qemu/smp.h"
 
 namespace limen::qemu {
 namespace {
@@ -126,11 +127,17 @@ Result<> Builder::smp(const std::string& argument) {
   constexpr std::array<std::string_view, 7> kKnown = {"cpus",  "maxcpus", "sockets", "dies",
                                                       "cores", "threads", "clusters"};
   LIMEN_TRY(values.check(kKnown));
+  SmpRequest request;
   for (const auto& [key, value] : values.pairs()) {
     const auto count = machine::parse_number(value);
     if (!count || *count == 0) return fail("{}={} is not a positive number", key, value);
-    if (*count > 1) return fail("{} processors: machines have one for now; use -smp 1", *count);
+    constexpr uint64_t kMost = 1u << 12;  // the product of four fits
+    if (*count > kMost) return fail("{}={} is too many", key, value);
+    request.counts[key] = *count;
   }
+  const auto topology = LIMEN_TRY(complete_topology(request));
+  result_.machine.vcpus = topology.processors();
+  result_.machine.topology = topology;
   return {};
 }
 

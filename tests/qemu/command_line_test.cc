@@ -168,9 +168,11 @@ TEST(CommandLine, MachineAndProcessorsAreChecked) {
   EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
   EXPECT_THAT(error("-M pc"), HasSubstr("unknown machine 'pc'; valid choices: q35"));
   EXPECT_THAT(error("-M q36"), HasSubstr("did you mean 'q35'?"));
-  EXPECT_THAT(error("-smp 2"), HasSubstr("2 processors: machines have one for now"));
+  EXPECT_EQ(machine("-nographic -smp 4").vcpus, 4u);
   EXPECT_THAT(error("-smp zero"), HasSubstr("not a positive number"));
   EXPECT_EQ(machine("-nographic -smp 1,sockets=1").vcpus, 1u);
+  EXPECT_EQ(machine("-nographic -smp sockets=2,cores=3").topology->sockets, 2u);
+  EXPECT_EQ(machine("-nographic -smp sockets=2,cores=3").vcpus, 6u);
 }
 
 TEST(CommandLine, WhatIsNotThereYetTakesNone) {
