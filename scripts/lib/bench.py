@@ -48,6 +48,7 @@ class Benchmark:
                      and any(fnmatch.fnmatch(row.name, pattern) for pattern in words.rows)]
         self.measured = {row.name: {} for row in self.rows}
         self.notes = []
+        self.memory_mib = None
         self.accelerators = {"limen": words.limen_accel, "tcg": "tcg"}
 
     def note(self, text):
@@ -138,6 +139,8 @@ class Benchmark:
                     doubles[place] = self.boot(place, number, 2, work) if sessions[place] else None
                 for row in smp:
                     self.measure(row, sessions if row.processors == 1 else doubles)
+            if sessions["limen"]:
+                self.memory_mib = max(self.memory_mib or 0, sessions["limen"].memory_mib())
             for session in {*sessions.values(), *doubles.values()} - {None}:
                 if session.clock_error > CLOCK_TOLERANCE:
                     self.note(f"{session.name}: its clock and the host's differ by up to "
@@ -154,7 +157,7 @@ class Benchmark:
             "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
             "kernel": platform.release(), "limen": program_version(words.limen),
             "tcg": program_version(words.tcg), "rounds": words.rounds, "quick": words.quick,
-            "seconds_per_row": words.seconds,
+            "seconds_per_row": words.seconds, "limen_memory_mib": self.memory_mib,
         }
         return {"machine": machine, "rows": rows, "geomean": geometric_means(rows)}
 

@@ -137,6 +137,11 @@ class Machine(Session):
             return
         raise ConsoleError(f"{self.name}: no login prompt")
 
+    def memory_mib(self):
+        """What the process has in memory now, without the guest's RAM and translated code."""
+        with open(f"/proc/{self.console.process.pid}/smaps") as file:
+            return memory_beside(file, ("limen-ram", "limen-code"))
+
     def close(self):
         """Ends the machine in a way that lets it print its statistics into the log."""
         if self.console.process.poll() is None:
@@ -146,6 +151,18 @@ class Machine(Session):
             except ConsoleError:
                 pass
         super().close()
+
+
+def memory_beside(smaps, names):
+    """MiB (proportional set size) of the mappings that are not memfds of those names."""
+    kilobytes, counts = 0, True
+    for line in smaps:
+        field = re.match(r"(\w+):\s+(\d+) kB", line)
+        if not field and re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            counts = not any(f"/memfd:{name}" in line for name in names)
+        elif field and field.group(1) == "Pss" and counts:
+            kilobytes += int(field.group(2))
+    return kilobytes / 1024
 
 
 def make_tools_disk(folder, image):

@@ -44,7 +44,7 @@ def geometric_means(rows):
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on a figure: `at_least` or not, of the rows named or of the mean of a group."""
+    """A bound on a figure: of the rows named, of the mean of a group, or of the machine."""
     title: str
     figure: str
     bound: float
@@ -79,14 +79,17 @@ TARGETS = (
     at_least_tcg("boot to multi-user.target", 3),
     Target("parallel program on two processors", "speedup", 1.8,
            ("parallel program, 1 processor", "parallel program, 2 processors")),
+    Target("memory beside guest RAM and code, MiB", "limen_memory_mib", 40),
 )
 
 
-def target_figures(target, rows, means):
+def target_figures(target, results):
     """The figures that a target is about; None for one that was not measured."""
-    by_name = {row["name"]: row for row in rows}
+    by_name = {row["name"]: row for row in results["rows"]}
     if target.group:
-        return [means.get(target.group, {}).get(target.figure)]
+        return [results["geomean"].get(target.group, {}).get(target.figure)]
+    if not target.rows:
+        return [results["machine"].get(target.figure)]
     members = [by_name.get(name) for name in target.rows]
     if target.figure == "speedup":
         one, two = ((row or {}).get("limen") for row in members)
@@ -94,9 +97,9 @@ def target_figures(target, rows, means):
     return [(row or {}).get(target.figure) for row in members]
 
 
-def judge(target, rows, means):
+def judge(target, results):
     """`reached`, `not reached` or `not measured`, and the figures as text."""
-    figures = target_figures(target, rows, means)
+    figures = target_figures(target, results)
     text = ", ".join("-" if figure is None else f"{figure:.2f}" for figure in figures)
     if any(figure is None for figure in figures):
         return "not measured", text
@@ -143,9 +146,9 @@ def markdown(results, notes):
               f"{show_ratio(mean['tcg_over_limen'])}.", "",
               "| target | wanted | measured | |", "|---|---|---|---|"]
     meaning = {"limen_over_native": "Limen / native", "tcg_over_limen": "TCG / Limen",
-               "speedup": "one / two"}
+               "speedup": "one / two", "limen_memory_mib": "Limen"}
     for target in TARGETS:
-        verdict, text = judge(target, results["rows"], results["geomean"])
+        verdict, text = judge(target, results)
         lines.append(f"| {target.title} | {meaning[target.figure]} {'>=' if target.at_least else '<='} "
                      f"{target.bound:g} | {text} | {verdict} |")
     if notes:

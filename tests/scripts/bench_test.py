@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "scripts", "lib"))
 import bench_plot  # noqa: E402
 import bench_results  # noqa: E402
 import bench_rows  # noqa: E402
-from bench_machines import Session, machine_command  # noqa: E402
+from bench_machines import Session, machine_command, memory_beside  # noqa: E402
 from console import Console  # noqa: E402
 
 PROGRAM = os.path.join(os.environ.get("LIMEN_BIN", "build/bin"), "limen-bench")
@@ -95,7 +95,9 @@ class Statistics(unittest.TestCase):
 class Targets(unittest.TestCase):
     def judge(self, title, rows):
         target = next(each for each in bench_results.TARGETS if each.title == title)
-        return bench_results.judge(target, rows, bench_results.geometric_means(rows))
+        return bench_results.judge(target, {
+            "machine": {"limen_memory_mib": 40.5}, "rows": rows,
+            "geomean": bench_results.geometric_means(rows)})
 
     def test_a_bound_from_above_holds_for_every_row(self):
         rows = [row("integer loop", native=[1.0], limen=[1.1], tcg=[2.0]),
@@ -115,6 +117,9 @@ class Targets(unittest.TestCase):
         rows = [row("parallel program, 1 processor", "smp", limen=[19.0]),
                 row("parallel program, 2 processors", "smp", limen=[10.0])]
         self.assertEqual(self.judge("parallel program on two processors", rows), ("reached", "1.90"))
+
+    def test_memory_is_the_machines(self):
+        self.assertEqual(self.judge("memory beside guest RAM and code, MiB", []), ("not reached", "40.50"))
 
     def test_a_missing_figure_is_not_a_success(self):
         self.assertEqual(self.judge("getppid", [])[0], "not measured")
@@ -146,6 +151,15 @@ class Output(unittest.TestCase):
 
 
 class Sessions(unittest.TestCase):
+    def test_memory_leaves_out_guest_ram_and_code(self):
+        smaps = ["7f0000000000-7f0040000000 rw-s 00000000 00:01 7   /memfd:limen-ram (deleted)",
+                 "Rss:            1024 kB", "Pss:            1024 kB",
+                 "7f0040000000-7f0040001000 r-xs 00000000 00:01 8   /memfd:limen-code (deleted)",
+                 "Pss:             512 kB",
+                 "7f0050000000-7f0050001000 rw-p 00000000 00:00 0   [heap]",
+                 "Rss:            9999 kB", "Pss:            3072 kB", "VmFlags: rd wr"]
+        self.assertEqual(memory_beside(smaps, ("limen-ram", "limen-code")), 3.0)
+
     def test_both_emulators_get_the_same_command(self):
         first = machine_command("limen", "soft", "/g", ["/d,1"], 1)
         second = machine_command("qemu", "tcg", "/g", ["/d,1"], 1)
