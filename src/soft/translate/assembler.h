@@ -141,6 +141,7 @@ class Assembler {
     byte(0xE0u | (reg & 7u));
     put(mask);
   }
+  void cmp(Reg reg, Reg with) { modrm_reg(0x3B, reg, with); }
   void cmp(Reg reg, int32_t value) {
     byte(0x48u | (reg > 7 ? 1u : 0u));
     byte(0x81);
@@ -208,12 +209,9 @@ class Assembler {
     put(static_cast<uint32_t>(displacement));
   }
   /// CMP reg, [data], data being as far from the code as `to` says.
-  void cmp_relative(Reg reg, CodeOffset to) {
-    byte(0x48u | (reg > 7 ? 4u : 0u));
-    byte(0x3B);
-    byte(((reg & 7u) << 3) | 5u);
-    put(to - (at_ + 4));
-  }
+  void cmp_relative(Reg reg, CodeOffset to) { relative(0x3B, reg, to); }
+  /// MOV reg, [data].
+  void load_relative(Reg reg, CodeOffset from) { relative(0x8B, reg, from); }
 
   /// Jumps. What they return is where their 32-bit displacement stands: for patch().
   CodeOffset jump() {
@@ -250,6 +248,12 @@ class Assembler {
     rex_if(true, reg, rm);
     byte(opcode);
     byte(0xC0u | ((reg & 7u) << 3) | (rm & 7u));
+  }
+  void relative(unsigned opcode, Reg reg, CodeOffset data) {
+    byte(0x48u | (reg > 7 ? 4u : 0u));
+    byte(opcode);
+    byte(((reg & 7u) << 3) | 5u);
+    put(data - (at_ + 4));
   }
   void memory(unsigned opcode, Reg reg, Reg base, int32_t displacement) {
     rex_if(true, reg, base);

@@ -1,4 +1,4 @@
-// Translated blocks and the links between them.
+// Translated blocks, the pages that they come from, and the links between them.
 #pragma once
 
 #include <array>
@@ -10,58 +10,61 @@
 namespace limen::soft::translate {
 
 using BlockId = uint32_t;
+using HomeId = uint32_t;
 using LinkId = uint32_t;
 
-/// What the block's code compares itself with: in the code cache's data, one per block.
-struct BlockData {
-  uint64_t linear = 0;  ///< Guest address of its first instruction.
-  uint64_t epoch = 0;   ///< Tlb::code_epochs() for which its pages were found right.
+/// What blocks compare themselves with: in the code cache's data, one per home.
+struct HomeData {
+  uint64_t base = 0;   ///< Guest address at which the home is mapped now.
+  uint64_t epoch = 0;  ///< Tlb::code_epochs() for which that was found right.
 };
 
-/// A page that the block's instructions come from.
-struct BlockPage {
-  uint64_t linear = 0;
-  uint64_t ram_page = 0;
-  uint32_t generation = 0;  ///< GuestMemory::code_generations() when it was translated.
+/// The page of RAM that blocks come from, at one place of the guest's address space at a time: user
+/// code is translated once for all places at which it is mapped (address space layout
+/// randomization puts a library elsewhere in each process). A block whose only instruction crosses
+/// into a second page has a home of its own.
+struct Home {
+  static constexpr unsigned kMaxPages = 2;
+
+  std::array<uint64_t, kMaxPages> ram_pages{};
+  std::array<uint32_t, kMaxPages> generations{};  ///< GuestMemory::code_generations().
+  uint8_t page_count = 1;
+  uint8_t kind = 0;     ///< CodeKind::bits().
+  bool global = false;  ///< Every page is global: Tlb::CodeEpochs::global counts.
+  bool fixed = false;   ///< Stays at its base: its blocks hold addresses as they are.
+  std::vector<BlockId> blocks;
 };
 
 struct Block {
-  static constexpr unsigned kMaxPages = 4;
-
-  uint64_t linear = 0;
-  BlockId next = 0;  ///< In the same bucket; 0: none. Block 0 is nobody.
-  uint8_t kind = 0;  ///< CodeKind::bits().
+  HomeId home = 0;
+  uint16_t offset = 0;  ///< Of its first instruction, from the home's base.
   bool valid = true;
-  bool global = false;  ///< Every page is global: Tlb::CodeEpochs::global counts.
-  uint8_t page_count = 0;
-  std::array<BlockPage, kMaxPages> pages;
-  // Entries. `indirect` expects the guest address in R10 and compares it; `checked` compares the
-  // epoch; `body` nothing.
+  BlockId next = 0;  ///< In the same bucket; 0: none. Block 0 is nobody.
+  // Entries. `indirect` expects the guest address in R10 and compares it; `checked` (where the home
+  // is fixed) compares the epoch; `body` nothing.
   CodeOffset indirect = 0;
   CodeOffset checked = 0;
   CodeOffset body = 0;
   CodeOffset end = 0;
-  /// Per instruction, its guest address and where its code begins.
+  /// Per instruction, where it is from the home's base, and where its code begins.
   struct Site {
-    uint64_t rip = 0;
+    uint16_t offset = 0;
     CodeOffset code = 0;
   };
   std::vector<Site> sites;
   std::vector<LinkId> incoming;
-
-  [[nodiscard]] bool covers(uint64_t page) const {
-    for (unsigned i = 0; i < page_count; ++i)
-      if (pages[i].linear == page) return true;
-    return false;
-  }
 };
 
-/// A direct way out of a block: a jump in its code, to a stub until its target is translated.
+/// A direct way out of a block: a jump in its code, to a stub until its target is translated. The
+/// stub of a block that does not stay at its place loads the target's guest address and jumps, at
+/// first to the exit behind it, then to the target's `indirect`.
 struct Link {
   BlockId from = 0;
-  uint64_t target = 0;   ///< Guest address.
-  CodeOffset place = 0;  ///< The jump's displacement.
+  int64_t target = 0;    ///< From the base of the block's home.
+  CodeOffset place = 0;  ///< Displacement of the jump in the code.
   CodeOffset stub = 0;
+  CodeOffset onward = 0;  ///< Displacement of the stub's jump; 0: it has none.
+  CodeOffset exit = 0;
   BlockId to = 0;  ///< 0: not linked.
 };
 

@@ -12,7 +12,6 @@ enum class ExitReason : uint32_t {
   kLookup,       ///< Go on at the guest address `payload`.
   kLink,         ///< Go on at the target of link `payload`, and lead the code there.
   kInstruction,  ///< The interpreter is to run the instruction at site `payload`.
-  kRevalidate,   ///< Block `payload`: do its addresses still mean the same memory?
   kPoll,         ///< Something wants attention; the guest is at site `payload`.
 };
 
@@ -39,8 +38,8 @@ struct Context {
   const uint8_t* code = nullptr;  ///< The code cache, executable.
   const uint8_t* exit_instruction = nullptr;
   const uint8_t* exit_instruction_restoring = nullptr;
-  const uint8_t* exit_revalidate = nullptr;
-  const uint8_t* exit_revalidate_restoring = nullptr;
+  const uint8_t* exit_lookup = nullptr;
+  const uint8_t* exit_lookup_restoring = nullptr;
   alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.
 };
 

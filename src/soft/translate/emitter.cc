@@ -76,7 +76,7 @@ void Emitter::emit(std::span<Item> items) {
   block_.sites.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
-    block_.sites.push_back({items[i].rip, out_.here()});
+    block_.sites.push_back({static_cast<uint16_t>(from_base(items[i].rip)), out_.here()});
     if (i == poll_at) emit_poll(items[i].flags_live);
     const Item& item = items[i];
     const bool last = i + 1 == items.size();
@@ -101,35 +101,65 @@ void Emitter::emit(std::span<Item> items) {
         break;
     }
   }
-  emit_cold();
   block_.end = out_.here();
+  emit_cold();
 }
 
 void Emitter::emit_entries(bool flags_live) {
-  const CodeOffset linear = data_;
-  const CodeOffset epoch = data_ + 8;
+  const CodeOffset base = place_.data + offsetof(HomeData, base);
+  const CodeOffset epoch = place_.data + offsetof(HomeData, epoch);
   out_.align(16);
   block_.indirect = out_.here();
   if (flags_live) save_flags();
-  out_.cmp_relative(kR10, linear);
-  cold_.push_back({.what = Cold::What::kOtherAddress,
+  if (place_.fixed) {
+    const uint64_t linear = place_.base + block_.offset;
+    const auto narrow = static_cast<int32_t>(linear);
+    if (static_cast<uint64_t>(narrow) == linear) {
+      out_.cmp(kR10, narrow);
+    } else {
+      out_.mov(kR11, linear);
+      out_.cmp(kR10, kR11);
+    }
+  } else {
+    out_.lea(kR11, kR10, -block_.offset);
+    out_.cmp_relative(kR11, base);
+  }
+  cold_.push_back({.what = place_.fixed ? Cold::What::kOtherAddress : Cold::What::kRevalidate,
                    .restore_flags = flags_live,
                    .place = out_.jump_if(Condition::kNotEqual)});
-  CodeOffset over = 0;
-  if (flags_live) over = out_.jump();
-  block_.checked = out_.here();
-  if (flags_live) {
-    save_flags();
-    out_.patch(over, out_.here());
+  const size_t other_base = cold_.size() - 1;
+  if (place_.fixed) {
+    CodeOffset over = 0;
+    if (flags_live) over = out_.jump();
+    block_.checked = out_.here();
+    if (flags_live) {
+      save_flags();
+      out_.patch(over, out_.here());
+    }
   }
-  out_.gs_load(kR11, block_.global ? layout_.global_epoch : layout_.local_epoch);
+  out_.gs_load(kR11, place_.global ? layout_.global_epoch : layout_.local_epoch);
   out_.cmp_relative(kR11, epoch);
   cold_.push_back({.what = Cold::What::kRevalidate,
                    .restore_flags = flags_live,
                    .place = out_.jump_if(Condition::kNotEqual)});
-  cold_.back().resume = out_.here();
+  cold_.back().resume = cold_[other_base].resume = out_.here();
   if (flags_live) restore_flags();
   block_.body = out_.here();
+}
+
+void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
+  if (place_.fixed) {
+    out.mov(to, address);
+    return;
+  }
+  out.load_relative(to, place_.data + static_cast<CodeOffset>(offsetof(HomeData, base)));
+  int64_t offset = from_base(address);
+  while (offset != 0) {  // a RIP-relative operand may be a little farther away than 2 GiB
+    constexpr int64_t kMost = INT32_MAX, kLeast = INT32_MIN;
+    const int64_t step = std::clamp(offset, kLeast, kMost);
+    out.lea(to, to, static_cast<int32_t>(step));
+    offset -= step;
+  }
 }
 
 void Emitter::emit_poll(bool flags_live) {
@@ -238,16 +268,13 @@ void Emitter::emit_address_of(const Item& item) {
   const auto& memory = item.memory();
   const ZydisRegister to = item.instruction.operands[0].reg.value;
   if (memory.mem.base == ZYDIS_REGISTER_RIP || memory.mem.base == ZYDIS_REGISTER_EIP) {
-    uint64_t value = item.next() + static_cast<uint64_t>(memory.mem.disp.value);
-    if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
-      value &= 0xFFFF'FFFF;
     const Reg reg = general(to);
-    if (kSpilled & (1u << reg)) {
-      out_.mov(kR10, value);
-      out_.gs_store(layout_.gpr(reg), kR10);
-    } else {
-      out_.mov(reg, value);
-    }
+    const bool spilled = (kSpilled & (1u << reg)) != 0;
+    const Reg into = spilled ? kR10 : reg;
+    load_address(out_, into, item.next() + static_cast<uint64_t>(memory.mem.disp.value));
+    if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
+      out_.mov32(into, into);
+    if (spilled) out_.gs_store(layout_.gpr(reg), into);
     return;
   }
   load_spilled(item.registers_read);
@@ -260,8 +287,8 @@ void Emitter::linear_address(const Item& item) {
   const bool wide = item.instruction.raw.address_width == 64;
   const auto displacement = static_cast<int32_t>(memory.disp.value);
   if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
-    const uint64_t address = item.next() + static_cast<uint64_t>(memory.disp.value);
-    out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
+    load_address(out_, kR10, item.next() + static_cast<uint64_t>(memory.disp.value));
+    if (!wide) out_.mov32(kR10, kR10);
   } else if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) {
     const auto address = static_cast<uint64_t>(memory.disp.value);
     out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
@@ -324,11 +351,11 @@ void Emitter::save_flags() {
   out_.byte(0xC0);
 }
 
-void Emitter::restore_flags() {
-  out_.byte(0x04);  // ADD AL, 127: OF
-  out_.byte(0x7F);
-  out_.byte(0x9E);  // SAHF
-  out_.gs_load(kRax, layout_.saved_rax);
+void Emitter::restore_flags(Assembler& out) {
+  out.byte(0x04);  // ADD AL, 127: OF
+  out.byte(0x7F);
+  out.byte(0x9E);  // SAHF
+  out.gs_load(kRax, layout_.saved_rax);
 }
 
 /// The item's own bytes with [R10] for the memory operand and, if asked, R11 as ModRM.reg.
@@ -427,7 +454,7 @@ void Emitter::emit_leave(const Item& item) {
 void Emitter::emit_call(const Item& item) {
   out_.lea(kR10, kRsp, -8);
   to_host(8, true, item.flags_live);
-  out_.mov(kR11, item.next());
+  load_address(out_, kR11, item.next());
   out_.store(kR10, 0, kR11);
   out_.lea(kRsp, kRsp, -8);
 }
@@ -469,10 +496,10 @@ void Emitter::jump_to_r10() {
   out_.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
 }
 
-void Emitter::emit_call_site(const CallSite& site) {
+void Emitter::emit_call_site(Assembler& out, const CallSite& site) {
   std::array<uint8_t, sizeof site> bytes;
   std::memcpy(bytes.data(), &site, sizeof site);
-  out_.bytes(bytes);
+  out.bytes(bytes);
 }
 
 void Emitter::emit_bit_test(const Item& item) {
@@ -507,12 +534,13 @@ void Emitter::emit_string(const Item& item) {
   constexpr unsigned kJumpSize = 5;
   out_.lea_relative(kR11, kJumpSize);
   out_.jump(trampolines_.string);
-  emit_call_site({.site = make_site(id_, index_),
-                  .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
-                  .size = static_cast<uint8_t>((raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8),
-                  .write = (raw.opcode & 0xFE) == 0xAA,
-                  .flags_saved = item.flags_live,
-                  .unused = 0});
+  const auto size = static_cast<uint8_t>((raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8);
+  emit_call_site(out_, {.site = make_site(id_, index_),
+                        .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
+                        .size = size,
+                        .write = (raw.opcode & 0xFE) == 0xAA,
+                        .flags_saved = item.flags_live,
+                        .unused = 0});
   if (item.flags_live) restore_flags();
 }
 
@@ -596,51 +624,59 @@ void Emitter::emit_interpret() {
   out_.jump(trampolines_.exit_instruction);
 }
 
-void Emitter::add_link(CodeOffset place, uint64_t target) {
-  cold_.push_back({.what = Cold::What::kLink, .place = place, .target = target});
+void Emitter::emit_link_stub(const Cold& cold) {
+  Assembler& out = cold_out_;
+  Link link{.from = id_, .target = cold.target, .place = cold.place, .stub = out.here()};
+  if (!place_.fixed) {
+    load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
+    link.onward = out.jump();
+    out.patch(link.onward, out.here());
+  }
+  link.exit = out.here();
+  out.mov(kR10, links_.size());
+  out.jump(trampolines_.exit_link);
+  links_.push_back(link);
 }
 
 void Emitter::emit_cold() {
   constexpr unsigned kJumpSize = 5;
+  Assembler& out = cold_out_;
   for (const Cold& cold : cold_) {
-    const CodeOffset here = out_.here();
-    out_.patch(cold.place, here);
-    const bool calls = cold.what == Cold::What::kMiss || cold.what == Cold::What::kRevalidate;
-    if (cold.restore_flags && !calls) restore_flags();
+    out_.patch(cold.place, out.here());
     switch (cold.what) {
       case Cold::What::kSite:
-        out_.mov(kR10, make_site(id_, cold.index));
-        out_.jump(cold.reason == ExitReason::kPoll ? trampolines_.exit_poll
-                                                   : trampolines_.exit_instruction);
+        if (cold.restore_flags) restore_flags(out);
+        out.mov(kR10, make_site(id_, cold.index));
+        out.jump(cold.reason == ExitReason::kPoll ? trampolines_.exit_poll
+                                                  : trampolines_.exit_instruction);
         break;
       case Cold::What::kLink:
-        out_.mov(kR10, links_.size());
-        out_.jump(trampolines_.exit_link);
-        links_.push_back({.from = id_, .target = cold.target, .place = cold.place, .stub = here});
+        emit_link_stub(cold);
         break;
       case Cold::What::kRevalidate:
-        out_.lea_relative(kR11, kJumpSize);
-        out_.jump(trampolines_.revalidate);
-        emit_call_site({.site = id_,
-                        .resume = cold.resume,
-                        .size = 0,
-                        .write = 0,
-                        .flags_saved = cold.restore_flags,
-                        .unused = 0});
+        out.lea_relative(kR11, kJumpSize);
+        out.jump(trampolines_.revalidate);
+        emit_call_site(out, {.site = id_,
+                             .resume = cold.resume,
+                             .size = 0,
+                             .write = 0,
+                             .flags_saved = cold.restore_flags,
+                             .unused = 0});
         break;
       case Cold::What::kMiss:
-        out_.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
-        out_.lea_relative(kR11, kJumpSize);
-        out_.jump(trampolines_.miss);
-        emit_call_site({.site = make_site(id_, cold.index),
-                        .resume = cold.resume,
-                        .size = cold.size,
-                        .write = cold.write,
-                        .flags_saved = cold.restore_flags,
-                        .unused = 0});
+        out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
+        out.lea_relative(kR11, kJumpSize);
+        out.jump(trampolines_.miss);
+        emit_call_site(out, {.site = make_site(id_, cold.index),
+                             .resume = cold.resume,
+                             .size = cold.size,
+                             .write = cold.write,
+                             .flags_saved = cold.restore_flags,
+                             .unused = 0});
         break;
       case Cold::What::kOtherAddress:
-        out_.jump(trampolines_.exit_lookup);
+        out.jump(cold.restore_flags ? trampolines_.exit_lookup_restoring
+                                    : trampolines_.exit_lookup);
         break;
     }
   }

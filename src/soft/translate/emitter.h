@@ -66,15 +66,24 @@ struct CpuLayout {
 
 class Emitter {
  public:
-  /// `data`: offset of the block's BlockData in the code cache. Links are appended to `links`.
-  Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, BlockId id,
-          Block& block, CodeOffset data, CodeKind kind, std::vector<Link>& links)
+  /// Where things are.
+  struct Place {
+    BlockId id = 0;
+    bool fixed = false;  ///< Of the home; so are the others.
+    bool global = false;
+    uint64_t base = 0;    ///< Where it is mapped now.
+    CodeOffset data = 0;  ///< Its HomeData in the code cache.
+  };
+  /// Code goes to `out`, what it seldom needs to `cold`. Links are appended to `links`.
+  Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, Assembler& cold,
+          const Place& place, Block& block, CodeKind kind, std::vector<Link>& links)
       : layout_(layout),
         trampolines_(trampolines),
         out_(out),
-        id_(id),
+        cold_out_(cold),
+        id_(place.id),
+        place_(place),
         block_(block),
-        data_(data),
         kind_(kind),
         links_(links) {}
 
@@ -89,7 +98,7 @@ class Emitter {
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
-    uint64_t target = 0;         ///< kLink: guest address.
+    int64_t target = 0;          ///< kLink: from the home's base.
     uint8_t index = 0;           ///< kSite.
     ExitReason reason = ExitReason::kInstruction;
     // kMiss.
@@ -116,8 +125,15 @@ class Emitter {
   void emit_read_tsc(const Item& item);
   void emit_set_interrupt(const Item& item, bool last);
   void emit_set_ac(bool set);
-  void emit_call_site(const CallSite& site);
+  static void emit_call_site(Assembler& out, const CallSite& site);
   void emit_cold();
+  void emit_link_stub(const Cold& cold);
+
+  [[nodiscard]] int64_t from_base(uint64_t address) const {
+    return static_cast<int64_t>(address - place_.base);
+  }
+  /// Loads what is the guest address `address` now.
+  void load_address(Assembler& out, Reg to, uint64_t address);
 
   /// R10: the linear address of the item's memory operand.
   void linear_address(const Item& item);
@@ -129,11 +145,14 @@ class Emitter {
   }
   void jump_to_r10();
   void save_flags();
-  void restore_flags();
+  void restore_flags() { restore_flags(out_); }
+  void restore_flags(Assembler& out);
   void load_spilled(uint16_t registers);
   void store_spilled(uint16_t registers);
   void rewrite_for_r10(const Item& item, bool reg_in_r11);
-  void add_link(CodeOffset place, uint64_t target);
+  void add_link(CodeOffset place, uint64_t target) {
+    cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
+  }
   [[nodiscard]] Reg general(ZydisRegister reg) const {
     return static_cast<Reg>(general_number(reg));
   }
@@ -141,9 +160,10 @@ class Emitter {
   const CpuLayout& layout_;
   const Trampolines& trampolines_;
   Assembler& out_;
+  Assembler& cold_out_;
   BlockId id_;
+  const Place place_;
   Block& block_;
-  CodeOffset data_;
   CodeKind kind_;
   std::vector<Link>& links_;
   std::vector<Cold> cold_;

@@ -84,27 +84,34 @@ Continuation on_string(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
           saved ? cpu->generated.exit_instruction_restoring : cpu->generated.exit_instruction};
 }
 
-Continuation on_revalidate(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
+Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
   const auto* translator = static_cast<const Translator*>(cpu->generated.translator);
-  if (translator->quick_validate(site->site)) return {0, cpu->generated.code + site->resume};
-  return {site->site, site->flags_saved != 0 ? cpu->generated.exit_revalidate_restoring
-                                             : cpu->generated.exit_revalidate};
+  linear = translator->block_address(site->site, linear);
+  if (translator->quick_bind(site->site, linear))
+    return {linear, cpu->generated.code + site->resume};
+  return {linear, site->flags_saved != 0 ? cpu->generated.exit_lookup_restoring
+                                         : cpu->generated.exit_lookup};
 }
 
-bool Translator::quick_validate(BlockId id) const noexcept {
+uint64_t Translator::block_address(BlockId id, uint64_t expected) const noexcept {
+  const Block& block = blocks_[id];
+  return homes_[block.home].fixed ? data(block.home).base + block.offset : expected;
+}
+
+bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
   const Block& block = blocks_[id];
   if (!block.valid) return false;
-  for (unsigned i = 0; i < block.page_count; ++i) {
-    const BlockPage& page = block.pages[i];
-    const FetchResult* now = cpu_.mmu.quick_fetch(page.linear);
-    if (now == nullptr || now->ram_page != page.ram_page || (block.global && !now->global) ||
-        cpu_.code_generation(page.ram_page) != page.generation)
+  const Home& home = homes_[block.home];
+  const uint64_t base = linear & ~kPageOffset;
+  for (unsigned i = 0; i < home.page_count; ++i) {
+    const FetchResult* now = cpu_.mmu.quick_fetch(base + 4096 * i);
+    if (now == nullptr || now->ram_page != home.ram_pages[i] || (home.global && !now->global) ||
+        cpu_.code_generation(home.ram_pages[i]) != home.generations[i])
       return false;
-    cpu_.mmu.rely_on_code_page(page.linear, *now);
+    cpu_.mmu.rely_on_code_page(base + 4096 * i, *now);
   }
   const auto& epochs = cpu_.mmu.code_epochs();
-  reinterpret_cast<BlockData*>(cache_.data())[id].epoch =
-      block.global ? epochs.global : epochs.local;
+  data(block.home) = {base, home.global ? epochs.global : epochs.local};
   return true;
 }
 

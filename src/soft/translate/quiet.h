@@ -33,7 +33,8 @@ Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 /// REP MOVS or REP STOS on Cpu::gpr: page by page, as long as that needs nothing else.
 Continuation on_string(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
 
-/// A block's pages were found right in another epoch. Looks whether they still are.
-Continuation on_revalidate(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
+/// A block's home was found right in another epoch or at another place than `linear`, the block's
+/// address (of no meaning where the home is fixed). Looks whether it is right now.
+Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 
 }  // namespace limen::soft::translate

@@ -174,10 +174,9 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_lookup = emit_exit(out, ExitReason::kLookup, leave);
   made.exit_link = emit_exit(out, ExitReason::kLink, leave);
   made.exit_instruction = emit_exit(out, ExitReason::kInstruction, leave);
-  made.exit_revalidate = emit_exit(out, ExitReason::kRevalidate, leave);
   made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
   made.exit_instruction_restoring = emit_restoring(out, layout, made.exit_instruction);
-  made.exit_revalidate_restoring = emit_restoring(out, layout, made.exit_revalidate);
+  made.exit_lookup_restoring = emit_restoring(out, layout, made.exit_lookup);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);

@@ -21,11 +21,10 @@ struct Trampolines {
   CodeOffset exit_lookup = 0;
   CodeOffset exit_link = 0;
   CodeOffset exit_instruction = 0;
-  CodeOffset exit_revalidate = 0;
   CodeOffset exit_poll = 0;
-  /// The same as exit_instruction, when RAX and flags were put aside.
+  // The same when RAX and flags were put aside.
+  CodeOffset exit_lookup_restoring = 0;
   CodeOffset exit_instruction_restoring = 0;
-  CodeOffset exit_revalidate_restoring = 0;
   // Call a function of quiet.h with R10 (the address) and R11 (the CallSite), and go on as it says.
   CodeOffset miss = 0;
   CodeOffset string = 0;

@@ -16,19 +16,20 @@ namespace limen::soft::translate {
 namespace {
 
 constexpr unsigned kMaxFollowed = 2;  // jumps inside a block
-/// No block's code is larger: what an item and its stubs may take, and the entries.
+/// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
-/// The smallest that a block's code is, about: how much data there may be beside the code.
-constexpr size_t kCodePerBlock = 128;
+/// How much code there is, about, for a home: how much data there may be beside the code.
+constexpr size_t kCodePerHome = 1024;
 
 }  // namespace
 
 Translator::Translator(Cpu& cpu, size_t code_size)
     : cpu_(cpu),
       layout_(cpu),
-      cache_(code_size, (code_size / kCodePerBlock * sizeof(BlockData) + 4095) & ~size_t{4095}),
-      max_blocks_(code_size / kCodePerBlock),
+      cache_(code_size, (code_size / kCodePerHome * sizeof(HomeData) + 4095) & ~size_t{4095}),
+      cold_start_(static_cast<CodeOffset>(code_size * 5 / 8)),
+      max_homes_(code_size / kCodePerHome),
       buckets_(size_t{1} << 16),
       items_(kMaxItems),
       interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
@@ -42,8 +43,8 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.translator = this;
   context.on_string = reinterpret_cast<const void*>(&on_string);
   context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
-  context.exit_revalidate = cache_.executable(trampolines_.exit_revalidate);
-  context.exit_revalidate_restoring = cache_.executable(trampolines_.exit_revalidate_restoring);
+  context.exit_lookup = cache_.executable(trampolines_.exit_lookup);
+  context.exit_lookup_restoring = cache_.executable(trampolines_.exit_lookup_restoring);
   context.code = cache_.executable(0);
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
@@ -67,11 +68,13 @@ CodeKind Translator::code_kind() const {
 void Translator::drop_all() {
   blocks_.clear();
   blocks_.emplace_back();  // nobody
+  homes_.clear();
   links_.clear();
   std::ranges::fill(buckets_, 0);
   pages_.clear();
   operations_.clear();
   used_ = first_free_;
+  cold_used_ = cold_start_;
   resume_ = {};
   const uint8_t* const miss = cache_.executable(trampolines_.exit_lookup);
   for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
@@ -103,10 +106,6 @@ Translator::Outcome Translator::run() {
         ++statistics_.links;
         code = follow_link(static_cast<LinkId>(payload));
         break;
-      case ExitReason::kRevalidate:
-        ++statistics_.revalidations;
-        code = revalidate(static_cast<BlockId>(payload));
-        break;
       case ExitReason::kInstruction: {
         ++statistics_.interpreted;
         Outcome outcome = Outcome::kInterpret;
@@ -117,9 +116,10 @@ Translator::Outcome Translator::run() {
       case ExitReason::kPoll: {
         ++statistics_.polls;
         const auto site = static_cast<uint32_t>(payload);
-        const auto& at = block_of_site(site).sites[site & ((1u << kSiteBits) - 1)];
-        cpu_.rip = at.rip;
-        resume_ = {at.rip, cache_.executable(at.code), cpu_.mmu.fetch_stamp(), last_kind_};
+        const Block& block = block_of_site(site);
+        const auto& at = block.sites[site & ((1u << kSiteBits) - 1)];
+        cpu_.rip = data(block.home).base + at.offset;
+        resume_ = {cpu_.rip, cache_.executable(at.code), cpu_.mmu.fetch_stamp(), last_kind_};
         return Outcome::kAttention;
       }
     }
@@ -134,7 +134,7 @@ const uint8_t* Translator::entry_for_rip() {
 
 const uint8_t* Translator::follow_link(LinkId id) {
   const uint64_t flushes = statistics_.flushes;
-  cpu_.rip = links_[id].target;
+  cpu_.rip = data(blocks_[links_[id].from].home).base + static_cast<uint64_t>(links_[id].target);
   const BlockId to = find();
   if (to == 0) return nullptr;
   Block& block = blocks_[to];
@@ -142,22 +142,17 @@ const uint8_t* Translator::follow_link(LinkId id) {
   Link& link = links_[id];
   const Block& from = blocks_[link.from];
   if (from.valid && link.to == 0) {
-    // Code of the same pages is right whenever the code that leads to it is.
-    bool same_pages = from.global || !block.global;
-    for (unsigned i = 0; i < block.page_count; ++i)
-      same_pages = same_pages && from.covers(block.pages[i].linear);
-    Assembler(cache_.code(), 0).patch(link.place, same_pages ? block.body : block.checked);
+    Assembler out(cache_.code(), 0);
+    if (block.home == from.home)
+      out.patch(link.place, block.body);  // right whenever the code that leads to it is
+    else if (homes_[block.home].fixed)
+      out.patch(link.place, block.checked);
+    else
+      out.patch(link.onward, block.indirect);
     link.to = to;
     block.incoming.push_back(id);
   }
   return cache_.executable(block.body);
-}
-
-const uint8_t* Translator::revalidate(BlockId id) {
-  cpu_.rip = blocks_[id].linear;
-  if (blocks_[id].valid && blocks_[id].kind == code_kind().bits() && validate(id))
-    return cache_.executable(blocks_[id].body);
-  return nullptr;
 }
 
 interpret::Operation& Translator::operation_at(uint32_t site) {
@@ -184,13 +179,15 @@ interpret::Operation& Translator::operation_at(uint32_t site) {
 const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   const Block& block = block_of_site(site);
   const unsigned index = site & ((1u << kSiteBits) - 1);
-  cpu_.rip = block.sites[index].rip;
+  const uint64_t base = data(block.home).base;
+  cpu_.rip = base + block.sites[index].offset;
   const interpret::Operation& operation = operation_at(site);
   ++interpreted_by_mnemonic_[operation.mnemonic];
   const uint64_t next = cpu_.rip + operation.length;
-  const uint8_t* resume = index + 1 < block.sites.size() && block.sites[index + 1].rip == next
-                              ? cache_.executable(block.sites[index + 1].code)
-                              : nullptr;
+  const uint8_t* resume =
+      index + 1 < block.sites.size() && base + block.sites[index + 1].offset == next
+          ? cache_.executable(block.sites[index + 1].code)
+          : nullptr;
   cpu_.leave_block = false;
   cpu_.gpr[interpret::kNextRip] = next;
   operation.handler(cpu_, operation);
@@ -220,11 +217,14 @@ BlockId Translator::find() {
   const uint64_t rip = cpu_.rip;
   const FetchResult page = cpu_.mmu.fetch(rip);
   if (page.host_page == nullptr) return 0;
-  BlockId id = buckets_[bucket_of(rip, page.ram_page)];
+  const uint64_t offset = rip & kPageOffset;
+  BlockId id = buckets_[bucket_of(page.ram_page, offset)];
   for (; id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
-    if (block.linear == rip && block.kind == kind.bits() && block.valid &&
-        block.pages[0].ram_page == page.ram_page && validate(id))
+    if (block.offset != offset || !block.valid) continue;
+    const Home& home = homes_[block.home];
+    if (home.kind == kind.bits() && home.ram_pages[0] == page.ram_page &&
+        bind(block.home, rip - offset))
       break;
   }
   if (id == 0) id = translate(page, kind);
@@ -234,41 +234,54 @@ BlockId Translator::find() {
   return id;
 }
 
-bool Translator::validate(BlockId id) {
-  Block& block = blocks_[id];
-  const auto& epochs = cpu_.mmu.code_epochs();
-  uint64_t& epoch = data(id).epoch;
-  for (unsigned i = 0; i < block.page_count; ++i) {
-    const BlockPage& page = block.pages[i];
+/// Whether the home, unchanged, is what is mapped at `base`; notes that it is there.
+bool Translator::bind(HomeId id, uint64_t base) {
+  Home& home = homes_[id];
+  HomeData& place = data(id);
+  if (home.fixed && place.base != base) return false;
+  for (unsigned i = 0; i < home.page_count; ++i) {
+    const uint64_t linear = base + 4096 * i;
     FetchResult now;
     try {
-      now = cpu_.mmu.fetch(page.linear);
+      now = cpu_.mmu.fetch(linear);
     } catch (const x86::Exception&) {
       return false;  // if it is the first page, whoever asked will fetch from it and see
     }
-    if (now.ram_page != page.ram_page || (block.global && !now.global)) return false;
-    if (cpu_.code_generation(page.ram_page) != page.generation) {
-      invalidate(block);
+    if (now.ram_page != home.ram_pages[i] || (home.global && !now.global)) return false;
+    if (cpu_.code_generation(now.ram_page) != home.generations[i]) {
+      invalidate_blocks(home);
       return false;
     }
-    cpu_.mmu.rely_on_code_page(page.linear, now);
+    cpu_.mmu.rely_on_code_page(linear, now);
   }
-  epoch = block.global ? epochs.global : epochs.local;
+  const auto& epochs = cpu_.mmu.code_epochs();
+  place = {base, home.global ? epochs.global : epochs.local};
   return true;
 }
 
-void Translator::invalidate(Block& block) {
+void Translator::invalidate(BlockId id) {
+  Block& block = blocks_[id];
   if (!block.valid) return;
   ++statistics_.invalidated;
   block.valid = false;
-  data(static_cast<BlockId>(&block - blocks_.data())).epoch = 0;
   Assembler out(cache_.code(), 0);
-  for (const LinkId id : block.incoming) {
-    Link& link = links_[id];
+  for (const LinkId incoming : block.incoming) {
+    Link& link = links_[incoming];
     out.patch(link.place, link.stub);
+    if (link.onward != 0) out.patch(link.onward, link.exit);
     link.to = 0;
   }
   block.incoming.clear();
+  auto& table = cpu_.generated.jump_tables[homes_[block.home].kind & 1];
+  for (size_t slot = block.offset; slot < table.size(); slot += 4096)
+    if (table[slot] == cache_.executable(block.indirect))
+      table[slot] = cache_.executable(trampolines_.exit_lookup);
+}
+
+/// The home may be bound again, when code of it was translated anew.
+void Translator::invalidate_blocks(Home& home) {
+  for (const BlockId id : home.blocks) invalidate(id);
+  home.blocks.clear();
   resume_.code = nullptr;
 }
 
@@ -278,68 +291,64 @@ void Translator::drop_changed_code() {
     const uint32_t generation = cpu_.code_generation(ram_page);
     if (generation == page.generation) continue;
     page.generation = generation;
-    for (const BlockId id : page.blocks) {
-      Block& block = blocks_[id];
-      for (unsigned i = 0; i < block.page_count; ++i)
-        if (block.pages[i].ram_page == ram_page && block.pages[i].generation != generation) {
-          invalidate(block);
+    for (const HomeId id : page.homes) {
+      Home& home = homes_[id];
+      for (unsigned i = 0; i < home.page_count; ++i)
+        if (home.generations[i] != cpu_.code_generation(home.ram_pages[i])) {
+          invalidate_blocks(home);
           break;
         }
     }
-    std::erase_if(page.blocks, [&](BlockId id) { return !blocks_[id].valid; });
   }
 }
 
-const FetchResult* Translator::page_for(uint64_t linear, Block& block) {
-  for (unsigned i = 0; i < block.page_count; ++i)
-    if (block.pages[i].linear == (linear & ~kPageOffset)) return &fetched_[i];
-  if (block.page_count == Block::kMaxPages) return nullptr;
-  FetchResult& page = fetched_[block.page_count];
-  try {
-    page = cpu_.mmu.fetch(linear);
-  } catch (const x86::Exception&) {
-    return nullptr;
+/// Only the block's first instruction may reach into a second page.
+decode::Outcome Translator::decode_next(Source& source, uint64_t rip,
+                                        decode::Instruction& instruction) {
+  const FetchResult& page = source.pages[0];
+  const uint64_t offset = rip - source.base;
+  const auto rest = std::span(page.host_page + offset, 4096 - offset);
+  auto outcome = decode::decode(cpu_.mode, rest, instruction);
+  if (outcome == decode::Outcome::kNeedMoreBytes && item_count_ == 0) {
+    FetchResult& second = source.pages[1];
+    try {
+      second = cpu_.mmu.fetch(source.base + 4096);
+    } catch (const x86::Exception&) {
+      return outcome;
+    }
+    if (second.host_page == nullptr) return outcome;
+    source.page_count = 2;
+    source.generations[1] = cpu_.mmu.watch_code(second.ram_page, 0);
+    std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
+    std::copy(rest.begin(), rest.end(), copied.begin());
+    std::copy_n(second.host_page, decode::kMaxInstructionLength,
+                copied.begin() + static_cast<ptrdiff_t>(rest.size()));
+    outcome = decode::decode(cpu_.mode,
+                             std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
+                             instruction);
+    if (outcome == decode::Outcome::kOk)
+      cpu_.mmu.mark_code(
+          second.ram_page, 0,
+          std::span(instruction.bytes).subspan(rest.size(), instruction.length() - rest.size()));
   }
-  if (page.host_page == nullptr) return nullptr;
-  block.pages[block.page_count++] = {linear & ~kPageOffset, page.ram_page,
-                                     cpu_.mmu.watch_code(page.ram_page, linear & kPageOffset)};
-  block.global = block.global && page.global;
-  return &page;
+  if (outcome == decode::Outcome::kOk)
+    cpu_.mmu.mark_code(
+        page.ram_page, static_cast<uint32_t>(offset),
+        std::span(instruction.bytes).first(std::min<size_t>(instruction.length(), rest.size())));
+  return outcome;
 }
 
-bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
-  uint64_t rip = block.linear;
-  block.global = first.global;
-  block.page_count = 0;
+bool Translator::form(Source& source, CodeKind kind) {
+  const uint64_t start = cpu_.rip;
+  uint64_t rip = start;
+  source.generations[0] =
+      cpu_.mmu.watch_code(source.pages[0].ram_page, static_cast<uint32_t>(rip & kPageOffset));
   item_count_ = 0;
   unsigned followed = 0;
-  std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
-  while (item_count_ < kMaxItems) {
-    const FetchResult* page = page_for(rip, block);
-    if (page == nullptr) break;
-    const uint64_t offset = rip & kPageOffset;
+  while (item_count_ < kMaxItems && rip - source.base < 4096 && source.page_count == 1) {
     Item& item = items_[item_count_];
     item.rip = rip;
-    const auto rest = std::span(page->host_page + offset, 4096 - offset);
-    auto outcome = decode::decode(cpu_.mode, rest, item.instruction);
-    if (outcome == decode::Outcome::kNeedMoreBytes) {
-      const FetchResult* second = page_for(rip + rest.size(), block);
-      if (second == nullptr) break;
-      std::copy(rest.begin(), rest.end(), copied.begin());
-      std::copy_n(second->host_page, decode::kMaxInstructionLength,
-                  copied.begin() + static_cast<ptrdiff_t>(rest.size()));
-      outcome = decode::decode(cpu_.mode,
-                               std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
-                               item.instruction);
-      if (outcome == decode::Outcome::kOk)
-        cpu_.mmu.mark_code(
-            second->ram_page, 0,
-            std::span(copied).subspan(rest.size(), item.instruction.length() - rest.size()));
-    }
-    if (outcome != decode::Outcome::kOk) break;
-    cpu_.mmu.mark_code(page->ram_page, static_cast<uint32_t>(offset),
-                       std::span(item.instruction.bytes)
-                           .first(std::min<size_t>(item.instruction.length(), rest.size())));
+    if (decode_next(source, rip, item.instruction) != decode::Outcome::kOk) break;
     classify(item, kind, cpu_.cpuid);
     if (item.kind == Kind::kInterpret) {
       interpret::Operation operation;
@@ -359,7 +368,7 @@ bool Translator::form(const FetchResult& first, CodeKind kind, Block& block) {
           std::any_of(items_.begin(), items_.begin() + item_count_, known))
         break;
     }
-    if (rip == block.linear) break;
+    if (rip == start) break;
   }
   return item_count_ > 0;
 }
@@ -374,37 +383,86 @@ void Translator::find_live_flags() {
   }
 }
 
+HomeId Translator::home_for(const Source& source, CodeKind kind) {
+  Page& page = pages_[source.pages[0].ram_page];
+  if (page.homes.empty()) page.generation = source.generations[0];
+  Home made{.page_count = static_cast<uint8_t>(source.page_count),
+            .kind = kind.bits(),
+            .global = source.pages[0].global,
+            .fixed = !kind.user,
+            .blocks = {}};
+  for (unsigned i = 0; i < source.page_count; ++i) {
+    made.ram_pages[i] = source.pages[i].ram_page;
+    made.generations[i] = source.generations[i];
+    made.global = made.global && source.pages[i].global;
+  }
+  for (const HomeId id : page.homes) {
+    Home& home = homes_[id];
+    if (home.kind != made.kind || home.global != made.global ||
+        home.page_count != made.page_count || home.ram_pages != made.ram_pages ||
+        (home.fixed && data(id).base != source.base))
+      continue;
+    if (home.generations != made.generations) {
+      invalidate_blocks(home);
+      home.generations = made.generations;
+    }
+    return id;
+  }
+  const auto id = static_cast<HomeId>(homes_.size());
+  homes_.push_back(std::move(made));
+  page.homes.push_back(id);
+  if (source.page_count == 2) {
+    Page& second = pages_[source.pages[1].ram_page];
+    if (second.homes.empty()) second.generation = source.generations[1];
+    second.homes.push_back(id);
+  }
+  return id;
+}
+
 BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
-  if (cache_.code().size() - used_ < kMaxBlockCode || blocks_.size() >= max_blocks_ - 1) {
+  if (cold_start_ - used_ < kMaxBlockCode || cache_.code().size() - cold_used_ < kMaxBlockCode ||
+      homes_.size() >= max_homes_) {
     ++statistics_.flushes;
     drop_all();
   }
-  Block block;
-  block.linear = cpu_.rip;
-  block.kind = kind.bits();
-  if (!form(first, kind, block)) return 0;
+  Source source;
+  source.base = cpu_.rip & ~kPageOffset;
+  source.pages[0] = first;
+  if (!form(source, kind)) return 0;
   find_live_flags();
 
+  const HomeId home_id = home_for(source, kind);
+  Home& home = homes_[home_id];
+  const auto& epochs = cpu_.mmu.code_epochs();
+  data(home_id) = {source.base, home.global ? epochs.global : epochs.local};
+  for (unsigned i = 0; i < source.page_count; ++i)
+    cpu_.mmu.rely_on_code_page(source.base + 4096 * i, source.pages[i]);
+
   const auto id = static_cast<BlockId>(blocks_.size());
+  Block block;
+  block.home = home_id;
+  block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   Assembler out(cache_.code(), used_);
-  Emitter emitter(layout_, trampolines_, out, id, block, data_offset(id), kind, links_);
+  Assembler cold(cache_.code(), cold_used_);
+  Emitter emitter(layout_, trampolines_, out, cold,
+                  {.id = id,
+                   .fixed = home.fixed,
+                   .global = home.global,
+                   .base = source.base,
+                   .data = data_offset(home_id)},
+                  block, kind, links_);
   emitter.emit(std::span(items_).first(item_count_));
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
-  statistics_.host_bytes += block.end - used_;
+  statistics_.host_bytes += out.here() - used_;
+  statistics_.cold_bytes += cold.here() - cold_used_;
   for (unsigned i = 0; i < item_count_; ++i)
     statistics_.guest_bytes += items_[i].instruction.length();
-  used_ = block.end;
+  used_ = out.here();
+  cold_used_ = cold.here();
 
-  const auto& epochs = cpu_.mmu.code_epochs();
-  data(id) = {block.linear, block.global ? epochs.global : epochs.local};
-  for (unsigned i = 0; i < block.page_count; ++i) {
-    cpu_.mmu.rely_on_code_page(block.pages[i].linear, fetched_[i]);
-    Page& page = pages_[block.pages[i].ram_page];
-    if (page.blocks.empty()) page.generation = block.pages[i].generation;
-    page.blocks.push_back(id);
-  }
-  BlockId& bucket = buckets_[bucket_of(block.linear, block.pages[0].ram_page)];
+  home.blocks.push_back(id);
+  BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
   block.next = bucket;
   bucket = id;
   blocks_.push_back(std::move(block));
@@ -414,12 +472,12 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
 std::string Translator::report() const {
   const Statistics& s = statistics_;
   std::string text = fmt::format(
-      "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code, {} "
-      "flushes\n"
-      "exits: {} look-ups, {} links, {} revalidations, {} polls, {} instructions interpreted\n"
+      "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
+      "seldom run, {} flushes\n"
+      "exits: {} look-ups, {} links, {} polls, {} instructions interpreted\n"
       "invalidated blocks: {}\n",
-      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.flushes, s.lookups, s.links,
-      s.revalidations, s.polls, s.interpreted, s.invalidated);
+      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes, s.lookups,
+      s.links, s.polls, s.interpreted, s.invalidated);
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);

@@ -24,10 +24,10 @@ struct Statistics {
   uint64_t instructions = 0;  ///< Translated, each time that they were.
   uint64_t guest_bytes = 0;
   uint64_t host_bytes = 0;
+  uint64_t cold_bytes = 0;   ///< Beside them: what runs seldom.
   uint64_t lookups = 0;      ///< Exits to find the next block.
   uint64_t links = 0;        ///< Exits that linked two blocks.
   uint64_t interpreted = 0;  ///< Instructions that the interpreter ran for translated code.
-  uint64_t revalidations = 0;
   uint64_t polls = 0;
   uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
   uint64_t flushes = 0;      ///< Times that the code cache was full.
@@ -55,9 +55,11 @@ class Translator {
   /// address of the instruction. The thread is one that HostThread has prepared.
   Outcome run();
 
-  /// Whether a block's pages are what they were, as far as the fetch TLB knows; notes that they
-  /// are. Leaves vector registers alone.
-  [[nodiscard]] bool quick_validate(BlockId id) const noexcept;
+  /// Where the block is if its home is fixed; otherwise `expected`.
+  [[nodiscard]] uint64_t block_address(BlockId id, uint64_t expected) const noexcept;
+  /// Whether the fetch TLB says that the block, unchanged, is what is mapped at `linear`; notes
+  /// that its home is there. Leaves vector registers alone.
+  [[nodiscard]] bool quick_bind(BlockId id, uint64_t linear) const noexcept;
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   /// The same as text, and which instructions the interpreter ran most.
@@ -69,7 +71,7 @@ class Translator {
 
  private:
   struct Page {
-    std::vector<BlockId> blocks;
+    std::vector<HomeId> homes;
     uint32_t generation = 0;
   };
   struct Resume {
@@ -82,23 +84,31 @@ class Translator {
   [[nodiscard]] CodeKind code_kind() const;
   const uint8_t* entry_for_rip();
   const uint8_t* follow_link(LinkId id);
-  const uint8_t* revalidate(BlockId id);
   const uint8_t* interpret(uint32_t site, Outcome& outcome);
   BlockId find();
+  /// What a block is translated from.
+  struct Source {
+    uint64_t base = 0;
+    unsigned page_count = 1;
+    std::array<FetchResult, Home::kMaxPages> pages;
+    std::array<uint32_t, Home::kMaxPages> generations{};
+  };
   BlockId translate(const FetchResult& first, CodeKind kind);
-  bool form(const FetchResult& first, CodeKind kind, Block& block);
+  bool form(Source& source, CodeKind kind);
+  decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();
-  const FetchResult* page_for(uint64_t linear, Block& block);
-  bool validate(BlockId id);
-  void invalidate(Block& block);
+  HomeId home_for(const Source& source, CodeKind kind);
+  bool bind(HomeId id, uint64_t base);
+  void invalidate(BlockId id);
+  void invalidate_blocks(Home& home);
   void drop_changed_code();
   void drop_all();
-  BlockData& data(BlockId id) { return reinterpret_cast<BlockData*>(cache_.data())[id]; }
-  [[nodiscard]] CodeOffset data_offset(BlockId id) const {
-    return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(BlockData));
+  HomeData& data(HomeId id) const { return reinterpret_cast<HomeData*>(cache_.data())[id]; }
+  [[nodiscard]] CodeOffset data_offset(HomeId id) const {
+    return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(HomeData));
   }
-  [[nodiscard]] static size_t bucket_of(uint64_t linear, uint64_t ram_page) {
-    return ((linear ^ (ram_page << 20)) * 0x9E3779B97F4A7C15u) >> (64 - 16);
+  [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
+    return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - 16);
   }
   interpret::Operation& operation_at(uint32_t site);
   Block& block_of_site(uint32_t site) { return blocks_[site >> kSiteBits]; }
@@ -108,16 +118,18 @@ class Translator {
   CodeCache cache_;
   Trampolines trampolines_;
   CodeOffset first_free_ = 0;
-  CodeOffset used_ = 0;
-  size_t max_blocks_;
+  CodeOffset used_ = 0;  // of the code up to cold_start_
+  CodeOffset cold_start_;
+  CodeOffset cold_used_ = 0;  // of the code behind it, which seldom runs
+  size_t max_homes_;
   std::vector<Block> blocks_;
+  std::vector<Home> homes_;
   std::vector<Link> links_;
   std::vector<BlockId> buckets_;
   std::unordered_map<uint64_t, Page> pages_;
   std::unordered_map<uint32_t, interpret::Operation> operations_;
   std::vector<Item> items_;
   unsigned item_count_ = 0;
-  std::array<FetchResult, Block::kMaxPages> fetched_{};
   uint64_t seen_changes_ = 0;
   uint8_t last_kind_ = 0xFF;
   std::vector<uint64_t> interpreted_by_mnemonic_;
