@@ -22,6 +22,8 @@ from console import ConsoleError  # noqa: E402
 
 ROW_TIMEOUT = 300
 BOOT_TIMEOUT = 900
+# --quick promises five minutes: no row begins later than this.
+QUICK_SECONDS = 270
 # Beyond these a figure is doubtful, and a note says so.
 CLOCK_TOLERANCE = 0.05
 IDLE_TOLERANCE = 0.05
@@ -49,6 +51,8 @@ class Benchmark:
         self.measured = {row.name: {} for row in self.rows}
         self.notes = []
         self.memory_mib = None
+        self.late = []
+        self.deadline = time.monotonic() + (QUICK_SECONDS if words.quick else float("inf"))
         self.accelerators = {"limen": words.limen_accel, "tcg": "tcg"}
 
     def note(self, text):
@@ -87,6 +91,9 @@ class Benchmark:
 
     def measure(self, row, sessions):
         """One row in every session, one after the other."""
+        if time.monotonic() > self.deadline:
+            self.late.append(row.name)
+            return
         shown = []
         for place in PLACES:
             session = sessions.get(place)
@@ -139,6 +146,8 @@ class Benchmark:
                     doubles[place] = self.boot(place, number, 2, work) if sessions[place] else None
                 for row in smp:
                     self.measure(row, sessions if row.processors == 1 else doubles)
+            if self.late:
+                self.note(f"left out for want of time: {', '.join(self.late)}")
             if sessions["limen"]:
                 self.memory_mib = max(self.memory_mib or 0, sessions["limen"].memory_mib())
             for session in {*sessions.values(), *doubles.values()} - {None}:

@@ -83,7 +83,7 @@ ROWS = (
     command("7-Zip", "cpu", "sh -c 'rm -f a.7z; 7zz a -mmt1 -mx3 a.7z /usr/bin/openssl'"),
     command("python3", "cpu", f"python3 {TOOLS}/work.py"),
     command("sqlite3", "cpu", f"sqlite3 -init {TOOLS}/work.sql :memory: .quit"),
-    command("gcc", "cpu", f"g++ -std=c++20 -O2 -c {TOOLS}/block.cc -o /tmp/block.o"),
+    command("gcc", "cpu", f"g++ -std=c++17 -O2 -c {TOOLS}/block.cc -o /tmp/block.o"),
     command("perl", "cpu", f"perl {TOOLS}/work.pl"),
     command("zstd", "cpu", "zstd -q -5 -c -T1 /usr/bin/perl"),
     program("getppid", "system", "call", "getppid"),
