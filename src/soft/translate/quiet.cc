@@ -7,10 +7,20 @@ namespace limen::soft::translate {
 
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
+  const Context& context = cpu->generated;
+  const bool saved = site->flags_saved != 0;
   if (const std::byte* host = cpu->mmu.quick_host(linear, site->size, access))
-    return {reinterpret_cast<uint64_t>(host), cpu->generated.code + site->resume};
-  return {site->site, site->flags_saved != 0 ? cpu->generated.exit_instruction_restoring
-                                             : cpu->generated.exit_instruction};
+    return {reinterpret_cast<uint64_t>(host) - (site->window != 0 ? linear : 0),
+            context.code + site->resume};
+  if (site->window != 0 && (linear & kPageOffset) + site->size > 4096) {
+    if (site->split != 0) {
+      const uint8_t* code = context.code + site->split;
+      return {reinterpret_cast<uint64_t>(code), saved ? context.go_on_restoring : code};
+    }
+    return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(site) - context.code),
+            saved ? context.exit_split_restoring : context.exit_split};
+  }
+  return {site->site, saved ? context.exit_instruction_restoring : context.exit_instruction};
 }
 
 namespace {

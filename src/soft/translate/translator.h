@@ -28,6 +28,7 @@ struct Statistics {
   uint64_t lookups = 0;      ///< Exits to find the next block.
   uint64_t links = 0;        ///< Exits that linked two blocks.
   uint64_t interpreted = 0;  ///< Instructions that the interpreter ran for translated code.
+  uint64_t splits = 0;       ///< Windows that were found to reach over a page's end.
   uint64_t polls = 0;
   uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
   uint64_t flushes = 0;      ///< Times that the code cache was full.
@@ -85,7 +86,9 @@ class Translator {
   const uint8_t* entry_for_rip();
   const uint8_t* follow_link(LinkId id);
   const uint8_t* interpret(uint32_t site, Outcome& outcome);
-  BlockId find();
+  /// `split`: one that has no windows.
+  BlockId find(bool split = false);
+  const uint8_t* split(CodeOffset call_site);
   /// What a block is translated from.
   struct Source {
     uint64_t base = 0;
@@ -93,7 +96,8 @@ class Translator {
     std::array<FetchResult, Home::kMaxPages> pages;
     std::array<uint32_t, Home::kMaxPages> generations{};
   };
-  BlockId translate(const FetchResult& first, CodeKind kind);
+  BlockId translate(const FetchResult& first, CodeKind kind, bool split);
+  size_t place_for_poll() const;
   bool form(Source& source, CodeKind kind);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();
