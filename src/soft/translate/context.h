@@ -36,10 +36,11 @@ struct Context {
   uint32_t default_mxcsr = 0x1F80;  ///< What compiled code expects.
   // What the quiet functions need to go on or out.
   void* cpu = nullptr;
-  const void* translator = nullptr;
+  void* translator = nullptr;
   const void* on_miss = nullptr;
   const void* on_string = nullptr;
   const void* on_revalidate = nullptr;
+  const void* on_lookup = nullptr;
   const uint8_t* code = nullptr;  ///< The code cache, executable.
   const uint8_t* exit_instruction = nullptr;
   const uint8_t* exit_instruction_restoring = nullptr;

@@ -1,5 +1,5 @@
-// How translated code reaches memory: through the soft TLB, once for each access or once for all of a
-// window.
+// How translated code reaches memory: through the soft TLB, once for each access or once for all of
+// a window.
 #include <bit>
 
 #include "soft/translate/emitter.h"

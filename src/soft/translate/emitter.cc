@@ -44,6 +44,7 @@ CpuLayout::CpuLayout(const Cpu& of) {
   on_miss = displacement(context.on_miss);
   on_string = displacement(context.on_string);
   on_revalidate = displacement(context.on_revalidate);
+  on_lookup = displacement(context.on_lookup);
   flags_rest = displacement(of.flags_rest);
   kernel_gs_base = displacement(of.system.kernel_gs_base);
   tsc_offset = displacement(of.system.tsc_offset);
@@ -577,8 +578,8 @@ void Emitter::emit_cold() {
                              .window = cold.window});
         break;
       case Cold::What::kOtherAddress:
-        out.jump(cold.restore_flags ? trampolines_.exit_lookup_restoring
-                                    : trampolines_.exit_lookup);
+        if (cold.restore_flags) restore_flags(out);
+        out.jump(trampolines_.lookup);
         break;
     }
   }

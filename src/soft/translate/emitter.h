@@ -51,6 +51,7 @@ struct CpuLayout {
   int32_t on_miss = 0;
   int32_t on_string = 0;
   int32_t on_revalidate = 0;
+  int32_t on_lookup = 0;
   int32_t flags_rest = 0;
   int32_t kernel_gs_base = 0;
   int32_t tsc_offset = 0;

@@ -38,4 +38,7 @@ Continuation on_string(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept
 /// address (of no meaning where the home is fixed). Looks whether it is right now.
 Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 
+/// The jump table does not lead to the code for `linear`. Looks whether there is some.
+Continuation on_lookup(Cpu* cpu, uint64_t linear, const CallSite* unused) noexcept;
+
 }  // namespace limen::soft::translate

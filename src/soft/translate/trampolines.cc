@@ -195,6 +195,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.go_on_restoring = emit_go_on_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   made.string = emit_quiet_call(out, layout, layout.on_string);
+  made.lookup = emit_quiet_call(out, layout, layout.on_lookup);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
   out.align(64);
   return made;

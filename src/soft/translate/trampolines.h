@@ -33,6 +33,7 @@ struct Trampolines {
   CodeOffset miss = 0;
   CodeOffset string = 0;
   CodeOffset revalidate = 0;
+  CodeOffset lookup = 0;  ///< R11 does not matter.
 };
 
 Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout);

@@ -43,6 +43,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_miss = reinterpret_cast<const void*>(&on_miss);
   context.translator = this;
   context.on_string = reinterpret_cast<const void*>(&on_string);
+  context.on_lookup = reinterpret_cast<const void*>(&on_lookup);
   context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
   context.exit_split = cache_.executable(trampolines_.exit_split);
   context.exit_split_restoring = cache_.executable(trampolines_.exit_split_restoring);
@@ -57,18 +58,6 @@ Translator::Translator(Cpu& cpu, size_t code_size)
 
 Translator::~Translator() = default;
 
-CodeKind Translator::code_kind() const {
-  const auto& system = cpu_.system;
-  CodeKind kind{.user = cpu_.cpl == 3};
-  kind.sse = (system.cr0 & (x86::cr0::kEmulation | x86::cr0::kTaskSwitched)) == 0 &&
-             (system.cr4 & x86::cr4::kOsfxsr) != 0;
-  const bool xsave = kind.sse && (system.cr4 & x86::cr4::kOsxsave) != 0;
-  kind.avx = xsave && (system.xcr0 & 6) == 6;
-  kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
-  kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
-  return kind;
-}
-
 void Translator::drop_all() {
   blocks_.clear();
   blocks_.emplace_back();  // nobody
@@ -80,7 +69,7 @@ void Translator::drop_all() {
   used_ = first_free_;
   cold_used_ = cold_start_;
   resume_ = {};
-  const uint8_t* const miss = cache_.executable(trampolines_.exit_lookup);
+  const uint8_t* const miss = cache_.executable(trampolines_.lookup);
   for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
 }
 
@@ -235,7 +224,7 @@ BlockId Translator::find(bool split) {
   if (kind.bits() != last_kind_) {
     // Jump tables tell user code from other code, and nothing else.
     if (((kind.bits() ^ last_kind_) & ~1) != 0) {
-      const uint8_t* const miss = cache_.executable(trampolines_.exit_lookup);
+      const uint8_t* const miss = cache_.executable(trampolines_.lookup);
       for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
     }
     last_kind_ = kind.bits();
@@ -301,7 +290,7 @@ void Translator::invalidate(BlockId id) {
   auto& table = cpu_.generated.jump_tables[homes_[block.home].kind & 1];
   for (size_t slot = block.offset; slot < table.size(); slot += 4096)
     if (table[slot] == cache_.executable(block.indirect))
-      table[slot] = cache_.executable(trampolines_.exit_lookup);
+      table[slot] = cache_.executable(trampolines_.lookup);
 }
 
 /// The home may be bound again, when code of it was translated anew.
@@ -529,10 +518,11 @@ std::string Translator::report() const {
   std::string text = fmt::format(
       "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
       "seldom run, {} flushes\n"
-      "exits: {} look-ups, {} links, {} splits, {} polls, {} instructions interpreted\n"
+      "found without an exit: {}; exits: {} look-ups, {} links, {} splits, {} polls, {} "
+      "instructions interpreted\n"
       "invalidated blocks: {}\n",
-      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes, s.lookups,
-      s.links, s.splits, s.polls, s.interpreted, s.invalidated);
+      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes,
+      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.invalidated);
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);
