@@ -89,8 +89,10 @@ struct CompareExchange {
 template <typename Half>
 void compare_exchange_pair(Cpu& cpu, const Operation& operation) {
   constexpr unsigned kSize = 2 * sizeof(Half);
+  // Before #SS(0) for an address that is not canonical.
+  if (kSize == 16 && unchecked_operand_linear(cpu, operation) % 16 != 0)
+    Cpu::raise(x86::Exception::general_protection());
   const uint64_t linear = operand_linear(cpu, operation, kSize, AccessKind::kWrite);
-  if (kSize == 16 && linear % 16 != 0) Cpu::raise(x86::Exception::general_protection());
   struct Pair {
     Half low, high;
     bool operator==(const Pair&) const = default;
