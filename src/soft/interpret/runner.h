@@ -47,6 +47,7 @@ class Runner {
   [[nodiscard]] const BlockCache& cache() const { return cache_; }
   /// nullptr: everything is interpreted.
   [[nodiscard]] const translate::Translator* translator() const { return translator_.get(); }
+  translate::Translator* translator() { return translator_.get(); }
 
  private:
   /// What the loop does next.
