@@ -92,25 +92,6 @@ void compare_image(const Image& expected, const Image& got, Report& report) {
                        std::span(got).subspan(first, size));
 }
 
-// An operand of several parts is read in an order of the processor's own: which of its bytes the
-// page fault names is not defined.
-bool has_parts(const Instruction& instruction) {
-  const auto mnemonic = instruction.mnemonic();
-  if (instruction.raw.meta.category == ZYDIS_CATEGORY_RET || mnemonic == ZYDIS_MNEMONIC_PUSHA ||
-      mnemonic == ZYDIS_MNEMONIC_PUSHAD || instruction.raw.meta.category == ZYDIS_CATEGORY_XSAVE)
-    return true;
-  // Neither is it for stores that leave elements out.
-  if (instruction.raw.avx.mask.mode > ZYDIS_MASK_MODE_DISABLED ||
-      std::string_view(ZydisMnemonicGetString(mnemonic)).find("maskmov") != std::string_view::npos)
-    return true;
-  for (unsigned i = 0; i < instruction.raw.operand_count; ++i)
-    if (instruction.operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-        (instruction.operands[i].size > 512 || instruction.operands[i].size == 112 ||
-         instruction.operands[i].size == 224))
-      return true;
-  return false;
-}
-
 uint64_t operand_size(const Instruction& instruction, const ZydisDecodedOperand& operand) {
   // As large as the host's state components make it.
   if (instruction.raw.meta.category == ZYDIS_CATEGORY_XSAVE) return kPage;
@@ -282,6 +263,29 @@ std::string describe_register(const Trial& trial, ZydisRegister reg) {
 }
 
 }  // namespace
+
+bool has_parts(const Instruction& instruction) {
+  const auto mnemonic = instruction.mnemonic();
+  if (instruction.raw.meta.category == ZYDIS_CATEGORY_RET || mnemonic == ZYDIS_MNEMONIC_PUSHA ||
+      mnemonic == ZYDIS_MNEMONIC_PUSHAD || instruction.raw.meta.category == ZYDIS_CATEGORY_XSAVE)
+    return true;
+  // Neither is it for stores that leave elements out.
+  if (instruction.raw.avx.mask.mode > ZYDIS_MASK_MODE_DISABLED ||
+      std::string_view(ZydisMnemonicGetString(mnemonic)).find("maskmov") != std::string_view::npos)
+    return true;
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i)
+    if (instruction.operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+        (instruction.operands[i].size > 512 || instruction.operands[i].size == 112 ||
+         instruction.operands[i].size == 224))
+      return true;
+  return false;
+}
+
+std::string differences(const x86::VectorState& expected, const x86::VectorState& got) {
+  Report report;
+  compare_vectors(expected, got, report);
+  return report.take();
+}
 
 std::string differences(const Instruction& instruction, const Trial& trial, const Outcome& expected,
                         const Outcome& got, bool strict) {

@@ -14,6 +14,14 @@ namespace limen::conformance {
                                       const Trial& trial, const Outcome& expected,
                                       const Outcome& got, bool strict);
 
+/// Whether its operand is read or written in parts, in an order of the processor's own: which of
+/// them a page fault names is not defined.
+[[nodiscard]] bool has_parts(const soft::decode::Instruction& instruction);
+
+/// What two vector states differ in.
+[[nodiscard]] std::string differences(const x86::VectorState& expected,
+                                      const x86::VectorState& got);
+
 /// The trial's bytes, disassembly and the registers that the instruction names.
 [[nodiscard]] std::string describe(const soft::decode::Instruction& instruction,
                                    const Trial& trial);

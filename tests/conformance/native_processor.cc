@@ -107,7 +107,8 @@ void store_vectors(const uint8_t* area, VectorState& vector) {
 }
 
 // REG_CSGSFS holds CS, GS, FS and SS, 16 bits each.
-void load_trial(const Trial& trial, const Image& image, ucontext_t& context) {
+void load_trial(const Trial& trial, const Batch& batch, ucontext_t& context) {
+  const Image& image = batch.image;
   for (size_t i = 0; i < kWritablePages.size(); ++i)
     std::memcpy(reinterpret_cast<void*>(kWritablePages[i]), image.data() + i * kPage, kPage);
   for (const Patch& patch : trial.patches) {
@@ -115,10 +116,14 @@ void load_trial(const Trial& trial, const Image& image, ucontext_t& context) {
     std::memcpy(reinterpret_cast<void*>(page + patch.offset % kPage), patch.bytes.data(),
                 patch.size);
   }
-  std::memset(g_child.code, 0xCC, kPage);
-  const uint64_t offset = trial.before.rip - kCodeAddress;
-  std::memcpy(g_child.code + offset, trial.code.data(),
-              std::min<uint64_t>(trial.code_size, kPage - offset));
+  if (batch.has_program) {
+    std::memcpy(reinterpret_cast<void*>(kProgramAddress), batch.program.data(), kProgramSize);
+  } else {
+    std::memset(g_child.code, 0xCC, kPage);
+    const uint64_t offset = trial.before.rip - kCodeAddress;
+    std::memcpy(g_child.code + offset, trial.code.data(),
+                std::min<uint64_t>(trial.code_size, kPage - offset));
+  }
 
   auto& gregs = context.uc_mcontext.gregs;
   const Registers& before = trial.before;
@@ -161,6 +166,8 @@ void store_outcome(const ucontext_t& context, Outcome& outcome) {
   for (size_t i = 0; i < kWritablePages.size(); ++i)
     std::memcpy(outcome.image.data() + i * kPage, reinterpret_cast<void*>(kWritablePages[i]),
                 kPage);
+  if (g_child.mailbox->batch.has_program)
+    std::memcpy(outcome.program.data(), reinterpret_cast<void*>(kProgramAddress), kProgramSize);
   outcome.ran = true;
 }
 
@@ -173,7 +180,8 @@ bool map_page(int fd, uint64_t address, int protection, off_t offset) {
 constexpr off_t kCodeOffset = 0;
 constexpr off_t kReadOnlyOffset = kPage;
 constexpr off_t kWritableOffset = 2 * kPage;
-constexpr off_t kPagesSize = kWritableOffset + static_cast<off_t>(kImageSize);
+constexpr off_t kProgramOffset = kWritableOffset + static_cast<off_t>(kImageSize);
+constexpr off_t kPagesSize = kProgramOffset + static_cast<off_t>(kProgramSize);
 
 }  // namespace
 
@@ -200,7 +208,7 @@ void limen_conformance_handle(void* user_context) {
     g_child.running = true;
     next = mailbox.next.load(std::memory_order_relaxed);
   }
-  limen::conformance::load_trial(mailbox.batch.trials[next], mailbox.batch.image, context);
+  limen::conformance::load_trial(mailbox.batch.trials[next], mailbox.batch, context);
 }
 
 namespace limen::conformance {
@@ -231,6 +239,10 @@ void NativeProcessor::child_main() {
   for (size_t i = 0; i < kWritablePages.size(); ++i)
     mapped = mapped && map_page(pages_.get(), kWritablePages[i], PROT_READ | PROT_WRITE,
                                 kWritableOffset + static_cast<off_t>(i * kPage));
+  for (size_t i = 0; i < kProgramSize / kPage; ++i)
+    mapped = mapped &&
+             map_page(pages_.get(), kProgramAddress + i * kPage, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      kProgramOffset + static_cast<off_t>(i * kPage));
   void* stack = ::mmap(nullptr, kAlternateStackSize, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (!mapped || stack == MAP_FAILED) ::_exit(2);
@@ -291,7 +303,7 @@ std::span<const Outcome> NativeProcessor::outcomes() const {
   return {mailbox_->outcomes.data(), mailbox_->batch.count};
 }
 
-std::span<const uint8_t> NativeProcessor::read_only_page() const {
+std::span<const uint8_t> NativeProcessor::read_only_page() {
   static const auto page = [] {
     std::array<uint8_t, kPage> bytes;
     Random random(kReadOnlyAddress);

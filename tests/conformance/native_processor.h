@@ -27,7 +27,7 @@ class NativeProcessor {
   Result<> finish();
   [[nodiscard]] std::span<const Outcome> outcomes() const;
   /// What the read-only page holds.
-  [[nodiscard]] std::span<const uint8_t> read_only_page() const;
+  [[nodiscard]] static std::span<const uint8_t> read_only_page();
 
   struct Mailbox;
 

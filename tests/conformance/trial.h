@@ -18,6 +18,10 @@ inline constexpr uint64_t kDataAddress = 0x1001'0000;      ///< Two pages to wri
 inline constexpr uint64_t kReadOnlyAddress = 0x1001'2000;  ///< ... with one to read behind them.
 inline constexpr uint64_t kLoneAddress = 0x1002'0000;      ///< One page to write, alone.
 
+/// Two pages to execute and to write: for programs that a whole batch shares.
+inline constexpr uint64_t kProgramAddress = 0x1000'4000;
+inline constexpr uint64_t kProgramSize = 2 * kPage;
+
 /// The writable pages, in the order in which a trial's memory image holds them.
 inline constexpr std::array<uint64_t, 3> kWritablePages = {kDataAddress, kDataAddress + kPage,
                                                            kLoneAddress};
@@ -55,6 +59,7 @@ struct Outcome {
   uint64_t fault_address = 0;  ///< CR2, for #PF only.
   Registers after;
   Image image{};
+  std::array<uint8_t, kProgramSize> program{};  ///< If the batch has one.
 };
 
 inline constexpr unsigned kBatchSize = 32;
@@ -62,6 +67,8 @@ inline constexpr unsigned kBatchSize = 32;
 struct Batch {
   unsigned count = 0;
   Image image{};
+  bool has_program = false;  ///< What trials start in stands in `program`, not in their `code`.
+  std::array<uint8_t, kProgramSize> program{};
   std::array<Trial, kBatchSize> trials;
 };
 
