@@ -35,6 +35,14 @@ enum class Condition : uint8_t { kAbove = 7, kNotEqual = 5, kEqual = 4 };
 /// A place in generated code: an offset from the start of the code cache.
 using CodeOffset = uint32_t;
 
+/// A memory operand; `index` kRsp: none.
+struct HostOperand {
+  Reg base = kR10;
+  Reg index = kRsp;
+  unsigned scale = 0;  ///< Of the index: a shift.
+  int32_t displacement = 0;
+};
+
 /// Memory operands that begin with gs_ are at GS + displacement. Writes through one view of the
 /// code cache; every address is an offset, the same in both views.
 class Assembler {
@@ -105,6 +113,18 @@ class Assembler {
   void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
   void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
   void sub_memory(Reg to, Reg base, int32_t displacement) { memory(0x2B, to, base, displacement); }
+  void load(Reg to, const HostOperand& from) { memory(0x8B, to, from); }
+  void store(const HostOperand& to, Reg from) { memory(0x89, from, to); }
+  /// MOV qword, imm32 (sign-extended).
+  void store_immediate(const HostOperand& to, uint32_t value) {
+    memory(0xC7, static_cast<Reg>(0), to);
+    put(value);
+  }
+  /// ModRM and what follows it. `wide`: the displacement has 32 bits, if there is one (EVEX scales
+  /// one of 8 bits).
+  void operand(unsigned reg, const HostOperand& of, bool wide = false) {
+    memory_sib(static_cast<Reg>(reg), of.base, of.index, of.scale, of.displacement, wide);
+  }
   void shr32(Reg reg, unsigned count) {
     if (reg > 7) byte(0x41);
     byte(0xC1);
@@ -260,9 +280,15 @@ class Assembler {
     byte(opcode);
     memory_sib(reg, base, kRsp, 0, displacement);
   }
-  void memory_sib(Reg reg, Reg base, Reg index, unsigned scale, int32_t displacement) {
+  void memory(unsigned opcode, Reg reg, const HostOperand& of) {
+    byte(0x48u | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
+    byte(opcode);
+    operand(reg, of);
+  }
+  void memory_sib(Reg reg, Reg base, Reg index, unsigned scale, int32_t displacement,
+                  bool wide = false) {
     const bool has_sib = index != kRsp || (base & 7) == kRsp;
-    const bool is_byte = displacement == static_cast<int8_t>(displacement);
+    const bool is_byte = !wide && displacement == static_cast<int8_t>(displacement);
     const unsigned mod = displacement == 0 && (base & 7) != kRbp ? 0u : is_byte ? 1u : 2u;
     byte((mod << 6) | ((reg & 7u) << 3) | (has_sib ? 4u : base & 7u));
     if (has_sib) byte((scale << 6) | ((index & 7u) << 3) | (base & 7u));

@@ -39,7 +39,8 @@ struct Block {
   HomeId home = 0;
   uint16_t offset = 0;  ///< Of its first instruction, from the home's base.
   bool valid = true;
-  BlockId next = 0;  ///< In the same bucket; 0: none. Block 0 is nobody.
+  bool split = false;  ///< Has no windows: it stands in where one would reach over a page's end.
+  BlockId next = 0;    ///< In the same bucket; 0: none. Block 0 is nobody.
   // Entries. `indirect` expects the guest address in R10 and compares it; `checked` (where the home
   // is fixed) compares the epoch; `body` nothing.
   CodeOffset indirect = 0;
@@ -49,6 +50,7 @@ struct Block {
   /// Per instruction, where it is from the home's base, and where its code begins.
   struct Site {
     uint16_t offset = 0;
+    bool enterable = true;  ///< Counts on nothing that code before it did.
     CodeOffset code = 0;
   };
   std::vector<Site> sites;
@@ -70,7 +72,7 @@ struct Link {
 
 /// A site as generated code names it.
 constexpr unsigned kSiteBits = 8;
-constexpr unsigned kMaxItems = 32;
+constexpr unsigned kMaxItems = 48;
 constexpr uint32_t make_site(BlockId block, unsigned index) { return block << kSiteBits | index; }
 
 }  // namespace limen::soft::translate

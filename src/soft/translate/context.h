@@ -12,6 +12,7 @@ enum class ExitReason : uint32_t {
   kLookup,       ///< Go on at the guest address `payload`.
   kLink,         ///< Go on at the target of link `payload`, and lead the code there.
   kInstruction,  ///< The interpreter is to run the instruction at site `payload`.
+  kSplit,        ///< A window would reach over a page's end; `payload`: offset of the CallSite.
   kPoll,         ///< Something wants attention; the guest is at site `payload`.
 };
 
@@ -21,8 +22,12 @@ struct Context {
   /// for the others. What an entry leads to checks the rest of the address itself.
   using JumpTable = std::array<const uint8_t*, kJumpTableSize>;
 
+  static constexpr unsigned kMostWindows = 2 * 48 + 1;
+
   uint64_t saved_rax = 0;  ///< While RAX holds the guest's flags.
   uint64_t temporary = 0;
+  /// Per window of the running block, the difference of host and guest addresses.
+  std::array<uint64_t, kMostWindows> windows{};
   uint64_t host_rsp = 0;
   const uint8_t* target = nullptr;
   uint64_t payload = 0;
@@ -31,13 +36,17 @@ struct Context {
   uint32_t default_mxcsr = 0x1F80;  ///< What compiled code expects.
   // What the quiet functions need to go on or out.
   void* cpu = nullptr;
-  const void* translator = nullptr;
+  void* translator = nullptr;
   const void* on_miss = nullptr;
   const void* on_string = nullptr;
   const void* on_revalidate = nullptr;
+  const void* on_lookup = nullptr;
   const uint8_t* code = nullptr;  ///< The code cache, executable.
   const uint8_t* exit_instruction = nullptr;
   const uint8_t* exit_instruction_restoring = nullptr;
+  const uint8_t* exit_split = nullptr;
+  const uint8_t* exit_split_restoring = nullptr;
+  const uint8_t* go_on_restoring = nullptr;
   const uint8_t* exit_lookup = nullptr;
   const uint8_t* exit_lookup_restoring = nullptr;
   alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.

@@ -9,7 +9,7 @@ namespace limen::soft::translate {
 namespace {
 
 static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
-constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
+constexpr int32_t kReadTag = 0, kWriteTag = 8;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
@@ -36,6 +36,7 @@ CpuLayout::CpuLayout(const Cpu& of) {
   mxcsr = displacement(of.vector.fxsave) + 24;
   saved_rax = displacement(context.saved_rax);
   temporary = displacement(context.temporary);
+  windows = displacement(context.windows);
   host_rsp = displacement(context.host_rsp);
   scratch_mxcsr = displacement(context.scratch_mxcsr);
   default_mxcsr = displacement(context.default_mxcsr);
@@ -43,6 +44,7 @@ CpuLayout::CpuLayout(const Cpu& of) {
   on_miss = displacement(context.on_miss);
   on_string = displacement(context.on_string);
   on_revalidate = displacement(context.on_revalidate);
+  on_lookup = displacement(context.on_lookup);
   flags_rest = displacement(of.flags_rest);
   kernel_gs_base = displacement(of.system.kernel_gs_base);
   tsc_offset = displacement(of.system.tsc_offset);
@@ -61,28 +63,43 @@ CpuLayout::CpuLayout(const Cpu& of) {
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
-void Emitter::emit(std::span<Item> items) {
+void Emitter::emit(std::span<Item> items, size_t poll_at) {
   emit_entries(items.front().flags_live);
-
-  // The poll stands where it costs no flags, if there is such a place before the first way out.
-  size_t poll_at = 0;
-  while (poll_at < items.size() && items[poll_at].flags_live &&
-         items[poll_at].kind != Kind::kBranch)
-    ++poll_at;
-  if (poll_at == items.size() || items[poll_at].flags_live ||
-      (poll_at > 0 && items[poll_at - 1].kind == Kind::kSetInterrupt))  // its shadow
-    poll_at = 0;
 
   block_.sites.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
-    block_.sites.push_back({static_cast<uint16_t>(from_base(items[i].rip)), out_.here()});
-    if (i == poll_at) emit_poll(items[i].flags_live);
+    block_.sites.push_back({.offset = static_cast<uint16_t>(from_base(items[i].rip)),
+                            .enterable = !items[i].inside_window,
+                            .code = out_.here()});
     const Item& item = items[i];
+    if (i == poll_at) emit_poll(item.flags_live);
+    switch (item.kind) {
+      case Kind::kPlain:
+      case Kind::kAddress:
+      case Kind::kPush:
+      case Kind::kPop:
+      case Kind::kNothing:
+      case Kind::kLeave:
+      case Kind::kCall:
+      case Kind::kCallAway:
+      case Kind::kJumpAway:
+      case Kind::kReturn:
+      case Kind::kJump:
+      case Kind::kBranch:
+        break;  // they say themselves if they change R10
+      default:
+        r10_window_ = 0;
+    }
     const bool last = i + 1 == items.size();
     emit_item(item, last);
     switch (item.kind) {
       case Kind::kBranch:
+        if (item.loops) {  // the other way is the one out
+          add_link(out_.jump_if(static_cast<uint8_t>((item.instruction.raw.opcode & 15) ^ 1)),
+                   item.next());
+          break;
+        }
         add_link(out_.jump_if(static_cast<uint8_t>(item.instruction.raw.opcode & 15)),
                  item.target());
         if (last) add_link(out_.jump(), item.next());
@@ -164,6 +181,7 @@ void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
 
 void Emitter::emit_poll(bool flags_live) {
   Cold exit{.index = index_, .reason = ExitReason::kPoll};
+  r10_window_ = 0;
   if (!flags_live) {
     out_.gs_cmp8(layout_.attention, 0);
     exit.place = out_.jump_if(Condition::kNotEqual);
@@ -239,7 +257,10 @@ void Emitter::emit_item(const Item& item, bool last) {
 }
 
 void Emitter::load_spilled(uint16_t registers) {
-  if (registers & (1u << kR10)) out_.gs_load(kR10, layout_.gpr(kR10));
+  if (registers & (1u << kR10)) {
+    out_.gs_load(kR10, layout_.gpr(kR10));
+    r10_window_ = 0;
+  }
   if (registers & (1u << kR11)) out_.gs_load(kR11, layout_.gpr(kR11));
 }
 
@@ -255,12 +276,11 @@ void Emitter::emit_plain(const Item& item) {
     store_spilled(item.registers_written);
     return;
   }
-  linear_address(item);
-  to_host(item.memory_size, item.writes_memory, item.flags_live);
+  const HostOperand operand = reach_memory(item, item.memory_size, item.writes_memory);
   const auto spilled = static_cast<uint16_t>(item.registers_read & kSpilled);
   const auto number = static_cast<unsigned>(std::countr_zero(spilled));
   if (spilled != 0) out_.gs_load(kR11, layout_.gpr(number));
-  rewrite_for_r10(item, spilled != 0);
+  rewrite(item, spilled != 0, operand);
   if (spilled & item.registers_written) out_.gs_store(layout_.gpr(number), kR11);
 }
 
@@ -271,6 +291,7 @@ void Emitter::emit_address_of(const Item& item) {
     const Reg reg = general(to);
     const bool spilled = (kSpilled & (1u << reg)) != 0;
     const Reg into = spilled ? kR10 : reg;
+    if (spilled) r10_window_ = 0;
     load_address(out_, into, item.next() + static_cast<uint64_t>(memory.mem.disp.value));
     if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
       out_.mov32(into, into);
@@ -280,67 +301,6 @@ void Emitter::emit_address_of(const Item& item) {
   load_spilled(item.registers_read);
   out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
   store_spilled(item.registers_written);
-}
-
-void Emitter::linear_address(const Item& item) {
-  const auto& memory = item.memory().mem;
-  const bool wide = item.instruction.raw.address_width == 64;
-  const auto displacement = static_cast<int32_t>(memory.disp.value);
-  if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
-    load_address(out_, kR10, item.next() + static_cast<uint64_t>(memory.disp.value));
-    if (!wide) out_.mov32(kR10, kR10);
-  } else if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) {
-    const auto address = static_cast<uint64_t>(memory.disp.value);
-    out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
-  } else {
-    Reg index = kRsp;
-    if (memory.index != ZYDIS_REGISTER_NONE) {
-      index = general(memory.index);
-      if (kSpilled & (1u << index)) {
-        out_.gs_load(kR11, layout_.gpr(index));
-        index = kR11;
-      }
-    }
-    const auto scale = static_cast<unsigned>(memory.scale ? std::countr_zero(memory.scale) : 0);
-    if (memory.base == ZYDIS_REGISTER_NONE) {
-      out_.lea_index(kR10, index, scale, displacement, wide);
-    } else {
-      Reg base = general(memory.base);
-      if (kSpilled & (1u << base)) {
-        out_.gs_load(kR10, layout_.gpr(base));
-        base = kR10;
-      }
-      if (index == kRsp && displacement == 0 && wide) {
-        if (base != kR10) out_.mov(kR10, base);
-      } else {
-        out_.lea(kR10, base, index, scale, displacement, wide);
-      }
-    }
-  }
-  if (memory.segment == ZYDIS_REGISTER_FS || memory.segment == ZYDIS_REGISTER_GS) {
-    out_.gs_load(kR11, memory.segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
-    out_.lea(kR10, kR10, kR11, 0, 0);
-  }
-}
-
-void Emitter::to_host(unsigned size, bool write, Flags flags) {
-  if (flags == Flags::kLive) save_flags();
-  out_.mov32(kR11, kR10);
-  out_.shr32(kR11, 12 - 5);
-  out_.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
-  out_.gs_add(kR11, layout_.data_bank);
-  out_.sub_memory(kR10, kR11, write ? kWriteTag : kReadTag);
-  out_.cmp(kR10, static_cast<int32_t>(4096 - size));
-  const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
-  out_.add_memory(kR10, kR11, kHost);
-  cold_.push_back({.what = Cold::What::kMiss,
-                   .restore_flags = flags != Flags::kDead,
-                   .place = place,
-                   .index = index_,
-                   .resume = out_.here(),
-                   .size = static_cast<uint8_t>(size),
-                   .write = write});
-  if (flags == Flags::kLive) restore_flags();
 }
 
 void Emitter::save_flags() {
@@ -358,112 +318,61 @@ void Emitter::restore_flags(Assembler& out) {
   out.gs_load(kRax, layout_.saved_rax);
 }
 
-/// The item's own bytes with [R10] for the memory operand and, if asked, R11 as ModRM.reg.
-void Emitter::rewrite_for_r10(const Item& item, bool reg_in_r11) {
-  const auto& instruction = item.instruction;
-  const auto& raw = instruction.raw.raw;
-  const uint8_t reg = reg_in_r11 ? 3 : raw.modrm.reg;
-  switch (instruction.raw.encoding) {
-    case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
-      for (unsigned i = 0; i < raw.prefix_count; ++i) {
-        const uint8_t prefix = raw.prefixes[i].value;
-        if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3) out_.byte(prefix);
-      }
-      const bool has_rex = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-      const unsigned rex = (has_rex && raw.rex.W ? 8u : 0u) |
-                           ((reg_in_r11 || (has_rex && raw.rex.R)) ? 4u : 0u) | 1u;
-      out_.byte(0x40 | rex);
-      if (instruction.raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
-      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
-      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
-      break;
-    }
-    case ZYDIS_INSTRUCTION_ENCODING_VEX:
-      out_.byte(0xC4);
-      out_.byte((!reg_in_r11 && raw.vex.R ? 0x80u : 0u) | 0x40u | raw.vex.m_mmmm);
-      out_.byte((raw.vex.W ? 0x80u : 0u) | (unsigned{raw.vex.vvvv} << 3) | (raw.vex.L ? 4u : 0u) |
-                raw.vex.pp);
-      break;
-    default: {  // EVEX
-      const uint8_t* prefix = instruction.bytes.data() + raw.evex.offset;
-      out_.byte(0x62);
-      const unsigned first = reg_in_r11 ? (prefix[1] & 0x0Fu) | 0x10u : prefix[1] & 0x9Fu;
-      out_.byte(first | 0x40u);
-      out_.byte(prefix[2]);
-      out_.byte(prefix[3]);
-      break;
-    }
-  }
-  out_.byte(instruction.raw.opcode);
-  out_.byte(((reg & 7u) << 3) | (kR10 & 7u));
-  if (raw.imm[0].size == 0) return;
-  const unsigned from = raw.imm[0].offset;
-  out_.bytes({instruction.bytes.data() + from, instruction.length() - from});
-}
-
 void Emitter::emit_push(const Item& item) {
   const auto& operand = item.instruction.operands[0];
-  if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-    linear_address(item);
-    to_host(8, false, item.flags_live);
-    out_.load(kR11, kR10, 0);
-    out_.gs_store(layout_.temporary, kR11);
+  const bool from_memory = operand.type == ZYDIS_OPERAND_TYPE_MEMORY;
+  const bool asks = item.stack_window.number == 0 || item.stack_window.opens;  // uses R11
+  if (from_memory) {
+    out_.load(kR11, reach_memory(item, 8, false));
+    if (asks) out_.gs_store(layout_.temporary, kR11);
   }
-  out_.lea(kR10, kRsp, -8);
-  to_host(8, true, item.flags_live);
-  if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-    out_.gs_load(kR11, layout_.temporary);
-    out_.store(kR10, 0, kR11);
+  const HostOperand to = reach_stack(item, kRsp, -8, true);
+  if (from_memory) {
+    if (asks) out_.gs_load(kR11, layout_.temporary);
+    out_.store(to, kR11);
   } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
     Reg from = general(operand.reg.value);
     if (kSpilled & (1u << from)) {
       out_.gs_load(kR11, layout_.gpr(from));
       from = kR11;
     }
-    out_.store(kR10, 0, from);
+    out_.store(to, from);
   } else {
-    out_.byte(0x49);  // MOV qword [R10], imm32
-    out_.byte(0xC7);
-    out_.byte(0x02);
-    out_.dword(static_cast<uint32_t>(operand.imm.value.u));
+    out_.store_immediate(to, static_cast<uint32_t>(operand.imm.value.u));
   }
   out_.lea(kRsp, kRsp, -8);
 }
 
 void Emitter::emit_pop(const Item& item) {
   const Reg to = general(item.instruction.operands[0].reg.value);
-  out_.mov(kR10, kRsp);
-  to_host(8, false, item.flags_live);
+  const HostOperand from = reach_stack(item, kRsp, 0, false);
   if (kSpilled & (1u << to)) {
-    out_.load(kR11, kR10, 0);
+    out_.load(kR11, from);
     out_.gs_store(layout_.gpr(to), kR11);
   } else {
-    out_.load(to, kR10, 0);
+    out_.load(to, from);
   }
   out_.lea(kRsp, kRsp, 8);
 }
 
 void Emitter::emit_leave(const Item& item) {
-  out_.mov(kR10, kRbp);
-  to_host(8, false, item.flags_live);
-  out_.load(kR10, kR10, 0);
+  out_.load(kR10, reach_stack(item, kRbp, 0, false));
+  r10_window_ = 0;
   out_.lea(kRsp, kRbp, 8);
   out_.mov(kRbp, kR10);
 }
 
 void Emitter::emit_call(const Item& item) {
-  out_.lea(kR10, kRsp, -8);
-  to_host(8, true, item.flags_live);
+  const HostOperand to = reach_stack(item, kRsp, -8, true);
   load_address(out_, kR11, item.next());
-  out_.store(kR10, 0, kR11);
+  out_.store(to, kR11);
   out_.lea(kRsp, kRsp, -8);
 }
 
 void Emitter::emit_away(const Item& item) {
   if (item.has_memory) {
-    linear_address(item);
-    to_host(8, false, item.flags_live);
-    out_.load(kR10, kR10, 0);
+    out_.load(kR10, reach_memory(item, 8, false));
+    r10_window_ = 0;
     if (item.kind == Kind::kCallAway) out_.gs_store(layout_.temporary, kR10);
   }
   if (item.kind == Kind::kCallAway) emit_call(item);
@@ -484,9 +393,8 @@ void Emitter::emit_return(const Item& item) {
   const auto drop = raw.operand_count_visible > 0
                         ? static_cast<int32_t>(item.instruction.operands[0].imm.value.u & 0xFFFF)
                         : 0;
-  out_.mov(kR10, kRsp);
-  to_host(8, false, item.flags_live);
-  out_.load(kR10, kR10, 0);
+  out_.load(kR10, reach_stack(item, kRsp, 0, false));
+  r10_window_ = 0;
   out_.lea(kRsp, kRsp, 8 + drop);
   jump_to_r10();
 }
@@ -525,7 +433,7 @@ void Emitter::emit_bit_test(const Item& item) {
   load_offset(item.flags_live);
   out_.and32(kR11, wide ? 63 : 31);
   if (item.flags_live) restore_flags();
-  rewrite_for_r10(item, true);
+  rewrite(item, true, {});
 }
 
 void Emitter::emit_string(const Item& item) {
@@ -539,8 +447,7 @@ void Emitter::emit_string(const Item& item) {
                         .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
                         .size = size,
                         .write = (raw.opcode & 0xFE) == 0xAA,
-                        .flags_saved = item.flags_live,
-                        .unused = 0});
+                        .flags_saved = item.flags_live});
   if (item.flags_live) restore_flags();
 }
 
@@ -656,12 +563,8 @@ void Emitter::emit_cold() {
       case Cold::What::kRevalidate:
         out.lea_relative(kR11, kJumpSize);
         out.jump(trampolines_.revalidate);
-        emit_call_site(out, {.site = id_,
-                             .resume = cold.resume,
-                             .size = 0,
-                             .write = 0,
-                             .flags_saved = cold.restore_flags,
-                             .unused = 0});
+        emit_call_site(out,
+                       {.site = id_, .resume = cold.resume, .flags_saved = cold.restore_flags});
         break;
       case Cold::What::kMiss:
         out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
@@ -672,11 +575,11 @@ void Emitter::emit_cold() {
                              .size = cold.size,
                              .write = cold.write,
                              .flags_saved = cold.restore_flags,
-                             .unused = 0});
+                             .window = cold.window});
         break;
       case Cold::What::kOtherAddress:
-        out.jump(cold.restore_flags ? trampolines_.exit_lookup_restoring
-                                    : trampolines_.exit_lookup);
+        if (cold.restore_flags) restore_flags(out);
+        out.jump(trampolines_.lookup);
         break;
     }
   }

@@ -24,6 +24,9 @@ struct CpuLayout {
   [[nodiscard]] int32_t gpr(unsigned number) const {
     return gprs + static_cast<int32_t>(8 * number);
   }
+  [[nodiscard]] int32_t window(unsigned number) const {
+    return windows + static_cast<int32_t>(8 * number);
+  }
 
   int32_t gprs = 0;
   int32_t rip = 0;
@@ -40,6 +43,7 @@ struct CpuLayout {
   int32_t mxcsr = 0;
   int32_t saved_rax = 0;
   int32_t temporary = 0;
+  int32_t windows = 0;
   int32_t host_rsp = 0;
   int32_t scratch_mxcsr = 0;
   int32_t default_mxcsr = 0;
@@ -47,6 +51,7 @@ struct CpuLayout {
   int32_t on_miss = 0;
   int32_t on_string = 0;
   int32_t on_revalidate = 0;
+  int32_t on_lookup = 0;
   int32_t flags_rest = 0;
   int32_t kernel_gs_base = 0;
   int32_t tsc_offset = 0;
@@ -89,7 +94,7 @@ class Emitter {
 
   /// Writes the block: entries, one piece of code per item, stubs. Fills in the block's sites and
   /// entries.
-  void emit(std::span<Item> items);
+  void emit(std::span<Item> items, size_t poll_at);
 
  private:
   /// Code off the main path, written behind it.
@@ -103,8 +108,9 @@ class Emitter {
     ExitReason reason = ExitReason::kInstruction;
     // kMiss.
     CodeOffset resume = 0;
-    uint8_t size = 0;
+    uint16_t size = 0;
     bool write = false;
+    bool window = false;
   };
 
   void emit_entries(bool flags_live);
@@ -135,21 +141,28 @@ class Emitter {
   /// Loads what is the guest address `address` now.
   void load_address(Assembler& out, Reg to, uint64_t address);
 
-  /// R10: the linear address of the item's memory operand.
-  void linear_address(const Item& item);
+  // In emit_access.cc.
+  /// R10: the linear address of the item's memory operand and `beyond`.
+  void linear_address(const Item& item, int32_t beyond = 0);
   /// R10: linear address in, host address out. Uses R11. Leaves to the interpreter on a miss.
   enum class Flags : uint8_t { kDead, kLive, kSaved };
   void to_host(unsigned size, bool write, Flags flags);
   void to_host(unsigned size, bool write, bool flags_live) {
     to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
   }
+  void look_up(unsigned size, bool write, bool window, Flags flags);
+  /// Makes an access possible: where its bytes are in the host. May use R10 and R11.
+  HostOperand reach_memory(const Item& item, unsigned size, bool write);
+  HostOperand reach_stack(const Item& item, Reg base, int32_t displacement, bool write);
+  void open_window(const WindowUse& use, bool flags_live);
+  void hold_window(unsigned number);
   void jump_to_r10();
   void save_flags();
   void restore_flags() { restore_flags(out_); }
   void restore_flags(Assembler& out);
   void load_spilled(uint16_t registers);
   void store_spilled(uint16_t registers);
-  void rewrite_for_r10(const Item& item, bool reg_in_r11);
+  void rewrite(const Item& item, bool reg_in_r11, const HostOperand& operand);
   void add_link(CodeOffset place, uint64_t target) {
     cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
   }
@@ -168,6 +181,7 @@ class Emitter {
   std::vector<Link>& links_;
   std::vector<Cold> cold_;
   uint8_t index_ = 0;
+  unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
 };
 
 }  // namespace limen::soft::translate

@@ -7,10 +7,20 @@ namespace limen::soft::translate {
 
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
+  const Context& context = cpu->generated;
+  const bool saved = site->flags_saved != 0;
   if (const std::byte* host = cpu->mmu.quick_host(linear, site->size, access))
-    return {reinterpret_cast<uint64_t>(host), cpu->generated.code + site->resume};
-  return {site->site, site->flags_saved != 0 ? cpu->generated.exit_instruction_restoring
-                                             : cpu->generated.exit_instruction};
+    return {reinterpret_cast<uint64_t>(host) - (site->window != 0 ? linear : 0),
+            context.code + site->resume};
+  if (site->window != 0 && (linear & kPageOffset) + site->size > 4096) {
+    if (site->split != 0) {
+      const uint8_t* code = context.code + site->split;
+      return {reinterpret_cast<uint64_t>(code), saved ? context.go_on_restoring : code};
+    }
+    return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(site) - context.code),
+            saved ? context.exit_split_restoring : context.exit_split};
+  }
+  return {site->site, saved ? context.exit_instruction_restoring : context.exit_instruction};
 }
 
 namespace {
@@ -91,6 +101,45 @@ Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noex
     return {linear, cpu->generated.code + site->resume};
   return {linear, site->flags_saved != 0 ? cpu->generated.exit_lookup_restoring
                                          : cpu->generated.exit_lookup};
+}
+
+Continuation on_lookup(Cpu* cpu, uint64_t linear, const CallSite*) noexcept {
+  auto* translator = static_cast<Translator*>(cpu->generated.translator);
+  if (const uint8_t* code = translator->quick_find(linear)) return {linear, code};
+  return {linear, cpu->generated.exit_lookup};
+}
+
+CodeKind Translator::code_kind() const noexcept {
+  const auto& system = cpu_.system;
+  CodeKind kind{.user = cpu_.cpl == 3};
+  kind.sse = (system.cr0 & (x86::cr0::kEmulation | x86::cr0::kTaskSwitched)) == 0 &&
+             (system.cr4 & x86::cr4::kOsfxsr) != 0;
+  const bool xsave = kind.sse && (system.cr4 & x86::cr4::kOsxsave) != 0;
+  kind.avx = xsave && (system.xcr0 & 6) == 6;
+  kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
+  kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
+  return kind;
+}
+
+const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
+  const uint8_t kind = code_kind().bits();
+  if (((kind ^ last_kind_) & ~1) != 0) return nullptr;  // the jump tables are of another
+  const FetchResult* page = cpu_.mmu.quick_fetch(linear);
+  if (page == nullptr) return nullptr;
+  const uint64_t offset = linear & kPageOffset;
+  for (BlockId id = buckets_[bucket_of(page->ram_page, offset)]; id != 0; id = blocks_[id].next) {
+    const Block& block = blocks_[id];
+    if (block.offset != offset || block.split) continue;
+    const Home& home = homes_[block.home];
+    if (home.kind != kind || home.ram_pages[0] != page->ram_page ||
+        (home.fixed && data(block.home).base != linear - offset) || !quick_bind(id, linear))
+      continue;
+    const uint8_t* const code = cache_.executable(block.indirect);
+    cpu_.generated.jump_tables[kind & 1][linear & 0xFFFF] = code;
+    ++statistics_.quick_lookups;
+    return cache_.executable(block.body);
+  }
+  return nullptr;
 }
 
 uint64_t Translator::block_address(BlockId id, uint64_t expected) const noexcept {

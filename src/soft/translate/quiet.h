@@ -12,12 +12,13 @@ namespace limen::soft::translate {
 
 /// Stands behind the code that leads here, at any address.
 struct [[gnu::packed]] CallSite {
-  uint32_t site;        ///< make_site(), or a BlockId.
-  uint32_t resume;      ///< Offset of the code to go on with.
-  uint8_t size;         ///< Bytes: of an access, of a string's element.
-  uint8_t write;        ///< An access that writes; a string instruction that does not read.
-  uint8_t flags_saved;  ///< RAX holds flags: what leaves translated code puts them back first.
-  uint8_t unused;
+  uint32_t site = 0;        ///< make_site(), or a BlockId.
+  uint32_t resume = 0;      ///< Offset of the code to go on with.
+  uint32_t split = 0;       ///< For a window over a page's end: the code that does without; or 0.
+  uint16_t size = 0;        ///< Bytes: of an access, of a window, of a string's element.
+  uint8_t write = 0;        ///< An access that writes; a string instruction that does not read.
+  uint8_t flags_saved = 0;  ///< RAX holds flags: what leaves translated code puts them back first.
+  uint8_t window = 0;       ///< R10 is to be the difference of host and guest addresses.
 };
 
 /// In RAX and RDX.
@@ -36,5 +37,8 @@ Continuation on_string(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept
 /// A block's home was found right in another epoch or at another place than `linear`, the block's
 /// address (of no meaning where the home is fixed). Looks whether it is right now.
 Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
+
+/// The jump table does not lead to the code for `linear`. Looks whether there is some.
+Continuation on_lookup(Cpu* cpu, uint64_t linear, const CallSite* unused) noexcept;
 
 }  // namespace limen::soft::translate

@@ -143,14 +143,27 @@ CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t func
   return at;
 }
 
-/// An exit for code that has put RAX and flags aside.
-CodeOffset emit_restoring(Assembler& out, const CpuLayout& layout, CodeOffset exit) {
-  const CodeOffset at = out.here();
+void restore_flags(Assembler& out, const CpuLayout& layout) {
   out.byte(0x04);  // ADD AL, 127: OF
   out.byte(0x7F);
   out.byte(0x9E);  // SAHF
   out.gs_load(kRax, layout.saved_rax);
+}
+
+/// An exit for code that has put RAX and flags aside.
+CodeOffset emit_restoring(Assembler& out, const CpuLayout& layout, CodeOffset exit) {
+  const CodeOffset at = out.here();
+  restore_flags(out, layout);
   out.jump(exit);
+  return at;
+}
+
+CodeOffset emit_go_on_restoring(Assembler& out, const CpuLayout& layout) {
+  const CodeOffset at = out.here();
+  restore_flags(out, layout);
+  out.byte(0x41);  // JMP R10
+  out.byte(0xFF);
+  out.byte(0xE2);
   return at;
 }
 
@@ -174,11 +187,15 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_lookup = emit_exit(out, ExitReason::kLookup, leave);
   made.exit_link = emit_exit(out, ExitReason::kLink, leave);
   made.exit_instruction = emit_exit(out, ExitReason::kInstruction, leave);
+  made.exit_split = emit_exit(out, ExitReason::kSplit, leave);
   made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
   made.exit_instruction_restoring = emit_restoring(out, layout, made.exit_instruction);
   made.exit_lookup_restoring = emit_restoring(out, layout, made.exit_lookup);
+  made.exit_split_restoring = emit_restoring(out, layout, made.exit_split);
+  made.go_on_restoring = emit_go_on_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   made.string = emit_quiet_call(out, layout, layout.on_string);
+  made.lookup = emit_quiet_call(out, layout, layout.on_lookup);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
   out.align(64);
   return made;

@@ -11,6 +11,7 @@
 #include "soft/interpret/native/fault_signals.h"
 #include "soft/translate/host_thread.h"
 #include "soft/translate/quiet.h"
+#include "soft/translate/windows.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -42,7 +43,11 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_miss = reinterpret_cast<const void*>(&on_miss);
   context.translator = this;
   context.on_string = reinterpret_cast<const void*>(&on_string);
+  context.on_lookup = reinterpret_cast<const void*>(&on_lookup);
   context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
+  context.exit_split = cache_.executable(trampolines_.exit_split);
+  context.exit_split_restoring = cache_.executable(trampolines_.exit_split_restoring);
+  context.go_on_restoring = cache_.executable(trampolines_.go_on_restoring);
   context.exit_lookup = cache_.executable(trampolines_.exit_lookup);
   context.exit_lookup_restoring = cache_.executable(trampolines_.exit_lookup_restoring);
   context.code = cache_.executable(0);
@@ -52,18 +57,6 @@ Translator::Translator(Cpu& cpu, size_t code_size)
 }
 
 Translator::~Translator() = default;
-
-CodeKind Translator::code_kind() const {
-  const auto& system = cpu_.system;
-  CodeKind kind{.user = cpu_.cpl == 3};
-  kind.sse = (system.cr0 & (x86::cr0::kEmulation | x86::cr0::kTaskSwitched)) == 0 &&
-             (system.cr4 & x86::cr4::kOsfxsr) != 0;
-  const bool xsave = kind.sse && (system.cr4 & x86::cr4::kOsxsave) != 0;
-  kind.avx = xsave && (system.xcr0 & 6) == 6;
-  kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
-  kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
-  return kind;
-}
 
 void Translator::drop_all() {
   blocks_.clear();
@@ -76,7 +69,7 @@ void Translator::drop_all() {
   used_ = first_free_;
   cold_used_ = cold_start_;
   resume_ = {};
-  const uint8_t* const miss = cache_.executable(trampolines_.exit_lookup);
+  const uint8_t* const miss = cache_.executable(trampolines_.lookup);
   for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
 }
 
@@ -113,6 +106,10 @@ Translator::Outcome Translator::run() {
         if (outcome != Outcome::kInterpret) return outcome;
         break;
       }
+      case ExitReason::kSplit:
+        ++statistics_.splits;
+        code = split(static_cast<CodeOffset>(payload));
+        break;
       case ExitReason::kPoll: {
         ++statistics_.polls;
         const auto site = static_cast<uint32_t>(payload);
@@ -184,10 +181,11 @@ const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   const interpret::Operation& operation = operation_at(site);
   ++interpreted_by_mnemonic_[operation.mnemonic];
   const uint64_t next = cpu_.rip + operation.length;
-  const uint8_t* resume =
-      index + 1 < block.sites.size() && base + block.sites[index + 1].offset == next
-          ? cache_.executable(block.sites[index + 1].code)
-          : nullptr;
+  const uint8_t* resume = index + 1 < block.sites.size() &&
+                                  base + block.sites[index + 1].offset == next &&
+                                  block.sites[index + 1].enterable
+                              ? cache_.executable(block.sites[index + 1].code)
+                              : nullptr;
   cpu_.leave_block = false;
   cpu_.gpr[interpret::kNextRip] = next;
   operation.handler(cpu_, operation);
@@ -204,12 +202,29 @@ const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   return cpu_.rip == next ? resume : nullptr;
 }
 
-BlockId Translator::find() {
+const uint8_t* Translator::split(CodeOffset call_site) {
+  CallSite at;
+  uint8_t* const place = &cache_.code()[call_site];
+  std::memcpy(&at, place, sizeof at);
+  const HomeId home = block_of_site(at.site).home;
+  const auto index = at.site & ((1u << kSiteBits) - 1);
+  cpu_.rip = data(home).base + block_of_site(at.site).sites[index].offset;
+  const uint64_t flushes = statistics_.flushes;
+  const BlockId id = find(true);
+  if (id == 0) return nullptr;
+  if (statistics_.flushes == flushes && blocks_[id].home == home) {
+    at.split = blocks_[id].body;
+    std::memcpy(place, &at, sizeof at);
+  }
+  return cache_.executable(blocks_[id].body);
+}
+
+BlockId Translator::find(bool split) {
   const CodeKind kind = code_kind();
   if (kind.bits() != last_kind_) {
     // Jump tables tell user code from other code, and nothing else.
     if (((kind.bits() ^ last_kind_) & ~1) != 0) {
-      const uint8_t* const miss = cache_.executable(trampolines_.exit_lookup);
+      const uint8_t* const miss = cache_.executable(trampolines_.lookup);
       for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
     }
     last_kind_ = kind.bits();
@@ -221,14 +236,14 @@ BlockId Translator::find() {
   BlockId id = buckets_[bucket_of(page.ram_page, offset)];
   for (; id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
-    if (block.offset != offset || !block.valid) continue;
+    if (block.offset != offset || !block.valid || block.split != split) continue;
     const Home& home = homes_[block.home];
     if (home.kind == kind.bits() && home.ram_pages[0] == page.ram_page &&
         bind(block.home, rip - offset))
       break;
   }
-  if (id == 0) id = translate(page, kind);
-  if (id != 0)
+  if (id == 0) id = translate(page, kind, split);
+  if (id != 0 && !split)
     cpu_.generated.jump_tables[kind.user ? 1 : 0][rip & 0xFFFF] =
         cache_.executable(blocks_[id].indirect);
   return id;
@@ -275,7 +290,7 @@ void Translator::invalidate(BlockId id) {
   auto& table = cpu_.generated.jump_tables[homes_[block.home].kind & 1];
   for (size_t slot = block.offset; slot < table.size(); slot += 4096)
     if (table[slot] == cache_.executable(block.indirect))
-      table[slot] = cache_.executable(trampolines_.exit_lookup);
+      table[slot] = cache_.executable(trampolines_.lookup);
 }
 
 /// The home may be bound again, when code of it was translated anew.
@@ -345,6 +360,7 @@ bool Translator::form(Source& source, CodeKind kind) {
       cpu_.mmu.watch_code(source.pages[0].ram_page, static_cast<uint32_t>(rip & kPageOffset));
   item_count_ = 0;
   unsigned followed = 0;
+  unsigned round = 0;  // items of the loop that the block is
   while (item_count_ < kMaxItems && rip - source.base < 4096 && source.page_count == 1) {
     Item& item = items_[item_count_];
     item.rip = rip;
@@ -361,6 +377,17 @@ bool Translator::form(Source& source, CodeKind kind) {
         item.kind == Kind::kJumpAway || item.kind == Kind::kCall || item.ends_block)
       break;
     rip = item.next();
+    item.loops = false;
+    if (item.kind == Kind::kBranch && item.target() == start) {
+      // Around once more, if there is room: accesses of the next round share checks with this
+      // one's.
+      if (round == 0) round = item_count_;
+      item.loops = item_count_ + round <= kMaxItems;
+      if (item.loops) {
+        rip = start;
+        continue;
+      }
+    }
     if (item.kind == Kind::kJump) {
       rip = item.target();
       const auto known = [&](const Item& other) { return other.rip == rip; };
@@ -419,7 +446,17 @@ HomeId Translator::home_for(const Source& source, CodeKind kind) {
   return id;
 }
 
-BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
+/// Where the poll costs no flags, if there is such a place before the first way out.
+size_t Translator::place_for_poll() const {
+  size_t at = 0;
+  while (at < item_count_ && items_[at].flags_live && items_[at].kind != Kind::kBranch) ++at;
+  if (at == item_count_ || items_[at].flags_live ||
+      (at > 0 && items_[at - 1].kind == Kind::kSetInterrupt))  // its shadow
+    return 0;
+  return at;
+}
+
+BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool split) {
   if (cold_start_ - used_ < kMaxBlockCode || cache_.code().size() - cold_used_ < kMaxBlockCode ||
       homes_.size() >= max_homes_) {
     ++statistics_.flushes;
@@ -430,6 +467,12 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
   source.pages[0] = first;
   if (!form(source, kind)) return 0;
   find_live_flags();
+  const size_t poll_at = place_for_poll();
+  const auto items = std::span(items_).first(item_count_);
+  if (!split)
+    find_windows(items, poll_at);
+  else
+    for (Item& item : items) item.window = item.stack_window = {}, item.inside_window = false;
 
   const HomeId home_id = home_for(source, kind);
   Home& home = homes_[home_id];
@@ -441,6 +484,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
   const auto id = static_cast<BlockId>(blocks_.size());
   Block block;
   block.home = home_id;
+  block.split = split;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   Assembler out(cache_.code(), used_);
   Assembler cold(cache_.code(), cold_used_);
@@ -451,7 +495,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind) {
                    .base = source.base,
                    .data = data_offset(home_id)},
                   block, kind, links_);
-  emitter.emit(std::span(items_).first(item_count_));
+  emitter.emit(items, poll_at);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
   statistics_.host_bytes += out.here() - used_;
@@ -474,10 +518,11 @@ std::string Translator::report() const {
   std::string text = fmt::format(
       "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
       "seldom run, {} flushes\n"
-      "exits: {} look-ups, {} links, {} polls, {} instructions interpreted\n"
+      "found without an exit: {}; exits: {} look-ups, {} links, {} splits, {} polls, {} "
+      "instructions interpreted\n"
       "invalidated blocks: {}\n",
-      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes, s.lookups,
-      s.links, s.polls, s.interpreted, s.invalidated);
+      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes,
+      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.invalidated);
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);

@@ -24,10 +24,12 @@ struct Statistics {
   uint64_t instructions = 0;  ///< Translated, each time that they were.
   uint64_t guest_bytes = 0;
   uint64_t host_bytes = 0;
-  uint64_t cold_bytes = 0;   ///< Beside them: what runs seldom.
-  uint64_t lookups = 0;      ///< Exits to find the next block.
-  uint64_t links = 0;        ///< Exits that linked two blocks.
-  uint64_t interpreted = 0;  ///< Instructions that the interpreter ran for translated code.
+  uint64_t cold_bytes = 0;     ///< Beside them: what runs seldom.
+  uint64_t quick_lookups = 0;  ///< Blocks found without an exit.
+  uint64_t lookups = 0;        ///< Exits to find the next block.
+  uint64_t links = 0;          ///< Exits that linked two blocks.
+  uint64_t interpreted = 0;    ///< Instructions that the interpreter ran for translated code.
+  uint64_t splits = 0;         ///< Windows that were found to reach over a page's end.
   uint64_t polls = 0;
   uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
   uint64_t flushes = 0;      ///< Times that the code cache was full.
@@ -61,6 +63,10 @@ class Translator {
   /// that its home is there. Leaves vector registers alone.
   [[nodiscard]] bool quick_bind(BlockId id, uint64_t linear) const noexcept;
 
+  /// The code for `linear`, if it is there and nothing but the fetch TLB need be asked; enters it
+  /// into the jump table. Leaves vector registers alone.
+  [[nodiscard]] const uint8_t* quick_find(uint64_t linear) noexcept;
+
   /// From now on, flags are kept even where the code overwrites them unread. For tests whose
   /// programs change their own code such that it reads them after all.
   void keep_dead_flags() { keeps_dead_flags_ = true; }
@@ -85,11 +91,13 @@ class Translator {
     uint8_t kind = 0;
   };
 
-  [[nodiscard]] CodeKind code_kind() const;
+  [[nodiscard]] CodeKind code_kind() const noexcept;
   const uint8_t* entry_for_rip();
   const uint8_t* follow_link(LinkId id);
   const uint8_t* interpret(uint32_t site, Outcome& outcome);
-  BlockId find();
+  /// `split`: one that has no windows.
+  BlockId find(bool split = false);
+  const uint8_t* split(CodeOffset call_site);
   /// What a block is translated from.
   struct Source {
     uint64_t base = 0;
@@ -97,7 +105,8 @@ class Translator {
     std::array<FetchResult, Home::kMaxPages> pages;
     std::array<uint32_t, Home::kMaxPages> generations{};
   };
-  BlockId translate(const FetchResult& first, CodeKind kind);
+  BlockId translate(const FetchResult& first, CodeKind kind, bool split);
+  size_t place_for_poll() const;
   bool form(Source& source, CodeKind kind);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();

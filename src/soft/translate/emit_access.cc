@@ -1,0 +1,200 @@
+// How translated code reaches memory: through the soft TLB, once for each access or once for all of
+// a window.
+#include <bit>
+
+#include "soft/translate/emitter.h"
+
+namespace limen::soft::translate {
+namespace {
+
+static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
+constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
+
+constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
+
+unsigned shift_of(const decltype(ZydisDecodedOperand::mem)& memory) {
+  return static_cast<unsigned>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0);
+}
+
+}  // namespace
+
+void Emitter::linear_address(const Item& item, int32_t beyond) {
+  r10_window_ = 0;
+  const auto& memory = item.memory().mem;
+  const bool wide = item.instruction.raw.address_width == 64;
+  const auto displacement = static_cast<int32_t>(memory.disp.value + beyond);
+  if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
+    load_address(out_, kR10, item.next() + static_cast<uint64_t>(memory.disp.value));
+    if (!wide) out_.mov32(kR10, kR10);
+  } else if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) {
+    const auto address = static_cast<uint64_t>(memory.disp.value);
+    out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
+  } else {
+    Reg index = kRsp;
+    if (memory.index != ZYDIS_REGISTER_NONE) {
+      index = general(memory.index);
+      if (kSpilled & (1u << index)) {
+        out_.gs_load(kR11, layout_.gpr(index));
+        index = kR11;
+      }
+    }
+    const auto scale = static_cast<unsigned>(memory.scale ? std::countr_zero(memory.scale) : 0);
+    if (memory.base == ZYDIS_REGISTER_NONE) {
+      out_.lea_index(kR10, index, scale, displacement, wide);
+    } else {
+      Reg base = general(memory.base);
+      if (kSpilled & (1u << base)) {
+        out_.gs_load(kR10, layout_.gpr(base));
+        base = kR10;
+      }
+      if (index == kRsp && displacement == 0 && wide) {
+        if (base != kR10) out_.mov(kR10, base);
+      } else {
+        out_.lea(kR10, base, index, scale, displacement, wide);
+      }
+    }
+  }
+  if (memory.segment == ZYDIS_REGISTER_FS || memory.segment == ZYDIS_REGISTER_GS) {
+    out_.gs_load(kR11, memory.segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
+    out_.lea(kR10, kR10, kR11, 0, 0);
+  }
+}
+
+/// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
+/// address or, for a window, the difference of host and guest addresses.
+void Emitter::look_up(unsigned size, bool write, bool window, Flags flags) {
+  const int32_t tag = write ? kWriteTag : kReadTag;
+  r10_window_ = 0;
+  if (flags == Flags::kLive) save_flags();
+  out_.mov32(kR11, kR10);
+  out_.shr32(kR11, 12 - 5);
+  out_.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
+  out_.gs_add(kR11, layout_.data_bank);
+  out_.sub_memory(kR10, kR11, tag);
+  out_.cmp(kR10, static_cast<int32_t>(4096 - size));
+  const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
+  if (window) {
+    out_.load(kR10, kR11, kHost);
+    out_.sub_memory(kR10, kR11, tag);
+  } else {
+    out_.add_memory(kR10, kR11, kHost);
+  }
+  cold_.push_back({.what = Cold::What::kMiss,
+                   .restore_flags = flags != Flags::kDead,
+                   .place = place,
+                   .index = index_,
+                   .resume = out_.here(),
+                   .size = static_cast<uint16_t>(size),
+                   .write = write,
+                   .window = window});
+  if (flags == Flags::kLive) restore_flags();
+}
+
+void Emitter::to_host(unsigned size, bool write, Flags flags) {
+  look_up(size, write, false, flags);
+}
+
+void Emitter::open_window(const WindowUse& use, bool flags_live) {
+  look_up(use.size, use.write, true, flags_live ? Flags::kLive : Flags::kDead);
+  out_.gs_store(layout_.window(use.number), kR10);
+  r10_window_ = use.number;
+}
+
+void Emitter::hold_window(unsigned number) {
+  if (r10_window_ == number) return;
+  out_.gs_load(kR10, layout_.window(number));
+  r10_window_ = number;
+}
+
+HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write) {
+  const WindowUse& use = item.window;
+  if (use.number == 0) {
+    linear_address(item);
+    to_host(size, write, item.flags_live);
+    return {};
+  }
+  if (use.opens) {
+    linear_address(item, use.first);
+    open_window(use, item.flags_live);
+  } else {
+    hold_window(use.number);
+  }
+  const auto& memory = item.memory().mem;
+  const auto displacement = static_cast<int32_t>(memory.disp.value);
+  if (memory.index == ZYDIS_REGISTER_NONE)
+    return {.base = general(memory.base), .index = kR10, .displacement = displacement};
+  if (memory.base != ZYDIS_REGISTER_NONE) {
+    out_.lea(kR10, general(memory.base), kR10, 0, 0);  // RSP can only be a base
+    r10_window_ = 0;
+  }
+  return {.index = general(memory.index), .scale = shift_of(memory), .displacement = displacement};
+}
+
+/// Eight bytes at [base + displacement].
+HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacement, bool write) {
+  const WindowUse& use = item.stack_window;
+  const int32_t first = displacement + (use.opens ? use.first : 0);
+  if (use.number == 0 || use.opens) {
+    if (first == 0)
+      out_.mov(kR10, base);
+    else
+      out_.lea(kR10, base, first);
+  }
+  if (use.number == 0) {
+    to_host(8, write, item.flags_live);
+    return {};
+  }
+  if (use.opens)
+    open_window(use, item.flags_live);
+  else
+    hold_window(use.number);
+  return {.base = base, .index = kR10, .displacement = displacement};
+}
+
+/// The item's own bytes with `operand` for the memory operand and, if asked, R11 as ModRM.reg.
+void Emitter::rewrite(const Item& item, bool reg_in_r11, const HostOperand& operand) {
+  const auto& instruction = item.instruction;
+  const auto& raw = instruction.raw.raw;
+  const uint8_t reg = reg_in_r11 ? 3 : raw.modrm.reg;
+  // X and B as VEX and EVEX have them.
+  const unsigned inverted = (operand.index > 7 ? 0u : 0x40u) | (operand.base > 7 ? 0u : 0x20u);
+  switch (instruction.raw.encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
+      for (unsigned i = 0; i < raw.prefix_count; ++i) {
+        const uint8_t prefix = raw.prefixes[i].value;
+        if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3) out_.byte(prefix);
+      }
+      const bool has_rex = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+      const unsigned rex = (has_rex && raw.rex.W ? 8u : 0u) |
+                           ((reg_in_r11 || (has_rex && raw.rex.R)) ? 4u : 0u) |
+                           (operand.index > 7 ? 2u : 0u) | (operand.base > 7 ? 1u : 0u);
+      out_.byte(0x40 | rex);
+      if (instruction.raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
+      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
+      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
+      break;
+    }
+    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+      out_.byte(0xC4);
+      out_.byte((!reg_in_r11 && raw.vex.R ? 0x80u : 0u) | inverted | raw.vex.m_mmmm);
+      out_.byte((raw.vex.W ? 0x80u : 0u) | (unsigned{raw.vex.vvvv} << 3) | (raw.vex.L ? 4u : 0u) |
+                raw.vex.pp);
+      break;
+    default: {  // EVEX
+      const uint8_t* prefix = instruction.bytes.data() + raw.evex.offset;
+      out_.byte(0x62);
+      const unsigned first = reg_in_r11 ? (prefix[1] & 0x0Fu) | 0x10u : prefix[1] & 0x9Fu;
+      out_.byte(first | inverted);
+      out_.byte(prefix[2]);
+      out_.byte(prefix[3]);
+      break;
+    }
+  }
+  out_.byte(instruction.raw.opcode);
+  out_.operand(reg, operand, instruction.raw.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX);
+  if (raw.imm[0].size == 0) return;
+  const unsigned from = raw.imm[0].offset;
+  out_.bytes({instruction.bytes.data() + from, instruction.length() - from});
+}
+
+}  // namespace limen::soft::translate
