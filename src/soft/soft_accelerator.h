@@ -10,7 +10,7 @@ namespace limen::soft {
 
 struct SoftOptions {
   /// Bytes of translated code that each vCPU keeps; 0: everything is interpreted.
-  size_t code_size = size_t{64} << 20;
+  size_t code_size = size_t{128} << 20;
 };
 
 /// `-accel soft`.

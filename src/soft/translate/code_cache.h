@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <span>
 
-#include "base/unique_fd.h"
-
 namespace limen::soft::translate {
 
-/// One memfd mapped twice, so that no page is ever both writable and executable: the writable view
-/// is for the translator alone. Behind the code, in both views, stands data (not executable).
+/// Code that nobody can write while it may run. Where the host has protection keys for user pages
+/// (SDM Vol. 3A 4.6.2), it is huge pages of anonymous memory that are writable for an Edit's
+/// lifetime only and for the thread that has it; elsewhere one memfd mapped twice, the writable
+/// view being for the translator alone (the kernel seldom gives shared memory huge pages, without
+/// which large programs run a fifth slower). Behind the code stands data, writable and not
+/// executable.
 class CodeCache {
  public:
   /// Sizes in bytes. Throws std::bad_alloc where the host has no room.
@@ -18,6 +20,21 @@ class CodeCache {
   ~CodeCache();
   CodeCache(const CodeCache&) = delete;
   CodeCache& operator=(const CodeCache&) = delete;
+
+  /// To be called by the thread that runs the code, before it does.
+  void prepare_thread() const;
+
+  /// While there is one, this thread may write code(). They do not nest.
+  class Edit {
+   public:
+    explicit Edit(const CodeCache& cache);
+    ~Edit();
+    Edit(const Edit&) = delete;
+    Edit& operator=(const Edit&) = delete;
+
+   private:
+    int key_;
+  };
 
   [[nodiscard]] std::span<uint8_t> code() const { return {writable_, code_size_}; }
   /// Where the host runs what was written at an offset.
@@ -33,11 +50,16 @@ class CodeCache {
   [[nodiscard]] uint8_t* data() const { return writable_ + code_size_; }
 
  private:
-  UniqueFd memory_;
+  bool map_protected();
+  void map_twice();
+
   size_t code_size_;
   size_t size_;
   uint8_t* writable_ = nullptr;
   uint8_t* executable_ = nullptr;
+  int key_ = -1;  // of map_protected()
+  void* area_ = nullptr;
+  size_t area_size_ = 0;
 };
 
 }  // namespace limen::soft::translate

@@ -43,6 +43,7 @@ void install_once() {
 HostThread::HostThread(Cpu& cpu, Translator& translator)
     : stack_(std::make_unique<std::byte[]>(kStackSize)) {
   install_once();
+  translator.prepare_thread();
   const stack_t stack = {.ss_sp = stack_.get(), .ss_flags = 0, .ss_size = kStackSize};
   sigaltstack(&stack, &previous_stack_);
   sigset_t blocked;

@@ -35,6 +35,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
       items_(kMaxItems),
       interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
   static_cast<void>(interpret::native::CodeArea::instance());  // the fault handlers
+  const CodeCache::Edit edit(cache_);
   Assembler out(cache_.code(), 0);
   trampolines_ = emit_trampolines(out, layout_);
   first_free_ = out.here();
@@ -139,6 +140,7 @@ const uint8_t* Translator::follow_link(LinkId id) {
   Link& link = links_[id];
   const Block& from = blocks_[link.from];
   if (from.valid && link.to == 0) {
+    const CodeCache::Edit edit(cache_);
     Assembler out(cache_.code(), 0);
     if (block.home == from.home)
       out.patch(link.place, block.body);  // right whenever the code that leads to it is
@@ -214,6 +216,7 @@ const uint8_t* Translator::split(CodeOffset call_site) {
   if (id == 0) return nullptr;
   if (statistics_.flushes == flushes && blocks_[id].home == home) {
     at.split = blocks_[id].body;
+    const CodeCache::Edit edit(cache_);
     std::memcpy(place, &at, sizeof at);
   }
   return cache_.executable(blocks_[id].body);
@@ -279,6 +282,7 @@ void Translator::invalidate(BlockId id) {
   if (!block.valid) return;
   ++statistics_.invalidated;
   block.valid = false;
+  const CodeCache::Edit edit(cache_);
   Assembler out(cache_.code(), 0);
   for (const LinkId incoming : block.incoming) {
     Link& link = links_[incoming];
@@ -486,6 +490,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   block.home = home_id;
   block.split = split;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
+  const CodeCache::Edit edit(cache_);
   Assembler out(cache_.code(), used_);
   Assembler cold(cache_.code(), cold_used_);
   Emitter emitter(layout_, trampolines_, out, cold,

@@ -75,6 +75,9 @@ class Translator {
   /// The same as text, and which instructions the interpreter ran most.
   [[nodiscard]] std::string report() const;
 
+  /// To be called by the thread that calls run(), before it does.
+  void prepare_thread() const { cache_.prepare_thread(); }
+
   /// For the signal handler: whether the fault that `context` (a ucontext_t) tells of is one of
   /// this translator's code; the context then leads out of it.
   bool recover(void* context);
