@@ -38,18 +38,12 @@ bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
       table = entry & kAddress;
       continue;
     }
+    if (access == Access::kWrite && (entry & kDirty) == 0) return false;
     page.page_shift = static_cast<uint8_t>(shift);
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
     page.dirty = (entry & kDirty) != 0;
-    if (!permits_data(page, access, view)) return false;
-    if (access == Access::kWrite && !page.dirty) {
-      uint64_t expected = entry;
-      page.dirty =
-          __atomic_compare_exchange_n(reinterpret_cast<uint64_t*>(location.host), &expected,
-                                      entry | kDirty, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    }
-    return page.dirty || access != Access::kWrite;
+    return permits_data(page, access, view);
   }
 }
 

@@ -123,9 +123,24 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
 /// Registers that a function of the System V ABI may change, but for the translator's own.
 constexpr std::array kChanged = {kRax, kRcx, kRdx, kRsi, kRdi, kR8, kR9};
 
-CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t function) {
+void restore_flags(Assembler& out, const CpuLayout& layout) {
+  out.byte(0x04);  // ADD AL, 127: OF
+  out.byte(0x7F);
+  out.byte(0x9E);  // SAHF
+  out.gs_load(kRax, layout.saved_rax);
+}
+
+CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t function,
+                           bool keeps_flags = false) {
   out.align(64);
   const CodeOffset at = out.here();
+  if (keeps_flags) {
+    out.gs_store(layout.saved_rax, kRax);
+    out.byte(0x9F);  // LAHF
+    out.byte(0x0F);  // SETO AL
+    out.byte(0x90);
+    out.byte(0xC0);
+  }
   for (const Reg reg : kChanged) out.gs_store(layout.gpr(reg), reg);
   out.gs_store(layout.gpr(kRsp), kRsp);
   out.gs_load(kRsp, layout.host_rsp);
@@ -137,17 +152,11 @@ CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t func
   out.mov(kR11, kRdx);
   for (const Reg reg : kChanged) out.gs_load(reg, layout.gpr(reg));
   out.gs_load(kRsp, layout.gpr(kRsp));
+  if (keeps_flags) restore_flags(out, layout);
   out.byte(0x41);  // JMP R11
   out.byte(0xFF);
   out.byte(0xE3);
   return at;
-}
-
-void restore_flags(Assembler& out, const CpuLayout& layout) {
-  out.byte(0x04);  // ADD AL, 127: OF
-  out.byte(0x7F);
-  out.byte(0x9E);  // SAHF
-  out.gs_load(kRax, layout.saved_rax);
 }
 
 /// An exit for code that has put RAX and flags aside.
@@ -195,7 +204,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.go_on_restoring = emit_go_on_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   made.string = emit_quiet_call(out, layout, layout.on_string);
-  made.lookup = emit_quiet_call(out, layout, layout.on_lookup);
+  made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
   out.align(64);
   return made;
