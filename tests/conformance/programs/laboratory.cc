@@ -142,7 +142,8 @@ constexpr bool is_sanitizer_shadow([[maybe_unused]] uint64_t address) {
 
 /// Where the software machines may have a page from another run, and the native child has none.
 constexpr bool is_in_other_window(uint64_t address) {
-  return address - kWindows[1] < kWindows[1] - kWindows[0];
+  constexpr uint64_t kSize = kWindows[1] - kWindows[0];
+  return address - kWindows[1] < kSize || address - kWindows[2] < kSize;
 }
 
 Ending native_ending(const Outcome& outcome) {
