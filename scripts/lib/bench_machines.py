@@ -154,14 +154,18 @@ class Machine(Session):
 
 
 def memory_beside(smaps, names):
-    """MiB (proportional set size) of the mappings that are not memfds of those names."""
-    kilobytes, counts = 0, True
+    """MiB (proportional set size) of the mappings that are neither memfds of those names nor, by
+    their protection key, translated code."""
+    kilobytes, size, counts = 0, 0, True
     for line in smaps:
-        field = re.match(r"(\w+):\s+(\d+) kB", line)
-        if not field and re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
             counts = not any(f"/memfd:{name}" in line for name in names)
-        elif field and field.group(1) == "Pss" and counts:
-            kilobytes += int(field.group(2))
+            size = 0
+        elif field := re.match(r"Pss:\s+(\d+) kB", line):
+            size = int(field.group(1)) if counts else 0
+            kilobytes += size
+        elif re.match(r"ProtectionKey:\s+[1-9]", line):
+            kilobytes -= size
     return kilobytes / 1024
 
 

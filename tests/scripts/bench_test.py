@@ -156,8 +156,10 @@ class Sessions(unittest.TestCase):
                  "Rss:            1024 kB", "Pss:            1024 kB",
                  "7f0040000000-7f0040001000 r-xs 00000000 00:01 8   /memfd:limen-code (deleted)",
                  "Pss:             512 kB",
+                 "7f0048000000-7f0048001000 rwxp 00000000 00:00 0 ",
+                 "Pss:             256 kB", "ProtectionKey:         1",
                  "7f0050000000-7f0050001000 rw-p 00000000 00:00 0   [heap]",
-                 "Rss:            9999 kB", "Pss:            3072 kB", "VmFlags: rd wr"]
+                 "Rss:            9999 kB", "Pss:            3072 kB", "ProtectionKey:         0", "VmFlags: rd wr"]
         self.assertEqual(memory_beside(smaps, ("limen-ram", "limen-code")), 3.0)
 
     def test_both_emulators_get_the_same_command(self):

@@ -47,15 +47,18 @@ struct Block {
   CodeOffset checked = 0;
   CodeOffset body = 0;
   CodeOffset end = 0;
-  /// Per instruction, where it is from the home's base, and where its code begins.
-  struct Site {
-    uint16_t offset = 0;
-    bool enterable = true;  ///< Counts on nothing that code before it did.
-    CodeOffset code = 0;
-  };
-  std::vector<Site> sites;
-  std::vector<LinkId> incoming;
+  CodeOffset sites = 0;  ///< Where its Sites stand: beside the code.
+  uint8_t site_count = 0;
+  LinkId incoming = 0;  ///< The first link that leads here; 0: none. Link 0 is nobody.
 };
+
+/// Per instruction: where it is from the home's base, and where its code begins.
+struct Site {
+  uint32_t offset : 13;
+  uint32_t enterable : 1;  ///< Counts on nothing that code before it did.
+  uint32_t code : 18;      ///< From the block's body; or, for the first one, 0.
+};
+static_assert(sizeof(Site) == 4);
 
 /// A direct way out of a block: a jump in its code, to a stub until its target is translated. The
 /// stub of a block that does not stay at its place loads the target's guest address and jumps, at
@@ -65,9 +68,12 @@ struct Link {
   int64_t target = 0;    ///< From the base of the block's home.
   CodeOffset place = 0;  ///< Displacement of the jump in the code.
   CodeOffset stub = 0;
-  CodeOffset onward = 0;  ///< Displacement of the stub's jump; 0: it has none.
-  CodeOffset exit = 0;
-  BlockId to = 0;  ///< 0: not linked.
+  BlockId to = 0;      ///< 0: not linked.
+  LinkId next = 0;     ///< Of those that lead to the same block.
+  uint8_t onward = 0;  ///< Displacement of the stub's jump, from the stub; 0: it has none.
+
+  /// The stub's end: the exit.
+  [[nodiscard]] CodeOffset exit() const { return onward == 0 ? stub : stub + onward + 4; }
 };
 
 /// A site as generated code names it.

@@ -66,12 +66,12 @@ CpuLayout::CpuLayout(const Cpu& of) {
 void Emitter::emit(std::span<Item> items, size_t poll_at) {
   emit_entries(items.front().flags_live);
 
-  block_.sites.reserve(items.size());
+  sites_.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
-    block_.sites.push_back({.offset = static_cast<uint16_t>(from_base(items[i].rip)),
-                            .enterable = !items[i].inside_window,
-                            .code = out_.here()});
+    sites_.push_back({.offset = static_cast<uint32_t>(from_base(items[i].rip)) & 0x1FFF,
+                      .enterable = !items[i].inside_window,
+                      .code = (out_.here() - block_.body) & 0x3FFFF});
     const Item& item = items[i];
     if (i == poll_at) emit_poll(item.flags_live);
     switch (item.kind) {
@@ -120,6 +120,10 @@ void Emitter::emit(std::span<Item> items, size_t poll_at) {
   }
   block_.end = out_.here();
   emit_cold();
+  cold_out_.align(alignof(Site));
+  block_.sites = cold_out_.here();
+  block_.site_count = static_cast<uint8_t>(sites_.size());
+  cold_out_.bytes({reinterpret_cast<const uint8_t*>(sites_.data()), sites_.size() * sizeof(Site)});
 }
 
 void Emitter::emit_entries(bool flags_live) {
@@ -533,13 +537,17 @@ void Emitter::emit_interpret() {
 
 void Emitter::emit_link_stub(const Cold& cold) {
   Assembler& out = cold_out_;
-  Link link{.from = id_, .target = cold.target, .place = cold.place, .stub = out.here()};
+  Link link;
+  link.from = id_;
+  link.target = cold.target;
+  link.place = cold.place;
+  link.stub = out.here();
   if (!place_.fixed) {
     load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
-    link.onward = out.jump();
-    out.patch(link.onward, out.here());
+    const CodeOffset onward = out.jump();
+    out.patch(onward, out.here());
+    link.onward = static_cast<uint8_t>(onward - link.stub);
   }
-  link.exit = out.here();
   out.mov(kR10, links_.size());
   out.jump(trampolines_.exit_link);
   links_.push_back(link);

@@ -180,6 +180,7 @@ class Emitter {
   CodeKind kind_;
   std::vector<Link>& links_;
   std::vector<Cold> cold_;
+  std::vector<Site> sites_;
   uint8_t index_ = 0;
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
 };

@@ -64,6 +64,7 @@ void Translator::drop_all() {
   blocks_.emplace_back();  // nobody
   homes_.clear();
   links_.clear();
+  links_.emplace_back();  // nobody
   std::ranges::fill(buckets_, 0);
   pages_.clear();
   operations_.clear();
@@ -115,9 +116,10 @@ Translator::Outcome Translator::run() {
         ++statistics_.polls;
         const auto site = static_cast<uint32_t>(payload);
         const Block& block = block_of_site(site);
-        const auto& at = block.sites[site & ((1u << kSiteBits) - 1)];
+        const Site& at = site_at(block, site_index(site));
         cpu_.rip = data(block.home).base + at.offset;
-        resume_ = {cpu_.rip, cache_.executable(at.code), cpu_.mmu.fetch_stamp(), last_kind_};
+        resume_ = {cpu_.rip, cache_.executable(block.body + at.code), cpu_.mmu.fetch_stamp(),
+                   last_kind_};
         return Outcome::kAttention;
       }
     }
@@ -147,9 +149,10 @@ const uint8_t* Translator::follow_link(LinkId id) {
     else if (homes_[block.home].fixed)
       out.patch(link.place, block.checked);
     else
-      out.patch(link.onward, block.indirect);
+      out.patch(link.stub + link.onward, block.indirect);
     link.to = to;
-    block.incoming.push_back(id);
+    link.next = block.incoming;
+    block.incoming = id;
   }
   return cache_.executable(block.body);
 }
@@ -177,17 +180,17 @@ interpret::Operation& Translator::operation_at(uint32_t site) {
 
 const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   const Block& block = block_of_site(site);
-  const unsigned index = site & ((1u << kSiteBits) - 1);
+  const unsigned index = site_index(site);
   const uint64_t base = data(block.home).base;
-  cpu_.rip = base + block.sites[index].offset;
+  cpu_.rip = base + site_at(block, index).offset;
   const interpret::Operation& operation = operation_at(site);
   ++interpreted_by_mnemonic_[operation.mnemonic];
   const uint64_t next = cpu_.rip + operation.length;
-  const uint8_t* resume = index + 1 < block.sites.size() &&
-                                  base + block.sites[index + 1].offset == next &&
-                                  block.sites[index + 1].enterable
-                              ? cache_.executable(block.sites[index + 1].code)
-                              : nullptr;
+  const uint8_t* resume = nullptr;
+  if (index + 1 < block.site_count)
+    if (const Site& behind = site_at(block, index + 1);
+        base + behind.offset == next && behind.enterable)
+      resume = cache_.executable(block.body + behind.code);
   cpu_.leave_block = false;
   cpu_.gpr[interpret::kNextRip] = next;
   operation.handler(cpu_, operation);
@@ -209,8 +212,7 @@ const uint8_t* Translator::split(CodeOffset call_site) {
   uint8_t* const place = &cache_.code()[call_site];
   std::memcpy(&at, place, sizeof at);
   const HomeId home = block_of_site(at.site).home;
-  const auto index = at.site & ((1u << kSiteBits) - 1);
-  cpu_.rip = data(home).base + block_of_site(at.site).sites[index].offset;
+  cpu_.rip = data(home).base + site_at(block_of_site(at.site), site_index(at.site)).offset;
   const uint64_t flushes = statistics_.flushes;
   const BlockId id = find(true);
   if (id == 0) return nullptr;
@@ -284,13 +286,14 @@ void Translator::invalidate(BlockId id) {
   block.valid = false;
   const CodeCache::Edit edit(cache_);
   Assembler out(cache_.code(), 0);
-  for (const LinkId incoming : block.incoming) {
+  for (LinkId incoming = block.incoming; incoming != 0;) {
     Link& link = links_[incoming];
     out.patch(link.place, link.stub);
-    if (link.onward != 0) out.patch(link.onward, link.exit);
+    if (link.onward != 0) out.patch(link.stub + link.onward, link.exit());
     link.to = 0;
+    incoming = std::exchange(link.next, 0);
   }
-  block.incoming.clear();
+  block.incoming = 0;
   auto& table = cpu_.generated.jump_tables[homes_[block.home].kind & 1];
   for (size_t slot = block.offset; slot < table.size(); slot += 4096)
     if (table[slot] == cache_.executable(block.indirect))
@@ -542,18 +545,17 @@ bool Translator::recover(void* context) {
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const auto address = static_cast<uintptr_t>(registers[REG_RIP]);
   if (!cache_.contains(address)) return false;
+  cache_.prepare_thread();  // a signal handler begins without access, too
   const CodeOffset offset = cache_.offset_of(address);
   // Blocks stand in the order in which they were made.
   auto block = std::upper_bound(blocks_.begin() + 1, blocks_.end(), offset,
                                 [](CodeOffset at, const Block& other) { return at < other.body; });
   if (block == blocks_.begin() + 1) return false;
   --block;
-  const auto& sites = block->sites;
-  auto site =
-      std::upper_bound(sites.begin(), sites.end(), offset,
-                       [](CodeOffset at, const Block::Site& other) { return at < other.code; });
-  if (site == sites.begin() || offset >= block->end) return false;
-  const auto index = static_cast<unsigned>(site - sites.begin() - 1);
+  if (offset >= block->end) return false;
+  unsigned index = 0;
+  while (index + 1 < block->site_count && block->body + site_at(*block, index + 1).code <= offset)
+    ++index;
   registers[REG_R10] = make_site(static_cast<BlockId>(block - blocks_.begin()), index);
   registers[REG_RIP] = static_cast<greg_t>(
       reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.exit_instruction)));

@@ -127,6 +127,10 @@ class Translator {
     return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - 16);
   }
   interpret::Operation& operation_at(uint32_t site);
+  [[nodiscard]] const Site& site_at(const Block& block, unsigned index) const {
+    return reinterpret_cast<const Site*>(&cache_.code()[block.sites])[index];
+  }
+  static unsigned site_index(uint32_t site) { return site & ((1u << kSiteBits) - 1); }
   Block& block_of_site(uint32_t site) { return blocks_[site >> kSiteBits]; }
 
   Cpu& cpu_;
