@@ -153,11 +153,11 @@ struct NoFlags {
 
 /// Elements of the run that can be handled in one go, limited by pages, count and the polling
 /// distance; 0: go element by element. Forward only, and 64-bit mode only: there are no segment
-/// limits to mind. While alignment is checked, each element is.
+/// limits to mind. While alignment is checked, each element is by itself.
 template <typename T>
 uint64_t bulk_elements(const Cpu& cpu, const StringStep<T>& step, uint64_t linear) {
   if (cpu.mode != decode::CodeMode::k64 || !step.forward() || step.mask() != ~uint64_t{0}) return 0;
-  if (sizeof(T) > 1 && cpu.cpl == 3 && cpu.flag(x86::rflags::kAlignmentCheck)) return 0;
+  if (cpu.cpl == 3 && cpu.flag(x86::rflags::kAlignmentCheck)) return 0;
   return std::min({StringStep<T>::elements_in_page(linear), step.count(), kElementsBetweenPolls});
 }
 
