@@ -30,7 +30,7 @@ int32_t Generator::choose_target(const Use& use, std::optional<int32_t> near) {
                                                     kLone,
                                                     kLone + kPageBytes};
   const auto size = static_cast<int32_t>(use.size);
-  const bool mapped = !random_.percent(1);
+  const bool mapped = random_.below(1000) > 3;
   int32_t target = kStart + kPageBytes;
   for (unsigned attempt = 0; attempt < 20; ++attempt) {
     if (near && attempt < 8 && random_.percent(80))
@@ -39,7 +39,7 @@ int32_t Generator::choose_target(const Use& use, std::optional<int32_t> near) {
     else
       target = kEdges[random_.below(kEdges.size())] +
                static_cast<int32_t>(random_.between(-size - 8, 8));
-    if (use.aligned && !random_.percent(3)) target &= -size;
+    if (use.aligned && !random_.percent(1)) target &= -size;
     if (use.locked && target % 64 + size > 64) target &= -64;
     if (use.locked && !random_.percent(20)) target &= -size;
     if (!mapped || is_mapped(target, use)) break;

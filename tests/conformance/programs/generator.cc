@@ -67,8 +67,12 @@ Program Generator::generate() {
     function_starts_.push_back(here());
     const bool framed = random_.percent(50) && counter_ != x86::kRbp;
     if (framed) frame();
+    const int32_t top = *pointers_[kRsp];
     region(1 + static_cast<unsigned>(random_.below(10)));
-    if (framed) raw({0xC9});  // LEAVE
+    if (framed)
+      raw({0xC9});  // LEAVE
+    else if (*pointers_[kRsp] != top && random_.percent(90))
+      raw32({0x48, 0x8D, 0xA4, 0x24}, top - *pointers_[kRsp]);  // LEA RSP, [RSP + d]
     if (random_.percent(10))
       raw({0xC2, static_cast<unsigned>(random_.below(4)) * 8, 0});
     else

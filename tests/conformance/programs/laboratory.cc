@@ -90,6 +90,10 @@ std::string compare_endings(const Ending& expected, const Ending& got, const Rul
   if (a.fs_base != b.fs_base || a.gs_base != b.gs_base)
     text += fmt::format("  fs {:#x} gs {:#x}, got fs {:#x} gs {:#x}\n", a.fs_base, a.gs_base,
                         b.fs_base, b.gs_base);
+  for (size_t i = 0; i < 6; ++i)
+    if (!rules.native && a.selectors[i] != b.selectors[i])
+      text += fmt::format("  selector {}: expected {:#x}, got {:#x}\n", i, a.selectors[i],
+                          b.selectors[i]);
   if (!rules.native && expected.kernel_gs_base != got.kernel_gs_base)
     text += fmt::format("  kernel gs: expected {:#x}, got {:#x}\n", expected.kernel_gs_base,
                         got.kernel_gs_base);
@@ -161,6 +165,24 @@ Ending native_ending(const Outcome& outcome) {
 
 }  // namespace
 
+Laboratory::Count& Laboratory::Count::operator+=(const Count& other) {
+  programs += other.programs;
+  runs += other.runs;
+  instructions += other.instructions;
+  faulted += other.faulted;
+  native += other.native;
+  endless += other.endless;
+  flags_lost += other.flags_lost;
+  return *this;
+}
+
+std::string Laboratory::Count::text() const {
+  return fmt::format(
+      "{} programs, {} runs of {} instructions on average, {} of them with a fault, {} natively; "
+      "{} without an end, {} that read flags which only their changed code reads",
+      programs, runs, runs == 0 ? 0 : instructions / runs, faulted, native, endless, flags_lost);
+}
+
 Result<std::unique_ptr<Laboratory>> Laboratory::create(NativeProcessor* native) {
   auto self = std::make_unique<Laboratory>();
   self->native_ = native;
@@ -171,7 +193,7 @@ Result<std::unique_ptr<Laboratory>> Laboratory::create(NativeProcessor* native) 
 }
 
 Laboratory::Verdict Laboratory::compare(const Program& program,
-                                        std::span<const Situation> situations) {
+                                        std::span<const Situation> situations, bool any) {
   ++count_.programs;
   const auto code = program.assemble();
   for (Machine* machine : {steps_.get(), interpreter_.get(), translator_.get()})
@@ -183,6 +205,7 @@ Laboratory::Verdict Laboratory::compare(const Program& program,
     Situation situation = situations[i];
     bind(program, situation);
     steps_->run(situation, kStepLimit, steps);
+    if (any && steps_->has_undefined()) return {};
     if (!steps.ended) {  // not for the others, and not for the processor
       ++count_.endless;
       continue;
@@ -190,6 +213,7 @@ Laboratory::Verdict Laboratory::compare(const Program& program,
     interpreter_->run(situation, kStepLimit, expected);
     translator_->run(situation, kStepLimit, got);
     ++count_.runs;
+    count_.instructions += steps.steps;
     if (expected.ended && is_fault(expected.last().vector)) ++count_.faulted;
     undo_stray_jump(expected, got);
     std::string text = compare_endings(expected, got, {.dead_flags_differ = true});

@@ -21,13 +21,19 @@ class Laboratory {
   /// `native`: what can run on the processor itself does. May be null.
   static Result<std::unique_ptr<Laboratory>> create(NativeProcessor* native);
 
-  /// One situation after the other, on the same machines.
-  Verdict compare(const Program& program, std::span<const Situation> situations);
+  /// One situation after the other, on the same machines. `any`: the program may do what is not
+  /// defined; where it did, nothing is compared.
+  Verdict compare(const Program& program, std::span<const Situation> situations, bool any = false);
 
-  /// How many runs have been compared: with the translator, and with the processor; and how many
-  /// of the former ended with a fault.
+  /// What has been compared: runs in both tiers, those of them that ended with a fault, those that
+  /// were made on the processor, too.
   struct Count {
-    uint64_t programs = 0, endless = 0, runs = 0, native = 0, faulted = 0, flags_lost = 0;
+    uint64_t programs = 0, runs = 0, instructions = 0, faulted = 0, native = 0;
+    uint64_t endless = 0;     ///< Runs that were given up, and not compared.
+    uint64_t flags_lost = 0;  ///< Differences as in docs/engine.md, of programs that change.
+
+    Count& operator+=(const Count& other);
+    [[nodiscard]] std::string text() const;
   };
   [[nodiscard]] const Count& count() const { return count_; }
 

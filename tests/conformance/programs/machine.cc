@@ -65,6 +65,38 @@ class Watchdog {
   std::jthread thread_;
 };
 
+bool is_undefined(const soft::decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDRAND:
+    case ZYDIS_MNEMONIC_RDSEED:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+      return true;
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR: {
+      const auto& count = instruction.operands[1];
+      return count.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && (count.imm.value.u & 63) > 1;
+    }
+    default:
+      return false;
+  }
+}
+
 uint64_t pte_of(const Mapping& mapping) {
   return (kProgramPages + mapping.shows * kPage) | (mapping.present ? kPresent : 0) |
          (mapping.writable ? kWritable : 0) | (mapping.user ? kUser : 0) |
@@ -100,6 +132,7 @@ struct Machine::Guest : SoftGuest {
   std::array<std::byte, kPage> read_only_page;
   std::array<std::array<Mapping, kPageCount>, kWindows.size()> mapped;
   bool split_lock = false;
+  bool undefined = false;
   Watchdog watchdog;
 
   void change(uint64_t physical, uint64_t clear, uint64_t set) const {
@@ -132,7 +165,7 @@ struct Machine::Guest : SoftGuest {
   bool supply(const Situation& situation, const Fault& fault);
   bool run_steps(unsigned& left, Fault& fault);
   bool run_to_fault(Fault& fault, Outcome& outcome);
-  void note_split_lock();
+  void look_at_instruction();
   void store(const Situation& situation, Ending& ending) const;
 };
 
@@ -167,7 +200,7 @@ bool Machine::Guest::supply(const Situation& situation, const Fault& fault) {
   return false;
 }
 
-void Machine::Guest::note_split_lock() {
+void Machine::Guest::look_at_instruction() {
   std::array<uint8_t, soft::decode::kMaxInstructionLength> bytes{};
   for (size_t i = 0; i < bytes.size(); ++i) {
     const auto physical = cpu.mmu.translate(cpu.rip + i);
@@ -179,6 +212,7 @@ void Machine::Guest::note_split_lock() {
       soft::decode::Outcome::kOk)
     return;
   const auto& instruction = concrete.instruction;
+  undefined = undefined || is_undefined(instruction);
   if (!instruction.has(ZYDIS_ATTRIB_HAS_LOCK) && instruction.mnemonic() != ZYDIS_MNEMONIC_XCHG)
     return;
   concrete.bytes.size = instruction.length();
@@ -202,7 +236,7 @@ void Machine::Guest::note_split_lock() {
 bool Machine::Guest::run_steps(unsigned& left, Fault& fault) {
   while (left != 0) {
     --left;
-    if (!split_lock) note_split_lock();
+    look_at_instruction();
     fault.rip = cpu.rip;
     const auto exception = runner.step();
     if (exception) {
@@ -254,21 +288,24 @@ Machine::~Machine() = default;
 
 void Machine::load(const std::array<uint8_t, kCodeSize>& code) {
   guest_->code = code;
-  guest_->split_lock = false;
+  guest_->split_lock = guest_->undefined = false;
 }
 
 bool Machine::has_split_lock() const { return guest_->split_lock; }
+bool Machine::has_undefined() const { return guest_->undefined; }
 
 void Machine::run(const Situation& situation, unsigned limit, Ending& ending) {
   constexpr unsigned kMostFaults = 12;
   Guest& guest = *guest_;
   guest.prepare(situation);
   ending.faults.clear();
+  const unsigned most = limit;
   for (;;) {
     Fault fault;
     Outcome outcome;
     ending.ended = guest.kind == Kind::kSteps ? guest.run_steps(limit, fault)
                                               : guest.run_to_fault(fault, outcome);
+    ending.steps = most - limit;
     if (!ending.ended) return;
     ending.faults.push_back(fault);
     if (ending.faults.size() > kMostFaults || !guest.supply(situation, fault)) {

@@ -44,6 +44,7 @@ struct Fault {
 
 struct Ending {
   bool ended = false;
+  uint64_t steps = 0;         ///< Instructions, where they are counted.
   std::vector<Fault> faults;  ///< The last ended the program.
   Registers after;
   uint64_t kernel_gs_base = 0;
@@ -67,8 +68,11 @@ class Machine {
   /// Runs from situation.before to the first fault that is final. `ended` is false when
   /// `limit` instructions (single steps) or some seconds (otherwise) were not enough.
   void run(const Situation& situation, unsigned limit, Ending& ending);
-  /// Whether the steps met a locked access across cache lines, which no host likes.
+  /// What the steps met since load(). A locked access across cache lines, which no host likes:
   [[nodiscard]] bool has_split_lock() const;
+  /// An instruction whose outcome is another one each time, or whose flags are not defined and
+  /// differ with the form in which it is run.
+  [[nodiscard]] bool has_undefined() const;
 
  private:
   struct Guest;

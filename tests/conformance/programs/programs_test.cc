@@ -11,6 +11,7 @@
 #include "conformance/programs/generator.h"
 #include "conformance/programs/laboratory.h"
 #include "conformance/programs/situation_maker.h"
+#include "x86/registers.h"
 
 namespace limen::conformance {
 namespace {
@@ -32,6 +33,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 
 class Programs : public testing::Test {
  protected:
+  void create_native();
   void run_all(bool supervisor);
   void fail(const std::vector<Experiment>& experiments, const std::string& differences);
 
@@ -63,11 +65,7 @@ void Programs::run_all(bool supervisor) {
   std::vector<Experiment> experiments;  // on those machines
   Laboratory::Count total;
   const auto add = [&] {
-    if (!laboratory) return;
-    const auto& part = laboratory->count();
-    total = {total.programs + part.programs, total.endless + part.endless,
-             total.runs + part.runs,         total.native + part.native,
-             total.faulted + part.faulted,   total.flags_lost + part.flags_lost};
+    if (laboratory) total += laboratory->count();
   };
   for (uint64_t i = 0; i < count && failures_ < kFailuresToShow; ++i) {
     if (i % kProgramsPerMachine == 0) {
@@ -80,28 +78,76 @@ void Programs::run_all(bool supervisor) {
     Random random(first + i);
     Experiment experiment{
         .seed = first + i, .program = Generator(random, supervisor).generate(), .situations = {}};
-    experiment.situations = make_situations(experiment.program, random);
+    experiment.situations = make_situations(experiment.program, random, 4 + random.below(6));
     const auto verdict = laboratory->compare(experiment.program, experiment.situations);
     experiments.push_back(std::move(experiment));
     if (!verdict.differences.empty()) fail(experiments, verdict.differences);
   }
   add();
-  fmt::print(
-      "{} programs, {} runs, {} of them faulted, {} on the processor; {} without an end, {} read "
-      "flags that only their changed code reads\n",
-      total.programs, total.runs, total.faulted, total.native, total.endless, total.flags_lost);
+  fmt::print("{}\n", total.text());
+}
+
+void Programs::create_native() {
+  if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) == 0) return;
+  auto native = NativeProcessor::create();
+  ASSERT_TRUE(native.has_value()) << native.error().message;
+  native_ = std::move(*native);
 }
 
 TEST_F(Programs, OfUsersAgree) {
-  if ((getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) != 0) {
-    auto native = NativeProcessor::create();
-    ASSERT_TRUE(native.has_value()) << native.error().message;
-    native_ = std::move(*native);
-  }
+  create_native();
   run_all(false);
 }
 
 TEST_F(Programs, OfKernelsAgree) { run_all(true); }
+
+// What random programs found once.
+struct Found {
+  const char* name;
+  std::vector<uint8_t> code;
+  uint64_t flags = x86::rflags::kAlwaysSet | x86::rflags::kInterrupt;
+  std::array<uint64_t, 16> gpr{};
+};
+
+constexpr uint64_t kStack = kDataAddress + kPage;
+
+const std::array kFound = {
+    // MOV ECX, 8; REP MOVSB: bytes are aligned wherever they are.
+    Found{.name = "REP MOVSB while alignment is checked",
+          .code = {0xB9, 8, 0, 0, 0, 0xF3, 0xA4},
+          .flags = 0x40202,
+          .gpr = {0, 0, 0, 0, kStack, 0, kDataAddress + 0x13, kStack + 0x31}},
+    // CMPXCHG16B [RBP - 0x20]
+    Found{.name = "CMPXCHG16B of an address neither aligned nor canonical",
+          .code = {0x48, 0x0F, 0xC7, 0x4D, 0xE0},
+          .gpr = {0, 0, 0, 0, kStack, 0x22F1'3385'6C1D'AC7C}},
+    // CALL f; PUSHF; POP RBX; INT3; f: CMP ECX, EDX; RET: twice
+    Found{.name = "flags across a return that is looked up",
+          .code = {0xE8, 3, 0, 0, 0, 0x9C, 0x5B, 0xCC, 0x39, 0xD1, 0xC3},
+          .gpr = {0, 5, 9, 0, kStack}},
+};
+
+TEST_F(Programs, FoundBeforeAgree) {
+  create_native();
+  for (const Found& found : kFound) {
+    Experiment experiment;
+    Piece piece;
+    piece.size = static_cast<uint8_t>(found.code.size());
+    std::ranges::copy(found.code, piece.bytes.begin());
+    experiment.program.pieces.push_back(piece);
+    Random random(1);
+    experiment.situations = make_situations(experiment.program, random, 1);
+    Situation& situation = experiment.situations.front();
+    situation.before.gpr = found.gpr;
+    situation.before.rflags = found.flags;
+    experiment.situations.push_back(situation);
+    auto laboratory = Laboratory::create(native_.get());
+    ASSERT_TRUE(laboratory.has_value()) << laboratory.error().message;
+    EXPECT_EQ((*laboratory)->compare(experiment.program, experiment.situations).differences, "")
+        << found.name;
+    EXPECT_EQ((*laboratory)->count().runs, 2u) << found.name;
+  }
+}
 
 }  // namespace
 }  // namespace limen::conformance

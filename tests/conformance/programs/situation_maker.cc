@@ -107,8 +107,7 @@ void vary_mappings(Random& random, Situation& situation) {
 
 }  // namespace
 
-std::vector<Situation> make_situations(const Program& program, Random& random) {
-  const size_t count = 4 + random.below(6);
+std::vector<Situation> make_situations(const Program& program, Random& random, size_t count) {
   std::vector<Situation> situations(count);
   Memory memory{};
   fill_memory(random, memory);
@@ -127,8 +126,9 @@ std::vector<Situation> make_situations(const Program& program, Random& random) {
     }
     if (program.supervisor) {
       situation.smap = random.percent(75);
+      const unsigned users = std::array{0u, 0u, 20u, 60u}[random.below(4)];
       for (size_t page = 0; page < kPageCount; ++page)
-        situation.mappings[page].user = page >= 2 ? random.percent(45) : !situation.smap;
+        situation.mappings[page].user = page >= 2 ? random.percent(users) : !situation.smap;
     }
     set_registers(program, random, i != 0, situation);
   }

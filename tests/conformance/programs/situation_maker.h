@@ -8,8 +8,9 @@
 
 namespace limen::conformance {
 
-/// The situations that one program runs in, one after the other.
-[[nodiscard]] std::vector<Situation> make_situations(const Program& program, Random& random);
+/// Situations for one program to run in, one after the other.
+[[nodiscard]] std::vector<Situation> make_situations(const Program& program, Random& random,
+                                                     size_t count);
 
 /// Sets what depends on where the program's instructions are: RIP and the slots in memory.
 void bind(const Program& program, Situation& situation);
