@@ -166,10 +166,11 @@ class Mmu {
       return entry.result;
     return fetch_slow(linear);
   }
-  /// The same if its translation is there; nullptr if it must be looked for.
-  [[nodiscard]] const FetchResult* quick_fetch(uint64_t linear) const noexcept {
+  /// The same if its translation is there or a look at the page tables is all that it takes to have
+  /// it; otherwise nullptr. Leaves vector registers alone.
+  [[nodiscard]] const FetchResult* quick_fetch(uint64_t linear) noexcept {
     const FetchEntry& entry = fetch_[FetchBank::index(linear)];
-    return entry.tag == (linear & ~kPageOffset) ? &entry.result : nullptr;
+    return entry.tag == (linear & ~kPageOffset) ? &entry.result : quick_fetch_slow(linear);
   }
   /// A number that is the same as before only if every fetch() that was good then is good now.
   [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
@@ -337,6 +338,7 @@ class Mmu {
   void probe_slow(uint64_t linear, uint64_t size, Access access);
   void probe_pages(uint64_t linear, uint64_t size, Access access, View view);
   FetchResult fetch_slow(uint64_t linear);
+  const FetchResult* quick_fetch_slow(uint64_t linear) noexcept;
 
   /// What STAC and CLAC switch between at CPL 0: index RFLAGS.AC.
   struct AcChoice {

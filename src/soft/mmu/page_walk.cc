@@ -161,10 +161,7 @@ PageWalker::Find PageWalker::find(uint64_t linear, Translation& page, Path& path
 
 bool PageWalker::permits(const Translation& page, Access access, View view) const {
   if (mode_ == PagingMode::kOff) return true;
-  if (access == Access::kExecute) {
-    if (page.no_execute) return false;
-    return view == View::kUser ? page.user : !(smep_ && page.user);
-  }
+  if (access == Access::kExecute) return permits_execution(page, view);
   return permits_data(page, access, view);
 }
 

@@ -89,6 +89,10 @@ class PageWalker {
   [[nodiscard]] bool permits(const Translation& page, Access access, View view) const;
 
   /// The same for a load or store while paging is on.
+  [[nodiscard]] bool permits_execution(const Translation& page, View view) const {
+    if (page.no_execute) return false;
+    return view == View::kUser ? page.user : !(smep_ && page.user);
+  }
   [[nodiscard]] bool permits_data(const Translation& page, Access access, View view) const {
     if (view == View::kUser) return page.user && (access == Access::kRead || page.writable);
     if (view == View::kSupervisorSmap && page.user) return false;

@@ -11,6 +11,10 @@ constexpr uint64_t kPresent = 1u << 0, kWritable = 1u << 1, kUser = 1u << 2, kAc
 constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 constexpr uint64_t kAddress = 0x000F'FFFF'FFFF'F000;
 
+bool is_canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
 }  // namespace
 
 bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
@@ -43,14 +47,33 @@ bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
     page.dirty = (entry & kDirty) != 0;
-    return permits_data(page, access, view);
+    return access == Access::kExecute ? permits_execution(page, view)
+                                      : permits_data(page, access, view);
   }
+}
+
+const FetchResult* Mmu::quick_fetch_slow(uint64_t linear) noexcept {
+  if (!is_canonical(linear)) return nullptr;
+  Translation page;
+  if (!walker_.quick_walk(linear, Access::kExecute, mode_.user ? View::kUser : View::kSupervisor,
+                          page))
+    return nullptr;
+  const uint64_t start = page.physical & ~kPageOffset;
+  const RamMap::Location location = map_.find(start);
+  if (location.host == nullptr) return nullptr;
+  const FetchResult result{.host_page = reinterpret_cast<const uint8_t*>(location.host),
+                           .ram_page = location.page,
+                           .page = {start},
+                           .page_shift = page.page_shift,
+                           .global = page.global};
+  tlb_.fill_fetch(linear, mode_.user, page, result);
+  return &fetch_[FetchBank::index(linear)].result;
 }
 
 std::byte* Mmu::quick_host(uint64_t linear, unsigned size, Access access) noexcept {
   if ((linear & kPageOffset) + size > 4096 || check_alignment_ || watchpoints_.any())
     return nullptr;
-  if (static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) return nullptr;
+  if (!is_canonical(linear)) return nullptr;
   Translation page;
   if (!walker_.quick_walk(linear, access, view_, page)) return nullptr;
   const RamMap::Location location = map_.find(page.physical);
