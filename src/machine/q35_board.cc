@@ -9,6 +9,7 @@
 #include "device/acpi_pm.h"
 #include "device/character/basic_backends.h"
 #include "device/character/stdio_backend.h"
+#include "device/fw_cfg.h"
 #include "device/hpet.h"
 #include "device/i8042.h"
 #include "device/pit_8254.h"
@@ -162,6 +163,10 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
                               I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
+  const auto processors = static_cast<uint16_t>(local_apics_.size());
+  add(std::make_unique<FwCfg>(ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
+                                                    .processors = processors,
+                                                    .most_processors = processors}));
   add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
                                AcpiPm::Config{.base = acpi::kPm1aEventPort,
                                               .smi_command_port = acpi::kSmiCommandPort,
