@@ -26,11 +26,12 @@ _limen() {
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
         --device) _limen_words "$_limen_devices" ;;
+        -c | --cpus) _limen_words "1 2 4 8" ;;
         -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
         -a | --append | -n | --name) ;;
         *)
-          _limen_words "--disk --kernel --initrd --append --memory --cpu --accel --name --console
-            --device --read-only --no-reboot --verbose --help"
+          _limen_words "--disk --kernel --initrd --append --memory --cpus --cpu --accel --name
+            --console --device --read-only --no-reboot --verbose --help"
           ;;
       esac
       ;;

@@ -1,7 +1,7 @@
 // Any bytes as user code: the interpreter and the translator must agree on what becomes of them.
 //
-// Input: eight bytes from which registers and memory follow, one that says how the pages are mapped,
-// and the code.
+// Input: eight bytes from which registers and memory follow, one that says how the pages are
+// mapped, and the code.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -17,8 +17,7 @@ class FwCfgTest : public testing::Test {
   }
 
   memory::IoSpace ports_{"ports"};
-  FwCfg device_{ports_,
-                {.ram_bytes = 0x1'2000'0000, .processors = 3, .most_processors = 4}};
+  FwCfg device_{ports_, {.ram_bytes = 0x1'2000'0000, .processors = 3, .most_processors = 4}};
 };
 
 TEST_F(FwCfgTest, ItemsAreReadByteByByteAndEndInZeros) {

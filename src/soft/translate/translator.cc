@@ -517,7 +517,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
   block.next = bucket;
   bucket = id;
-  blocks_.push_back(std::move(block));
+  blocks_.push_back(block);
   return id;
 }
 
