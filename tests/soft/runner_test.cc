@@ -38,8 +38,9 @@ class ScriptedController final : public vcpu::LocalInterruptController {
   std::atomic<uint64_t> deadline_ = UINT64_MAX;
 };
 
-/// A 32-bit guest, flat segments and no paging, whose code begins at 1000H.
-class RunnerTest : public testing::Test {
+/// A 32-bit guest, flat segments and no paging, whose code begins at 1000H. The parameter is the
+/// size of the code cache, 0 being the interpreter alone.
+class RunnerTest : public testing::TestWithParam<size_t> {
  protected:
   static constexpr uint64_t kCode = 0x1000;
 
@@ -92,10 +93,10 @@ class RunnerTest : public testing::Test {
   x86::CpuidTable cpuid_ = supported_cpuid();
   ScriptedController interrupts_;
   Cpu cpu_{*ram_, ports_, mmio_, cpuid_, interrupts_};
-  Runner runner_{cpu_, x86::host_tsc_hz()};
+  Runner runner_{cpu_, x86::host_tsc_hz(), GetParam()};
 };
 
-TEST_F(RunnerTest, StoreIntoTheRunningBlockTakesEffectOnTheNextInstruction) {
+TEST_P(RunnerTest, StoreIntoTheRunningBlockTakesEffectOnTheNextInstruction) {
   put(kCode, {0xC6, 0x05, 0x08, 0x10, 0x00, 0x00, 0x02,  // mov byte [1008H], 2
               0xB0, 0x01,                                // mov al, 1: its immediate is at 1008H
               0xF4});                                    // hlt
@@ -103,7 +104,7 @@ TEST_F(RunnerTest, StoreIntoTheRunningBlockTakesEffectOnTheNextInstruction) {
   EXPECT_EQ(al(), 2);
 }
 
-TEST_F(RunnerTest, CodeThatADeviceOverwritesIsDecodedAgain) {
+TEST_P(RunnerTest, CodeThatADeviceOverwritesIsDecodedAgain) {
   put(kCode, {0xB0, 0x01, 0xF4});  // mov al, 1; hlt
   run_until_halt();
   EXPECT_EQ(al(), 1);
@@ -114,7 +115,7 @@ TEST_F(RunnerTest, CodeThatADeviceOverwritesIsDecodedAgain) {
   EXPECT_EQ(al(), 7);
 }
 
-TEST_F(RunnerTest, InstructionAcrossAPageEndFollowsChangesOfItsSecondPage) {
+TEST_P(RunnerTest, InstructionAcrossAPageEndFollowsChangesOfItsSecondPage) {
   put(0x5FFF, {0xB0, 0x01, 0xF4});  // mov al, 1 with its immediate in the next page
   for (const uint8_t value : {uint8_t{1}, uint8_t{9}}) {
     put(0x6000, {value});
@@ -125,7 +126,7 @@ TEST_F(RunnerTest, InstructionAcrossAPageEndFollowsChangesOfItsSecondPage) {
   }
 }
 
-TEST_F(RunnerTest, BlockThatLeavesItsSegmentFaultsAtTheInstructionThatDoes) {
+TEST_P(RunnerTest, BlockThatLeavesItsSegmentFaultsAtTheInstructionThatDoes) {
   put(kCode, {0x40, 0x40, 0xB8, 0, 0, 0, 0});  // inc eax; inc eax; mov eax, 0
   cpu_.system.segments[x86::kCs].limit = kCode + 4;
   cpu_.gpr[x86::kRax] = 0;
@@ -138,7 +139,7 @@ TEST_F(RunnerTest, BlockThatLeavesItsSegmentFaultsAtTheInstructionThatDoes) {
   EXPECT_EQ(cpu_.gpr[x86::kRax], 2u);
 }
 
-TEST_F(RunnerTest, FaultLeavesRegistersAndInstructionPointerAlone) {
+TEST_P(RunnerTest, FaultLeavesRegistersAndInstructionPointerAlone) {
   put(kCode, {0xF7, 0xF1});  // div ecx
   cpu_.gpr[x86::kRcx] = 0;
   cpu_.gpr[x86::kRax] = 5;
@@ -149,7 +150,7 @@ TEST_F(RunnerTest, FaultLeavesRegistersAndInstructionPointerAlone) {
   EXPECT_EQ(cpu_.gpr[x86::kRax], 5u);
 }
 
-TEST_F(RunnerTest, KickEndsAnEndlessLoop) {
+TEST_P(RunnerTest, KickEndsAnEndlessLoop) {
   put(kCode, {0xEB, 0xFE});  // jmp to itself
   std::thread kicker([this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -160,7 +161,7 @@ TEST_F(RunnerTest, KickEndsAnEndlessLoop) {
   EXPECT_EQ(cpu_.rip, kCode);
 }
 
-TEST_F(RunnerTest, InterruptEndsHaltWhenInterruptsAreEnabled) {
+TEST_P(RunnerTest, InterruptEndsHaltWhenInterruptsAreEnabled) {
   put(kCode, {0xFB, 0xF4});  // sti; hlt
   std::thread device([this] {
     while (!halted_seen()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -176,7 +177,7 @@ TEST_F(RunnerTest, InterruptEndsHaltWhenInterruptsAreEnabled) {
   EXPECT_EQ(*reinterpret_cast<const uint32_t*>(ram_->span({0x8000 - 12}, 4).data()), kCode + 2);
 }
 
-TEST_F(RunnerTest, HaltedProcessorWakesForItsTimer) {
+TEST_P(RunnerTest, HaltedProcessorWakesForItsTimer) {
   put(kCode, {0xFB, 0xF4});                                             // sti; hlt
   interrupts_.deadline_ = cpu_.guest_tsc() + x86::host_tsc_hz() / 200;  // 5 ms
   std::thread kicker([this] {
@@ -189,7 +190,7 @@ TEST_F(RunnerTest, HaltedProcessorWakesForItsTimer) {
   EXPECT_EQ(cpu_.gpr[x86::kRsp], 0x8000u - 12);
 }
 
-TEST_F(RunnerTest, SingleStepTrapsAfterEveryInstruction) {
+TEST_P(RunnerTest, SingleStepTrapsAfterEveryInstruction) {
   put(kCode, {0x40, 0x40, 0xF4});  // inc eax; inc eax; hlt
   cpu_.flags_rest |= x86::rflags::kTrap;
   cpu_.gpr[x86::kRax] = 0;
@@ -199,14 +200,14 @@ TEST_F(RunnerTest, SingleStepTrapsAfterEveryInstruction) {
   EXPECT_NE(cpu_.system.dr[6] & (1u << 14), 0u);
 }
 
-TEST_F(RunnerTest, TripleFaultShutsDownAndNamesTheLastInstructions) {
+TEST_P(RunnerTest, TripleFaultShutsDownAndNamesTheLastInstructions) {
   put(kCode, {0x0F, 0x0B});  // ud2
   cpu_.system.idtr.limit = 0;
   EXPECT_EQ(runner_.run().reason, vcpu::ExitReason::kShutdown);
   EXPECT_NE(runner_.recent_instructions().find("ud2"), std::string::npos);
 }
 
-TEST_F(RunnerTest, RepeatedMoveOverItsOwnTailRepeatsThePattern) {
+TEST_P(RunnerTest, RepeatedMoveOverItsOwnTailRepeatsThePattern) {
   put(kCode, {0xF3, 0xA4});  // rep movsb
   put(0x9000, {1, 2, 3});
   cpu_.gpr[x86::kRsi] = 0x9000;
@@ -218,6 +219,11 @@ TEST_F(RunnerTest, RepeatedMoveOverItsOwnTailRepeatsThePattern) {
   EXPECT_EQ(cpu_.gpr[x86::kRcx], 0u);
   EXPECT_EQ(cpu_.gpr[x86::kRdi], 0x900Cu);
 }
+
+INSTANTIATE_TEST_SUITE_P(Tiers, RunnerTest, testing::Values(size_t{0}, size_t{4} << 20),
+                         [](const auto& tier) {
+                           return tier.param == 0 ? "Interpreter" : "Translator";
+                         });
 
 }  // namespace
 }  // namespace limen::soft::interpret

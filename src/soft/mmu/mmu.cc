@@ -4,18 +4,6 @@ namespace limen::soft {
 
 using namespace x86;  // NOLINT(google-build-using-namespace): register bits by the dozen
 
-namespace {
-
-constexpr uint64_t kPcidMask = 0xFFF;
-
-bool is_canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
-
-const DataBank kEmptyBank{};
-
-}  // namespace
-
 Mmu::Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio, CodeSharing* code, unsigned index)
     : ram_(ram),
       mmio_(mmio),
@@ -34,21 +22,6 @@ void Mmu::configure(unsigned physical_address_bits, bool gigabyte_pages) {
   walker_.configure(physical_address_bits, gigabyte_pages);
   walker_.set_registers(mode_.cr0, mode_.cr3, mode_.cr4, mode_.efer);
   tlb_.flush_all();
-}
-
-void Mmu::select_view() {
-  const bool smap = (mode_.cr4 & cr4::kSmap) != 0;
-  implicit_view_ = smap ? View::kSupervisorSmap : View::kSupervisor;
-  if (mode_.user)
-    view_ = View::kUser;
-  else
-    view_ = mode_.alignment_check ? View::kSupervisor : implicit_view_;
-  check_alignment_ = mode_.user && mode_.alignment_check && (mode_.cr0 & cr0::kAlignmentMask) != 0;
-  data_ = check_alignment_ ? kEmptyBank.entries.data() : tlb_.data(view_).entries.data();
-  implicit_data_ = tlb_.data(implicit_view_).entries.data();
-  ac_choices_[0] = {tlb_.data(implicit_view_).entries.data(), implicit_view_};
-  ac_choices_[1] = {tlb_.data(View::kSupervisor).entries.data(), View::kSupervisor};
-  fetch_ = tlb_.fetch(mode_.user).entries.data();
 }
 
 void Mmu::change_paging(const MmuMode& mode) {
@@ -79,10 +52,6 @@ bool Mmu::load_cr3(uint64_t value, bool keep) {
   if (!keep || !pcide) tlb_.flush_current();
   select_view();
   return true;
-}
-
-void Mmu::invalidate_page(uint64_t linear) {
-  if ((mode_.efer & efer::kLma) == 0 || is_canonical(linear)) tlb_.flush_page(linear);
 }
 
 bool Mmu::invalidate_pcid(uint64_t type, uint64_t pcid, uint64_t linear) {

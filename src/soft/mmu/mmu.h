@@ -63,6 +63,8 @@ class Mmu {
   /// (CR4.PCIDE): the PCID's translations stay valid. In PAE paging, loads the PDPTE registers.
   /// False: a reserved bit is set, in CR3 or in a PDPTE; nothing changed; #GP(0).
   [[nodiscard]] bool load_cr3(uint64_t value, bool keep);
+  /// The same in 4-level paging. False: load_cr3() must be asked. Leaves vector registers alone.
+  [[nodiscard]] bool quick_load_cr3(uint64_t value, bool keep) noexcept;
   /// For MOV to CR0 and CR4 when they start PAE paging or change it (SDM Vol. 3A 4.4.1): whether
   /// the four PDPTEs at `cr3` are valid; loads them. False: #GP(0).
   [[nodiscard]] bool load_pdptes(uint64_t cr3) { return walker_.load_pdptes(cr3); }
@@ -174,9 +176,46 @@ class Mmu {
   }
   /// A number that is the same as before only if every fetch() that was good then is good now.
   [[nodiscard]] uint64_t fetch_stamp() const { return tlb_.fetch_stamp(mode_.user); }
-  /// Where an access finds its bytes, and the entry for it filled, if a look at the page tables is
-  /// all that it takes; otherwise nullptr. Leaves vector registers alone.
-  std::byte* quick_host(uint64_t linear, unsigned size, Access access) noexcept;
+  /// What is known of an access without a device or anything else that may throw.
+  struct QuickAccess {
+    std::byte* host = nullptr;  ///< Where its bytes are, one behind the other; good for it alone.
+    bool faults = false;        ///< It raises #PF with these.
+    uint32_t error_code = 0;
+    uint64_t fault_address = 0;
+  };
+  /// What a write does to a page that is not dirty yet: the D bit is set, or, if the instruction
+  /// may yet raise another exception, the access is not made.
+  enum class Dirty : uint8_t { kSet, kAsItIs };
+  /// Fills entries if the page tables have what it takes. With neither `host` nor `faults` the
+  /// access must be made in another way. Leaves vector registers alone.
+  QuickAccess quick_access(uint64_t linear, unsigned size, Access access,
+                           Dirty dirty = Dirty::kSet) noexcept {
+    return quick_access(linear, size, access, view_, dirty);
+  }
+  /// The same, asking the TLB first: the host address, or nullptr.
+  std::byte* quick_host(uint64_t linear, unsigned size, Access access) noexcept {
+    const DataEntry& entry = data_[DataBank::index(linear)];
+    if ((access == Access::kWrite ? entry.write_tag : entry.read_tag) == last_page(linear, size))
+      return entry.host + (linear & kPageOffset);
+    return quick_access(linear, size, access, view_, Dirty::kSet).host;
+  }
+  /// For an implicit supervisor access.
+  std::byte* quick_supervisor(uint64_t linear, unsigned size, Access access) noexcept {
+    const DataEntry& entry = implicit_data_[DataBank::index(linear)];
+    if ((access == Access::kWrite ? entry.write_tag : entry.read_tag) == last_page(linear, size))
+      return entry.host + (linear & kPageOffset);
+    return quick_access(linear, size, access, implicit_view_, Dirty::kSet).host;
+  }
+  /// What set_mode() does when CPL or RFLAGS.AC changed, to CPL 0 or 3 and not to AC at CPL 3.
+  void quick_set_privilege(bool user, bool alignment_check) noexcept {
+    mode_.user = user;
+    mode_.alignment_check = alignment_check;
+    check_alignment_ = false;
+    const Choice& choice = choices_[user ? 2 : alignment_check ? 1 : 0];
+    data_ = choice.data;
+    fetch_ = choice.fetch;
+    view_ = choice.view;
+  }
 
   /// How generated code does what set_mode() does after STAC and CLAC at CPL 0: it copies choice
   /// [AC] and notes AC.
@@ -188,10 +227,33 @@ class Mmu {
     const bool* alignment_check;
   };
   [[nodiscard]] AcSwitch ac_switch() const {
-    return {.chosen_data = {&ac_choices_[0].data, &ac_choices_[1].data},
-            .chosen_view = {&ac_choices_[0].view, &ac_choices_[1].view},
+    return {.chosen_data = {&choices_[0].data, &choices_[1].data},
+            .chosen_view = {&choices_[0].view, &choices_[1].view},
             .data = &data_,
             .view = &view_,
+            .alignment_check = &mode_.alignment_check};
+  }
+
+  /// The same for what set_mode() does when CPL changes between 0 and 3: choice 0 or 1 is CPL 0
+  /// with that RFLAGS.AC, 2 is CPL 3 without.
+  struct PrivilegeSwitch {
+    const DataEntry* const* chosen_data[3];
+    const FetchEntry* const* chosen_fetch[3];
+    const View* chosen_view[3];
+    const DataEntry* const* data;
+    const FetchEntry* const* fetch;
+    const View* view;
+    const bool* user;
+    const bool* alignment_check;
+  };
+  [[nodiscard]] PrivilegeSwitch privilege_switch() const {
+    return {.chosen_data = {&choices_[0].data, &choices_[1].data, &choices_[2].data},
+            .chosen_fetch = {&choices_[0].fetch, &choices_[1].fetch, &choices_[2].fetch},
+            .chosen_view = {&choices_[0].view, &choices_[1].view, &choices_[2].view},
+            .data = &data_,
+            .fetch = &fetch_,
+            .view = &view_,
+            .user = &mode_.user,
             .alignment_check = &mode_.alignment_check};
   }
 
@@ -296,7 +358,17 @@ class Mmu {
     return size == 2 || size == 4 || size == 8 ? size - 1 : size == 10 ? 7 : 0;
   }
 
+  static constexpr uint64_t kPcidMask = 0xFFF;
+  static bool is_canonical(uint64_t linear) {
+    return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+  }
+
   void select_view();
+  QuickAccess quick_access(uint64_t linear, unsigned size, Access access, View view,
+                           Dirty dirty) noexcept;
+  QuickAccess quick_page(uint64_t linear, unsigned size, Access access, View view,
+                         Dirty dirty) noexcept;
+  bool quick_update(const PageWalker::QuickPath& path, Access access, Dirty dirty) noexcept;
   void change_paging(const MmuMode& mode);
   void check_canonical(uint64_t linear) const;
   [[nodiscard]] uint64_t wrap(uint64_t linear) const;
@@ -340,9 +412,10 @@ class Mmu {
   FetchResult fetch_slow(uint64_t linear);
   const FetchResult* quick_fetch_slow(uint64_t linear) noexcept;
 
-  /// What STAC and CLAC switch between at CPL 0: index RFLAGS.AC.
-  struct AcChoice {
+  /// What generated code switches between: CPL 0 with RFLAGS.AC 0 and 1, CPL 3 without AC.
+  struct Choice {
     const DataEntry* data = nullptr;
+    const FetchEntry* fetch = nullptr;
     View view = View::kSupervisor;
   };
 
@@ -351,7 +424,7 @@ class Mmu {
   const DataEntry* data_;
   const DataEntry* implicit_data_;
   const FetchEntry* fetch_;
-  std::array<AcChoice, 2> ac_choices_;
+  std::array<Choice, 3> choices_;
   View view_ = View::kSupervisor;
   View implicit_view_ = View::kSupervisor;
   bool check_alignment_ = false;

@@ -78,11 +78,31 @@ class PageWalker {
   /// Walks for an access, sets A and D bits with locked updates and returns what it found, or
   /// throws #PF. `linear` is canonical.
   Translation walk(uint64_t linear, Access access, View view);
-  /// The same for 4-level paging, by an access that needs nothing but a look at tables in RAM: no
-  /// rights that it has not, no A or D bit to set. False: walk() must be asked. Leaves vector
-  /// registers alone.
-  [[nodiscard]] bool quick_walk(uint64_t linear, Access access, View view,
-                                Translation& page) const noexcept;
+  /// The entries that quick_walk() used, for whoever sets their A and D bits.
+  struct QuickPath {
+    struct Entry {
+      uint64_t* host = nullptr;
+      uint64_t value = 0;
+      uint32_t ram_page = RamMap::kNotRam;
+    };
+    std::array<Entry, 4> entries;
+    unsigned count = 0;
+  };
+  enum class Quick : uint8_t {
+    kFound,
+    kFaults,   ///< #PF with `error_code`.
+    kUnknown,  ///< walk() must be asked.
+  };
+  /// The same as walk() for a load or store in 4-level paging by tables in RAM, but for the A and D
+  /// bits. Leaves vector registers alone.
+  [[nodiscard]] Quick quick_walk(uint64_t linear, Access access, View view, Translation& page,
+                                 QuickPath& path, uint32_t& error_code) const noexcept;
+  /// set_registers() when nothing but CR3 changes. False: not in 4-level paging, or #GP(0).
+  [[nodiscard]] bool quick_load_cr3(uint64_t cr3) noexcept {
+    if (mode_ != PagingMode::k4Level || (cr3 >> physical_bits_) != 0) return false;
+    cr3_ = cr3;
+    return true;
+  }
   /// Walks without side effects and whatever the rights; nothing where no page is present.
   [[nodiscard]] std::optional<Translation> peek(uint64_t linear) const;
   /// Whether a page with these rights admits the access.

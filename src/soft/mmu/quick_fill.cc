@@ -6,35 +6,37 @@
 namespace limen::soft {
 namespace {
 
+namespace code = x86::page_fault_code;
+
 constexpr uint64_t kPresent = 1u << 0, kWritable = 1u << 1, kUser = 1u << 2, kAccessed = 1u << 5,
                    kDirty = 1u << 6, kPageSize = 1u << 7, kGlobal = 1u << 8;
 constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 constexpr uint64_t kAddress = 0x000F'FFFF'FFFF'F000;
 
-bool is_canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
-
 }  // namespace
 
-bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
-                            Translation& page) const noexcept {
-  if (mode_ != PagingMode::k4Level) return false;
+PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View view,
+                                         Translation& page, QuickPath& path,
+                                         uint32_t& error_code) const noexcept {
+  if (mode_ != PagingMode::k4Level) return Quick::kUnknown;
+  error_code =
+      (access == Access::kWrite ? code::kWrite : 0) | (view == View::kUser ? code::kUser : 0);
   uint64_t table = cr3_ & kAddress;
   page.user = page.writable = true;
   for (unsigned level = 4;; --level) {
     const unsigned shift = 12 + 9 * (level - 1);
     const auto location = ram_.find(table + ((linear >> shift) & 0x1FF) * 8);
-    if (location.host == nullptr) return false;
-    const uint64_t entry =
-        __atomic_load_n(reinterpret_cast<const uint64_t*>(location.host), __ATOMIC_RELAXED);
-    if ((entry & (kPresent | kAccessed)) != (kPresent | kAccessed)) return false;
+    if (location.host == nullptr) return Quick::kUnknown;
+    auto* const host = reinterpret_cast<uint64_t*>(location.host);
+    const uint64_t entry = __atomic_load_n(host, __ATOMIC_RELAXED);
+    if ((entry & kPresent) == 0) return Quick::kFaults;
+    path.entries[path.count++] = {host, entry, location.page};
     const bool leaf = level == 1 || ((entry & kPageSize) != 0 && level <= 3);
     const uint64_t offset = (uint64_t{1} << shift) - 1;
     uint64_t reserved = reserved_;
     if (level == 4 || (level == 3 && !gigabyte_pages_)) reserved |= kPageSize;
     if (leaf && level > 1) reserved |= offset & ~uint64_t{0x1FFF};
-    if ((entry & reserved) != 0) return false;
+    if ((entry & reserved) != 0) return Quick::kUnknown;
     page.user &= (entry & kUser) != 0;
     page.writable &= (entry & kWritable) != 0;
     page.no_execute |= (entry & kNoExecute) != 0;
@@ -42,21 +44,48 @@ bool PageWalker::quick_walk(uint64_t linear, Access access, View view,
       table = entry & kAddress;
       continue;
     }
-    if (access == Access::kWrite && (entry & kDirty) == 0) return false;
     page.page_shift = static_cast<uint8_t>(shift);
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
-    page.dirty = (entry & kDirty) != 0;
-    return access == Access::kExecute ? permits_execution(page, view)
-                                      : permits_data(page, access, view);
+    page.dirty = (entry & kDirty) != 0 || access == Access::kWrite;  // as it will be
+    const bool permitted = access == Access::kExecute ? permits_execution(page, view)
+                                                      : permits_data(page, access, view);
+    if (permitted) return Quick::kFound;
+    error_code |= code::kPresent;
+    return Quick::kFaults;
   }
+}
+
+// As PageWalker::update_bits() does it.
+bool Mmu::quick_update(const PageWalker::QuickPath& path, Access access, Dirty dirty) noexcept {
+  if (access == Access::kWrite && dirty == Dirty::kAsItIs &&
+      (path.entries[path.count - 1].value & kDirty) == 0)
+    return false;
+  for (unsigned i = 0; i < path.count; ++i) {
+    const auto& entry = path.entries[i];
+    uint64_t wanted = entry.value | kAccessed;
+    if (i + 1 == path.count && access == Access::kWrite) wanted |= kDirty;
+    if (wanted == entry.value) continue;
+    const CodeMap& code_map = code_->map();
+    if (code_map.holds_code(entry.ram_page)) return false;
+    uint64_t expected = entry.value;
+    if (!__atomic_compare_exchange_n(entry.host, &expected, wanted, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_RELAXED))
+      return false;
+    // Another processor may have begun to decode there meanwhile.
+    if (code_map.holds_code(entry.ram_page)) ram_.note_code_changed(entry.ram_page);
+  }
+  return true;
 }
 
 const FetchResult* Mmu::quick_fetch_slow(uint64_t linear) noexcept {
   if (!is_canonical(linear)) return nullptr;
   Translation page;
-  if (!walker_.quick_walk(linear, Access::kExecute, mode_.user ? View::kUser : View::kSupervisor,
-                          page))
+  PageWalker::QuickPath path;
+  uint32_t error_code = 0;
+  if (walker_.quick_walk(linear, Access::kExecute, mode_.user ? View::kUser : View::kSupervisor,
+                         page, path, error_code) != PageWalker::Quick::kFound ||
+      !quick_update(path, Access::kExecute, Dirty::kSet))
     return nullptr;
   const uint64_t start = page.physical & ~kPageOffset;
   const RamMap::Location location = map_.find(start);
@@ -70,19 +99,47 @@ const FetchResult* Mmu::quick_fetch_slow(uint64_t linear) noexcept {
   return &fetch_[FetchBank::index(linear)].result;
 }
 
-std::byte* Mmu::quick_host(uint64_t linear, unsigned size, Access access) noexcept {
-  if ((linear & kPageOffset) + size > 4096 || check_alignment_ || watchpoints_.any())
-    return nullptr;
-  if (!is_canonical(linear)) return nullptr;
+/// An access inside a page.
+Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, View view,
+                                 Dirty dirty) noexcept {
+  if (!is_canonical(linear)) return {};
   Translation page;
-  if (!walker_.quick_walk(linear, access, view_, page)) return nullptr;
+  PageWalker::QuickPath path;
+  uint32_t error_code = 0;
+  switch (walker_.quick_walk(linear, access, view, page, path, error_code)) {
+    case PageWalker::Quick::kFound:
+      break;
+    case PageWalker::Quick::kFaults:
+      return {.faults = true, .error_code = error_code, .fault_address = linear};
+    case PageWalker::Quick::kUnknown:
+      return {};
+  }
   const RamMap::Location location = map_.find(page.physical);
-  if (location.host == nullptr) return nullptr;
-  const bool writable = page.dirty && walker_.permits_data(page, Access::kWrite, view_) &&
+  if (location.host == nullptr || !quick_update(path, access, dirty)) return {};
+  const bool writable = page.dirty && walker_.permits_data(page, Access::kWrite, view) &&
                         code_->may_write(index_, location.page, access);
-  if (access == Access::kWrite && !writable) return nullptr;
-  tlb_.fill_data(linear, view_, page, location, writable);
-  return location.host;
+  if (access == Access::kWrite && !writable) {
+    // Beside code a store is as any other, but the next one must ask again. Where processors share
+    // code, what is decoded must wait for each store that is under way: the slow path sees to it.
+    const auto offset = static_cast<uint32_t>(linear & kPageOffset);
+    if (code_->is_shared() || code_->map().holds_code(location.page, offset, size)) return {};
+    return {.host = location.host};
+  }
+  tlb_.fill_data(linear, view, page, location, writable);
+  return {.host = location.host};
+}
+
+Mmu::QuickAccess Mmu::quick_access(uint64_t linear, unsigned size, Access access, View view,
+                                   Dirty dirty) noexcept {
+  if (check_alignment_ || watchpoints_.any()) return {};
+  const auto in_page = static_cast<unsigned>(4096 - (linear & kPageOffset));
+  if (size <= in_page) return quick_page(linear, size, access, view, dirty);
+  // Two pages will do as one if they stand side by side in the host, too.
+  const QuickAccess first = quick_page(linear, in_page, access, view, dirty);
+  if (first.host == nullptr) return first;
+  const QuickAccess second = quick_page(linear + in_page, size - in_page, access, view, dirty);
+  if (second.faults) return second;
+  return second.host == first.host + in_page ? first : QuickAccess{};
 }
 
 }  // namespace limen::soft

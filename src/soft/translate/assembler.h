@@ -161,12 +161,40 @@ class Assembler {
     byte(0xE0u | (reg & 7u));
     put(mask);
   }
-  void cmp(Reg reg, Reg with) { modrm_reg(0x3B, reg, with); }
   void cmp(Reg reg, int32_t value) {
     byte(0x48u | (reg > 7 ? 1u : 0u));
     byte(0x81);
     byte(0xF8u | (reg & 7u));
     put(static_cast<uint32_t>(value));
+  }
+
+  void cmp(Reg a, Reg b) { modrm_reg(0x3B, a, b); }
+  void xor_(Reg to, Reg from) { modrm_reg(0x33, to, from); }
+  void or_(Reg to, Reg from) { modrm_reg(0x0B, to, from); }
+  void test32(Reg reg, uint32_t mask) {
+    if (reg > 7) byte(0x41);
+    byte(0xF7);
+    byte(0xC0u | (reg & 7u));
+    put(mask);
+  }
+  void add32(Reg reg, uint8_t value) {
+    if (reg > 7) byte(0x41);
+    byte(0x83);
+    byte(0xC0u | (reg & 7u));
+    byte(value);
+  }
+  void shl(Reg reg, unsigned count) {
+    byte(0x48u | (reg > 7 ? 1u : 0u));
+    byte(0xC1);
+    byte(0xE0u | (reg & 7u));
+    byte(count);
+  }
+  /// `opcode` (the form for bytes) on the low `size` bytes of `reg`, not RSP to RDI, and [R10].
+  void at_r10(unsigned size, unsigned opcode, Reg reg) {
+    if (size == 2) byte(0x66);
+    byte(0x41u | (size == 8 ? 8u : 0u) | (reg > 7 ? 4u : 0u));
+    byte(opcode | (size > 1 ? 1u : 0u));
+    byte(((reg & 7u) << 3) | (kR10 & 7u));
   }
 
   /// LEA of the address `beyond` bytes behind this instruction.
@@ -200,6 +228,15 @@ class Assembler {
   void gs_move8(int32_t displacement, uint8_t value) {
     gs(false, {0xC6}, static_cast<Reg>(0), displacement);
     byte(value);
+  }
+  void gs_test8(int32_t displacement, uint8_t mask) {
+    gs(false, {0xF6}, static_cast<Reg>(0), displacement);
+    byte(mask);
+  }
+  /// MOV qword gs:[displacement], 0.
+  void gs_clear(int32_t displacement) {
+    gs(true, {0xC7}, static_cast<Reg>(0), displacement);
+    dword(0);
   }
   /// CMP word gs:[displacement], value (sign-extended).
   void gs_cmp16(int32_t displacement, int8_t value) {

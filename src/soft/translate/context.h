@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "soft/translate/fast_calls.h"
+
 namespace limen::soft::translate {
 
 /// Why generated code came back to the translator.
@@ -15,6 +17,9 @@ enum class ExitReason : uint32_t {
   kSplit,        ///< A window would reach over a page's end; `payload`: offset of the CallSite.
   kPoll,         ///< Something wants attention; the guest is at site `payload`.
 };
+
+/// Bytes that an instruction of translated code accesses at most.
+constexpr unsigned kLargestAccess = 64;
 
 struct Context {
   static constexpr size_t kJumpTableSize = size_t{1} << 16;
@@ -41,6 +46,15 @@ struct Context {
   const void* on_string = nullptr;
   const void* on_revalidate = nullptr;
   const void* on_lookup = nullptr;
+  const void* on_interrupt_return = nullptr;
+  const void* on_load_cr3 = nullptr;
+  const void* on_invalidate_page = nullptr;
+  const uint8_t* go_on_inside = nullptr;
+  const uint8_t* go_on_inside_restoring = nullptr;
+  const uint8_t* go_on_outside_restoring = nullptr;
+  FastCalls calls;
+  /// For reads of two pages.
+  alignas(64) std::array<std::byte, 2 * kLargestAccess> bounce{};
   const uint8_t* code = nullptr;  ///< The code cache, executable.
   const uint8_t* exit_instruction = nullptr;
   const uint8_t* exit_instruction_restoring = nullptr;

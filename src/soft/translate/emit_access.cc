@@ -86,6 +86,7 @@ void Emitter::look_up(unsigned size, bool write, bool window, Flags flags) {
                    .resume = out_.here(),
                    .size = static_cast<uint16_t>(size),
                    .write = write,
+                   .faults = faults_plainly_,
                    .window = window});
   if (flags == Flags::kLive) restore_flags();
 }

@@ -15,7 +15,7 @@ constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
 }  // namespace
 
-CpuLayout::CpuLayout(const Cpu& of) {
+CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   const auto displacement = [&](const auto& field) {
     return static_cast<int32_t>(reinterpret_cast<const char*>(&field) -
                                 reinterpret_cast<const char*>(&of));
@@ -92,7 +92,9 @@ void Emitter::emit(std::span<Item> items, size_t poll_at) {
         r10_window_ = 0;
     }
     const bool last = i + 1 == items.size();
+    faults_plainly_ = item.faults_plainly;
     emit_item(item, last);
+    if (item.ends_block) continue;
     switch (item.kind) {
       case Kind::kBranch:
         if (item.loops) {  // the other way is the one out
@@ -257,6 +259,8 @@ void Emitter::emit_item(const Item& item, bool last) {
     case Kind::kJump:
     case Kind::kBranch:
       return;
+    default:
+      return emit_system(item);
   }
 }
 
@@ -350,6 +354,7 @@ void Emitter::emit_push(const Item& item) {
 void Emitter::emit_pop(const Item& item) {
   const Reg to = general(item.instruction.operands[0].reg.value);
   const HostOperand from = reach_stack(item, kRsp, 0, false);
+  if (to == kRsp) return out_.load(kRsp, from);
   if (kSpilled & (1u << to)) {
     out_.load(kR11, from);
     out_.gs_store(layout_.gpr(to), kR11);
@@ -583,6 +588,7 @@ void Emitter::emit_cold() {
                              .size = cold.size,
                              .write = cold.write,
                              .flags_saved = cold.restore_flags,
+                             .faults = cold.faults,
                              .window = cold.window});
         break;
       case Cold::What::kOtherAddress:

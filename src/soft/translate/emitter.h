@@ -14,6 +14,7 @@
 #include "soft/translate/block.h"
 #include "soft/translate/item.h"
 #include "soft/translate/quiet.h"
+#include "soft/translate/system_layout.h"
 #include "soft/translate/trampolines.h"
 
 namespace limen::soft::translate {
@@ -67,6 +68,7 @@ struct CpuLayout {
   int32_t payload = 0;
   int32_t reason = 0;
   int32_t jump_table[2];
+  SystemLayout system;
 };
 
 class Emitter {
@@ -110,6 +112,7 @@ class Emitter {
     CodeOffset resume = 0;
     uint16_t size = 0;
     bool write = false;
+    bool faults = false;  ///< As in CallSite.
     bool window = false;
   };
 
@@ -132,6 +135,21 @@ class Emitter {
   void emit_set_interrupt(const Item& item, bool last);
   void emit_set_ac(bool set);
   static void emit_call_site(Assembler& out, const CallSite& site);
+
+  // In emit_system.cc.
+  void emit_system(const Item& item);
+  void emit_direction(bool down);
+  void emit_string_once(const Item& item);
+  void emit_pop_flags();
+  void emit_read_control(const Item& item);
+  void emit_read_selector(const Item& item);
+  void emit_read_base(const Item& item);
+  void emit_write_base(const Item& item);
+  void emit_quiet(CodeOffset trampoline, bool flags_saved);
+  void emit_quiet_and_look(const Item& item, CodeOffset trampoline);
+  void load_general(Reg to, Reg from);
+  void store_general(Reg to, int32_t from);
+  void leave_if(Condition condition, bool restore_flags);
   void emit_cold();
   void emit_link_stub(const Cold& cold);
 
@@ -182,7 +200,8 @@ class Emitter {
   std::vector<Cold> cold_;
   std::vector<Site> sites_;
   uint8_t index_ = 0;
-  unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
+  unsigned r10_window_ = 0;     // whose difference R10 holds; 0: none
+  bool faults_plainly_ = true;  // the item's
 };
 
 }  // namespace limen::soft::translate

@@ -189,7 +189,6 @@ Verdict verdict(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_CLFLUSHOPT:
     case ZYDIS_MNEMONIC_CLWB:
     case ZYDIS_MNEMONIC_CLDEMOTE:
-    case ZYDIS_MNEMONIC_SERIALIZE:
     case ZYDIS_MNEMONIC_RDPID:
     case ZYDIS_MNEMONIC_RDSSPD:
     case ZYDIS_MNEMONIC_RDSSPQ:
@@ -261,9 +260,6 @@ Kind kind_of_stack_form(const Item& item) {
   if (instruction.raw.operand_width != 64) return Kind::kInterpret;
   if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
     if (!is_general(operand.reg.value)) return Kind::kInterpret;
-    // What PUSH RSP stores and POP RSP leaves are cases of their own.
-    if (instruction.mnemonic() == ZYDIS_MNEMONIC_POP && operand.reg.value == ZYDIS_REGISTER_RSP)
-      return Kind::kInterpret;
     return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kPop;
   }
   return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kInterpret;
@@ -292,13 +288,29 @@ bool is_bit_test(const decode::Instruction& instruction) {
   }
 }
 
-bool is_bulk_string(const decode::Instruction& instruction) {
+/// kString, kStringOnce or, if it is neither, kInterpret.
+Kind kind_of_string(const decode::Instruction& instruction) {
   const auto& raw = instruction.raw;
-  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || raw.address_width != 64 ||
-      !instruction.has(ZYDIS_ATTRIB_HAS_REP))
-    return false;
-  if (raw.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)) return false;
-  return raw.opcode == 0xA4 || raw.opcode == 0xA5 || raw.opcode == 0xAA || raw.opcode == 0xAB;
+  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || raw.address_width != 64)
+    return Kind::kInterpret;
+  if (raw.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS))
+    return Kind::kInterpret;
+  const bool repeats = instruction.has(ZYDIS_ATTRIB_HAS_REP);
+  for (unsigned i = 0; i < raw.raw.prefix_count && !repeats; ++i)
+    if (raw.raw.prefixes[i].value == 0xF2 || raw.raw.prefixes[i].value == 0xF3)
+      return Kind::kInterpret;  // whatever that does
+  switch (raw.opcode) {
+    case 0xA4:  // MOVS
+    case 0xA5:
+    case 0xAA:  // STOS
+    case 0xAB:
+      return repeats ? Kind::kString : Kind::kStringOnce;
+    case 0xAC:  // LODS
+    case 0xAD:
+      return repeats ? Kind::kInterpret : Kind::kStringOnce;
+    default:
+      return Kind::kInterpret;
+  }
 }
 
 /// Of the instructions whose meaning depends on the ring, those that have code of their own.
@@ -314,6 +326,23 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
       return kind.tsc ? Kind::kReadTsc : Kind::kInterpret;
     case ZYDIS_MNEMONIC_RDTSCP:
       return kind.tsc && rdtscp ? Kind::kReadTsc : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_CLD:
+    case ZYDIS_MNEMONIC_STD:
+      return Kind::kDirection;
+    case ZYDIS_MNEMONIC_POPFQ:
+      return Kind::kPopFlags;
+    case ZYDIS_MNEMONIC_RDFSBASE:
+    case ZYDIS_MNEMONIC_RDGSBASE:
+      return kind.base ? Kind::kReadBase : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_WRFSBASE:
+    case ZYDIS_MNEMONIC_WRGSBASE:
+      return kind.base ? Kind::kWriteBase : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_SYSCALL:
+      return kind.user ? Kind::kSystemCall : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_SYSRET:
+      return kind.user || !instruction.raw.raw.rex.W ? Kind::kInterpret : Kind::kSystemReturn;
+    case ZYDIS_MNEMONIC_IRETQ:
+      return kind.user ? Kind::kInterpret : Kind::kInterruptReturn;
     case ZYDIS_MNEMONIC_CLI:
       return kind.user ? Kind::kInterpret : Kind::kClearInterrupt;
     case ZYDIS_MNEMONIC_STI:
@@ -329,11 +358,67 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
   }
 }
 
+/// MOV from and to system registers, and INVLPG.
+Kind kind_of_system_move(Item& item, CodeKind kind) {
+  const auto& instruction = item.instruction;
+  const auto& raw = instruction.raw;
+  if (raw.mnemonic == ZYDIS_MNEMONIC_INVLPG && !kind.user)
+    return note_operands(item) && item.has_memory ? Kind::kInvalidatePage : Kind::kInterpret;
+  if (raw.mnemonic != ZYDIS_MNEMONIC_MOV || instruction.has(ZYDIS_ATTRIB_HAS_LOCK))
+    return Kind::kInterpret;
+  const auto& to = instruction.operands[0];
+  const auto& from = instruction.operands[1];
+  if (to.type != ZYDIS_OPERAND_TYPE_REGISTER || from.type != ZYDIS_OPERAND_TYPE_REGISTER)
+    return Kind::kInterpret;
+  if (is_general(to.reg.value) && raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && raw.opcode == 0x8C)
+    return ZydisRegisterGetClass(from.reg.value) == ZYDIS_REGCLASS_SEGMENT ? Kind::kReadSelector
+                                                                           : Kind::kInterpret;
+  if (kind.user) return Kind::kInterpret;
+  switch (from.reg.value) {
+    case ZYDIS_REGISTER_CR0:
+    case ZYDIS_REGISTER_CR2:
+    case ZYDIS_REGISTER_CR3:
+    case ZYDIS_REGISTER_CR4:
+      return Kind::kReadControl;
+    default:
+      return to.reg.value == ZYDIS_REGISTER_CR3 ? Kind::kLoadCr3 : Kind::kInterpret;
+  }
+}
+
+/// Of what kind_of_system() and kind_of_system_move() name, those behind which the block ends.
+bool ends_block(Kind kind) {
+  switch (kind) {
+    case Kind::kSystemCall:
+    case Kind::kSystemReturn:
+    case Kind::kInterruptReturn:
+    case Kind::kLoadCr3:
+    case Kind::kInvalidatePage:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// Whether the decoder's table says what the instruction does to flags here.
+bool keeps_flags(Kind kind) {
+  switch (kind) {
+    case Kind::kStringOnce:
+    case Kind::kReadSelector:
+    case Kind::kReadControl:  // undefined by the manual, and kept by processors
+    case Kind::kLoadCr3:
+    case Kind::kInvalidatePage:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
   if (const Kind system = kind_of_system(instruction, kind, cpuid); system != Kind::kInterpret)
     return system;
+  if (const Kind move = kind_of_system_move(item, kind); move != Kind::kInterpret) return move;
   if (raw.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) return Kind::kInterpret;
   const bool near = raw.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
                     raw.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
@@ -383,13 +468,14 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
     const bool loop = raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (raw.opcode & 0xF0) == 0xE0;
     return loop || raw.operand_width == 16 ? Kind::kInterpret : Kind::kBranch;
   }
-  if (is_bulk_string(instruction)) return Kind::kString;
+  if (const Kind string = kind_of_string(instruction); string != Kind::kInterpret) return string;
   if (raw.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
     return Kind::kInterpret;
   const Verdict known = verdict(instruction);
   if (known == Verdict::kNever) return Kind::kInterpret;
   if (!note_operands(item)) return Kind::kInterpret;
   if (known != Verdict::kSame && !runs_as_is(instruction, kind, cpuid)) return Kind::kInterpret;
+  if (raw.mnemonic == ZYDIS_MNEMONIC_SERIALIZE) return Kind::kSerialize;
   if (raw.mnemonic == ZYDIS_MNEMONIC_LEA) {
     if (raw.operand_width == 16) return Kind::kInterpret;
     const auto& memory = item.memory().mem;
@@ -414,6 +500,45 @@ uint8_t general_number(ZydisRegister reg) {
       ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
 }
 
+namespace {
+
+/// Whether nothing of higher priority can be wrong with the memory operand, and all of it counts:
+/// no alignment that is checked, no mask.
+bool faults_plainly(const Item& item) {
+  const auto& raw = item.instruction.raw;
+  const bool masked =
+      raw.avx.mask.reg != ZYDIS_REGISTER_NONE && raw.avx.mask.reg != ZYDIS_REGISTER_K0;
+  switch (raw.mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVAPD:
+    case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVDQA32:
+    case ZYDIS_MNEMONIC_VMOVDQA64:
+    case ZYDIS_MNEMONIC_VMOVNTDQ:
+    case ZYDIS_MNEMONIC_VMOVNTDQA:
+    case ZYDIS_MNEMONIC_VMOVNTPD:
+    case ZYDIS_MNEMONIC_VMOVNTPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+    case ZYDIS_MNEMONIC_VCVTPS2PH:  // has other exceptions first
+      return false;
+    case ZYDIS_MNEMONIC_MOVSXD:  // reads a word into a word, whatever the decoder says
+      return raw.operand_width != 16;
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+      return true;
+    default:
+      break;
+  }
+  return raw.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? item.memory_size <= 8 : !masked;
+}
+
+}  // namespace
+
 void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   item.flags_read = item.flags_written = 0;
   item.flags_live = item.ends_block = false;
@@ -421,9 +546,12 @@ void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   item.memory_size = item.memory_operand = 0;
   item.registers_read = item.registers_written = 0;
   item.kind = kind_of(item, kind, cpuid);
-  if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags)
+  item.ends_block = ends_block(item.kind);
+  item.faults_plainly = item.kind != Kind::kPlain || faults_plainly(item);
+  if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags ||
+      (item.ends_block && !keeps_flags(item.kind)))
     item.flags_read = kAllFlags;
-  else
+  else if (!keeps_flags(item.kind))
     note_flags(item);
 }
 

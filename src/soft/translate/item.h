@@ -17,10 +17,11 @@ struct CodeKind {
   bool avx = false;     ///< The same for AVX: CR4.OSXSAVE, XCR0.
   bool avx512 = false;  ///< The same for AVX-512.
   bool tsc = false;     ///< RDTSC may be used (CPL 0, or not CR4.TSD).
+  bool base = false;    ///< RDFSBASE and its kind may be used (CR4.FSGSBASE).
 
   [[nodiscard]] uint8_t bits() const {
     return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0) |
-                                (tsc ? 16 : 0));
+                                (tsc ? 16 : 0) | (base ? 32 : 0));
   }
 };
 
@@ -41,7 +42,21 @@ enum class Kind : uint8_t {
   kString,     ///< REP MOVS, REP STOS.
   kPushFlags,  ///< PUSHFQ.
   kReadTsc,    ///< RDTSC, RDTSCP.
+  // From here on in emit_system.cc.
+  kStringOnce,    ///< MOVS, STOS, LODS without REP.
+  kDirection,     ///< CLD, STD.
+  kPopFlags,      ///< POPFQ.
+  kReadSelector,  ///< MOV r, Sreg.
+  kReadBase,      ///< RDFSBASE, RDGSBASE.
+  kWriteBase,     ///< WRFSBASE, WRGSBASE.
+  kSerialize,
+  kSystemCall,  ///< SYSCALL, at CPL 3.
   // At CPL 0.
+  kSystemReturn,     ///< SYSRETQ.
+  kInterruptReturn,  ///< IRETQ.
+  kReadControl,      ///< MOV r, CR0, CR2, CR3, CR4.
+  kLoadCr3,          ///< MOV CR3, r.
+  kInvalidatePage,   ///< INVLPG.
   kClearInterrupt,
   kSetInterrupt,
   kSwapGs,
@@ -67,12 +82,13 @@ struct Item {
   uint8_t flags_read = 0;
   uint8_t flags_written = 0;  ///< Whatever they were before.
   bool flags_live = false;    ///< Some flag that stands before the instruction is needed later.
-  bool ends_block = false;    ///< kInterpret: what follows is not known before it has run.
+  bool ends_block = false;    ///< What follows is not known before it has run.
   // The memory operand, if there is one (of kPlain and whatever goes through r/m).
   bool has_memory = false;
   bool reads_memory = false;
   bool writes_memory = false;
   uint16_t memory_size = 0;     ///< Bytes.
+  bool faults_plainly = true;   ///< Where paging forbids an access, #PF is what is due.
   uint8_t memory_operand = 0;   ///< Index in instruction.operands.
   uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;

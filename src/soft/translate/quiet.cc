@@ -5,31 +5,81 @@
 
 namespace limen::soft::translate {
 
-Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
-  const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
-  const Context& context = cpu->generated;
-  const bool saved = site->flags_saved != 0;
-  if (const std::byte* host = cpu->mmu.quick_host(linear, site->size, access))
-    return {reinterpret_cast<uint64_t>(host) - (site->window != 0 ? linear : 0),
-            context.code + site->resume};
-  if (site->window != 0 && (linear & kPageOffset) + site->size > 4096) {
-    if (site->split != 0) {
-      const uint8_t* code = context.code + site->split;
-      return {reinterpret_cast<uint64_t>(code), saved ? context.go_on_restoring : code};
-    }
-    return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(site) - context.code),
-            saved ? context.exit_split_restoring : context.exit_split};
-  }
-  return {site->site, saved ? context.exit_instruction_restoring : context.exit_instruction};
+Continuation leave_to_interpreter(const Cpu& cpu, const CallSite& site) noexcept {
+  return {site.site, site.flags_saved != 0 ? cpu.generated.exit_instruction_restoring
+                                           : cpu.generated.exit_instruction};
 }
 
 namespace {
 
-std::byte* host_of(Cpu& cpu, uint64_t linear, unsigned size, Access access) {
+using QuickAccess = Mmu::QuickAccess;
+
+/// A read of two pages that are not side by side in the host: what they hold, one behind the other.
+QuickAccess gather(Cpu& cpu, uint64_t linear, unsigned size) {
+  auto& bounce = cpu.generated.bounce;
+  const uint64_t first = 4096 - (linear & kPageOffset);
+  if (size <= first || size > kLargestAccess) return {};
+  // At the same place in a line of 64 bytes, so that alignment faults stay what they are.
+  std::byte* const start = bounce.data() + (linear & 63);
+  std::byte* to = start;
+  const auto copy = [&](uint64_t from, uint64_t bytes) {
+    const QuickAccess part =
+        cpu.mmu.quick_access(from, static_cast<unsigned>(bytes), Access::kRead);
+    if (part.host == nullptr) return false;
+    const std::byte* source = part.host;
+    asm volatile("rep movsb" : "+D"(to), "+S"(source), "+c"(bytes) : : "memory");
+    return true;
+  };
+  if (!copy(linear, first) || !copy(linear + first, size - first)) return {};
+  return {.host = start};
+}
+
+}  // namespace
+
+namespace {
+
+/// A window, from `linear` on, which may be before what the first access reaches.
+Continuation find_window(Cpu& cpu, uint64_t linear, const CallSite& site) noexcept {
+  const Access access = site.write != 0 ? Access::kWrite : Access::kRead;
+  const Context& context = cpu.generated;
+  const bool saved = site.flags_saved != 0;
+  if ((linear & kPageOffset) + site.size > 4096) {
+    if (site.split != 0) {
+      const uint8_t* code = context.code + site.split;
+      return {reinterpret_cast<uint64_t>(code), saved ? context.go_on_restoring : code};
+    }
+    return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(&site) - context.code),
+            saved ? context.exit_split_restoring : context.exit_split};
+  }
+  const QuickAccess found = cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
+  if (found.host == nullptr) return leave_to_interpreter(cpu, site);
+  return {reinterpret_cast<uint64_t>(found.host) - linear, context.code + site.resume};
+}
+
+}  // namespace
+
+Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
+  if (site->window != 0) return find_window(*cpu, linear, *site);
+  const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
+  // What may raise another exception must not have made the page dirty.
+  QuickAccess found = cpu->mmu.quick_access(
+      linear, site->size, access, site->faults != 0 ? Mmu::Dirty::kSet : Mmu::Dirty::kAsItIs);
+  if (found.host == nullptr) {
+    if (found.faults && site->faults != 0) return deliver_page_fault(*cpu, found, *site);
+    if (access == Access::kRead && !found.faults) found = gather(*cpu, linear, site->size);
+    if (found.host == nullptr) return leave_to_interpreter(*cpu, *site);
+  }
+  return {reinterpret_cast<uint64_t>(found.host), cpu->generated.code + site->resume};
+}
+
+namespace {
+
+/// Where [linear, linear + size), inside a page, is for an access as a whole.
+QuickAccess host_of(Cpu& cpu, uint64_t linear, uint64_t size, Access access) {
   const DataEntry& entry = (*cpu.mmu.data_bank())[DataBank::index(linear)];
   const uint64_t tag = access == Access::kWrite ? entry.write_tag : entry.read_tag;
-  if (tag == (linear & ~kPageOffset)) return entry.host + (linear & kPageOffset);
-  return cpu.mmu.quick_host(linear, size, access);
+  if (tag == (linear & ~kPageOffset)) return {.host = entry.host + (linear & kPageOffset)};
+  return cpu.mmu.quick_access(linear, static_cast<unsigned>(size), access);
 }
 
 template <bool kCopy>
@@ -56,9 +106,9 @@ void run_host_string(std::byte*& to, const std::byte*& from, uint64_t& count, ui
   }
 }
 
-/// True when the whole is done.
+/// True when the whole is done. If not, `blocked` may say that the next element raises #PF.
 template <bool kCopy>
-bool run_string(Cpu& cpu, unsigned size, uint64_t value) {
+bool run_string(Cpu& cpu, unsigned size, uint64_t value, QuickAccess& blocked) {
   uint64_t& count = cpu.gpr[x86::kRcx];
   uint64_t& to = cpu.gpr[x86::kRdi];
   uint64_t& from = cpu.gpr[x86::kRsi];
@@ -69,9 +119,15 @@ bool run_string(Cpu& cpu, unsigned size, uint64_t value) {
     uint64_t now = room / size;
     if (now > count) now = count;
     if (now == 0) return false;  // an element crosses a page
-    std::byte* host_to = host_of(cpu, to, size, Access::kWrite);
-    const std::byte* host_from = kCopy ? host_of(cpu, from, size, Access::kRead) : nullptr;
-    if (host_to == nullptr || (kCopy && host_from == nullptr)) return false;
+    const std::byte* host_from = nullptr;
+    if (kCopy) {
+      blocked = host_of(cpu, from, now * size, Access::kRead);
+      host_from = blocked.host;
+      if (host_from == nullptr) return false;
+    }
+    blocked = host_of(cpu, to, now * size, Access::kWrite);
+    std::byte* host_to = blocked.host;
+    if (host_to == nullptr) return false;
     uint64_t left = now;
     run_host_string<kCopy>(host_to, host_from, left, value, size);
     count -= now;
@@ -86,12 +142,14 @@ bool run_string(Cpu& cpu, unsigned size, uint64_t value) {
 Continuation on_string(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
   const bool saved = site->flags_saved != 0;
   const uint64_t value = saved ? cpu->generated.saved_rax : cpu->gpr[x86::kRax];
-  if ((cpu->flags_rest & x86::rflags::kDirection) == 0 &&
-      (site->write != 0 ? run_string<false>(*cpu, site->size, value)
-                        : run_string<true>(*cpu, site->size, value)))
-    return {0, cpu->generated.code + site->resume};
-  return {site->site,
-          saved ? cpu->generated.exit_instruction_restoring : cpu->generated.exit_instruction};
+  QuickAccess blocked;
+  if ((cpu->flags_rest & x86::rflags::kDirection) == 0) {
+    if (site->write != 0 ? run_string<false>(*cpu, site->size, value, blocked)
+                         : run_string<true>(*cpu, site->size, value, blocked))
+      return {0, cpu->generated.code + site->resume};
+    if (blocked.faults) return deliver_page_fault(*cpu, blocked, *site);
+  }
+  return leave_to_interpreter(*cpu, *site);
 }
 
 Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
@@ -118,6 +176,7 @@ CodeKind Translator::code_kind() const noexcept {
   kind.avx = xsave && (system.xcr0 & 6) == 6;
   kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
   kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
+  kind.base = (system.cr4 & x86::cr4::kFsgsbase) != 0;
   return kind;
 }
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "soft/mmu/mmu.h"
+
 namespace limen::soft {
 struct Cpu;
 }
@@ -18,6 +20,7 @@ struct [[gnu::packed]] CallSite {
   uint16_t size = 0;        ///< Bytes: of an access, of a window, of a string's element.
   uint8_t write = 0;        ///< An access that writes; a string instruction that does not read.
   uint8_t flags_saved = 0;  ///< RAX holds flags: what leaves translated code puts them back first.
+  uint8_t faults = 0;       ///< Where paging forbids the access, #PF is what is due.
   uint8_t window = 0;       ///< R10 is to be the difference of host and guest addresses.
 };
 
@@ -28,7 +31,7 @@ struct Continuation {
 };
 
 /// An access to `linear` found no entry. Fills one and goes on with the host address in R10, or
-/// leaves to the interpreter.
+/// with the guest's handler of page faults, or leaves to the interpreter.
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 
 /// REP MOVS or REP STOS on Cpu::gpr: page by page, as long as that needs nothing else.
@@ -40,5 +43,20 @@ Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noex
 
 /// The jump table does not lead to the code for `linear`. Looks whether there is some.
 Continuation on_lookup(Cpu* cpu, uint64_t linear, const CallSite* unused) noexcept;
+
+/// IRETQ at CPL 0, flags having been put aside: to 64-bit code at CPL 0 or 3.
+Continuation on_interrupt_return(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
+
+/// MOV CR3.
+Continuation on_load_cr3(Cpu* cpu, uint64_t value, const CallSite* site) noexcept;
+
+/// INVLPG.
+Continuation on_invalidate_page(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
+
+/// For these functions: the interpreter runs the instruction.
+Continuation leave_to_interpreter(const Cpu& cpu, const CallSite& site) noexcept;
+/// The instruction raises #PF: on with its handler, or to the interpreter where that is not simple.
+Continuation deliver_page_fault(Cpu& cpu, const Mmu::QuickAccess& fault,
+                                const CallSite& site) noexcept;
 
 }  // namespace limen::soft::translate

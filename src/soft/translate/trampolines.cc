@@ -206,6 +206,10 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
+  made.interrupt_return = emit_quiet_call(out, layout, layout.system.on_interrupt_return);
+  made.load_cr3 = emit_quiet_call(out, layout, layout.system.on_load_cr3);
+  made.invalidate_page = emit_quiet_call(out, layout, layout.system.on_invalidate_page);
+  emit_system_trampolines(out, layout, made);
   out.align(64);
   return made;
 }

@@ -34,8 +34,20 @@ struct Trampolines {
   CodeOffset string = 0;
   CodeOffset revalidate = 0;
   CodeOffset lookup = 0;  ///< R11 does not matter.
+  CodeOffset interrupt_return = 0;
+  CodeOffset load_cr3 = 0;
+  CodeOffset invalidate_page = 0;
+  // With the site in R11, and for SYSCALL the next instruction's address in R10.
+  CodeOffset system_call = 0;
+  CodeOffset system_return = 0;
+  // On at the guest address in R10 at CPL 0 or 3; RAX and flags were put aside, or need nothing.
+  CodeOffset go_on_inside = 0;
+  CodeOffset go_on_inside_restoring = 0;
+  CodeOffset go_on_outside_restoring = 0;
 };
 
 Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout);
+/// The part of them that system_trampolines.cc writes.
+void emit_system_trampolines(Assembler& out, const CpuLayout& layout, Trampolines& made);
 
 }  // namespace limen::soft::translate

@@ -51,6 +51,12 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.go_on_restoring = cache_.executable(trampolines_.go_on_restoring);
   context.exit_lookup = cache_.executable(trampolines_.exit_lookup);
   context.exit_lookup_restoring = cache_.executable(trampolines_.exit_lookup_restoring);
+  context.on_interrupt_return = reinterpret_cast<const void*>(&on_interrupt_return);
+  context.on_load_cr3 = reinterpret_cast<const void*>(&on_load_cr3);
+  context.on_invalidate_page = reinterpret_cast<const void*>(&on_invalidate_page);
+  context.go_on_inside = cache_.executable(trampolines_.go_on_inside);
+  context.go_on_inside_restoring = cache_.executable(trampolines_.go_on_inside_restoring);
+  context.go_on_outside_restoring = cache_.executable(trampolines_.go_on_outside_restoring);
   context.code = cache_.executable(0);
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
@@ -77,6 +83,7 @@ void Translator::drop_all() {
 
 Translator::Outcome Translator::run() {
   if (cpu_.ram.code_changes() != seen_changes_) drop_changed_code();
+  cpu_.generated.calls.update(cpu_.system);
   const uint8_t* code = nullptr;
   const bool resumes = resume_.code != nullptr && resume_.rip == cpu_.rip &&
                        resume_.stamp == cpu_.mmu.fetch_stamp() &&
@@ -118,8 +125,9 @@ Translator::Outcome Translator::run() {
         const Block& block = block_of_site(site);
         const Site& at = site_at(block, site_index(site));
         cpu_.rip = data(block.home).base + at.offset;
+        // Code may have gone from one privilege level to another since the last look-up.
         resume_ = {cpu_.rip, cache_.executable(block.body + at.code), cpu_.mmu.fetch_stamp(),
-                   last_kind_};
+                   homes_[block.home].kind};
         return Outcome::kAttention;
       }
     }
@@ -404,6 +412,8 @@ bool Translator::form(Source& source, CodeKind kind) {
     }
     if (rip == start) break;
   }
+  // STI wants the instruction behind it in its own block, where no interrupt can come between.
+  if (item_count_ == kMaxItems && items_[kMaxItems - 1].kind == Kind::kSetInterrupt) --item_count_;
   return item_count_ > 0;
 }
 

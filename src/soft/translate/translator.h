@@ -70,6 +70,11 @@ class Translator {
   /// From now on, flags are kept even where the code overwrites them unread. For tests whose
   /// programs change their own code such that it reads them after all.
   void keep_dead_flags() { keeps_dead_flags_ = true; }
+  /// The guest address of the instruction at a site. Leaves vector registers alone.
+  [[nodiscard]] uint64_t quick_rip(uint32_t site) const noexcept {
+    const Block& block = blocks_[site >> kSiteBits];
+    return data(block.home).base + site_at(block, site_index(site)).offset;
+  }
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   /// The same as text, and which instructions the interpreter ran most.

@@ -122,12 +122,14 @@ std::optional<x86::Exception> Guest::execute(std::initializer_list<uint8_t> byte
 
 bool Guest::run() {
   constexpr uint64_t kTscFrequency = 1'000'000'000;  // no timer runs: any value does
-  interpret::Runner runner(*cpu, kTscFrequency);
+  const size_t code_size = tier_ == Tier::kTranslator ? size_t{4} << 20 : 0;
+  interpret::Runner runner(*cpu, kTscFrequency, code_size);
   port_log.on_write = [&](uint64_t port) {
     if (port == kExitPort) runner.kick();
   };
   const vcpu::Exit exit = runner.run();
   port_log.on_write = nullptr;
+  if (runner.translator() != nullptr) interpreted = runner.translator()->statistics().interpreted;
   triple_fault = exit.reason == vcpu::ExitReason::kShutdown;
   return exit.reason == vcpu::ExitReason::kInterrupted;
 }

@@ -2,11 +2,14 @@
 // a port that ends the run.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -54,6 +57,16 @@ class RecordingPorts : public memory::IoHandler {
   std::function<void(uint64_t port)> on_write;
 };
 
+/// What runs the programs.
+enum class Tier : uint8_t { kInterpreter, kTranslator };
+
+/// For test suites whose guests run whole programs: instantiate with every_tier().
+class OnEachTier : public ::testing::TestWithParam<Tier> {};
+inline auto every_tier() { return ::testing::Values(Tier::kInterpreter, Tier::kTranslator); }
+inline std::string tier_name(const ::testing::TestParamInfo<Tier>& info) {
+  return info.param == Tier::kInterpreter ? "Interpreter" : "Translator";
+}
+
 class Guest {
  public:
   static constexpr uint64_t kEntry = 0x1000;    ///< Where programs are loaded and start.
@@ -64,8 +77,10 @@ class Guest {
 
   /// `vendor` is CPUID's; every feature of the engine's own is shown.
   explicit Guest(std::string_view vendor = "GenuineIntel");
+  /// What run() runs programs by.
+  explicit Guest(Tier tier) : Guest() { tier_ = tier; }
 
-  /// Loads tests/soft/system/asm/<name>.asm, assembled, at kEntry, and sets real mode up: CS = DS =
+  /// Loads <name>.asm, assembled, at kEntry, and sets real mode up: CS = DS =
   /// ES = 0, SS:SP = 0:F00H.
   void load_program(std::string_view name);
 
@@ -98,8 +113,12 @@ class Guest {
   FakeInterrupts interrupts;
   std::unique_ptr<Cpu> cpu;
   bool triple_fault = false;
+  /// Instructions that the last run() had the interpreter run for translated code.
+  uint64_t interpreted = 0;
 
  private:
+  Tier tier_ = Tier::kInterpreter;
+
   void use_flat_segments(unsigned cpl, bool is_long);
 };
 

@@ -6,8 +6,17 @@
 namespace limen::soft::testing {
 namespace {
 
-TEST(Modes, GuestPassesThroughEveryModeAndBack) {
-  Guest guest;
+class Modes : public OnEachTier {};
+class Rings : public OnEachTier {};
+class Tasks : public OnEachTier {};
+class Virtual8086 : public OnEachTier {};
+class LongMode : public OnEachTier {};
+class FastSystemCalls : public OnEachTier {};
+class InterruptShadow : public OnEachTier {};
+class SingleStep : public OnEachTier {};
+
+TEST_P(Modes, GuestPassesThroughEveryModeAndBack) {
+  Guest guest(GetParam());
   guest.load_program("modes");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0x08u);
@@ -20,8 +29,8 @@ TEST(Modes, GuestPassesThroughEveryModeAndBack) {
   EXPECT_EQ(guest.result(7), 0x901u) << "LMA went with paging";
 }
 
-TEST(Modes, UnrealModeKeepsLimitsUntilTheyAreReplaced) {
-  Guest guest;
+TEST_P(Modes, UnrealModeKeepsLimitsUntilTheyAreReplaced) {
+  Guest guest(GetParam());
   guest.load_program("modes");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(8), 0xCAFEu);
@@ -29,8 +38,8 @@ TEST(Modes, UnrealModeKeepsLimitsUntilTheyAreReplaced) {
   EXPECT_EQ(guest.result(9), 0x600D0000u) << "#GP at the faulting instruction, no error code";
 }
 
-TEST(Rings, InterruptGatesCallGatesAndReturnsSwitchStacks) {
-  Guest guest;
+TEST_P(Rings, InterruptGatesCallGatesAndReturnsSwitchStacks) {
+  Guest guest(GetParam());
   guest.load_program("rings");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0x00008B00u) << "LTR sets the busy bit";
@@ -47,8 +56,8 @@ TEST(Rings, InterruptGatesCallGatesAndReturnsSwitchStacks) {
   EXPECT_EQ(guest.result(15), 0x08u);
 }
 
-TEST(Rings, RingThreeIsRefusedGatesPortsAndInterruptFlag) {
-  Guest guest;
+TEST_P(Rings, RingThreeIsRefusedGatesPortsAndInterruptFlag) {
+  Guest guest(GetParam());
   guest.load_program("rings");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(16), 0x81u * 8 + 2) << "INT to a gate of DPL 0";
@@ -58,8 +67,8 @@ TEST(Rings, RingThreeIsRefusedGatesPortsAndInterruptFlag) {
   EXPECT_EQ(guest.port_log.writes.size(), 1u);
 }
 
-TEST(Tasks, CallNestsAndIretReturns) {
-  Guest guest;
+TEST_P(Tasks, CallNestsAndIretReturns) {
+  Guest guest(GetParam());
   guest.load_program("tasks");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0xA0A0u);
@@ -71,8 +80,8 @@ TEST(Tasks, CallNestsAndIretReturns) {
   EXPECT_EQ(guest.result(6), 0x00008900u);
 }
 
-TEST(Tasks, JumpMovesTheBusyBit) {
-  Guest guest;
+TEST_P(Tasks, JumpMovesTheBusyBit) {
+  Guest guest(GetParam());
   guest.load_program("tasks");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(7), 0x00008900u);
@@ -80,16 +89,16 @@ TEST(Tasks, JumpMovesTheBusyBit) {
   EXPECT_EQ(guest.result(9), 0xBEEFu);
 }
 
-TEST(Tasks, DoubleFaultGoesThroughATaskGateWithItsErrorCode) {
-  Guest guest;
+TEST_P(Tasks, DoubleFaultGoesThroughATaskGateWithItsErrorCode) {
+  Guest guest(GetParam());
   guest.load_program("tasks");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(10), 0u);
   EXPECT_EQ(guest.result(11), 0u) << "saved EIP";
 }
 
-TEST(Virtual8086, SegmentsAreParagraphsAndSensitiveInstructionsFault) {
-  Guest guest;
+TEST_P(Virtual8086, SegmentsAreParagraphsAndSensitiveInstructionsFault) {
+  Guest guest(GetParam());
   guest.load_program("virtual8086");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0x0010u);
@@ -107,8 +116,8 @@ TEST(Virtual8086, SegmentsAreParagraphsAndSensitiveInstructionsFault) {
   EXPECT_EQ(guest.result(12) & 0x23000, 0x23000u);
 }
 
-TEST(LongMode, SystemCallAndReturn) {
-  Guest guest;
+TEST_P(LongMode, SystemCallAndReturn) {
+  Guest guest(GetParam());
   guest.load_program("long");
   (void)guest.run();
   EXPECT_EQ(guest.result(0), 0x33u);
@@ -120,8 +129,8 @@ TEST(LongMode, SystemCallAndReturn) {
   EXPECT_EQ(guest.result(6), 0x12340000u) << "SWAPGS";
 }
 
-TEST(LongMode, InterruptFromUserModeHasNullStackSegment) {
-  Guest guest;
+TEST_P(LongMode, InterruptFromUserModeHasNullStackSegment) {
+  Guest guest(GetParam());
   guest.load_program("long");
   (void)guest.run();
   EXPECT_EQ(guest.result(7), 0u);
@@ -130,8 +139,8 @@ TEST(LongMode, InterruptFromUserModeHasNullStackSegment) {
   EXPECT_EQ(guest.result(10), 0x2Bu);
 }
 
-TEST(LongMode, PageFaultUsesItsInterruptStack) {
-  Guest guest;
+TEST_P(LongMode, PageFaultUsesItsInterruptStack) {
+  Guest guest(GetParam());
   guest.load_program("long");
   (void)guest.run();
   EXPECT_EQ(guest.result(11), 0xC000u - 48);
@@ -141,8 +150,8 @@ TEST(LongMode, PageFaultUsesItsInterruptStack) {
   EXPECT_EQ(guest.result(15) & 0x10000, 0x10000u) << "RF";
 }
 
-TEST(LongMode, DoubleFaultThenTripleFault) {
-  Guest guest;
+TEST_P(LongMode, DoubleFaultThenTripleFault) {
+  Guest guest(GetParam());
   guest.load_program("long");
   EXPECT_FALSE(guest.run());
   EXPECT_TRUE(guest.triple_fault);
@@ -153,8 +162,8 @@ TEST(LongMode, DoubleFaultThenTripleFault) {
   EXPECT_EQ(guest.result(20), 0x60u) << "IRETQ with a bad SS";
 }
 
-TEST(FastSystemCalls, SysexitAndSysenterLoadFixedSegments) {
-  Guest guest;
+TEST_P(FastSystemCalls, SysexitAndSysenterLoadFixedSegments) {
+  Guest guest(GetParam());
   guest.load_program("sysenter");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0x73u);
@@ -166,8 +175,8 @@ TEST(FastSystemCalls, SysexitAndSysenterLoadFixedSegments) {
   EXPECT_EQ(guest.result(6) & 0x200, 0u);
 }
 
-TEST(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
-  Guest guest;
+TEST_P(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
+  Guest guest(GetParam());
   guest.load_program("shadow");
   guest.interrupts.vectors = {0x40, 0x40, 0x40, 0x40};
   ASSERT_TRUE(guest.run());
@@ -177,7 +186,7 @@ TEST(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
   EXPECT_EQ(guest.result(3), guest.result(11)) << "HLT in STI's shadow ends at once";
 }
 
-class DebugProgram : public ::testing::Test {
+class DebugProgram : public OnEachTier {
  protected:
   DebugProgram() {
     guest.load_program("debug");
@@ -186,11 +195,11 @@ class DebugProgram : public ::testing::Test {
   /// DR6 and the address pushed by the n-th #DB.
   [[nodiscard]] uint64_t status(unsigned n) const { return guest.result(n) & 0xF00F; }
   [[nodiscard]] uint64_t address(unsigned n) const { return guest.result(n) >> 32; }
-  Guest guest;
+  Guest guest{GetParam()};
   bool finished = false;
 };
 
-TEST_F(DebugProgram, RegistersHaveFixedBitsAndAliases) {
+TEST_P(DebugProgram, RegistersHaveFixedBitsAndAliases) {
   ASSERT_TRUE(finished);
   EXPECT_EQ(guest.result(0), 0x12345678u);
   EXPECT_EQ(guest.result(1), 0x400u);
@@ -198,7 +207,7 @@ TEST_F(DebugProgram, RegistersHaveFixedBitsAndAliases) {
   EXPECT_EQ(guest.result(3), 1u) << "DR4 with CR4.DE";
 }
 
-TEST_F(DebugProgram, EveryCauseIsReportedAtItsPlace) {
+TEST_P(DebugProgram, EveryCauseIsReportedAtItsPlace) {
   ASSERT_TRUE(finished);
   EXPECT_EQ(status(20), 0x4000u) << "single step";
   EXPECT_EQ(address(20), guest.result(10));
@@ -212,14 +221,14 @@ TEST_F(DebugProgram, EveryCauseIsReportedAtItsPlace) {
   EXPECT_EQ(address(24), guest.result(14));
 }
 
-TEST_F(DebugProgram, MovToStackSegmentHoldsItsTrapBack) {
+TEST_P(DebugProgram, MovToStackSegmentHoldsItsTrapBack) {
   ASSERT_TRUE(finished);
   EXPECT_EQ(status(28), 2u);
   EXPECT_EQ(address(28), guest.result(15));
 }
 
-TEST(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
-  Guest guest;
+TEST_P(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
+  Guest guest(GetParam());
   guest.load_program("stepped_syscall");
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 0u);
@@ -229,6 +238,16 @@ TEST(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
   EXPECT_EQ(guest.result(4), 0u);
   EXPECT_EQ(guest.result(6), 0x33u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Tiers, Modes, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, Rings, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, Tasks, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, Virtual8086, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, LongMode, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, FastSystemCalls, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, InterruptShadow, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, SingleStep, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, DebugProgram, every_tier(), tier_name);
 
 }  // namespace
 }  // namespace limen::soft::testing

@@ -48,6 +48,25 @@ Segment null_segment(uint16_t selector, unsigned dpl) {
   return {.selector = selector, .attributes = static_cast<uint16_t>(dpl << 5)};
 }
 
+namespace {
+
+constexpr uint16_t kFlatCommon = kReadWriteData | Segment::kGranularity;
+
+}  // namespace
+
+Segment flat_code_segment(uint16_t selector, unsigned dpl, bool is_long) {
+  return {.selector = selector,
+          .attributes = static_cast<uint16_t>(kFlatCommon | Segment::kCode | (dpl << 5) |
+                                              (is_long ? Segment::kLong : Segment::kDefaultBig)),
+          .limit = 0xFFFFFFFF};
+}
+
+Segment flat_stack_segment(uint16_t selector, unsigned dpl) {
+  return {.selector = selector,
+          .attributes = static_cast<uint16_t>(kFlatCommon | Segment::kDefaultBig | (dpl << 5)),
+          .limit = 0xFFFFFFFF};
+}
+
 Segment real_mode_segment(const Segment& before, uint16_t selector) {
   Segment after = before;
   after.selector = selector;

@@ -15,6 +15,10 @@ namespace limen::soft::interpret {
 /// A segment register after a null selector: unusable. `dpl` keeps CPL for a null SS.
 [[nodiscard]] x86::Segment null_segment(uint16_t selector, unsigned dpl = 0);
 
+/// The fixed segments that SYSCALL and its kind load without a look at any descriptor.
+[[nodiscard]] x86::Segment flat_code_segment(uint16_t selector, unsigned dpl, bool is_long);
+[[nodiscard]] x86::Segment flat_stack_segment(uint16_t selector, unsigned dpl);
+
 /// What a load in real-address mode makes of a segment register: the limit stays, which is what
 /// "unreal mode" lives on (SDM Vol. 3A 9.9.1, 20.1.1).
 [[nodiscard]] x86::Segment real_mode_segment(const x86::Segment& before, uint16_t selector);

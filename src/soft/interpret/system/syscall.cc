@@ -5,35 +5,19 @@
 #include "soft/interpret/system/features.h"
 #include "soft/interpret/system/flags.h"
 #include "soft/interpret/system/handlers.h"
+#include "soft/interpret/system/segment.h"
 
 namespace limen::soft::interpret {
 
 using decode::CodeMode;
 using x86::Exception;
-using x86::Segment;
 namespace rflags = x86::rflags;
 
 namespace {
 
-constexpr uint16_t kFlatCommon = Segment::kPresent | Segment::kNotSystem | Segment::kWritable |
-                                 Segment::kAccessed | Segment::kGranularity;
-
-/// The fixed segments that these instructions load without a look at any descriptor.
-Segment flat_code(uint16_t selector, unsigned dpl, bool is_long) {
-  return {.selector = selector,
-          .attributes = static_cast<uint16_t>(kFlatCommon | Segment::kCode | (dpl << 5) |
-                                              (is_long ? Segment::kLong : Segment::kDefaultBig)),
-          .limit = 0xFFFFFFFF};
-}
-Segment flat_stack(uint16_t selector, unsigned dpl) {
-  return {.selector = selector,
-          .attributes = static_cast<uint16_t>(kFlatCommon | Segment::kDefaultBig | (dpl << 5)),
-          .limit = 0xFFFFFFFF};
-}
-
 void enter(Cpu& cpu, uint16_t code, uint16_t stack, unsigned dpl, bool is_long, uint64_t rip) {
-  cpu.system.segments[x86::kCs] = flat_code(code, dpl, is_long);
-  cpu.system.segments[x86::kSs] = flat_stack(stack, dpl);
+  cpu.system.segments[x86::kCs] = flat_code_segment(code, dpl, is_long);
+  cpu.system.segments[x86::kSs] = flat_stack_segment(stack, dpl);
   cpu.gpr[kNextRip] = rip;
   cpu.update_mode();
 }

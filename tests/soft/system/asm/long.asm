@@ -114,5 +114,6 @@ general_protection:
   ; and no stack at all: a triple fault
   mov qword [TSS64 + 44], 0x500000
   mov rax, [0x600000]
+  hlt
 fault_count: dd 0
   data_tables

@@ -1,0 +1,295 @@
+// The code of system instructions, and of the others whose meaning is not in their bytes.
+#include "soft/translate/emitter.h"
+
+namespace limen::soft::translate {
+namespace {
+
+constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
+
+/// Where a bit of RFLAGS stands in Cpu::flags_rest: which byte, and the bit in it.
+constexpr int32_t byte_of(uint64_t flag) { return std::countr_zero(flag) / 8; }
+constexpr auto bit_of(uint64_t flag) {
+  return static_cast<uint8_t>(1u << (std::countr_zero(flag) % 8));
+}
+
+}  // namespace
+
+SystemLayout::SystemLayout(const Cpu& of) {
+  const auto displacement = [&](const auto& field) {
+    return static_cast<int32_t>(reinterpret_cast<const char*>(&field) -
+                                reinterpret_cast<const char*>(&of));
+  };
+  const auto& system = of.system;
+  cr0 = displacement(system.cr0);
+  cr2 = displacement(system.cr2);
+  cr3 = displacement(system.cr3);
+  cr4 = displacement(system.cr4);
+  lstar = displacement(system.lstar);
+  cpl = displacement(of.cpl);
+  for (size_t i = 0; i < segments.size(); ++i)
+    segments[i] = displacement(system.segments[i].selector);
+  const FastCalls& calls = of.generated.calls;
+  call = displacement(calls.call);
+  system_return = displacement(calls.system_return);
+  kept_flags = displacement(calls.kept_flags);
+  call_code = displacement(calls.call_code);
+  call_stack = displacement(calls.call_stack);
+  return_code = displacement(calls.return_code);
+  return_stack = displacement(calls.return_stack);
+  const Mmu::PrivilegeSwitch slots = of.mmu.privilege_switch();
+  for (size_t i = 0; i < chosen_data.size(); ++i) {
+    chosen_data[i] = displacement(*slots.chosen_data[i]);
+    chosen_fetch[i] = displacement(*slots.chosen_fetch[i]);
+    chosen_view[i] = displacement(*slots.chosen_view[i]);
+  }
+  data = displacement(*slots.data);
+  fetch = displacement(*slots.fetch);
+  view = displacement(*slots.view);
+  user = displacement(*slots.user);
+  alignment_check = displacement(*slots.alignment_check);
+  on_interrupt_return = displacement(of.generated.on_interrupt_return);
+  on_load_cr3 = displacement(of.generated.on_load_cr3);
+  on_invalidate_page = displacement(of.generated.on_invalidate_page);
+}
+
+void Emitter::emit_system(const Item& item) {
+  switch (item.kind) {
+    case Kind::kStringOnce:
+      return emit_string_once(item);
+    case Kind::kDirection:
+      if (item.flags_live) save_flags();
+      emit_direction(item.instruction.mnemonic() == ZYDIS_MNEMONIC_STD);
+      if (item.flags_live) restore_flags();
+      return;
+    case Kind::kPopFlags:
+      return emit_pop_flags();
+    case Kind::kSerialize:
+      // Code that another processor changed before is not to run behind it: it has set the flag.
+      if (item.flags_live) save_flags();
+      out_.gs_cmp8(layout_.attention, 0);
+      leave_if(Condition::kNotEqual, item.flags_live);
+      if (item.flags_live) restore_flags();
+      return out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+    case Kind::kReadSelector:
+      return emit_read_selector(item);
+    case Kind::kReadBase:
+      return emit_read_base(item);
+    case Kind::kWriteBase:
+      return emit_write_base(item);
+    case Kind::kReadControl:
+      return emit_read_control(item);
+    case Kind::kSystemCall:
+      load_address(out_, kR10, item.next());
+      out_.mov(kR11, make_site(id_, index_));
+      return out_.jump(trampolines_.system_call);
+    case Kind::kSystemReturn:
+      out_.mov(kR11, make_site(id_, index_));
+      return out_.jump(trampolines_.system_return);
+    case Kind::kInterruptReturn:
+      save_flags();
+      return emit_quiet(trampolines_.interrupt_return, true);
+    case Kind::kLoadCr3:
+      load_general(kR10, general(item.instruction.operands[1].reg.value));
+      return emit_quiet_and_look(item, trampolines_.load_cr3);
+    case Kind::kInvalidatePage:
+      linear_address(item);
+      return emit_quiet_and_look(item, trampolines_.invalidate_page);
+    default:
+      return;
+  }
+}
+
+/// `to` is kR10 or kR11.
+void Emitter::load_general(Reg to, Reg from) {
+  if (kSpilled & (1u << from))
+    out_.gs_load(to, layout_.gpr(from));
+  else
+    out_.mov(to, from);
+}
+
+void Emitter::leave_if(Condition condition, bool restore_flags) {
+  cold_.push_back(
+      {.restore_flags = restore_flags, .place = out_.jump_if(condition), .index = index_});
+}
+
+/// R10 goes to the function as its argument.
+void Emitter::emit_quiet(CodeOffset trampoline, bool flags_saved) {
+  constexpr unsigned kJumpSize = 5;
+  out_.lea_relative(kR11, kJumpSize);
+  out_.jump(trampoline);
+  emit_call_site(out_, {.site = make_site(id_, index_),
+                        .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
+                        .flags_saved = flags_saved});
+}
+
+/// What the function does may take the very next instruction away: it is looked up anew.
+void Emitter::emit_quiet_and_look(const Item& item, CodeOffset trampoline) {
+  if (item.flags_live) save_flags();
+  emit_quiet(trampoline, item.flags_live);
+  if (item.flags_live) restore_flags();
+  load_address(out_, kR10, item.next());
+  jump_to_r10();
+}
+
+void Emitter::emit_direction(bool down) {
+  constexpr uint64_t kFlag = x86::rflags::kDirection;
+  if (down)
+    out_.gs_or8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
+  else
+    out_.gs_and8(layout_.flags_rest + byte_of(kFlag), static_cast<uint8_t>(~bit_of(kFlag)));
+}
+
+void Emitter::emit_string_once(const Item& item) {
+  const auto& raw = item.instruction.raw;
+  const unsigned size = (raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8;
+  const bool live = item.flags_live;
+  const Flags flags = live ? Flags::kSaved : Flags::kDead;
+  const unsigned form = raw.opcode & 0xFE;
+  const bool reads = form == 0xA4 || form == 0xAC;   // MOVS, LODS
+  const bool writes = form == 0xA4 || form == 0xAA;  // MOVS, STOS
+  constexpr uint64_t kFlag = x86::rflags::kDirection;
+  if (live) save_flags();
+  out_.gs_test8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
+  leave_if(Condition::kNotEqual, live);
+  if (reads) {
+    out_.mov(kR10, kRsi);
+    to_host(size, false, flags);
+  }
+  if (reads && writes) {
+    out_.at_r10(size, 0x8A, kR11);
+    out_.gs_store(layout_.temporary, kR11);
+  }
+  if (writes) {
+    out_.mov(kR10, kRdi);
+    to_host(size, true, flags);
+  }
+  if (live) restore_flags();
+  if (reads && writes) {
+    out_.gs_load(kR11, layout_.temporary);
+    out_.at_r10(size, 0x88, kR11);
+  } else {
+    out_.at_r10(size, reads ? 0x8A : 0x88, kRax);
+  }
+  if (reads) out_.lea(kRsi, kRsi, static_cast<int32_t>(size));
+  if (writes) out_.lea(kRdi, kRdi, static_cast<int32_t>(size));
+}
+
+/// Every arithmetic flag is written, so none needs to be kept.
+void Emitter::emit_pop_flags() {
+  namespace flags = x86::rflags;
+  uint64_t changed = flags::kTrap | flags::kDirection | flags::kNestedTask |
+                     flags::kAlignmentCheck | flags::kIdentification;
+  if (!kind_.user) changed |= flags::kInterrupt | flags::kIopl;
+  out_.mov(kR10, kRsp);
+  to_host(8, false, Flags::kDead);
+  out_.load(kR10, kR10, 0);
+  // The interpreter sets TF and changes AC, lets interrupts in, and knows who may write IF at an
+  // IOPL other than 0.
+  out_.gs_load(kR11, layout_.flags_rest);
+  out_.xor_(kR11, kR10);
+  out_.test32(kR11, static_cast<uint32_t>(flags::kTrap | flags::kAlignmentCheck));
+  leave_if(Condition::kNotEqual, false);
+  if (kind_.user) {
+    out_.gs_test8(layout_.flags_rest + byte_of(flags::kIopl),
+                  static_cast<uint8_t>(flags::kIopl >> 8));
+  } else {
+    out_.gs_cmp16(layout_.attention, 0);
+  }
+  leave_if(Condition::kNotEqual, false);
+  // Where the new value differs in a bit that may change, the old one does.
+  out_.and32(kR11, static_cast<uint32_t>(changed));
+  out_.gs(true, {0x31}, kR11, layout_.flags_rest);  // XOR
+  // AH and AL as LAHF and SETO would leave them.
+  out_.gs_store(layout_.saved_rax, kRax);
+  out_.mov32(kRax, kR10);
+  out_.shl32(kRax, 8);
+  out_.shr32(kR10, 11);
+  out_.and32(kR10, 1);
+  out_.or_(kRax, kR10);
+  restore_flags();
+  out_.lea(kRsp, kRsp, 8);
+}
+
+void Emitter::store_general(Reg to, int32_t from) {
+  if (kSpilled & (1u << to)) {
+    out_.gs_load(kR10, from);
+    out_.gs_store(layout_.gpr(to), kR10);
+  } else {
+    out_.gs_load(to, from);
+  }
+}
+
+void Emitter::emit_read_control(const Item& item) {
+  const SystemLayout& system = layout_.system;
+  int32_t from = system.cr0;
+  switch (item.instruction.operands[1].reg.value) {
+    case ZYDIS_REGISTER_CR2:
+      from = system.cr2;
+      break;
+    case ZYDIS_REGISTER_CR3:
+      from = system.cr3;
+      break;
+    case ZYDIS_REGISTER_CR4:
+      from = system.cr4;
+      break;
+    default:
+      break;
+  }
+  store_general(general(item.instruction.operands[0].reg.value), from);
+}
+
+void Emitter::emit_read_selector(const Item& item) {
+  const auto& instruction = item.instruction;
+  const auto segment = static_cast<size_t>(ZydisRegisterGetId(instruction.operands[1].reg.value));
+  const Reg to = general(instruction.operands[0].reg.value);
+  const bool spilled = (kSpilled & (1u << to)) != 0;
+  const auto& raw = instruction.raw.raw;
+  bool narrow = false;
+  for (unsigned i = 0; i < raw.prefix_count; ++i) narrow |= raw.prefixes[i].value == 0x66;
+  narrow = narrow && !raw.rex.W;
+  out_.gs(false, {0x0F, 0xB7}, kR10, layout_.system.segments[segment]);  // MOVZX
+  if (!narrow) {
+    if (spilled)
+      out_.gs_store(layout_.gpr(to), kR10);
+    else
+      out_.mov(to, kR10);
+  } else {
+    out_.byte(0x66);
+    if (spilled)
+      out_.gs(false, {0x89}, kR10, layout_.gpr(to));
+    else
+      out_.mov32(to, kR10);  // with its prefix, MOV r16, r16
+  }
+}
+
+void Emitter::emit_read_base(const Item& item) {
+  const bool fs = item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDFSBASE;
+  const auto& operand = item.instruction.operands[0];
+  const Reg to = general(operand.reg.value);
+  out_.gs_load(kR10, fs ? layout_.fs_base : layout_.gs_base);
+  if (operand.size == 32) out_.mov32(kR10, kR10);
+  if (kSpilled & (1u << to))
+    out_.gs_store(layout_.gpr(to), kR10);
+  else
+    out_.mov(to, kR10);
+}
+
+void Emitter::emit_write_base(const Item& item) {
+  const bool fs = item.instruction.mnemonic() == ZYDIS_MNEMONIC_WRFSBASE;
+  const auto& operand = item.instruction.operands[0];
+  load_general(kR10, general(operand.reg.value));
+  if (operand.size == 32) {
+    out_.mov32(kR10, kR10);
+  } else {
+    if (item.flags_live) save_flags();
+    out_.mov(kR11, kR10);
+    out_.shl(kR11, 16);
+    out_.sar(kR11, 16);
+    out_.cmp(kR11, kR10);
+    leave_if(Condition::kNotEqual, item.flags_live);
+    if (item.flags_live) restore_flags();
+  }
+  out_.gs_store(fs ? layout_.fs_base : layout_.gs_base, kR10);
+}
+
+}  // namespace limen::soft::translate

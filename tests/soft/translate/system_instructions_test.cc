@@ -1,0 +1,69 @@
+// What translated code does by itself must be what the interpreter does.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "soft/system/guest.h"
+
+namespace limen::soft::testing {
+namespace {
+
+/// The first quadword of RAM in which the two differ, or nothing.
+std::optional<uint64_t> difference(const Guest& a, const Guest& b) {
+  constexpr uint64_t kSize = 4 << 20;
+  const auto one = a.ram->span({0}, kSize);
+  const auto other = b.ram->span({0}, kSize);
+  const auto at = std::ranges::mismatch(one, other).in1 - one.begin();
+  if (static_cast<uint64_t>(at) == kSize) return std::nullopt;
+  return static_cast<uint64_t>(at) & ~uint64_t{7};
+}
+
+class EveryProgram : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EveryProgram, LeavesTheSameBehindOnBothTiers) {
+  Guest interpreter(Tier::kInterpreter);
+  Guest translator(Tier::kTranslator);
+  for (Guest* guest : {&interpreter, &translator}) {
+    guest->load_program(GetParam());
+    if (std::string_view(GetParam()) == "shadow") guest->interrupts.vectors = {64, 64, 64, 64};
+    (void)guest->run();
+  }
+  EXPECT_EQ(interpreter.triple_fault, translator.triple_fault);
+  const auto place = difference(interpreter, translator);
+  EXPECT_FALSE(place.has_value()) << std::hex << "at " << *place << ": " << interpreter.load(*place)
+                                  << " and " << translator.load(*place);
+  const x86::CpuState a = interpreter.cpu->state();
+  const x86::CpuState b = translator.cpu->state();
+  EXPECT_EQ(a.gpr, b.gpr);
+  EXPECT_EQ(a.rip, b.rip);
+  EXPECT_EQ(a.rflags, b.rflags);
+  EXPECT_EQ(a.vector.zmm, b.vector.zmm);
+  EXPECT_EQ(std::memcmp(&a.system, &b.system, sizeof a.system), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Programs, EveryProgram,
+                         ::testing::Values("system_instructions", "system_loop", "long", "modes",
+                                           "rings", "shadow", "stepped_syscall", "sysenter",
+                                           "debug", "tasks", "virtual8086"),
+                         [](const auto& program) { return std::string(program.param); });
+
+TEST(SystemInstructions, ProgramRunsToItsEnd) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("system_instructions");
+  EXPECT_TRUE(guest.run());
+  EXPECT_EQ(guest.cpu->gpr[x86::kR13], 0u);
+}
+
+TEST(SystemInstructions, StayInTranslatedCode) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("system_loop");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 1000u) << "page faults";
+  EXPECT_EQ(guest.result(1), 1000u) << "system calls";
+  // What leads from real mode to the loop, and where a page of code was met for the first time.
+  EXPECT_LT(guest.interpreted, 100u);
+}
+
+}  // namespace
+}  // namespace limen::soft::testing
