@@ -4,11 +4,11 @@
 limen_build_packages=(
   build-essential cmake ninja-build pkg-config
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
-  libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev
+  libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev nasm python3
 )
-limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring python3)
+limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring)
 limen_test_packages=(
-  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools nasm qemu-utils
+  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools qemu-utils
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
