@@ -71,14 +71,24 @@ void Tlb::rely_on_code_page(uint64_t linear, const FetchResult& page) {
   (page.global ? global_code_pages_ : current_->code_pages).add(linear, page.page_shift);
 }
 
+uint64_t Tlb::next_epoch() {
+  if (last_epoch_ == kLastEpoch) {
+    last_epoch_ = 0;
+    for (auto& slot : *slots_) slot.code_epoch = ++last_epoch_;
+    epochs_ = {.local = current_->code_epoch, .global = ++last_epoch_};
+    if (epoch_listener_.forget != nullptr) epoch_listener_.forget(epoch_listener_.context);
+  }
+  return ++last_epoch_;
+}
+
 void Tlb::new_code_epoch(Slot& slot) {
-  slot.code_epoch = ++last_epoch_;
+  slot.code_epoch = next_epoch();
   slot.code_pages.clear();
   if (&slot == current_) epochs_.local = slot.code_epoch;
 }
 
 void Tlb::new_global_code_epoch() {
-  epochs_.global = ++last_epoch_;
+  epochs_.global = next_epoch();
   global_code_pages_.clear();
 }
 

@@ -152,11 +152,19 @@ class Tlb {
   /// The translator's view of fetch_stamp(), in two parts and only for pages of which it said that
   /// it relies on them: a number that is another as soon as one of those may be mapped elsewhere.
   /// The first is for what is not global in the current address space, the second for global pages.
+  /// They are from 1 to kLastEpoch; before they begin anew, the listener is called.
   struct CodeEpochs {
     uint64_t local = 1;
     uint64_t global = 2;
   };
+  static constexpr uint64_t kLastEpoch = 4095;
   [[nodiscard]] const CodeEpochs& code_epochs() const { return epochs_; }
+  struct EpochListener {
+    void* context = nullptr;
+    /// Leaves vector registers alone, as all that may lead to it.
+    void (*forget)(void* context) noexcept = nullptr;
+  };
+  void set_epoch_listener(const EpochListener& listener) { epoch_listener_ = listener; }
   void rely_on_code_page(uint64_t linear, const FetchResult& page);
 
   /// Takes the write tag from every entry of this page of RAM.
@@ -196,6 +204,7 @@ class Tlb {
 
   Slot* find(uint16_t pcid);
   void flush_local(Slot& slot);
+  uint64_t next_epoch();
   void new_code_epoch(Slot& slot);
   void new_global_code_epoch();
   void flush_code_page(Slot& slot, uint64_t linear);
@@ -207,6 +216,7 @@ class Tlb {
   uint64_t flushes_ = 0;  // of any entry of any address space
   CodeEpochs epochs_;
   uint64_t last_epoch_ = 2;
+  EpochListener epoch_listener_;
   CodePages global_code_pages_;
   // Per page of RAM, where its only writable entry is (place + 1), so that protect() seldom
   // searches.

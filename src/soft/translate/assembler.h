@@ -208,6 +208,7 @@ class Assembler {
   void gs_load(Reg to, int32_t displacement) { gs(true, {0x8B}, to, displacement); }
   void gs_store(int32_t displacement, Reg from) { gs(true, {0x89}, from, displacement); }
   void gs_add(Reg to, int32_t displacement) { gs(true, {0x03}, to, displacement); }
+  void gs_sub(Reg to, int32_t displacement) { gs(true, {0x2B}, to, displacement); }
   void gs_cmp(Reg reg, int32_t displacement) { gs(true, {0x3B}, reg, displacement); }
   /// CMP byte gs:[displacement], value.
   void gs_cmp8(int32_t displacement, uint8_t value) {
@@ -265,9 +266,7 @@ class Assembler {
     byte(0xC5u | ((index & 7u) << 3));
     put(static_cast<uint32_t>(displacement));
   }
-  /// CMP reg, [data], data being as far from the code as `to` says.
-  void cmp_relative(Reg reg, CodeOffset to) { relative(0x3B, reg, to); }
-  /// MOV reg, [data].
+  /// MOV reg, [data], data being as far from the code as `from` says.
   void load_relative(Reg reg, CodeOffset from) { relative(0x8B, reg, from); }
 
   /// Jumps. What they return is where their 32-bit displacement stands: for patch().

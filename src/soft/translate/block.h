@@ -13,10 +13,15 @@ using BlockId = uint32_t;
 using HomeId = uint32_t;
 using LinkId = uint32_t;
 
-/// What blocks compare themselves with: in the code cache's data, one per home.
+/// What entering a block looks at: in the code cache's data, one per home.
 struct HomeData {
-  uint64_t base = 0;   ///< Guest address at which the home is mapped now.
-  uint64_t epoch = 0;  ///< Tlb::code_epochs() for which that was found right.
+  uint64_t base = 0;  ///< Guest address at which the home is mapped now.
+  /// Minus the sum of `base` and the Tlb::code_epochs() for which that was found right. A page's
+  /// address and an epoch (below 4096) in one number: one comparison sees both. kNowhere: in none.
+  uint64_t key = kNowhere;
+
+  static constexpr uint64_t kNowhere = 0;
+  static HomeData at(uint64_t base, uint64_t epoch) { return {base, -(base + epoch)}; }
 };
 
 /// The page of RAM that blocks come from, at one place of the guest's address space at a time: user
@@ -41,8 +46,9 @@ struct Block {
   bool valid = true;
   bool split = false;  ///< Has no windows: it stands in where one would reach over a page's end.
   BlockId next = 0;    ///< In the same bucket; 0: none. Block 0 is nobody.
-  // Entries. `indirect` expects the guest address in R10 and compares it; `checked` (where the home
-  // is fixed) compares the epoch; `body` nothing.
+  // Entries. `indirect` expects the block's guest address, as far as low 12 bits, in R10 and looks
+  // whether the rest and the epoch are right; `checked` (where the home is fixed) looks at the
+  // epoch; `body` at nothing.
   CodeOffset indirect = 0;
   CodeOffset checked = 0;
   CodeOffset body = 0;

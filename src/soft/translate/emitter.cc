@@ -64,7 +64,7 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
 }
 
 void Emitter::emit(std::span<Item> items, size_t poll_at) {
-  emit_entries(items.front().flags_live);
+  emit_entries();
 
   sites_.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
@@ -128,45 +128,26 @@ void Emitter::emit(std::span<Item> items, size_t poll_at) {
   cold_out_.bytes({reinterpret_cast<const uint8_t*>(sites_.data()), sites_.size() * sizeof(Site)});
 }
 
-void Emitter::emit_entries(bool flags_live) {
-  const CodeOffset base = place_.data + offsetof(HomeData, base);
-  const CodeOffset epoch = place_.data + offsetof(HomeData, epoch);
-  out_.align(16);
-  block_.indirect = out_.here();
-  if (flags_live) save_flags();
+/// Whoever jumps here may count on every flag: only behind the check is it sure that this is the
+/// code for R10, which knows the flags that it needs. JRCXZ looks at none.
+void Emitter::emit_entries() {
+  constexpr unsigned kMissSize = 8;
   if (place_.fixed) {
-    const uint64_t linear = place_.base + block_.offset;
-    const auto narrow = static_cast<int32_t>(linear);
-    if (static_cast<uint64_t>(narrow) == linear) {
-      out_.cmp(kR10, narrow);
-    } else {
-      out_.mov(kR11, linear);
-      out_.cmp(kR10, kR11);
-    }
-  } else {
-    out_.lea(kR11, kR10, -block_.offset);
-    out_.cmp_relative(kR11, base);
-  }
-  cold_.push_back({.what = place_.fixed ? Cold::What::kOtherAddress : Cold::What::kRevalidate,
-                   .restore_flags = flags_live,
-                   .place = out_.jump_if(Condition::kNotEqual)});
-  const size_t other_base = cold_.size() - 1;
-  if (place_.fixed) {
-    CodeOffset over = 0;
-    if (flags_live) over = out_.jump();
     block_.checked = out_.here();
-    if (flags_live) {
-      save_flags();
-      out_.patch(over, out_.here());
-    }
+    out_.mov(kR10, place_.base + block_.offset);
   }
-  out_.gs_load(kR11, place_.global ? layout_.global_epoch : layout_.local_epoch);
-  out_.cmp_relative(kR11, epoch);
-  cold_.push_back({.what = Cold::What::kRevalidate,
-                   .restore_flags = flags_live,
-                   .place = out_.jump_if(Condition::kNotEqual)});
-  cold_.back().resume = cold_[other_base].resume = out_.here();
-  if (flags_live) restore_flags();
+  if (!place_.fixed) out_.align(16);
+  block_.indirect = out_.here();
+  out_.mov(kR11, kRcx);
+  out_.gs_load(kRcx, epoch());
+  out_.lea(kR10, kR10, kRcx, 0, -static_cast<int32_t>(block_.offset));
+  out_.load_relative(kRcx, place_.data + static_cast<CodeOffset>(offsetof(HomeData, key)));
+  out_.lea(kRcx, kRcx, kR10, 0, 0);
+  out_.byte(0xE3);  // JRCXZ over the miss
+  out_.byte(kMissSize);
+  out_.mov(kRcx, kR11);
+  cold_.push_back({.what = Cold::What::kRevalidate, .place = out_.jump()});
+  out_.mov(kRcx, kR11);
   block_.body = out_.here();
 }
 
@@ -311,12 +292,12 @@ void Emitter::emit_address_of(const Item& item) {
   store_spilled(item.registers_written);
 }
 
-void Emitter::save_flags() {
-  out_.gs_store(layout_.saved_rax, kRax);
-  out_.byte(0x9F);  // LAHF
-  out_.byte(0x0F);  // SETO AL
-  out_.byte(0x90);
-  out_.byte(0xC0);
+void Emitter::save_flags(Assembler& out) {
+  out.gs_store(layout_.saved_rax, kRax);
+  out.byte(0x9F);  // LAHF
+  out.byte(0x0F);  // SETO AL
+  out.byte(0x90);
+  out.byte(0xC0);
 }
 
 void Emitter::restore_flags(Assembler& out) {
@@ -574,10 +555,12 @@ void Emitter::emit_cold() {
         emit_link_stub(cold);
         break;
       case Cold::What::kRevalidate:
+        save_flags(out);
+        out.gs_sub(kR10, epoch());
+        out.lea(kR10, kR10, block_.offset);
         out.lea_relative(kR11, kJumpSize);
         out.jump(trampolines_.revalidate);
-        emit_call_site(out,
-                       {.site = id_, .resume = cold.resume, .flags_saved = cold.restore_flags});
+        emit_call_site(out, {.site = id_, .resume = block_.body, .flags_saved = 1});
         break;
       case Cold::What::kMiss:
         out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
@@ -590,10 +573,6 @@ void Emitter::emit_cold() {
                              .flags_saved = cold.restore_flags,
                              .faults = cold.faults,
                              .window = cold.window});
-        break;
-      case Cold::What::kOtherAddress:
-        if (cold.restore_flags) restore_flags(out);
-        out.jump(trampolines_.lookup);
         break;
     }
   }

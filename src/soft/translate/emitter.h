@@ -101,7 +101,7 @@ class Emitter {
  private:
   /// Code off the main path, written behind it.
   struct Cold {
-    enum class What : uint8_t { kSite, kLink, kRevalidate, kOtherAddress, kMiss };
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss };
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
@@ -116,7 +116,7 @@ class Emitter {
     bool window = false;
   };
 
-  void emit_entries(bool flags_live);
+  void emit_entries();
   void emit_poll(bool flags_live);
   void emit_item(const Item& item, bool last);
   void emit_plain(const Item& item);
@@ -153,6 +153,10 @@ class Emitter {
   void emit_cold();
   void emit_link_stub(const Cold& cold);
 
+  /// Where the epoch stands that the home's key is compared with.
+  [[nodiscard]] int32_t epoch() const {
+    return place_.global ? layout_.global_epoch : layout_.local_epoch;
+  }
   [[nodiscard]] int64_t from_base(uint64_t address) const {
     return static_cast<int64_t>(address - place_.base);
   }
@@ -175,7 +179,8 @@ class Emitter {
   void open_window(const WindowUse& use, bool flags_live);
   void hold_window(unsigned number);
   void jump_to_r10();
-  void save_flags();
+  void save_flags() { save_flags(out_); }
+  void save_flags(Assembler& out);
   void restore_flags() { restore_flags(out_); }
   void restore_flags(Assembler& out);
   void load_spilled(uint16_t registers);

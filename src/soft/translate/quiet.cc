@@ -153,12 +153,12 @@ Continuation on_string(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
 }
 
 Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
-  const auto* translator = static_cast<const Translator*>(cpu->generated.translator);
-  linear = translator->block_address(site->site, linear);
-  if (translator->quick_bind(site->site, linear))
-    return {linear, cpu->generated.code + site->resume};
-  return {linear, site->flags_saved != 0 ? cpu->generated.exit_lookup_restoring
-                                         : cpu->generated.exit_lookup};
+  auto* translator = static_cast<Translator*>(cpu->generated.translator);
+  const uint8_t* const code = translator->quick_bind(site->site, linear)
+                                  ? cpu->generated.code + site->resume
+                                  : translator->quick_find(linear);
+  if (code == nullptr) return {linear, cpu->generated.exit_lookup_restoring};
+  return {reinterpret_cast<uint64_t>(code), cpu->generated.go_on_restoring};
 }
 
 Continuation on_lookup(Cpu* cpu, uint64_t linear, const CallSite*) noexcept {
@@ -190,8 +190,7 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
     const Block& block = blocks_[id];
     if (block.offset != offset || block.split) continue;
     const Home& home = homes_[block.home];
-    if (home.kind != kind || home.ram_pages[0] != page->ram_page ||
-        (home.fixed && data(block.home).base != linear - offset) || !quick_bind(id, linear))
+    if (home.kind != kind || home.ram_pages[0] != page->ram_page || !quick_bind(id, linear))
       continue;
     const uint8_t* const code = cache_.executable(block.indirect);
     cpu_.generated.jump_tables[kind & 1][linear & 0xFFFF] = code;
@@ -201,9 +200,8 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
   return nullptr;
 }
 
-uint64_t Translator::block_address(BlockId id, uint64_t expected) const noexcept {
-  const Block& block = blocks_[id];
-  return homes_[block.home].fixed ? data(block.home).base + block.offset : expected;
+void Translator::forget_epochs() noexcept {
+  for (HomeId id = 0; id < homes_.size(); ++id) data(id).key = HomeData::kNowhere;
 }
 
 bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
@@ -211,6 +209,7 @@ bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
   if (!block.valid) return false;
   const Home& home = homes_[block.home];
   const uint64_t base = linear & ~kPageOffset;
+  if (home.fixed && data(block.home).base != base) return false;
   for (unsigned i = 0; i < home.page_count; ++i) {
     const FetchResult* now = cpu_.mmu.quick_fetch(base + 4096 * i);
     if (now == nullptr || now->ram_page != home.ram_pages[i] || (home.global && !now->global) ||
@@ -219,7 +218,7 @@ bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
     cpu_.mmu.rely_on_code_page(base + 4096 * i, *now);
   }
   const auto& epochs = cpu_.mmu.code_epochs();
-  data(block.home) = {base, home.global ? epochs.global : epochs.local};
+  data(block.home) = HomeData::at(base, home.global ? epochs.global : epochs.local);
   return true;
 }
 

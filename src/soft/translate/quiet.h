@@ -37,8 +37,8 @@ Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 /// REP MOVS or REP STOS on Cpu::gpr: page by page, as long as that needs nothing else.
 Continuation on_string(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
 
-/// A block's home was found right in another epoch or at another place than `linear`, the block's
-/// address (of no meaning where the home is fixed). Looks whether it is right now.
+/// A block was entered for `linear` and its home found right in another epoch or at another place.
+/// Goes on with the block if it is right now, or with the one that is. Flags have been put aside.
 Continuation on_revalidate(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 
 /// The jump table does not lead to the code for `linear`. Looks whether there is some.

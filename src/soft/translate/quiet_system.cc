@@ -27,7 +27,9 @@ bool must_look_up(const Cpu& cpu) { return cpu.attention.load(std::memory_order_
 std::optional<uint64_t> read(Cpu& cpu, uint64_t linear) {
   const std::byte* host = cpu.mmu.quick_supervisor(linear, sizeof(uint64_t), Access::kRead);
   if (host == nullptr) return std::nullopt;
-  return *reinterpret_cast<const uint64_t*>(host);
+  uint64_t value;
+  __builtin_memcpy(&value, host, sizeof value);
+  return value;
 }
 
 /// The segment that a selector of the GDT names, if its attributes are `wanted` under `mask` and it
@@ -84,7 +86,7 @@ Continuation on_interrupt_return(Cpu* cpu, uint64_t, const CallSite* site) noexc
   if (must_look_up(*cpu) || cpu->activity.nmi_blocked ||
       (cpu->flags_rest & flags::kNestedTask) != 0)
     return leave();
-  struct Frame {
+  struct [[gnu::packed]] Frame {  // at any address
     uint64_t rip, code, flags, rsp, stack;
   };
   const std::byte* host = cpu->mmu.quick_host(cpu->gpr[x86::kRsp], sizeof(Frame), Access::kRead);
@@ -157,7 +159,7 @@ Continuation deliver_page_fault(Cpu& cpu, const Mmu::QuickAccess& fault,
     if (!pointer) return leave();
     stack = *pointer;
   }
-  struct Frame {
+  struct [[gnu::packed]] Frame {
     uint64_t error_code, rip, code, flags, rsp, stack;
   };
   stack = (stack & ~uint64_t{15}) - sizeof(Frame);

@@ -61,6 +61,9 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
   drop_all();
+  cpu_.mmu.set_epoch_listener({this, [](void* self) noexcept {
+                                 static_cast<Translator*>(self)->forget_epochs();
+                               }});
 }
 
 Translator::~Translator() = default;
@@ -283,7 +286,7 @@ bool Translator::bind(HomeId id, uint64_t base) {
     cpu_.mmu.rely_on_code_page(linear, now);
   }
   const auto& epochs = cpu_.mmu.code_epochs();
-  place = {base, home.global ? epochs.global : epochs.local};
+  place = HomeData::at(base, home.global ? epochs.global : epochs.local);
   return true;
 }
 
@@ -494,7 +497,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   const HomeId home_id = home_for(source, kind);
   Home& home = homes_[home_id];
   const auto& epochs = cpu_.mmu.code_epochs();
-  data(home_id) = {source.base, home.global ? epochs.global : epochs.local};
+  data(home_id) = HomeData::at(source.base, home.global ? epochs.global : epochs.local);
   for (unsigned i = 0; i < source.page_count; ++i)
     cpu_.mmu.rely_on_code_page(source.base + 4096 * i, source.pages[i]);
 

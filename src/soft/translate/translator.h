@@ -57,10 +57,8 @@ class Translator {
   /// address of the instruction. The thread is one that HostThread has prepared.
   Outcome run();
 
-  /// Where the block is if its home is fixed; otherwise `expected`.
-  [[nodiscard]] uint64_t block_address(BlockId id, uint64_t expected) const noexcept;
   /// Whether the fetch TLB says that the block, unchanged, is what is mapped at `linear`; notes
-  /// that its home is there. Leaves vector registers alone.
+  /// that its home is there. False for a fixed home that is elsewhere. Leaves vector registers alone.
   [[nodiscard]] bool quick_bind(BlockId id, uint64_t linear) const noexcept;
 
   /// The code for `linear`, if it is there and nothing but the fetch TLB need be asked; enters it
@@ -124,6 +122,8 @@ class Translator {
   void invalidate_blocks(Home& home);
   void drop_changed_code();
   void drop_all();
+  /// Epochs begin anew: what was found right in one of them is to be looked at again.
+  void forget_epochs() noexcept;
   HomeData& data(HomeId id) const { return reinterpret_cast<HomeData*>(cache_.data())[id]; }
   [[nodiscard]] CodeOffset data_offset(HomeId id) const {
     return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(HomeData));
