@@ -61,9 +61,8 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
   drop_all();
-  cpu_.mmu.set_epoch_listener({this, [](void* self) noexcept {
-                                 static_cast<Translator*>(self)->forget_epochs();
-                               }});
+  cpu_.mmu.set_epoch_listener(
+      {this, [](void* self) noexcept { static_cast<Translator*>(self)->forget_epochs(); }});
 }
 
 Translator::~Translator() = default;

@@ -58,7 +58,8 @@ class Translator {
   Outcome run();
 
   /// Whether the fetch TLB says that the block, unchanged, is what is mapped at `linear`; notes
-  /// that its home is there. False for a fixed home that is elsewhere. Leaves vector registers alone.
+  /// that its home is there. False for a fixed home that is elsewhere. Leaves vector registers
+  /// alone.
   [[nodiscard]] bool quick_bind(BlockId id, uint64_t linear) const noexcept;
 
   /// The code for `linear`, if it is there and nothing but the fetch TLB need be asked; enters it
