@@ -35,6 +35,20 @@ void fill_memory_operand(const ZydisDecodedOperand& operand, Operation& operatio
   }
 }
 
+/// The segment of an implicit operand in DS that a prefix may move elsewhere, and that the decoder
+/// does not show.
+uint8_t implicit_segment(const decode::Instruction& instruction) {
+  uint8_t segment = x86::kDs;
+  for (unsigned i = 0; i < instruction.raw.raw.prefix_count; ++i) {
+    const uint8_t prefix = instruction.raw.raw.prefixes[i].value;
+    if (prefix == 0x64 || prefix == 0x65)
+      segment = prefix == 0x64 ? x86::kFs : x86::kGs;
+    else if ((prefix & 0xE7) == 0x26 && instruction.mode != decode::CodeMode::k64)
+      segment = prefix >> 3 & 3;
+  }
+  return segment;
+}
+
 }  // namespace
 
 void fill_operation(const decode::Instruction& instruction, Operation& operation) {
@@ -49,6 +63,7 @@ void fill_operation(const decode::Instruction& instruction, Operation& operation
     operation.flags |= Operation::kRep;
   if (instruction.has(ZYDIS_ATTRIB_HAS_REPNE)) operation.flags |= Operation::kRepne;
 
+  if (raw.mnemonic == ZYDIS_MNEMONIC_CLZERO) operation.segment = implicit_segment(instruction);
   unsigned immediates = 0;
   for (unsigned i = 0; i < raw.operand_count_visible; ++i) {
     const auto& operand = instruction.operands[i];

@@ -45,13 +45,40 @@ bool may_keep_flags(const decode::Instruction& instruction) {
   return (count.imm.value.u & (instruction.raw.operand_width == 64 ? 63 : 31)) == 0;
 }
 
+/// Of some instructions, processors leave flags alone that the manual calls undefined.
+bool may_keep_undefined_flags(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BEXTR:
+    case ZYDIS_MNEMONIC_BLSI:
+    case ZYDIS_MNEMONIC_BLSMSK:
+    case ZYDIS_MNEMONIC_BLSR:
+    case ZYDIS_MNEMONIC_BZHI:
+    case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_TZCNT:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void note_flags(Item& item) {
   const auto* flags = item.instruction.raw.cpu_flags;
   if (flags == nullptr) return;
   item.flags_read = compact_flags(flags->tested);
-  if (!may_keep_flags(item.instruction))
-    item.flags_written =
-        compact_flags(flags->modified | flags->set_0 | flags->set_1 | flags->undefined);
+  if (may_keep_flags(item.instruction)) return;
+  uint32_t written = flags->modified | flags->set_0 | flags->set_1;
+  if (!may_keep_undefined_flags(item.instruction.mnemonic())) written |= flags->undefined;
+  item.flags_written = compact_flags(written);
 }
 
 /// False where an operand is of a kind that cannot be carried over.

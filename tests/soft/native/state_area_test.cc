@@ -1,4 +1,8 @@
 // FXSAVE, XSAVE and their kin, compared with what the host writes for the same state.
+#include <algorithm>
+
+#include "soft/interpret/native/host.h"
+#include "soft/interpret/native/image.h"
 #include "soft/native/bench.h"
 
 namespace limen::soft::interpret::native {
@@ -43,6 +47,14 @@ class NativeStateArea : public ::testing::Test {
     bench.cpu->vector.opmask.fill(0);
   }
 
+  /// What comes back of x87 state and MXCSR: with no exception pending, some processors store no
+  /// pointers, and so does the guest's then.
+  static auto as_saved(decltype(x86::VectorState::fxsave) image) {
+    if (!host_features().saves_x87_pointers)
+      std::fill(image.begin() + kOpcodeAt, image.begin() + kMxcsrAt, uint8_t{0});
+    return image;
+  }
+
   Bench bench;
 };
 
@@ -57,7 +69,7 @@ TEST_F(NativeStateArea, FxsaveRoundTrips) {
   bench.set_image<uint32_t>(24, 0x1F80);
   clear_vectors();
   EXPECT_FALSE(bench.run(kFxrstor64));
-  EXPECT_EQ(bench.cpu->vector.fxsave, before.fxsave);
+  EXPECT_EQ(bench.cpu->vector.fxsave, as_saved(before.fxsave));
   for (unsigned i = 0; i < 16; ++i)
     EXPECT_EQ(std::memcmp(bench.cpu->vector.zmm[i].data(), before.zmm[i].data(), 16), 0);
   EXPECT_EQ(bench.lane<uint64_t>(1, 2), 0u);
@@ -96,7 +108,7 @@ TEST_F(NativeStateArea, XsaveRoundTripsInEveryForm) {
     clear_vectors();
     EXPECT_FALSE(bench.run([](Code& c) { c.fldz(); }));
     EXPECT_FALSE(bench.run(save == kXsaves64 ? kXrstors64 : kXrstor64));
-    EXPECT_EQ(bench.cpu->vector.fxsave, before.fxsave);
+    EXPECT_EQ(bench.cpu->vector.fxsave, as_saved(before.fxsave));
     EXPECT_EQ(bench.cpu->vector.zmm, before.zmm);
     if (host_has_avx512()) {
       EXPECT_EQ(bench.cpu->vector.opmask, before.opmask);

@@ -15,6 +15,10 @@ inline void store_flags(Cpu& cpu, uint32_t ax) {
   cpu.flags_overflow = static_cast<uint8_t>(ax);
   cpu.flags_low = static_cast<uint8_t>(ax >> 8);
 }
+/// The reverse: what ADD AL, 127 and SAHF load.
+inline uint32_t flags_in_ax(const Cpu& cpu) {
+  return static_cast<uint32_t>(cpu.flags_low) << 8 | cpu.flags_overflow;
+}
 
 // An operation `insn destination, source` that sets all arithmetic flags.
 // run(): registers. run_locked(): the destination is memory that other processors see.
@@ -118,17 +122,17 @@ LIMEN_UNARY_OPERATION(Not, "not", false)
 
 // Shifts and rotates by a count that the caller has masked and found not to be 0. All flags go in,
 // so that the ones a rotate keeps stay.
-#define LIMEN_SHIFT_OPERATION(Name, insn)                                           \
-  struct Name {                                                                     \
-    template <typename T>                                                           \
-    static void run(Cpu& cpu, T& destination, uint8_t count) {                      \
-      uint32_t ax = static_cast<uint32_t>(cpu.flags_low) << 8 | cpu.flags_overflow; \
-      asm("add $127, %%al\n\tsahf\n\t" insn " %%cl, %[d]\n\tlahf\n\tseto %%al"      \
-          : [d] "+&r"(destination), "+&a"(ax)                                       \
-          : "c"(count)                                                              \
-          : "cc");                                                                  \
-      store_flags(cpu, ax);                                                         \
-    }                                                                               \
+#define LIMEN_SHIFT_OPERATION(Name, insn)                                      \
+  struct Name {                                                                \
+    template <typename T>                                                      \
+    static void run(Cpu& cpu, T& destination, uint8_t count) {                 \
+      uint32_t ax = flags_in_ax(cpu);                                          \
+      asm("add $127, %%al\n\tsahf\n\t" insn " %%cl, %[d]\n\tlahf\n\tseto %%al" \
+          : [d] "+&r"(destination), "+&a"(ax)                                  \
+          : "c"(count)                                                         \
+          : "cc");                                                             \
+      store_flags(cpu, ax);                                                    \
+    }                                                                          \
   };
 
 LIMEN_SHIFT_OPERATION(ShiftLeft, "shl")

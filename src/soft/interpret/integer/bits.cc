@@ -111,10 +111,10 @@ struct BitTest {
       /* A source of 0 leaves the destination as it is: AMD's manual says so, Intel's         \
          processors do so. In 64-bit mode a 32-bit destination then keeps its upper half. */  \
       uint64_t value = cpu.gpr[operation.reg];                                                \
-      uint32_t ax;                                                                            \
+      uint32_t ax = flags_in_ax(cpu);                                                         \
       T low = static_cast<T>(value);                                                          \
-      asm(insn " %[s], %[d]\n\tlahf\n\tseto %%al"                                             \
-          : [d] "+r"(low), "=&a"(ax)                                                          \
+      asm("add $127, %%al\n\tsahf\n\t" insn " %[s], %[d]\n\tlahf\n\tseto %%al"                \
+          : [d] "+&r"(low), "+&a"(ax)                                                         \
           : [s] "r"(source)                                                                   \
           : "cc");                                                                            \
       if (source != 0) set_register<T>(cpu, operation.reg, low);                              \

@@ -23,33 +23,38 @@ void set_wide_result(Cpu& cpu, T low, T high) {
   }
 }
 
-#define LIMEN_WIDE_MULTIPLY(Name, insn)                                                      \
-  template <typename T>                                                                      \
-  struct Name {                                                                              \
-    static void run(Cpu& cpu, const Operation& operation) {                                  \
-      const T source = read_rm<T>(cpu, operation);                                           \
-      auto low = get_register<T>(cpu, x86::kRax);                                            \
-      T high = 0;                                                                            \
-      uint32_t flags;                                                                        \
-      bool overflow;                                                                         \
-      if constexpr (sizeof(T) == 1) {                                                        \
-        auto ax = static_cast<uint16_t>(low);                                                \
-        uint32_t out;                                                                        \
-        asm(insn " %[s]\n\tmov %%eax, %[o]\n\tlahf\n\tmovzbl %%ah, %[f]"                     \
-            : "+a"(ax), [o] "=&Q"(out), [f] "=&Q"(flags), "=@cco"(overflow)                  \
-            : [s] "Q"(source));                                                              \
-        low = static_cast<T>(out);                                                           \
-        high = static_cast<T>(out >> 8);                                                     \
-      } else {                                                                               \
-        T out;                                                                               \
-        asm(insn " %[s]\n\tmov %[a], %[o]\n\tlahf\n\tmovzbl %%ah, %[f]"                      \
-            : [a] "+a"(low), "=d"(high), [o] "=&r"(out), [f] "=&Q"(flags), "=@cco"(overflow) \
-            : [s] "r"(source));                                                              \
-        low = out;                                                                           \
-      }                                                                                      \
-      set_wide_result<T>(cpu, low, high);                                                    \
-      store_flags(cpu, flags << 8 | overflow);                                               \
-    }                                                                                        \
+// Flags that the manual calls undefined are left as they were by some processors, so the guest's
+// are there first.
+#define LIMEN_WIDE_MULTIPLY(Name, insn)                                                    \
+  template <typename T>                                                                    \
+  struct Name {                                                                            \
+    static void run(Cpu& cpu, const Operation& operation) {                                \
+      const T source = read_rm<T>(cpu, operation);                                         \
+      const auto factor = get_register<T>(cpu, x86::kRax);                                 \
+      T low = 0;                                                                           \
+      T high = 0;                                                                          \
+      uint64_t rax = flags_in_ax(cpu);                                                     \
+      uint32_t flags;                                                                      \
+      bool overflow;                                                                       \
+      if constexpr (sizeof(T) == 1) {                                                      \
+        uint32_t out;                                                                      \
+        asm("add $127, %%al\n\tsahf\n\tmov %k[l], %%eax\n\t" insn                          \
+            " %[s]\n\tmov %%eax, %[o]\n\tlahf\n\tmovzbl %%ah, %[f]"                        \
+            : "+&a"(rax), [o] "=&r"(out), [f] "=&Q"(flags), "=@cco"(overflow)              \
+            : [s] "r"(source), [l] "r"(uint32_t{factor}));                                 \
+        low = static_cast<T>(out);                                                         \
+        high = static_cast<T>(out >> 8);                                                   \
+      } else {                                                                             \
+        uint64_t out;                                                                      \
+        asm("add $127, %%al\n\tsahf\n\tmov %[l], %%rax\n\t" insn                           \
+            " %[s]\n\tmov %%rax, %[o]\n\tlahf\n\tmovzbl %%ah, %[f]"                        \
+            : "+&a"(rax), "=&d"(high), [o] "=&r"(out), [f] "=&Q"(flags), "=@cco"(overflow) \
+            : [s] "r"(source), [l] "r"(uint64_t{factor}));                                 \
+        low = static_cast<T>(out);                                                         \
+      }                                                                                    \
+      set_wide_result<T>(cpu, low, high);                                                  \
+      store_flags(cpu, flags << 8 | overflow);                                             \
+    }                                                                                      \
   };
 LIMEN_WIDE_MULTIPLY(Multiply, "mul")
 LIMEN_WIDE_MULTIPLY(SignedMultiply, "imul")
@@ -57,8 +62,11 @@ LIMEN_WIDE_MULTIPLY(SignedMultiply, "imul")
 
 template <typename T>
 void multiply_into(Cpu& cpu, uint8_t reg, T left, T right) {
-  uint32_t ax;
-  asm("imul %[s], %[d]\n\tlahf\n\tseto %%al" : [d] "+r"(left), "=&a"(ax) : [s] "r"(right) : "cc");
+  uint32_t ax = flags_in_ax(cpu);
+  asm("add $127, %%al\n\tsahf\n\timul %[s], %[d]\n\tlahf\n\tseto %%al"
+      : [d] "+&r"(left), "+&a"(ax)
+      : [s] "r"(right)
+      : "cc");
   set_register<T>(cpu, reg, left);
   store_flags(cpu, ax);
 }

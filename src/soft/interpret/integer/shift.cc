@@ -53,7 +53,7 @@ Handler select_single(const decode::Instruction& instruction, Operation& operati
   struct Name {                                                                      \
     template <typename T>                                                            \
     static void run(Cpu& cpu, T& destination, T source, uint8_t count) {             \
-      uint32_t ax = static_cast<uint32_t>(cpu.flags_low) << 8 | cpu.flags_overflow;  \
+      uint32_t ax = flags_in_ax(cpu);                                                \
       asm("add $127, %%al\n\tsahf\n\t" insn " %%cl, %[s], %[d]\n\tlahf\n\tseto %%al" \
           : [d] "+&r"(destination), "+&a"(ax)                                        \
           : [s] "r"(source), "c"(count)                                              \

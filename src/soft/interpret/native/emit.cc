@@ -8,6 +8,7 @@
 #include "soft/cpu.h"
 #include "soft/interpret/native/features.h"
 #include "soft/interpret/native/host.h"
+#include "soft/interpret/native/thunk.h"
 
 namespace limen::soft::interpret::native {
 namespace {
@@ -190,7 +191,11 @@ class Emitter : public Xbyak::CodeGenerator {
       else
         kmovw(ptr[rdi + (at_.opmask + 8 * k)], Xbyak::Opmask(k));
     }
-    if (x87_) x87_transfer(0x23);
+    if (!x87_) return;
+    x87_transfer(0x23);
+    // FNSTENV [r11 + X87Area::environment]
+    for (const int code_byte : {0x41, 0xD9, 0xB3}) db(code_byte);
+    dd(offsetof(X87Area, environment));
   }
 
   [[nodiscard]] int general(uint8_t guest) const { return at_.gpr + 8 * guest; }

@@ -27,7 +27,10 @@ HostFeatures detect() {
     }
   }
   alignas(16) std::array<uint8_t, 512> image{};
-  asm volatile("fxsave64 %0" : "=m"(image));
+  asm volatile("fninit\n fldz\n fxsave64 %0\n fninit" : "=m"(image) : : "st");
+  uint64_t instruction_pointer;
+  std::memcpy(&instruction_pointer, image.data() + 8, sizeof instruction_pointer);
+  features.saves_x87_pointers = instruction_pointer != 0;
   uint32_t mask;
   std::memcpy(&mask, image.data() + 28, sizeof mask);
   if (mask) features.mxcsr_mask = mask;

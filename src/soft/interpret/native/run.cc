@@ -248,12 +248,8 @@ void run_masked_bounced(Cpu& cpu, const Thunk& thunk, uint64_t linear) {
 }
 
 void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
-  struct alignas(64) Area {
-    std::array<uint8_t, 512> legacy;
-    std::array<uint64_t, 8> header;
-  };
   // The register images in between belong to SSE, which the thunk's XRSTOR does not load.
-  Area area;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  X87Area area;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   auto& image = cpu.vector.fxsave;
   std::memcpy(area.legacy.data(), image.data(), image.size());
   area.header = {x86::xcr0::kX87};
@@ -274,32 +270,27 @@ void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
       break;
   }
 
+  constexpr unsigned kPointersAt = kOpcodeAt;
+  std::memcpy(image.data(), area.legacy.data(), kPointersAt);
+  std::memcpy(image.data() + kStackAt, area.legacy.data() + kStackAt, 128);
   // Where the host noted its own addresses, the guest's belong.
-  uint64_t instruction_pointer;
-  std::memcpy(&instruction_pointer, area.legacy.data() + 8, 8);
-  const bool noted = instruction_pointer == reinterpret_cast<uintptr_t>(thunk.instruction);
-  uint64_t data_pointer;
-  std::memcpy(&data_pointer, image.data() + 16, 8);
-  uint64_t data_after;
-  std::memcpy(&data_after, area.legacy.data() + 16, 8);
-  uint16_t opcode;
-  std::memcpy(&opcode, area.legacy.data() + kOpcodeAt, 2);
-  if (opcode == opcode_in) {
-    opcode = opcode_before;
-  } else if (noted && opcode == thunk.x87_opcode) {
-    opcode = static_cast<uint16_t>(operation.immediate);
-  }
-  std::memcpy(area.legacy.data() + kOpcodeAt, &opcode, 2);
-  if (noted) {
-    instruction_pointer = cpu.rip;
-    std::memcpy(area.legacy.data() + 8, &instruction_pointer, 8);
-    if (thunk.access != Access::kNone && data_after != data_pointer) {
-      data_after = effective_address(cpu, operation);
-      std::memcpy(area.legacy.data() + 16, &data_after, 8);
-    }
-  }
-  std::memcpy(image.data(), area.legacy.data(), 24);
-  std::memcpy(image.data() + 32, area.legacy.data() + 32, 128);
+  const auto& environment = area.environment;
+  const auto host_instruction =
+      static_cast<uint32_t>(reinterpret_cast<uintptr_t>(thunk.instruction));
+  const bool noted = environment[3] == host_instruction;
+  const auto opcode = static_cast<uint16_t>(environment[4] >> 16 & 0x7FF);
+  if (opcode != opcode_in)
+    set_image_field(
+        cpu.vector, kOpcodeAt,
+        noted && opcode == thunk.x87_opcode ? static_cast<uint16_t>(operation.immediate) : opcode);
+  if (noted)
+    set_image_field(cpu.vector, kInstructionPointerAt, cpu.rip);
+  else if (environment[3] != image_field<uint32_t>(cpu.vector, kInstructionPointerAt))
+    set_image_field(cpu.vector, kInstructionPointerAt, uint64_t{environment[3]});
+  if (environment[5] != image_field<uint32_t>(cpu.vector, kDataPointerAt))
+    set_image_field(cpu.vector, kDataPointerAt,
+                    noted && thunk.access != Access::kNone ? effective_address(cpu, operation)
+                                                           : uint64_t{environment[5]});
 }
 
 namespace {

@@ -95,11 +95,14 @@ class AreaWriter {
     cpu_.mmu.write_bytes(linear_ + offset, {static_cast<const std::byte*>(bytes), size});
   }
 
-  /// Bytes 0 to 23 and ST0 to ST7. Without `wide` (REX.W) the pointers are 32 bits with selectors,
-  /// which are zero (CPUID.7.0:EBX[13]).
+  /// Bytes 0 to 23 and ST0 to ST7; the pointers as the host has them. Without `wide` (REX.W) the
+  /// pointers are 32 bits with selectors, which are zero (CPUID.7.0:EBX[13]).
   void write_x87(bool wide) {
     std::array<uint8_t, kMxcsrAt> words;
     std::memcpy(words.data(), cpu_.vector.fxsave.data(), words.size());
+    if (!host_features().saves_x87_pointers &&
+        (image_field<uint16_t>(cpu_.vector, kStatusWordAt) & kErrorSummary) == 0)
+      std::memset(words.data() + kOpcodeAt, 0, kMxcsrAt - kOpcodeAt);
     if (!wide) {
       std::memset(words.data() + kInstructionPointerAt + 4, 0, 4);
       std::memset(words.data() + kDataPointerAt + 4, 0, 4);

@@ -27,8 +27,17 @@ enum class Masking : uint8_t {
   kPacked,    ///< Compress and expand: as many elements as the opmask has bits, side by side.
 };
 
+/// Where a thunk finds the x87 state and leaves it.
+struct alignas(64) X87Area {
+  std::array<uint8_t, 512> legacy;  ///< XSAVE's.
+  std::array<uint64_t, 8> header;
+  /// Afterwards what FNSTENV stores in 64-bit mode: opcode and pointers as they are, which some
+  /// processors' XSAVE gives only while an exception is pending (APM Vol. 2 11.4.4).
+  std::array<uint32_t, 8> environment;
+};
+
 struct Thunk {
-  /// `memory`: where the memory operand is. `x87`: an XSAVE area that holds the x87 state, which is
+  /// `memory`: where the memory operand is. `x87`: an X87Area that holds the x87 state, which is
   /// updated. Both unused where the instruction has none. Returns 0, or the number of the exception
   /// that the host raised; then nothing but the flags of MXCSR has changed.
   using Code = uint32_t (*)(Cpu* cpu, void* memory, void* x87);

@@ -55,10 +55,9 @@ void zero_cache_line(Cpu& cpu, const Operation& operation) {
   constexpr uint64_t kLine = 64;
   uint64_t offset = cpu.gpr[x86::kRax];
   if (operation.address_size < 8) offset &= operation.address_size == 4 ? 0xFFFFFFFF : 0xFFFF;
-  offset &= ~(kLine - 1);
-  const uint64_t linear = linear_address(cpu, operation.segment, offset, kLine, AccessKind::kWrite);
+  const uint64_t linear = linear_address(cpu, operation.segment, offset, 1, AccessKind::kWrite);
   const std::array<std::byte, kLine> zeros{};
-  cpu.mmu.write_bytes(linear, zeros);
+  cpu.mmu.write_bytes(linear & ~(kLine - 1), zeros);
 }
 
 }  // namespace limen::soft::interpret
