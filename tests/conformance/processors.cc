@@ -36,8 +36,8 @@ bool has_prefix(const Instruction& instruction, uint8_t prefix) {
 }
 
 bool is_wide_far(const Instruction& instruction) {
-  const bool rex_w = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 &&
-                     instruction.raw.raw.rex.W != 0;
+  const bool rex_w =
+      (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 && instruction.raw.raw.rex.W != 0;
   if (!rex_w) return false;
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_LSS:
@@ -165,9 +165,8 @@ void forget_varying(const Instruction& instruction, const Trial& trial, Outcome&
   }
   forget_hidden_component(instruction, trial, expected, got);
   const std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
-  const bool gathers =
-      name.find("gather") != std::string_view::npos &&
-      instruction.raw.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  const bool gathers = name.find("gather") != std::string_view::npos &&
+                       instruction.raw.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
   if (!gathers || !faulted) return;
   const auto& mask = instruction.operands[2];
   const size_t element = instruction.operands[0].element_size / 8u;

@@ -1,5 +1,5 @@
-// What processors of different makers and generations do differently, where the manuals leave it open
-// or contradict each other. not_covered.md lists it for a person.
+// What processors of different makers and generations do differently, where the manuals leave it
+// open or contradict each other. not_covered.md lists it for a person.
 #pragma once
 
 #include "conformance/trial.h"
@@ -15,8 +15,8 @@ namespace limen::conformance {
 [[nodiscard]] bool may_have_pushed(const soft::decode::Instruction& instruction, uint8_t vector);
 
 /// Takes what varies out of two outcomes that are to be compared: RF and the arithmetic flags of a
-/// string instruction that was interrupted, the upper halves of registers that 32-bit addresses use,
-/// what a gather that faults leaves of its mask.
+/// string instruction that was interrupted, the upper halves of registers that 32-bit addresses
+/// use, what a gather that faults leaves of its mask.
 void forget_varying(const soft::decode::Instruction& instruction, const Trial& trial,
                     Outcome& expected, Outcome& got);
 
