@@ -18,11 +18,11 @@ unsigned shift_of(const decltype(ZydisDecodedOperand::mem)& memory) {
 
 }  // namespace
 
-void Emitter::linear_address(const Item& item, int32_t beyond) {
-  r10_window_ = 0;
+void Emitter::linear_address(const Item& item) {
+  r10_window_ = r11_window_ = 0;
   const auto& memory = item.memory().mem;
   const bool wide = item.instruction.raw.address_width == 64;
-  const auto displacement = static_cast<int32_t>(memory.disp.value + beyond);
+  const auto displacement = static_cast<int32_t>(memory.disp.value);
   if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
     load_address(out_, kR10, item.next() + static_cast<uint64_t>(memory.disp.value));
     if (!wide) out_.mov32(kR10, kR10);
@@ -64,7 +64,7 @@ void Emitter::linear_address(const Item& item, int32_t beyond) {
 /// address or, for a window, the difference of host and guest addresses.
 void Emitter::look_up(unsigned size, bool write, bool window, Flags flags) {
   const int32_t tag = write ? kWriteTag : kReadTag;
-  r10_window_ = 0;
+  r10_window_ = r11_window_ = 0;
   if (flags == Flags::kLive) save_flags();
   out_.mov32(kR11, kR10);
   out_.shr32(kR11, 12 - 5);
@@ -95,61 +95,71 @@ void Emitter::to_host(unsigned size, bool write, Flags flags) {
   look_up(size, write, false, flags);
 }
 
-void Emitter::open_window(const WindowUse& use, bool flags_live) {
-  look_up(use.size, use.write, true, flags_live ? Flags::kLive : Flags::kDead);
-  out_.gs_store(layout_.window(use.number), kR10);
-  r10_window_ = use.number;
+/// R10: the difference of host and guest addresses, which Context::windows gets, too.
+void Emitter::open_window(const Window& window, bool flags_live) {
+  const auto base = static_cast<Reg>(window.base);
+  const auto index = window.index == Window::kNone ? kRsp : static_cast<Reg>(window.index);
+  if (window.base == Window::kNone)
+    out_.lea_index(kR10, index, window.scale, window.displacement);
+  else if (index == kRsp && window.displacement == 0)
+    out_.mov(kR10, base);
+  else
+    out_.lea(kR10, base, index, window.scale, window.displacement);
+  look_up(window.size, window.write, true, flags_live ? Flags::kLive : Flags::kDead);
+  out_.gs_store(layout_.window(window.number), kR10);
+  r10_window_ = window.number;
 }
 
-void Emitter::hold_window(unsigned number) {
-  if (r10_window_ == number) return;
-  out_.gs_load(kR10, layout_.window(number));
-  r10_window_ = number;
+/// Has the window's difference in R10 or, if `may_hold` says that it is free, R11.
+Reg Emitter::hold_window(unsigned number, bool may_hold) {
+  if (r10_window_ == number) return kR10;
+  if (r11_window_ == number) {
+    if (may_hold) return kR11;
+    out_.mov(kR10, kR11);
+    r10_window_ = number;
+    return kR10;
+  }
+  const Reg reg = may_hold && r10_window_ != 0 ? kR11 : kR10;
+  out_.gs_load(reg, layout_.window(number));
+  (reg == kR10 ? r10_window_ : r11_window_) = number;
+  return reg;
 }
 
-HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write) {
-  const WindowUse& use = item.window;
-  if (use.number == 0) {
+HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, bool may_hold) {
+  if (item.window == 0) {
     linear_address(item);
     to_host(size, write, item.flags_live);
     return {};
   }
-  if (use.opens) {
-    linear_address(item, use.first);
-    open_window(use, item.flags_live);
-  } else {
-    hold_window(use.number);
-  }
+  const Reg window = hold_window(item.window, may_hold);
   const auto& memory = item.memory().mem;
   const auto displacement = static_cast<int32_t>(memory.disp.value);
   if (memory.index == ZYDIS_REGISTER_NONE)
-    return {.base = general(memory.base), .index = kR10, .displacement = displacement};
-  if (memory.base != ZYDIS_REGISTER_NONE) {
-    out_.lea(kR10, general(memory.base), kR10, 0, 0);  // RSP can only be a base
-    r10_window_ = 0;
-  }
+    return {.base = general(memory.base), .index = window, .displacement = displacement};
+  if (memory.base == ZYDIS_REGISTER_NONE)
+    return {.base = window,
+            .index = general(memory.index),
+            .scale = shift_of(memory),
+            .displacement = displacement};
+  out_.lea(kR10, general(memory.base), window, 0, 0);  // RSP can only be a base
+  r10_window_ = 0;
   return {.index = general(memory.index), .scale = shift_of(memory), .displacement = displacement};
 }
 
 /// Eight bytes at [base + displacement].
-HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacement, bool write) {
-  const WindowUse& use = item.stack_window;
-  const int32_t first = displacement + (use.opens ? use.first : 0);
-  if (use.number == 0 || use.opens) {
-    if (first == 0)
+HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacement, bool write,
+                                 bool may_hold) {
+  if (item.stack_window == 0) {
+    if (displacement == 0)
       out_.mov(kR10, base);
     else
-      out_.lea(kR10, base, first);
-  }
-  if (use.number == 0) {
+      out_.lea(kR10, base, displacement);
     to_host(8, write, item.flags_live);
     return {};
   }
-  if (use.opens)
-    open_window(use, item.flags_live);
-  else
-    hold_window(use.number);
-  return {.base = base, .index = kR10, .displacement = displacement};
+  return {.base = base,
+          .index = hold_window(item.stack_window, may_hold),
+          .displacement = displacement};
 }
 
 /// The item's own bytes with `operand` for the memory operand and, if asked, R11 as ModRM.reg.

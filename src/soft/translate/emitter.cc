@@ -63,7 +63,7 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
-void Emitter::emit(std::span<Item> items, size_t poll_at) {
+void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows) {
   emit_entries();
 
   sites_.reserve(items.size());
@@ -74,6 +74,8 @@ void Emitter::emit(std::span<Item> items, size_t poll_at) {
                       .code = (out_.here() - block_.body) & 0x3FFFF});
     const Item& item = items[i];
     if (i == poll_at) emit_poll(item.flags_live);
+    for (; !windows.empty() && windows.front().item == i; windows = windows.subspan(1))
+      open_window(windows.front(), item.flags_live);
     switch (item.kind) {
       case Kind::kPlain:
       case Kind::kAddress:
@@ -87,9 +89,9 @@ void Emitter::emit(std::span<Item> items, size_t poll_at) {
       case Kind::kReturn:
       case Kind::kJump:
       case Kind::kBranch:
-        break;  // they say themselves if they change R10
+        break;  // they say themselves if they change R10 or R11
       default:
-        r10_window_ = 0;
+        r10_window_ = r11_window_ = 0;
     }
     const bool last = i + 1 == items.size();
     faults_plainly_ = item.faults_plainly;
@@ -168,7 +170,7 @@ void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
 
 void Emitter::emit_poll(bool flags_live) {
   Cold exit{.index = index_, .reason = ExitReason::kPoll};
-  r10_window_ = 0;
+  r10_window_ = r11_window_ = 0;
   if (!flags_live) {
     out_.gs_cmp8(layout_.attention, 0);
     exit.place = out_.jump_if(Condition::kNotEqual);
@@ -250,7 +252,10 @@ void Emitter::load_spilled(uint16_t registers) {
     out_.gs_load(kR10, layout_.gpr(kR10));
     r10_window_ = 0;
   }
-  if (registers & (1u << kR11)) out_.gs_load(kR11, layout_.gpr(kR11));
+  if (registers & (1u << kR11)) {
+    out_.gs_load(kR11, layout_.gpr(kR11));
+    r11_window_ = 0;
+  }
 }
 
 void Emitter::store_spilled(uint16_t registers) {
@@ -265,10 +270,14 @@ void Emitter::emit_plain(const Item& item) {
     store_spilled(item.registers_written);
     return;
   }
-  const HostOperand operand = reach_memory(item, item.memory_size, item.writes_memory);
   const auto spilled = static_cast<uint16_t>(item.registers_read & kSpilled);
+  const HostOperand operand =
+      reach_memory(item, item.memory_size, item.writes_memory, spilled == 0);
   const auto number = static_cast<unsigned>(std::countr_zero(spilled));
-  if (spilled != 0) out_.gs_load(kR11, layout_.gpr(number));
+  if (spilled != 0) {
+    out_.gs_load(kR11, layout_.gpr(number));
+    r11_window_ = 0;
+  }
   rewrite(item, spilled != 0, operand);
   if (spilled & item.registers_written) out_.gs_store(layout_.gpr(number), kR11);
 }
@@ -310,19 +319,23 @@ void Emitter::restore_flags(Assembler& out) {
 void Emitter::emit_push(const Item& item) {
   const auto& operand = item.instruction.operands[0];
   const bool from_memory = operand.type == ZYDIS_OPERAND_TYPE_MEMORY;
-  const bool asks = item.stack_window.number == 0 || item.stack_window.opens;  // uses R11
+  const bool asks = item.stack_window == 0;  // uses R11
   if (from_memory) {
     out_.load(kR11, reach_memory(item, 8, false));
+    r11_window_ = 0;
     if (asks) out_.gs_store(layout_.temporary, kR11);
   }
-  const HostOperand to = reach_stack(item, kRsp, -8, true);
+  const bool spilled = operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                       (kSpilled & (1u << general(operand.reg.value))) != 0;
+  const HostOperand to = reach_stack(item, kRsp, -8, true, !from_memory && !spilled);
   if (from_memory) {
     if (asks) out_.gs_load(kR11, layout_.temporary);
     out_.store(to, kR11);
   } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
     Reg from = general(operand.reg.value);
-    if (kSpilled & (1u << from)) {
+    if (spilled) {
       out_.gs_load(kR11, layout_.gpr(from));
+      r11_window_ = 0;
       from = kR11;
     }
     out_.store(to, from);
@@ -334,10 +347,12 @@ void Emitter::emit_push(const Item& item) {
 
 void Emitter::emit_pop(const Item& item) {
   const Reg to = general(item.instruction.operands[0].reg.value);
-  const HostOperand from = reach_stack(item, kRsp, 0, false);
+  const bool spilled = (kSpilled & (1u << to)) != 0;
+  const HostOperand from = reach_stack(item, kRsp, 0, false, !spilled);
   if (to == kRsp) return out_.load(kRsp, from);
-  if (kSpilled & (1u << to)) {
+  if (spilled) {
     out_.load(kR11, from);
+    r11_window_ = 0;
     out_.gs_store(layout_.gpr(to), kR11);
   } else {
     out_.load(to, from);
@@ -346,7 +361,7 @@ void Emitter::emit_pop(const Item& item) {
 }
 
 void Emitter::emit_leave(const Item& item) {
-  out_.load(kR10, reach_stack(item, kRbp, 0, false));
+  out_.load(kR10, reach_stack(item, kRbp, 0, false, true));
   r10_window_ = 0;
   out_.lea(kRsp, kRbp, 8);
   out_.mov(kRbp, kR10);
@@ -355,6 +370,7 @@ void Emitter::emit_leave(const Item& item) {
 void Emitter::emit_call(const Item& item) {
   const HostOperand to = reach_stack(item, kRsp, -8, true);
   load_address(out_, kR11, item.next());
+  r11_window_ = 0;
   out_.store(to, kR11);
   out_.lea(kRsp, kRsp, -8);
 }
@@ -383,7 +399,7 @@ void Emitter::emit_return(const Item& item) {
   const auto drop = raw.operand_count_visible > 0
                         ? static_cast<int32_t>(item.instruction.operands[0].imm.value.u & 0xFFFF)
                         : 0;
-  out_.load(kR10, reach_stack(item, kRsp, 0, false));
+  out_.load(kR10, reach_stack(item, kRsp, 0, false, true));
   r10_window_ = 0;
   out_.lea(kRsp, kRsp, 8 + drop);
   jump_to_r10();

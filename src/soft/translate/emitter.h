@@ -16,6 +16,7 @@
 #include "soft/translate/quiet.h"
 #include "soft/translate/system_layout.h"
 #include "soft/translate/trampolines.h"
+#include "soft/translate/windows.h"
 
 namespace limen::soft::translate {
 
@@ -96,7 +97,7 @@ class Emitter {
 
   /// Writes the block: entries, one piece of code per item, stubs. Fills in the block's sites and
   /// entries.
-  void emit(std::span<Item> items, size_t poll_at);
+  void emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows);
 
  private:
   /// Code off the main path, written behind it.
@@ -164,8 +165,8 @@ class Emitter {
   void load_address(Assembler& out, Reg to, uint64_t address);
 
   // In emit_access.cc.
-  /// R10: the linear address of the item's memory operand and `beyond`.
-  void linear_address(const Item& item, int32_t beyond = 0);
+  /// R10: the linear address of the item's memory operand.
+  void linear_address(const Item& item);
   /// R10: linear address in, host address out. Uses R11. Leaves to the interpreter on a miss.
   enum class Flags : uint8_t { kDead, kLive, kSaved };
   void to_host(unsigned size, bool write, Flags flags);
@@ -174,10 +175,12 @@ class Emitter {
   }
   void look_up(unsigned size, bool write, bool window, Flags flags);
   /// Makes an access possible: where its bytes are in the host. May use R10 and R11.
-  HostOperand reach_memory(const Item& item, unsigned size, bool write);
-  HostOperand reach_stack(const Item& item, Reg base, int32_t displacement, bool write);
-  void open_window(const WindowUse& use, bool flags_live);
-  void hold_window(unsigned number);
+  /// `may_hold`: whether R11 is free, after this too, until the item's own code is through.
+  HostOperand reach_memory(const Item& item, unsigned size, bool write, bool may_hold = false);
+  HostOperand reach_stack(const Item& item, Reg base, int32_t displacement, bool write,
+                          bool may_hold = false);
+  void open_window(const Window& window, bool flags_live);
+  Reg hold_window(unsigned number, bool may_hold);
   void jump_to_r10();
   void save_flags() { save_flags(out_); }
   void save_flags(Assembler& out);
@@ -205,7 +208,8 @@ class Emitter {
   std::vector<Cold> cold_;
   std::vector<Site> sites_;
   uint8_t index_ = 0;
-  unsigned r10_window_ = 0;     // whose difference R10 holds; 0: none
+  unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
+  unsigned r11_window_ = 0;
   bool faults_plainly_ = true;  // the item's
 };
 

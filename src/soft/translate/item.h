@@ -65,16 +65,6 @@ enum class Kind : uint8_t {
   kInterpret,  ///< Everything else is the interpreter's.
 };
 
-/// How an access takes part in a window: bytes of one page for which the soft TLB is asked once.
-struct WindowUse {
-  uint8_t number = 0;  ///< 0: in none.
-  // Of the access that asks:
-  bool opens = false;
-  bool write = false;  ///< Some access writes.
-  uint16_t size = 0;   ///< Bytes of the window.
-  int32_t first = 0;   ///< Its first byte, from the access's address.
-};
-
 struct Item {
   decode::Instruction instruction;
   uint64_t rip = 0;
@@ -92,9 +82,10 @@ struct Item {
   uint8_t memory_operand = 0;   ///< Index in instruction.operands.
   uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;
-  WindowUse window;            ///< Of the memory operand.
-  WindowUse stack_window;      ///< Of what PUSH, POP, CALL, RET and LEAVE do to the stack.
-  bool inside_window = false;  ///< Counts on a window that an earlier item opened.
+  // Windows (windows.h) by number; 0: none.
+  uint8_t window = 0;          ///< Of the memory operand.
+  uint8_t stack_window = 0;    ///< Of what PUSH, POP, CALL, RET and LEAVE do to the stack.
+  bool inside_window = false;  ///< Counts on a window that is open already.
   bool loops = false;  ///< kBranch to the block's start, which follows once more in the block.
 
   [[nodiscard]] uint64_t next() const { return rip + instruction.length(); }

@@ -488,10 +488,11 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   find_live_flags();
   const size_t poll_at = place_for_poll();
   const auto items = std::span(items_).first(item_count_);
+  windows_.clear();
   if (!split)
-    find_windows(items, poll_at);
+    find_windows(items, poll_at, windows_);
   else
-    for (Item& item : items) item.window = item.stack_window = {}, item.inside_window = false;
+    for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
 
   const HomeId home_id = home_for(source, kind);
   Home& home = homes_[home_id];
@@ -515,7 +516,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
                    .base = source.base,
                    .data = data_offset(home_id)},
                   block, kind, links_);
-  emitter.emit(items, poll_at);
+  emitter.emit(items, poll_at, windows_);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
   statistics_.host_bytes += out.here() - used_;

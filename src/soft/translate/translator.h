@@ -156,6 +156,7 @@ class Translator {
   std::unordered_map<uint32_t, interpret::Operation> operations_;
   std::vector<Item> items_;
   unsigned item_count_ = 0;
+  std::vector<Window> windows_;  // of the block that is being translated
   uint64_t seen_changes_ = 0;
   uint8_t last_kind_ = 0xFF;
   std::vector<uint64_t> interpreted_by_mnemonic_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <vector>
 
 namespace limen::soft::translate {
@@ -12,45 +13,63 @@ constexpr int64_t kMostBytes = 512;
 /// Farther from its root than this a register is not followed.
 constexpr int64_t kFarthest = int64_t{1} << 29;
 constexpr uint16_t kElsewhere = (1u << 10) | (1u << 11);  // R10, R11: in memory
+constexpr uint8_t kStackPointer = 4, kFramePointer = 5;
+
+constexpr int64_t kFarthestDisplacement = int64_t{1} << 30;
 
 /// What is known of a register: `offset` more than something unknown, which has a number.
 struct Value {
   uint32_t root = 0;
   int64_t offset = 0;
 };
+using Values = std::array<Value, 16>;
 
 /// What addresses have in common that differ by what is known.
 struct Root {
   uint32_t base = 0;  ///< 0: none.
   uint32_t index = 0;
-  uint8_t scale = 0;
+  uint8_t scale = 0;  ///< A shift.
   bool operator==(const Root&) const = default;
 };
 
-struct Window {
+/// Where flags are dead and registers hold these.
+struct Place {
+  bool known = false;
+  size_t item = 0;
+  Values values;
+};
+
+/// A window that may yet grow.
+struct Open {
   Root root;
-  int64_t from = 0, to = 0;  ///< Offsets from the root.
-  bool write = false;
-  bool passed_branch = false;  ///< Since it was opened.
-  size_t first_item = 0, last_item = 0;
-  std::vector<WindowUse*> uses;
-  int64_t opened_at = 0;  ///< Offset of the first access.
+  int64_t from = 0, to = 0;     ///< Offsets from the root.
+  int64_t register_offset = 0;  ///< Of the opening registers' sum from the root.
+  Window window;
+  bool passed_branch = false;  ///< Since its first access.
+  size_t first_access = 0, last_item = 0;
+  std::vector<uint8_t*> uses;  ///< Where its number goes.
 };
 
 class Search {
  public:
-  Search(std::span<Item> items, size_t poll_at) : items_(items), poll_at_(poll_at) { forget_all(); }
+  Search(std::span<Item> items, size_t poll_at, std::vector<Window>& windows)
+      : items_(items), poll_at_(poll_at), windows_(windows) {
+    forget_all();
+  }
 
   void run() {
+    windows_.clear();
     for (at_ = 0; at_ < items_.size(); ++at_) {
       if (at_ == poll_at_) close_all();
       Item& item = items_[at_];
-      item.window = item.stack_window = {};
+      item.window = item.stack_window = 0;
       item.inside_window = false;
+      if (!item.flags_live) dead_ = dead_for_stack_ = {true, at_, registers_};
       note_accesses(item);
       follow(item);
     }
     close_all();
+    std::ranges::sort(windows_, {}, [](const Window& window) { return window.item; });
   }
 
  private:
@@ -68,21 +87,25 @@ class Search {
     if (item.has_memory && (item.kind == Kind::kPlain || item.kind == Kind::kPush ||
                             item.kind == Kind::kCallAway || item.kind == Kind::kJumpAway))
       note_operand(item);
-    const Value& stack = registers_[4];
     switch (item.kind) {
       case Kind::kPush:
       case Kind::kCall:
       case Kind::kCallAway:
-        return note({.base = stack.root}, stack.offset - 8, 8, true, item.stack_window);
+        return note_stack(kStackPointer, -8, true, item);
       case Kind::kPop:
       case Kind::kReturn:
-        return note({.base = stack.root}, stack.offset, 8, false, item.stack_window);
+        return note_stack(kStackPointer, 0, false, item);
       case Kind::kLeave:
-        return note({.base = registers_[5].root}, registers_[5].offset, 8, false,
-                    item.stack_window);
+        return note_stack(kFramePointer, 0, false, item);
       default:
         return;
     }
+  }
+
+  void note_stack(uint8_t base, int64_t displacement, bool write, Item& item) {
+    const Value& value = registers_[base];
+    note({.base = value.root}, {.base = base}, value.offset + displacement, 8, write,
+         item.stack_window);
   }
 
   void note_operand(Item& item) {
@@ -90,70 +113,113 @@ class Search {
     if (item.instruction.raw.address_width != 64 || memory.segment == ZYDIS_REGISTER_FS ||
         memory.segment == ZYDIS_REGISTER_GS || memory.base == ZYDIS_REGISTER_RIP)
       return;
-    Root root;
-    int64_t offset = memory.disp.value;
-    const auto take = [&](ZydisRegister reg, unsigned scale) -> uint32_t {
-      if (reg == ZYDIS_REGISTER_NONE) return 0;
-      const Value& value = registers_[general_number(reg)];
-      offset += value.offset * static_cast<int64_t>(scale);
-      return value.root;
-    };
     const auto elsewhere = [](ZydisRegister reg) {
       return reg != ZYDIS_REGISTER_NONE && (kElsewhere >> general_number(reg) & 1) != 0;
     };
     if (elsewhere(memory.base) || elsewhere(memory.index)) return;
-    root.base = take(memory.base, 1);
-    root.index = take(memory.index, memory.scale);
-    root.scale = root.index != 0 ? memory.scale : 0;
-    if (root.base == 0 && root.index == 0) return;
+    if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) return;
     if (memory.disp.value > kFarthest || memory.disp.value < -kFarthest) return;
-    note(root, offset, item.memory_size, item.writes_memory, item.window);
+    Root root;
+    Window through;
+    int64_t offset = memory.disp.value;
+    if (memory.base != ZYDIS_REGISTER_NONE) {
+      through.base = general_number(memory.base);
+      root.base = registers_[through.base].root;
+      offset += registers_[through.base].offset;
+    }
+    if (memory.index != ZYDIS_REGISTER_NONE) {
+      through.index = general_number(memory.index);
+      through.scale = root.scale = static_cast<uint8_t>(std::countr_zero(memory.scale));
+      root.index = registers_[through.index].root;
+      offset += registers_[through.index].offset << root.scale;
+    }
+    note(root, through, offset, item.memory_size, item.writes_memory, item.window);
   }
 
-  void note(const Root& root, int64_t offset, int64_t size, bool write, WindowUse& use) {
-    const auto open = std::ranges::find(open_, root, &Window::root);
-    if (open != open_.end()) {
-      Window& window = *open;
-      const int64_t from = std::min(window.from, offset);
-      const int64_t to = std::max(window.to, offset + size);
+  /// An access to `size` bytes at `root` and `offset`, made through registers that `through` names.
+  void note(const Root& root, const Window& through, int64_t offset, int64_t size, bool write,
+            uint8_t& use) {
+    const auto found = std::ranges::find(open_, root, &Open::root);
+    if (found != open_.end()) {
+      Open& open = *found;
+      const int64_t from = std::min(open.from, offset);
+      const int64_t to = std::max(open.to, offset + size);
       // A page must not become dirty for a store that is behind a way out.
-      if (to - from <= kMostBytes && (!write || window.write || !window.passed_branch)) {
-        window.from = from;
-        window.to = to;
-        window.write = window.write || write;
-        window.last_item = at_;
-        window.uses.push_back(&use);
+      if (to - from <= kMostBytes && (!write || open.window.write || !open.passed_branch)) {
+        open.from = from;
+        open.to = to;
+        open.window.write = open.window.write || write;
+        open.last_item = at_;
+        open.uses.push_back(&use);
         return;
       }
-      close(window);
-      open_.erase(open);
+      close(open);
+      open_.erase(found);
     }
-    Window window;
-    window.root = root;
-    window.from = offset;
-    window.to = offset + size;
-    window.write = write;
-    window.first_item = window.last_item = at_;
-    window.uses.push_back(&use);
-    window.opened_at = offset;
-    open_.push_back(std::move(window));
+    Open open;
+    open.root = root;
+    open.from = offset;
+    open.to = offset + size;
+    open.window = through;
+    open.window.write = write;
+    open.first_access = open.last_item = at_;
+    open.uses.push_back(&use);
+    choose_place(open);
+    open_.push_back(std::move(open));
   }
 
-  void close(Window& window) {
-    if (window.uses.size() < 2) return;
-    const auto number = static_cast<uint8_t>(++made_);
-    for (WindowUse* use : window.uses) use->number = number;
-    WindowUse& first = *window.uses.front();
-    first.opens = true;
-    first.write = window.write;
-    first.size = static_cast<uint16_t>(window.to - window.from);
-    first.first = static_cast<int32_t>(window.from - window.opened_at);
-    for (size_t i = window.first_item + 1; i <= window.last_item; ++i)
-      items_[i].inside_window = true;
+  /// Where it is opened: with its first access, which is the running item's, or, if flags are live
+  /// there, at the last place before it where they are dead. Not before a branch, but for the
+  /// stack's: what a branch keeps the program from may be an address of nothing.
+  void choose_place(Open& open) {
+    const Values* values = &registers_;
+    open.window.item = static_cast<uint8_t>(at_);
+    const bool stack = open.root.index == 0 && open.root.base == registers_[kStackPointer].root;
+    const Place& place = stack ? dead_for_stack_ : dead_;
+    if (items_[at_].flags_live && place.known) {
+      Window moved = open.window;
+      if (find_root(place.values, open.root.base, moved.base) &&
+          find_root(place.values, open.root.index, moved.index)) {
+        moved.item = static_cast<uint8_t>(place.item);
+        open.window = moved;
+        values = &place.values;
+      }
+    }
+    const auto offset_of = [&](uint8_t number) {
+      return number == Window::kNone ? 0 : (*values)[number].offset;
+    };
+    open.register_offset =
+        offset_of(open.window.base) + (offset_of(open.window.index) << open.window.scale);
+  }
+
+  /// A register that holds `root` and something, the one that did later if it can be.
+  static bool find_root(const Values& values, uint32_t root, uint8_t& number) {
+    if (number == Window::kNone || values[number].root == root) return true;
+    for (uint8_t i = 0; i < values.size(); ++i)
+      if (values[i].root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
+        number = i;
+        return true;
+      }
+    return false;
+  }
+
+  void close(Open& open) {
+    Window& window = open.window;
+    const int64_t displacement = open.from - open.register_offset;
+    const bool moved = window.item < open.first_access;
+    if (open.uses.size() < 2 && !moved) return;
+    if (displacement > kFarthestDisplacement || displacement < -kFarthestDisplacement) return;
+    window.number = static_cast<uint8_t>(++made_);
+    window.size = static_cast<uint16_t>(open.to - open.from);
+    window.displacement = static_cast<int32_t>(displacement);
+    for (uint8_t* use : open.uses) *use = window.number;
+    for (size_t i = window.item + 1u; i <= open.last_item; ++i) items_[i].inside_window = true;
+    windows_.push_back(window);
   }
   void close_all() {
-    for (Window& window : open_) close(window);
+    for (Open& open : open_) close(open);
     open_.clear();
+    dead_.known = dead_for_stack_.known = false;
   }
 
   /// What the item does to registers and windows.
@@ -163,19 +229,20 @@ class Search {
       case Kind::kJump:
         return;
       case Kind::kBranch:
-        for (Window& window : open_) window.passed_branch = true;
+        for (Open& open : open_) open.passed_branch = true;
+        dead_.known = false;
         return;
       case Kind::kPush:
       case Kind::kCall:
       case Kind::kCallAway:
-        return add(4, -8);
+        return add(kStackPointer, -8);
       case Kind::kPop:
-        add(4, 8);
+        add(kStackPointer, 8);
         return forget(general_number(item.instruction.operands[0].reg.value));
       case Kind::kLeave:
-        registers_[4] = registers_[5];
-        add(4, 8);
-        return forget(5);
+        registers_[kStackPointer] = registers_[kFramePointer];
+        add(kStackPointer, 8);
+        return forget(kFramePointer);
       case Kind::kPlain:
       case Kind::kAddress:
         return follow_plain(item);
@@ -229,15 +296,20 @@ class Search {
 
   std::span<Item> items_;
   size_t poll_at_;
+  std::vector<Window>& windows_;
   size_t at_ = 0;
-  std::array<Value, 16> registers_;
+  Values registers_;
   uint32_t last_root_ = 0;
-  std::vector<Window> open_;
+  std::vector<Open> open_;
+  Place dead_;            // since the last branch or whatever ends windows
+  Place dead_for_stack_;  // since the last of the latter
   unsigned made_ = 0;
 };
 
 }  // namespace
 
-void find_windows(std::span<Item> items, size_t poll_at) { Search(items, poll_at).run(); }
+void find_windows(std::span<Item> items, size_t poll_at, std::vector<Window>& windows) {
+  Search(items, poll_at, windows).run();
+}
 
 }  // namespace limen::soft::translate

@@ -1,15 +1,34 @@
 // Accesses that share one check of the soft TLB.
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <vector>
 
 #include "soft/translate/item.h"
 
 namespace limen::soft::translate {
 
-/// Looks through a block for accesses that reach bytes near each other through registers whose
-/// difference is known, and fills in WindowUse and `inside_window` of its items. `poll_at`: before
-/// this item the code may be left and entered again.
-void find_windows(std::span<Item> items, size_t poll_at);
+/// A window: bytes of one page for which the soft TLB is asked once, at [base + index * 2^scale +
+/// displacement].
+struct Window {
+  static constexpr uint8_t kNone = 16;
+
+  uint8_t number = 0;  ///< From 1 on.
+  uint8_t item = 0;    ///< Before which it is opened.
+  uint8_t base = kNone;
+  uint8_t index = kNone;
+  uint8_t scale = 0;
+  bool write = false;  ///< Some access writes.
+  uint16_t size = 0;   ///< Bytes.
+  int32_t displacement = 0;
+};
+
+/// Looks through a block, whose live flags are known, for accesses that reach bytes near each other
+/// through registers whose difference is known, and for accesses whose check would destroy flags.
+/// Fills in the windows of its items, `inside_window`, and `windows` in the order in which they are
+/// opened: with the first access or before it, where flags are dead. `poll_at`: before this item
+/// the code may be left and entered again.
+void find_windows(std::span<Item> items, size_t poll_at, std::vector<Window>& windows);
 
 }  // namespace limen::soft::translate
