@@ -6,6 +6,7 @@ The last line says how it went: `boot: ok: login prompt after 31.2 s, power-off 
 
 import argparse
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -21,6 +22,11 @@ def say(text):
     print(f"==> {text}", flush=True)
 
 
+# What a kernel says of a machine that is not sound.
+COMPLAINTS = re.compile(r"segfault|general protection|BUG:|soft lockup|rcu.*stall|"
+                        r"unable to handle|invalid opcode|clocksource.*unstable")
+
+
 class Check:
     def __init__(self, words):
         self.words = words
@@ -33,7 +39,7 @@ class Check:
             "-kernel", os.path.join(words.guest, "vmlinuz"),
             "-initrd", os.path.join(words.guest, "initrd.img"), "-append", COMMAND_LINE,
             "-drive", f"file={words.disk},format=raw,if=virtio", "-device", "virtio-rng-pci",
-            "-nographic", "-no-reboot",
+            "-nographic", "-no-reboot", "-smp", str(words.smp),
         ]
 
     def boot(self):
@@ -67,6 +73,10 @@ class Check:
             raise ConsoleError(f"exit status {status} after power-off")
         if "Power down" not in console.text:
             raise ConsoleError("the machine ended before the guest powered off")
+        complaint = COMPLAINTS.search(console.text)
+        if complaint:
+            line = console.text[console.text.rfind("\n", 0, complaint.start()) + 1:]
+            raise ConsoleError(f"the kernel says: {line.splitlines()[0]}")
         say(f"powered off after {console.seconds:.1f} s")
 
     def run(self):
@@ -95,6 +105,7 @@ def main():
     parser.add_argument("--accel", default="soft")
     parser.add_argument("--cpu", default="max")
     parser.add_argument("--memory", default="1G")
+    parser.add_argument("--smp", type=int, default=1, help="processors")
     parser.add_argument("--guest", required=True, help="folder with vmlinuz and initrd.img")
     parser.add_argument("--disk", required=True, help="disk image, written to")
     parser.add_argument("--logs", required=True, help="folder for what the console says")

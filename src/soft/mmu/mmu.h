@@ -199,6 +199,9 @@ class Mmu {
       return entry.host + (linear & kPageOffset);
     return quick_access(linear, size, access, view_, Dirty::kSet).host;
   }
+  /// The same, of the stack: makes its page the stack's if it can be.
+  QuickAccess quick_stack(uint64_t linear, unsigned size, Access access) noexcept;
+  [[nodiscard]] const std::array<StackPage, 2>& stack_pages() const { return tlb_.stack_pages(); }
   /// For an implicit supervisor access.
   std::byte* quick_supervisor(uint64_t linear, unsigned size, Access access) noexcept {
     const DataEntry& entry = implicit_data_[DataBank::index(linear)];

@@ -142,4 +142,20 @@ Mmu::QuickAccess Mmu::quick_access(uint64_t linear, unsigned size, Access access
   return second.host == first.host + in_page ? first : QuickAccess{};
 }
 
+Mmu::QuickAccess Mmu::quick_stack(uint64_t linear, unsigned size, Access access) noexcept {
+  StackPage& stack = tlb_.stack_pages()[mode_.user ? 1 : 0];
+  const uint64_t page = linear & ~kPageOffset;
+  const View view = mode_.user ? view_ : implicit_view_;  // what may be done there may be in both
+  QuickAccess found = quick_access(linear, size, Access::kWrite, view, Dirty::kAsItIs);
+  // Where only this access could be made, the page has no write tag.
+  if (found.host != nullptr && tlb_.data(view).entries[DataBank::index(linear)].write_tag == page) {
+    stack.minus_page = -page;
+  } else {
+    stack.minus_page = StackPage::kNowhere;
+    if (found.host == nullptr) found = quick_access(linear, size, access, view_, Dirty::kAsItIs);
+  }
+  if (found.host != nullptr) stack.difference = reinterpret_cast<uint64_t>(found.host) - linear;
+  return found;
+}
+
 }  // namespace limen::soft

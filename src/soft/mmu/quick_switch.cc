@@ -20,6 +20,7 @@ void Mmu::select_view() {
   else
     view_ = mode_.alignment_check ? View::kSupervisor : implicit_view_;
   check_alignment_ = mode_.user && mode_.alignment_check && (mode_.cr0 & cr0::kAlignmentMask) != 0;
+  if (check_alignment_) tlb_.forget_stacks();
   data_ = check_alignment_ ? kEmptyBank.entries.data() : tlb_.data(view_).entries.data();
   implicit_data_ = tlb_.data(implicit_view_).entries.data();
   const FetchEntry* const inner = tlb_.fetch(false).entries.data();

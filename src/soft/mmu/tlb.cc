@@ -108,6 +108,7 @@ Tlb::Slot* Tlb::find(uint16_t pcid) {
 }
 
 void Tlb::select(uint16_t pcid) {
+  forget_stacks();
   if (current_->pcid != pcid) {
     Slot* slot = find(pcid);
     if (slot == nullptr) {
@@ -166,6 +167,7 @@ void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,
 }
 
 void Tlb::flush_all() {
+  forget_stacks();
   ++flushes_;
   for (auto& slot : *slots_) {
     slot.flush_all();
@@ -175,21 +177,25 @@ void Tlb::flush_all() {
 }
 
 void Tlb::flush_all_but_global() {
+  forget_stacks();
   ++flushes_;
   for (auto& slot : *slots_) flush_local(slot);
 }
 
 void Tlb::flush_context(uint16_t pcid) {
+  forget_stacks();
   ++flushes_;
   if (Slot* slot = find(pcid)) flush_local(*slot);
 }
 
 void Tlb::flush_current() {
+  forget_stacks();
   ++flushes_;
   flush_local(*current_);
 }
 
 void Tlb::flush_page(uint64_t linear) {
+  forget_stacks();
   ++flushes_;
   for (auto& slot : *slots_)
     if (slot.used) slot.flush_page(linear, &slot != current_);
@@ -198,6 +204,7 @@ void Tlb::flush_page(uint64_t linear) {
 }
 
 void Tlb::flush_page(uint16_t pcid, uint64_t linear) {
+  forget_stacks();
   ++flushes_;
   Slot* slot = find(pcid);
   if (slot == nullptr) return;
@@ -208,6 +215,7 @@ void Tlb::flush_page(uint16_t pcid, uint64_t linear) {
 }
 
 void Tlb::protect(uint32_t ram_page) {
+  forget_stacks();
   uint32_t& known = writable_at_[ram_page];
   if (known == kNowhere) return;
   if (known != kManyPlaces) {

@@ -113,6 +113,15 @@ struct Bank {
 using DataBank = Bank<DataEntry, 1024>;
 using FetchBank = Bank<FetchEntry, 256>;
 
+/// The page on which the stack of translated code was last, for loads and stores alike: asked
+/// before the bank, as its question is shorter. Generated code knows the layout.
+struct StackPage {
+  /// Added to no canonical address does this give an offset in a page.
+  static constexpr uint64_t kNowhere = uint64_t{1} << 63;
+  uint64_t minus_page = kNowhere;
+  uint64_t difference = 0;  ///< Of host and guest addresses; stays when the page is forgotten.
+};
+
 /// The translations of several address spaces, told apart by PCID (SDM Vol. 3A 4.10.1). Without
 /// CR4.PCIDE everything is PCID 0. One of them is current.
 class Tlb {
@@ -131,6 +140,13 @@ class Tlb {
   void fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
                  bool writable);
   void fill_fetch(uint64_t linear, bool user, const Translation& page, const FetchResult& result);
+
+  /// Index: CPL is 3. The one of CPL 0 is a page that can be used with either RFLAGS.AC.
+  [[nodiscard]] std::array<StackPage, 2>& stack_pages() { return stack_pages_; }
+  [[nodiscard]] const std::array<StackPage, 2>& stack_pages() const { return stack_pages_; }
+  void forget_stacks() {
+    for (StackPage& stack : stack_pages_) stack.minus_page = StackPage::kNowhere;
+  }
 
   void flush_all();
   void flush_all_but_global();
@@ -212,6 +228,7 @@ class Tlb {
 
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;
+  std::array<StackPage, 2> stack_pages_;
   uint64_t use_count_ = 0;
   uint64_t flushes_ = 0;  // of any entry of any address space
   CodeEpochs epochs_;

@@ -208,6 +208,17 @@ class Assembler {
   void gs_load(Reg to, int32_t displacement) { gs(true, {0x8B}, to, displacement); }
   void gs_store(int32_t displacement, Reg from) { gs(true, {0x89}, from, displacement); }
   void gs_add(Reg to, int32_t displacement) { gs(true, {0x03}, to, displacement); }
+  /// PEXT to, from, gs:[displacement].
+  void gs_pext(Reg to, Reg from, int32_t displacement) {
+    byte(0x65);
+    byte(0xC4);
+    byte(0x62u | (to > 7 ? 0u : 0x80u));
+    byte(0x82u | ((~unsigned{from} & 15u) << 3));
+    byte(0xF5);
+    byte(((to & 7u) << 3) | 4u);
+    byte(0x25);
+    put(static_cast<uint32_t>(displacement));
+  }
   void gs_sub(Reg to, int32_t displacement) { gs(true, {0x2B}, to, displacement); }
   void gs_cmp(Reg reg, int32_t displacement) { gs(true, {0x3B}, reg, displacement); }
   /// CMP byte gs:[displacement], value.

@@ -31,6 +31,7 @@ struct Context {
 
   uint64_t saved_rax = 0;  ///< While RAX holds the guest's flags.
   uint64_t temporary = 0;
+  uint64_t page_mask = ~uint64_t{0xFFF};  ///< Bits of an address that name its page.
   /// Per window of the running block, the difference of host and guest addresses.
   std::array<uint64_t, kMostWindows> windows{};
   uint64_t host_rsp = 0;

@@ -2,6 +2,7 @@
 // a window.
 #include <bit>
 
+#include "soft/interpret/native/host.h"
 #include "soft/translate/emitter.h"
 
 namespace limen::soft::translate {
@@ -97,6 +98,10 @@ void Emitter::to_host(unsigned size, bool write, Flags flags) {
 
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
 void Emitter::open_window(const Window& window, bool flags_live) {
+  // Without PEXT there is no check of the stack's page that keeps flags.
+  of_stack_[window.number] =
+      window.stack && (!flags_live || interpret::native::host_features().bmi2);
+  if (of_stack_[window.number]) return open_stack(window, flags_live);
   const auto base = static_cast<Reg>(window.base);
   const auto index = window.index == Window::kNone ? kRsp : static_cast<Reg>(window.index);
   if (window.base == Window::kNone)
@@ -110,6 +115,46 @@ void Emitter::open_window(const Window& window, bool flags_live) {
   r10_window_ = window.number;
 }
 
+/// The same by StackPage, which has the difference.
+void Emitter::open_stack(const Window& window, bool flags_live) {
+  const auto base = static_cast<Reg>(window.base);
+  const int32_t page = layout_.stack_page[kind_.user ? 1 : 0];
+  const int32_t minus_page = page + static_cast<int32_t>(offsetof(StackPage, minus_page));
+  const int32_t difference = page + static_cast<int32_t>(offsetof(StackPage, difference));
+  Cold miss{.what = Cold::What::kStackMiss,
+            .restore_flags = flags_live,
+            .index = index_,
+            .size = window.size,
+            .write = window.write,
+            .base = base,
+            .displacement = window.displacement};
+  out_.gs_load(kR10, minus_page);
+  if (!flags_live) {
+    out_.lea(kR10, base, kR10, 0, window.displacement);
+    out_.cmp(kR10, 4096 - window.size);
+    miss.place = out_.jump_if(Condition::kAbove);
+  } else {
+    // The first byte's page and the last one's, both of them 0.
+    constexpr unsigned kMissSize = 8;
+    out_.mov(kR11, kRcx);
+    out_.lea(kRcx, base, kR10, 0, window.displacement);
+    out_.lea(kR10, base, kR10, 0, window.displacement + window.size - 1);
+    out_.gs_pext(kRcx, kRcx, layout_.page_mask);
+    out_.gs_pext(kR10, kR10, layout_.page_mask);
+    out_.lea(kRcx, kRcx, kR10, 0, 0);
+    out_.byte(0xE3);  // JRCXZ over the miss
+    out_.byte(kMissSize);
+    out_.mov(kRcx, kR11);
+    miss.place = out_.jump();
+    out_.mov(kRcx, kR11);
+    r11_window_ = 0;
+  }
+  out_.gs_load(kR10, difference);
+  miss.resume = out_.here();
+  cold_.push_back(miss);
+  r10_window_ = window.number;
+}
+
 /// Has the window's difference in R10 or, if `may_hold` says that it is free, R11.
 Reg Emitter::hold_window(unsigned number, bool may_hold) {
   if (r10_window_ == number) return kR10;
@@ -120,7 +165,9 @@ Reg Emitter::hold_window(unsigned number, bool may_hold) {
     return kR10;
   }
   const Reg reg = may_hold && r10_window_ != 0 ? kR11 : kR10;
-  out_.gs_load(reg, layout_.window(number));
+  out_.gs_load(reg, of_stack_[number] ? layout_.stack_page[kind_.user ? 1 : 0] +
+                                            static_cast<int32_t>(offsetof(StackPage, difference))
+                                      : layout_.window(number));
   (reg == kR10 ? r10_window_ : r11_window_) = number;
   return reg;
 }

@@ -27,6 +27,8 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   flags_overflow = displacement(of.flags_overflow);
   attention = displacement(of.attention);
   data_bank = displacement(*of.mmu.data_bank());
+  for (unsigned i = 0; i < 2; ++i) stack_page[i] = displacement(of.mmu.stack_pages()[i]);
+  page_mask = displacement(context.page_mask);
   fs_base = displacement(of.system.segments[x86::kFs].base);
   gs_base = displacement(of.system.segments[x86::kGs].base);
   local_epoch = displacement(of.mmu.code_epochs().local);
@@ -555,6 +557,25 @@ void Emitter::emit_link_stub(const Cold& cold) {
   links_.push_back(link);
 }
 
+void Emitter::emit_stack_miss(const Cold& cold) {
+  constexpr unsigned kJumpSize = 5;
+  Assembler& out = cold_out_;
+  if (cold.restore_flags) save_flags(out);
+  out.lea(kR10, cold.base, cold.displacement);
+  out.lea_relative(kR11, kJumpSize);
+  out.jump(trampolines_.miss);
+  const CodeOffset behind = out.here() + static_cast<CodeOffset>(sizeof(CallSite));
+  emit_call_site(out, {.site = make_site(id_, cold.index),
+                       .resume = cold.restore_flags ? behind : cold.resume,
+                       .size = cold.size,
+                       .write = cold.write,
+                       .flags_saved = cold.restore_flags,
+                       .of = CallSite::Of::kStack});
+  if (!cold.restore_flags) return;
+  restore_flags(out);
+  out.jump(cold.resume);
+}
+
 void Emitter::emit_cold() {
   constexpr unsigned kJumpSize = 5;
   Assembler& out = cold_out_;
@@ -588,7 +609,10 @@ void Emitter::emit_cold() {
                              .write = cold.write,
                              .flags_saved = cold.restore_flags,
                              .faults = cold.faults,
-                             .window = cold.window});
+                             .of = cold.window ? CallSite::Of::kWindow : CallSite::Of::kAccess});
+        break;
+      case Cold::What::kStackMiss:
+        emit_stack_miss(cold);
         break;
     }
   }

@@ -37,6 +37,8 @@ struct CpuLayout {
   int32_t attention = 0;
   int32_t data_bank = 0;
   int32_t fs_base = 0;
+  int32_t stack_page[2];  ///< StackPage; index: CPL is 3.
+  int32_t page_mask = 0;  ///< Context::page_mask
   int32_t gs_base = 0;
   int32_t local_epoch = 0;
   int32_t global_epoch = 0;
@@ -102,7 +104,7 @@ class Emitter {
  private:
   /// Code off the main path, written behind it.
   struct Cold {
-    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss };
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kStackMiss };
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
@@ -115,6 +117,9 @@ class Emitter {
     bool write = false;
     bool faults = false;  ///< As in CallSite.
     bool window = false;
+    // kStackMiss: the linear address.
+    Reg base = kRsp;
+    int32_t displacement = 0;
   };
 
   void emit_entries();
@@ -153,6 +158,7 @@ class Emitter {
   void leave_if(Condition condition, bool restore_flags);
   void emit_cold();
   void emit_link_stub(const Cold& cold);
+  void emit_stack_miss(const Cold& cold);
 
   /// Where the epoch stands that the home's key is compared with.
   [[nodiscard]] int32_t epoch() const {
@@ -180,6 +186,7 @@ class Emitter {
   HostOperand reach_stack(const Item& item, Reg base, int32_t displacement, bool write,
                           bool may_hold = false);
   void open_window(const Window& window, bool flags_live);
+  void open_stack(const Window& window, bool flags_live);
   Reg hold_window(unsigned number, bool may_hold);
   void jump_to_r10();
   void save_flags() { save_flags(out_); }
@@ -210,6 +217,7 @@ class Emitter {
   uint8_t index_ = 0;
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
+  std::array<bool, Context::kMostWindows> of_stack_{};
   bool faults_plainly_ = true;  // the item's
 };
 

@@ -51,7 +51,10 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const CallSite& site) noexce
     return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(&site) - context.code),
             saved ? context.exit_split_restoring : context.exit_split};
   }
-  const QuickAccess found = cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
+  const QuickAccess found =
+      site.of == CallSite::Of::kStack
+          ? cpu.mmu.quick_stack(linear, site.size, access)
+          : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
   if (found.host == nullptr) return leave_to_interpreter(cpu, site);
   return {reinterpret_cast<uint64_t>(found.host) - linear, context.code + site.resume};
 }
@@ -59,7 +62,7 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const CallSite& site) noexce
 }  // namespace
 
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
-  if (site->window != 0) return find_window(*cpu, linear, *site);
+  if (site->of != CallSite::Of::kAccess) return find_window(*cpu, linear, *site);
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
   // What may raise another exception must not have made the page dirty.
   QuickAccess found = cpu->mmu.quick_access(

@@ -21,7 +21,9 @@ struct [[gnu::packed]] CallSite {
   uint8_t write = 0;        ///< An access that writes; a string instruction that does not read.
   uint8_t flags_saved = 0;  ///< RAX holds flags: what leaves translated code puts them back first.
   uint8_t faults = 0;       ///< Where paging forbids the access, #PF is what is due.
-  uint8_t window = 0;       ///< R10 is to be the difference of host and guest addresses.
+  /// An access as such, or R10 is to be the difference of host and guest addresses.
+  enum class Of : uint8_t { kAccess, kWindow, kStack };
+  Of of = Of::kAccess;
 };
 
 /// In RAX and RDX.

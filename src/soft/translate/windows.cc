@@ -70,6 +70,11 @@ class Search {
     }
     close_all();
     std::ranges::sort(windows_, {}, [](const Window& window) { return window.item; });
+    int last_of_stack = -1;
+    for (Window& window : windows_) {
+      window.stack = window.stack && window.item > last_of_stack;
+      if (window.stack) last_of_stack = window.last;
+    }
   }
 
  private:
@@ -175,6 +180,7 @@ class Search {
     const Values* values = &registers_;
     open.window.item = static_cast<uint8_t>(at_);
     const bool stack = open.root.index == 0 && open.root.base == registers_[kStackPointer].root;
+    open.window.stack = stack;
     const Place& place = stack ? dead_for_stack_ : dead_;
     if (items_[at_].flags_live && place.known) {
       Window moved = open.window;
@@ -207,11 +213,13 @@ class Search {
     Window& window = open.window;
     const int64_t displacement = open.from - open.register_offset;
     const bool moved = window.item < open.first_access;
-    if (open.uses.size() < 2 && !moved) return;
+    window.stack = window.stack && (window.base == kStackPointer || window.base == kFramePointer);
+    if (open.uses.size() < 2 && !moved && !window.stack) return;
     if (displacement > kFarthestDisplacement || displacement < -kFarthestDisplacement) return;
     window.number = static_cast<uint8_t>(++made_);
     window.size = static_cast<uint16_t>(open.to - open.from);
     window.displacement = static_cast<int32_t>(displacement);
+    window.last = static_cast<uint8_t>(open.last_item);
     for (uint8_t* use : open.uses) *use = window.number;
     for (size_t i = window.item + 1u; i <= open.last_item; ++i) items_[i].inside_window = true;
     windows_.push_back(window);

@@ -16,10 +16,12 @@ struct Window {
 
   uint8_t number = 0;  ///< From 1 on.
   uint8_t item = 0;    ///< Before which it is opened.
+  uint8_t last = 0;    ///< Item of its last access.
   uint8_t base = kNone;
   uint8_t index = kNone;
   uint8_t scale = 0;
   bool write = false;  ///< Some access writes.
+  bool stack = false;  ///< At RSP or RBP, which stands where RSP did; asks for the stack's page.
   uint16_t size = 0;   ///< Bytes.
   int32_t displacement = 0;
 };
@@ -28,7 +30,7 @@ struct Window {
 /// through registers whose difference is known, and for accesses whose check would destroy flags.
 /// Fills in the windows of its items, `inside_window`, and `windows` in the order in which they are
 /// opened: with the first access or before it, where flags are dead. `poll_at`: before this item
-/// the code may be left and entered again.
+/// the code may be left and entered again. No two windows of the stack are open at a time.
 void find_windows(std::span<Item> items, size_t poll_at, std::vector<Window>& windows);
 
 }  // namespace limen::soft::translate

@@ -26,6 +26,7 @@ HostFeatures detect() {
       features.avx512bw = (ebx & bit_AVX512BW) != 0;
     }
   }
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.bmi2 = (ebx & bit_BMI2) != 0;
   alignas(16) std::array<uint8_t, 512> image{};
   asm volatile("fninit\n fldz\n fxsave64 %0\n fninit" : "=m"(image) : : "st");
   uint64_t instruction_pointer;

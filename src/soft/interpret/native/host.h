@@ -10,6 +10,7 @@ struct HostFeatures {
   bool avx = false;
   bool avx512f = false;
   bool avx512bw = false;
+  bool bmi2 = false;
   bool saves_x87_pointers = false;  ///< FXSAVE and XSAVE store them with no exception pending, too.
   uint32_t mxcsr_mask = 0xFFBF;     ///< Bits of MXCSR that may be set (SDM Vol. 1 11.6.6).
 };
