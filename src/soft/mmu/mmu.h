@@ -304,6 +304,7 @@ class Mmu {
   // What processors owe each other (CodeSharing).
   void enter_guest() { code_->enter(index_); }
   void leave_guest() { code_->leave(index_); }
+  [[nodiscard]] bool shares_code() const { return code_->is_shared(); }
   void serve_others() {
     if (code_->is_asked(index_)) code_->serve(index_);
   }

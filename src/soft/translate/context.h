@@ -40,6 +40,7 @@ struct Context {
   uint64_t reason = 0;
   uint32_t scratch_mxcsr = 0;
   uint32_t default_mxcsr = 0x1F80;  ///< What compiled code expects.
+  uint32_t pauses = 0;              ///< PAUSEs since the thread last let others run.
   // What the quiet functions need to go on or out.
   void* cpu = nullptr;
   void* translator = nullptr;
@@ -50,6 +51,7 @@ struct Context {
   const void* on_interrupt_return = nullptr;
   const void* on_load_cr3 = nullptr;
   const void* on_invalidate_page = nullptr;
+  const void* on_pause = nullptr;
   const uint8_t* go_on_inside = nullptr;
   const uint8_t* go_on_inside_restoring = nullptr;
   const uint8_t* go_on_outside_restoring = nullptr;

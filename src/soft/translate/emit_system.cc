@@ -50,6 +50,7 @@ SystemLayout::SystemLayout(const Cpu& of) {
   on_interrupt_return = displacement(of.generated.on_interrupt_return);
   on_load_cr3 = displacement(of.generated.on_load_cr3);
   on_invalidate_page = displacement(of.generated.on_invalidate_page);
+  on_pause = displacement(of.generated.on_pause);
 }
 
 void Emitter::emit_system(const Item& item) {
@@ -70,6 +71,11 @@ void Emitter::emit_system(const Item& item) {
       leave_if(Condition::kNotEqual, item.flags_live);
       if (item.flags_live) restore_flags();
       return out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+    case Kind::kPause:
+      if (item.flags_live) save_flags();
+      emit_quiet(trampolines_.pause, item.flags_live);
+      if (item.flags_live) restore_flags();
+      return;
     case Kind::kReadSelector:
       return emit_read_selector(item);
     case Kind::kReadBase:

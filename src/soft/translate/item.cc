@@ -191,7 +191,6 @@ Verdict verdict(const decode::Instruction& instruction) {
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_LAHF:
     case ZYDIS_MNEMONIC_SAHF:
-    case ZYDIS_MNEMONIC_PAUSE:
     case ZYDIS_MNEMONIC_CMPXCHG8B:
     case ZYDIS_MNEMONIC_CMPXCHG16B:
       return Verdict::kSame;
@@ -353,6 +352,8 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
       return kind.tsc ? Kind::kReadTsc : Kind::kInterpret;
     case ZYDIS_MNEMONIC_RDTSCP:
       return kind.tsc && rdtscp ? Kind::kReadTsc : Kind::kInterpret;
+    case ZYDIS_MNEMONIC_PAUSE:
+      return Kind::kPause;
     case ZYDIS_MNEMONIC_CLD:
     case ZYDIS_MNEMONIC_STD:
       return Kind::kDirection;

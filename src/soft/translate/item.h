@@ -50,6 +50,7 @@ enum class Kind : uint8_t {
   kReadBase,      ///< RDFSBASE, RDGSBASE.
   kWriteBase,     ///< WRFSBASE, WRGSBASE.
   kSerialize,
+  kPause,
   kSystemCall,  ///< SYSCALL, at CPL 3.
   // At CPL 0.
   kSystemReturn,     ///< SYSRETQ.

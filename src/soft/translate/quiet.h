@@ -55,6 +55,10 @@ Continuation on_load_cr3(Cpu* cpu, uint64_t value, const CallSite* site) noexcep
 /// INVLPG.
 Continuation on_invalidate_page(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 
+/// PAUSE: a processor that waits for another lets the others' threads run, as hardware with a limit
+/// on PAUSE loops does (SDM Vol. 3C 26.1.3).
+Continuation on_pause(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
+
 /// For these functions: the interpreter runs the instruction.
 Continuation leave_to_interpreter(const Cpu& cpu, const CallSite& site) noexcept;
 /// The instruction raises #PF: on with its handler, or to the interpreter where that is not simple.

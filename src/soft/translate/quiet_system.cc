@@ -1,5 +1,7 @@
 // The system instructions that translated code does by calling here, and page faults. Each does the
 // usual case as interpret/system has it, and leaves every other to that.
+#include <sys/syscall.h>
+
 #include <optional>
 
 #include "soft/cpu.h"
@@ -197,6 +199,20 @@ Continuation on_load_cr3(Cpu* cpu, uint64_t value, const CallSite* site) noexcep
   if (must_look_up(*cpu) || !cpu->mmu.quick_load_cr3(value, keep))
     return leave_to_interpreter(*cpu, *site);
   cpu->system.cr3 = value;
+  return {0, cpu->generated.code + site->resume};
+}
+
+Continuation on_pause(Cpu* cpu, uint64_t, const CallSite* site) noexcept {
+  /// A few microseconds: longer than most locks are held by a processor that runs.
+  constexpr uint32_t kMostPauses = 64;
+  if (++cpu->generated.pauses < kMostPauses || !cpu->mmu.shares_code()) {
+    __builtin_ia32_pause();
+  } else {
+    cpu->generated.pauses = 0;
+    // The C library's function may not keep vector registers.
+    long result = SYS_sched_yield;
+    asm volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");
+  }
   return {0, cpu->generated.code + site->resume};
 }
 

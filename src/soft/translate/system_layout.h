@@ -41,6 +41,7 @@ struct SystemLayout {
   int32_t on_interrupt_return = 0;
   int32_t on_load_cr3 = 0;
   int32_t on_invalidate_page = 0;
+  int32_t on_pause = 0;
 };
 
 }  // namespace limen::soft::translate

@@ -209,6 +209,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.interrupt_return = emit_quiet_call(out, layout, layout.system.on_interrupt_return);
   made.load_cr3 = emit_quiet_call(out, layout, layout.system.on_load_cr3);
   made.invalidate_page = emit_quiet_call(out, layout, layout.system.on_invalidate_page);
+  made.pause = emit_quiet_call(out, layout, layout.system.on_pause);
   emit_system_trampolines(out, layout, made);
   out.align(64);
   return made;

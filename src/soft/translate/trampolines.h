@@ -37,6 +37,7 @@ struct Trampolines {
   CodeOffset interrupt_return = 0;
   CodeOffset load_cr3 = 0;
   CodeOffset invalidate_page = 0;
+  CodeOffset pause = 0;
   // With the site in R11, and for SYSCALL the next instruction's address in R10.
   CodeOffset system_call = 0;
   CodeOffset system_return = 0;

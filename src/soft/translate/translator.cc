@@ -54,6 +54,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_interrupt_return = reinterpret_cast<const void*>(&on_interrupt_return);
   context.on_load_cr3 = reinterpret_cast<const void*>(&on_load_cr3);
   context.on_invalidate_page = reinterpret_cast<const void*>(&on_invalidate_page);
+  context.on_pause = reinterpret_cast<const void*>(&on_pause);
   context.go_on_inside = cache_.executable(trampolines_.go_on_inside);
   context.go_on_inside_restoring = cache_.executable(trampolines_.go_on_inside_restoring);
   context.go_on_outside_restoring = cache_.executable(trampolines_.go_on_outside_restoring);
