@@ -212,6 +212,14 @@ TEST_F(MachineTest, TwoMachinesNeverShareADisk) {
   EXPECT_THAT(create_error(), HasSubstr("disk"));
 }
 
+TEST_F(MachineTest, DrivesThatAreOnlyReadMayHaveOneFile) {
+  std::ofstream(folder_ / "disk") << std::string(1024, 'x');
+  for (int i = 0; i < 2; ++i)
+    description_.drives.push_back({.file = folder_ / "disk", .read_only = true});
+  const auto machine = create([](Guest&) { return Exit{}; });
+  EXPECT_TRUE(machine) << machine.error().message;
+}
+
 TEST_F(MachineTest, ADriveHasOneDevice) {
   std::ofstream(folder_ / "disk") << std::string(1024, 'x');
   description_.drives.push_back({.id = "d0", .file = folder_ / "disk", .interface = "none"});
