@@ -130,7 +130,7 @@ class CommandErrors(MachineTest):
         self.assert_one_line_error(self.run_program(*run, "--memroy", "1G"), "--memroy", "--memory")
         self.assert_one_line_error(self.run_program(*run, "--memory", "x"), "--memory x")
         self.assert_one_line_error(self.run_program(*run, "--cpus", "two"), "--cpus two")
-        self.assert_one_line_error(self.run_program(*run, "--cpus", "9999999999"), "too many")
+        self.assert_one_line_error(self.run_program(*run, "--cpus", "9999999999"), "too many", "64")
         self.assert_one_line_error(self.run_program(*run, "--console", "stdoi"), "stdoi", "stdio")
         self.assert_one_line_error(self.run_program(*run, "--device", "virtio-rgn"), "virtio-rgn")
 

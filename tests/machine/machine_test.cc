@@ -1,10 +1,12 @@
 #include "machine/machine.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <chrono>
+#include <climits>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -197,6 +199,15 @@ TEST_F(MachineTest, MemoryMustBeThereAndNotBeyondTheHost) {
   EXPECT_THAT(create_error(), HasSubstr("memory of 0 bytes"));
   description_.memory_bytes = uint64_t{1} << 50;
   EXPECT_THAT(create_error(), HasSubstr("memory of 1 PiB: this host has"));
+}
+
+TEST_F(MachineTest, ProcessorsMustBeAsManyAsTheAcceleratorRuns) {
+  for (const unsigned count : {9u, 100'000u, UINT_MAX}) {
+    description_.vcpus = count;
+    EXPECT_EQ(create_error(), fmt::format("{} processors are too many; accelerator 'scripted' runs "
+                                          "at most 8",
+                                          count));
+  }
 }
 
 TEST_F(MachineTest, AProcessorModelMustBeKnown) {
