@@ -8,7 +8,7 @@ limen_build_packages=(
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring)
 limen_test_packages=(
-  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools qemu-utils
+  git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
