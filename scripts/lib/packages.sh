@@ -21,6 +21,8 @@ install_packages() {
   done
   [ ${#missing[@]} -ne 0 ] || return 0
   command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${missing[*]}"
+  can_be_root || die "packages are missing, and there is no sudo here; as root, run:" \
+    "apt-get install ${missing[*]}"
   say "installing Debian packages ($why): ${missing[*]}"
   mkdir -p "$limen_cache"
   # `sudo` may ask for a password: once, here, in the foreground.
