@@ -25,7 +25,7 @@ _limen() {
         --cpu) _limen_words "host max qemu64" ;;
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
-        --device) _limen_words "$_limen_devices" ;;
+        --device) _limen_words "$_limen_devices help" ;;
         -c | --cpus) _limen_words "1 2 4 8" ;;
         -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
         -a | --append | -n | --name) ;;

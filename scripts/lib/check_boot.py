@@ -52,7 +52,8 @@ class Check:
         try:
             console.wait_for_login(self.words.timeout)
             seconds = console.seconds
-            say(f"login prompt after {seconds:.1f} s")
+            say(f"login prompt after {seconds:.1f} s "
+                f"({console.processor_seconds:.1f} s of processor time)")
             console.log_in("root", "limen", self.words.timeout / 4)
         except BaseException:
             console.close()

@@ -16,15 +16,11 @@ die() {
   exit 1
 }
 
+can_be_root() { [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null; }
+
 # as_root COMMAND...: runs it as root, through sudo where we are not.
 as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
-  else
-    die "'$1' needs root, and there is no sudo here: run this as root once"
-  fi
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # with_progress TITLE LOG COMMAND...: runs a command with its output in LOG. If it lasts, says so, and

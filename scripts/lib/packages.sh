@@ -8,7 +8,7 @@ limen_build_packages=(
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring)
 limen_test_packages=(
-  libclang-rt-14-dev clang-format clang-tidy-19 acpica-tools qemu-utils
+  git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
@@ -21,6 +21,8 @@ install_packages() {
   done
   [ ${#missing[@]} -ne 0 ] || return 0
   command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${missing[*]}"
+  can_be_root || die "packages are missing, and there is no sudo here; as root, run:" \
+    "apt-get install ${missing[*]}"
   say "installing Debian packages ($why): ${missing[*]}"
   mkdir -p "$limen_cache"
   # `sudo` may ask for a password: once, here, in the foreground.

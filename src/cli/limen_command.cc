@@ -6,6 +6,7 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cstdio>
 
 #include "base/log.h"
@@ -25,7 +26,7 @@ struct RunWords {
   std::vector<std::string> devices;
   std::string kernel, initrd, append, name;
   std::string memory = "1G";
-  unsigned cpus = 1;
+  std::string cpus = "1";
   std::string cpu = "max";
   std::string accelerator = "soft";
   std::string console = "stdio";
@@ -65,8 +66,10 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
   description.append = words.append_given    ? words.append
                        : words.disks.empty() ? "console=ttyS0"
                                              : "console=ttyS0 root=/dev/vda rw";
-  if (words.cpus == 0) return fail("--cpus 0: a machine needs a processor");
-  description.vcpus = words.cpus;
+  const auto cpus = machine::parse_number(words.cpus);
+  if (!cpus) return fail("--cpus {}: {}", words.cpus, cpus.error().message);
+  if (*cpus == 0) return fail("--cpus 0: a machine needs a processor");
+  description.vcpus = static_cast<unsigned>(std::min<uint64_t>(*cpus, UINT_MAX));
   description.cpu = words.cpu;
   description.name = words.name;
   description.no_reboot = words.no_reboot;
@@ -110,6 +113,17 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
   return description;
 }
 
+/// What `--device help` and `--device DRIVER,help` print; nothing when no device asks for help.
+std::string device_help(const std::vector<std::string>& devices) {
+  for (const auto& text : devices) {
+    const auto values = qemu::KeyValues::parse(text, "driver");
+    if (!values || !values->wants_help()) continue;
+    const auto* device = machine::find_device(values->text("driver"));
+    return device != nullptr ? machine::describe_properties(*device) : machine::describe_devices();
+  }
+  return {};
+}
+
 /// Everything CLI11 would say, as one line that names the nearest valid choice.
 Error parse_error(CLI::App& app, const CLI::ParseError& error) {
   CLI::App* command = &app;
@@ -118,16 +132,16 @@ Error parse_error(CLI::App& app, const CLI::ParseError& error) {
     command = command->get_subcommands().front();
     path += command->get_name() + ": ";
   }
+  std::vector<std::string> names;
+  for (const auto* sub : command->get_subcommands({})) names.push_back(sub->get_name());
   std::vector<std::string> left = command->remaining(true);
   if (left.empty()) left = app.remaining(true);
   if (!left.empty()) {
-    std::vector<std::string> names;
     const auto& word = left.front();
     if (word.starts_with('-')) {
+      names.clear();
       for (const auto* option : command->get_options())
         if (!option->get_lnames().empty()) names.push_back("--" + option->get_lnames().front());
-    } else {
-      for (const auto* sub : command->get_subcommands({})) names.push_back(sub->get_name());
     }
     const std::vector<std::string_view> choices(names.begin(), names.end());
     const auto name = word.substr(0, word.find('='));
@@ -137,6 +151,8 @@ Error parse_error(CLI::App& app, const CLI::ParseError& error) {
                                               : "command",
                         name, choice_hint(name, choices))};
   }
+  if (!names.empty())
+    return {fmt::format("{}a command is missing; valid choices: {}", path, fmt::join(names, ", "))};
   std::string message = error.what();
   std::ranges::replace(message, '\n', ' ');
   while (message.ends_with('.') || message.ends_with(' ')) message.pop_back();
@@ -226,6 +242,10 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
     return image_main(program + " image", words);
   }
   if (run.verbose) log::set_level(log::Level::kInfo);
+  if (const auto help = device_help(run.devices); !help.empty()) {
+    fmt::print("{}", help);
+    return 0;
+  }
   run.append_given = append->count() > 0;
   const auto description = describe(run);
   if (!description) return complain(program, description.error());

@@ -131,6 +131,7 @@ void Pit8254::roll_over(Counter& counter, Clock::time_point now) const {
 
 uint16_t Pit8254::count_now(Counter& counter, Clock::time_point now) const {
   roll_over(counter, now);
+  counter.wait.count_read();
   uint32_t value = counter.count;
   if (counter.running && (counter.triggered || !gate_triggers(counter.mode))) {
     const uint64_t passed = ticks(counter, now);
@@ -168,6 +169,13 @@ bool Pit8254::output(Counter& counter, Clock::time_point now) const {
     default:
       return !counter.triggered || passed != counter.count;
   }
+}
+
+/// OUT, as a guest finds it that waits for it.
+bool Pit8254::poll_output(Counter& counter, Clock::time_point now) const {
+  if (counter.mode != 0 || !counter.running || !counter.gate) return output(counter, now);
+  counter.start += counter.wait.delay(now);
+  return counter.wait.poll(output(counter, now), now);
 }
 
 /// The tick, counted from counter.start, of the next rise of OUT; 0 if there is none.
@@ -331,6 +339,7 @@ void Pit8254::load(Counter& counter, uint16_t value) {
   counter.count = count;
   counter.next_count = 0;
   counter.start = counter.paused = now;
+  counter.wait.begin(now);
   counter.running = true;
   counter.null_count = false;
 }
@@ -377,6 +386,7 @@ void Pit8254::set_gate(Counter& counter, bool gate) {
     case 0:
     case 4:
       counter.start += now - counter.paused;
+      counter.wait.begin(now);
       break;
     default:  // the rise loads the count anew
       if (counter.next_count != 0) counter.count = std::exchange(counter.next_count, 0);
@@ -392,7 +402,7 @@ uint8_t Pit8254::read_system_control() {
   const auto now = loop_.now();
   const bool refresh = (now.time_since_epoch() / kRefreshPeriod & 1) != 0;
   return static_cast<uint8_t>(system_control_ | (refresh ? kRefreshToggle : 0) |
-                              (output(counters_[2], now) ? kOut2 : 0));
+                              (poll_output(counters_[2], now) ? kOut2 : 0));
 }
 
 void Pit8254::write_system_control(uint8_t value) {

@@ -9,6 +9,7 @@
 #include "base/event_loop.h"
 #include "device/device.h"
 #include "device/lost_ticks.h"
+#include "device/polled_wait.h"
 #include "irq/interrupt_line.h"
 #include "memory/io_space.h"
 
@@ -50,6 +51,7 @@ class Pit8254 final : public Device, public memory::IoHandler {
     uint32_t next_count = 0;   ///< Takes effect at the end of the period; 0: none.
     Clock::time_point start;   ///< When `count` was loaded, less time with the gate low.
     Clock::time_point paused;  ///< When the gate fell.
+    PolledWait wait;           ///< Mode 0.
     uint8_t write_latch = 0;
     bool write_high_next = false;
     bool read_high_next = false;
@@ -66,6 +68,7 @@ class Pit8254 final : public Device, public memory::IoHandler {
   void write_control(uint8_t value);
   void load(Counter& counter, uint16_t value);
   void set_gate(Counter& counter, bool gate);
+  [[nodiscard]] bool poll_output(Counter& counter, Clock::time_point now) const;
   void roll_over(Counter& counter, Clock::time_point now) const;
   [[nodiscard]] uint64_t ticks(const Counter& counter, Clock::time_point now) const;
   [[nodiscard]] uint16_t count_now(Counter& counter, Clock::time_point now) const;

@@ -28,7 +28,7 @@ constexpr std::array kBlockProperties = {
     PropertySpecification{"drive", kText, "id of a -drive with if=none"},
     PropertySpecification{"serial", kText, "serial number, at most 20 bytes"},
     PropertySpecification{"num-queues", kNumber, "request queues", 1, 64},
-    PropertySpecification{"queue-size", kNumber, "entries of a queue, a power of two", 2, 1024},
+    PropertySpecification{"queue-size", kNumber, "entries of a queue, a power of two", 4, 1024},
     PropertySpecification{"write-cache", kBoolean, "the guest sees a write-back cache"},
     PropertySpecification{"discard", kBoolean, "the guest may discard blocks"},
     PropertySpecification{"write-zeroes", kBoolean, "the guest may ask for zeroed blocks"},

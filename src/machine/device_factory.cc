@@ -1,5 +1,7 @@
 #include "machine/device_factory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -36,11 +38,13 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
 
 Result<> DeviceFactory::create_all(const MachineDescription& description) {
   for (const auto& device : description.devices) LIMEN_TRY(create(device));
-  for (auto& drive : board_.drives_) {
+  for (size_t i = 0; i < board_.drives_.size(); ++i) {
+    auto& drive = board_.drives_[i];
     if (drive.description.interface != "virtio" || drive.in_use) continue;
     DeviceDescription device{.driver = "virtio-blk-pci", .properties = {}};
-    // An unnamed drive has no id to refer to it by: it is the one that is not in use.
-    if (drive.description.id.empty()) drive.description.id = "#" + drive.description.file;
+    // An unnamed drive needs an id to refer to it by. Not its file's name: two that are only read
+    // may have one file.
+    if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
     device.properties["drive"] = drive.description.id;
     LIMEN_TRY(create(device));
   }

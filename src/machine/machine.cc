@@ -46,6 +46,9 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& descr
 Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   accelerator_ = std::move(accelerator);
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
+  if (description_.vcpus > accelerator_->most_vcpus())
+    return fail("{} processors are too many; accelerator '{}' runs at most {}", description_.vcpus,
+                accelerator_->name(), accelerator_->most_vcpus());
   const auto topology =
       description_.topology.value_or(x86::Topology{.cores = std::max(description_.vcpus, 1u)});
   if (topology.processors() != description_.vcpus)

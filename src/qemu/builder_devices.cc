@@ -147,10 +147,10 @@ Result<> Builder::character(const std::string& argument) {
 Result<> Builder::serial(const std::string& argument) {
   constexpr std::array<std::string_view, 6> kForms = {"stdio", "mon:stdio", "null",
                                                       "none",  "file:",     "chardev:"};
-  const bool prefixed = (argument.starts_with("file:") && argument.size() > 5) ||
-                        (argument.starts_with("chardev:") && argument.size() > 8);
-  if (!prefixed && (std::ranges::find(kForms, std::string_view(argument)) == kForms.end() ||
-                    argument.ends_with(':')))
+  if (argument == "file:") return fail("a path is missing, as in file:serial.log");
+  if (argument == "chardev:") return fail("the id of a -chardev is missing");
+  const bool prefixed = argument.starts_with("file:") || argument.starts_with("chardev:");
+  if (!prefixed && std::ranges::find(kForms, std::string_view(argument)) == kForms.end())
     return fail("unknown place for a serial port{}", choice_hint(argument, kForms));
   if (serials_.size() == kSerialPorts)
     return fail("a board has {} serial ports, and all are taken", kSerialPorts);

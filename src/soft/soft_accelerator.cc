@@ -68,6 +68,7 @@ class SoftAccelerator final : public vcpu::Accelerator {
   explicit SoftAccelerator(SoftOptions options) : options_(options) {}
   [[nodiscard]] std::string_view name() const override { return "soft"; }
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return soft::supported_cpuid(); }
+  [[nodiscard]] unsigned most_vcpus() const override { return CodeSharing::kMaxMembers; }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
     return std::make_unique<SoftVm>(resources, x86::host_tsc_hz(), options_);
   }

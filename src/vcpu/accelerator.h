@@ -77,6 +77,8 @@ class Accelerator {
   [[nodiscard]] virtual std::string_view name() const = 0;
   /// Everything that a guest of this accelerator on this host can be shown.
   [[nodiscard]] virtual x86::CpuidTable supported_cpuid() const = 0;
+  /// The largest number of processors that one machine can have.
+  [[nodiscard]] virtual unsigned most_vcpus() const = 0;
   virtual Result<std::unique_ptr<Vm>> create_vm(const VmResources& resources) = 0;
 };
 

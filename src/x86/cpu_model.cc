@@ -95,17 +95,14 @@ Result<> parse_item(std::string_view item, Changes& changes) {
   const size_t equals = item.find('=');
   const auto name = item.substr(0, equals);
   const auto value = equals == std::string_view::npos ? "on" : item.substr(equals + 1);
+  const bool is_switch = name == "check" || name == "migratable" || name == "enforce";
+  const CpuFeature* feature = is_switch ? nullptr : LIMEN_TRY(feature_named(name));
   const bool on = value == "on" || value == "yes" || value == "true" || value == "y";
   if (!on && value != "off" && value != "no" && value != "false" && value != "n")
     return fail("CPU property '{}' is '{}'; valid choices: on, off", name, value);
-  // What these QEMU switches ask for is how models behave here in any case.
-  if (name == "check" || name == "migratable") return {};
-  if (name == "enforce") {
-    changes.enforce = on;
-    return {};
-  }
-  const auto feature = LIMEN_TRY(feature_named(name));
-  changes.features.push_back({feature, on});
+  // What the other switches of QEMU's ask for is how models behave here in any case.
+  if (name == "enforce") changes.enforce = on;
+  if (feature != nullptr) changes.features.push_back({feature, on});
   return {};
 }
 

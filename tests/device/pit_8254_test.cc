@@ -52,6 +52,55 @@ TEST_F(Pit, Mode0CountsDownPastZeroAndRaisesItsOutput) {
   EXPECT_GE(count(2), 0xFFF0u);
 }
 
+TEST_F(Pit, AWaitForCounter2BeginsWithTheFirstPoll) {
+  out(0x61, 1);
+  program(2, 0, 1000);
+  advance(ticks(5000));  // the guest's thread did not run
+  EXPECT_FALSE(out2());
+  advance(ticks(999));
+  EXPECT_FALSE(out2());
+  advance(ticks(1));
+  EXPECT_TRUE(out2());
+
+  out(0x61, 0);
+  program(2, 0, 1000);
+  out(0x61, 1);
+  advance(ticks(5000));
+  EXPECT_FALSE(out2()) << "the gate starts it as well as the count";
+  advance(ticks(1000));
+  EXPECT_TRUE(out2());
+}
+
+TEST_F(Pit, APollAfterAPauseFindsCounter2LowOnceMore) {
+  out(0x61, 1);
+  program(2, 0, 1000);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(out2());
+    advance(ticks(3));
+  }
+  advance(ticks(5000));  // the guest's thread did not run
+  EXPECT_FALSE(out2()) << "the guest has not read its TSC since the pause";
+  EXPECT_TRUE(out2());
+  EXPECT_TRUE(out2());
+
+  program(2, 0, 1000);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_FALSE(out2());
+    advance(ticks(100));
+  }
+  EXPECT_TRUE(out2()) << "no pause";
+}
+
+TEST_F(Pit, Counter2IsAStopwatchForThoseWhoReadItsCount) {
+  out(0x61, 1);
+  program(2, 0, 1000);
+  advance(ticks(400));
+  EXPECT_EQ(latched(2), 600u);
+  EXPECT_FALSE(out2());
+  advance(ticks(600));
+  EXPECT_TRUE(out2());
+}
+
 TEST_F(Pit, Mode0InterruptsOnce) {
   program(0, 0, 1193);
   advance(std::chrono::milliseconds(10));
@@ -70,6 +119,7 @@ TEST_F(Pit, Mode0StopsBetweenTheTwoBytesOfANewCount) {
   advance(ticks(1000));
   EXPECT_FALSE(out2());
   out(0x42, 0x03);
+  EXPECT_FALSE(out2());
   advance(ticks(999));
   EXPECT_FALSE(out2());
   advance(ticks(2));

@@ -123,17 +123,22 @@ class CommandErrors(MachineTest):
 
     def test_limen_run(self):
         run = [LIMEN, "run", "--kernel", self.kernel()]
+        self.assert_one_line_error(self.run_program(LIMEN), "a command is missing", "run, image")
+        self.assert_one_line_error(self.run_program(LIMEN, "image"), "image: a command", "resize")
         self.assert_one_line_error(self.run_program(LIMEN, "rnu"), "rnu", "run")
         self.assert_one_line_error(self.run_program(LIMEN, "run"), "--kernel")
         self.assert_one_line_error(self.run_program(*run, "--memroy", "1G"), "--memroy", "--memory")
         self.assert_one_line_error(self.run_program(*run, "--memory", "x"), "--memory x")
+        self.assert_one_line_error(self.run_program(*run, "--cpus", "two"), "--cpus two")
+        self.assert_one_line_error(self.run_program(*run, "--cpus", "9999999999"), "too many", "64")
         self.assert_one_line_error(self.run_program(*run, "--console", "stdoi"), "stdoi", "stdio")
         self.assert_one_line_error(self.run_program(*run, "--device", "virtio-rgn"), "virtio-rgn")
 
     def test_help_everywhere(self):
         for words in ([SYSTEM, "-help"], [SYSTEM, "--version"], [SYSTEM, "-device", "help"],
                       [SYSTEM, "-cpu", "help"], [LIMEN, "--help"], [LIMEN, "run", "--help"],
-                      [LIMEN, "image", "--help"], [LIMEN, "image", "create", "--help"],
+                      [LIMEN, "run", "--device", "help"],
+                      [LIMEN, "run", "--device", "pc-testdev,help"], [LIMEN, "image", "--help"], [LIMEN, "image", "create", "--help"],
                       [LIMEN, "host", "--help"], [LIMEN, "host"], [IMG, "--help"],
                       [IMG, "create", "--help"]):
             with self.subTest(words=words):

@@ -89,3 +89,17 @@ def multiboot(code):
     magic, flags = 0x1BADB002, 1 << 16
     return struct.pack("<8I", magic, flags, -(magic + flags) & 0xFFFFFFFF, load, load, end, end,
                        load + header_size) + code
+
+
+def pvh(code):
+    """A 64-bit ELF with a PVH entry note (the Xen ABI's x86/HVM direct boot) that runs `code`, which
+    is 32-bit, at 1 MiB with a stack."""
+    load, note_at, code_at = 0x100000, 0x200, 0x1000
+    code = b"\xbc" + struct.pack("<I", 0x200000) + code
+    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", load)  # XEN_ELFNOTE_PHYS32_ENTRY
+    header = b"\x7fELF" + struct.pack("<BBBB8xHHIQQQIHHHHHH", 2, 1, 1, 0, 2, 62, 1, load, 64, 0, 0,
+                                      64, 56, 2, 0, 0, 0)
+    segments = [(1, 5, code_at, load, load, len(code), len(code), 0x1000),
+                (4, 4, note_at, 0, 0, len(note), len(note), 4)]
+    header += b"".join(struct.pack("<IIQQQQQQ", *segment) for segment in segments)
+    return header.ljust(note_at, b"\0") + note.ljust(code_at - note_at, b"\0") + code

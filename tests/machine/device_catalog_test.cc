@@ -26,6 +26,8 @@ TEST(DeviceCatalog, ErrorsNameTheNearestChoice) {
       "virtio-rng-pci property disable-legacy=off: legacy virtio is not there; use on or auto");
   EXPECT_EQ(error({"isa-debugcon", {{"readback", "256"}}}),
             "isa-debugcon property readback=256: out of range; valid: 0 to 255");
+  EXPECT_EQ(error({"virtio-blk-pci", {{"queue-size", "2"}}}),
+            "virtio-blk-pci property queue-size=2: out of range; valid: 4 to 1024");
 }
 
 TEST(DeviceCatalog, NumbersAreDecimalHexadecimalOrOctal) {

@@ -1,10 +1,12 @@
 #include "machine/machine.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <chrono>
+#include <climits>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -199,6 +201,15 @@ TEST_F(MachineTest, MemoryMustBeThereAndNotBeyondTheHost) {
   EXPECT_THAT(create_error(), HasSubstr("memory of 1 PiB: this host has"));
 }
 
+TEST_F(MachineTest, ProcessorsMustBeAsManyAsTheAcceleratorRuns) {
+  for (const unsigned count : {9u, 100'000u, UINT_MAX}) {
+    description_.vcpus = count;
+    EXPECT_EQ(create_error(), fmt::format("{} processors are too many; accelerator 'scripted' runs "
+                                          "at most 8",
+                                          count));
+  }
+}
+
 TEST_F(MachineTest, AProcessorModelMustBeKnown) {
   description_.cpu = "qemu46";
   EXPECT_THAT(create_error(), HasSubstr("qemu46"));
@@ -210,6 +221,14 @@ TEST_F(MachineTest, TwoMachinesNeverShareADisk) {
   const auto first = create([](Guest&) { return Exit{}; });
   ASSERT_TRUE(first) << first.error().message;
   EXPECT_THAT(create_error(), HasSubstr("disk"));
+}
+
+TEST_F(MachineTest, DrivesThatAreOnlyReadMayHaveOneFile) {
+  std::ofstream(folder_ / "disk") << std::string(1024, 'x');
+  for (int i = 0; i < 2; ++i)
+    description_.drives.push_back({.file = folder_ / "disk", .read_only = true});
+  const auto machine = create([](Guest&) { return Exit{}; });
+  EXPECT_TRUE(machine) << machine.error().message;
 }
 
 TEST_F(MachineTest, ADriveHasOneDevice) {

@@ -84,6 +84,7 @@ class ScriptedAccelerator final : public vcpu::Accelerator, private vcpu::Vm {
     table.set(1, 0, false, {0x00000F00, 0, 0, 0});
     return table;
   }
+  [[nodiscard]] unsigned most_vcpus() const override { return 8; }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
     return std::make_unique<ScriptedVm>(resources, script_);
   }

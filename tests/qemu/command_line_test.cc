@@ -82,7 +82,8 @@ TEST(CommandLine, SerialPortsGoWhereTheySay) {
   EXPECT_TRUE(description.characters[0].multiplexed);
   EXPECT_EQ(description.characters[1].path, "/tmp/log");
   EXPECT_THAT(error("-serial stdoi"), HasSubstr("did you mean 'stdio'?"));
-  EXPECT_THAT(error("-serial file:"), HasSubstr("-serial file:"));
+  EXPECT_EQ(error("-serial file:"), "-serial file:: a path is missing, as in file:serial.log");
+  EXPECT_THAT(error("-serial chardev:"), HasSubstr("the id of a -chardev is missing"));
   EXPECT_THAT(error("-serial chardev:c0"), HasSubstr("there is no -chardev 'c0'"));
 }
 

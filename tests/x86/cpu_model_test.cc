@@ -124,6 +124,7 @@ TEST(CpuModel, ErrorsNameTheValueAndTheChoices) {
   EXPECT_THAT(error_of("host,+avx51f"), HasSubstr("'avx51f'"));
   EXPECT_THAT(error_of("host,+avx51f"), HasSubstr("did you mean 'avx512f'"));
   EXPECT_THAT(error_of("host,avx=maybe"), HasSubstr("'maybe'"));
+  EXPECT_THAT(error_of("host,avx51f=1"), HasSubstr("unknown CPU feature 'avx51f'; did you mean"));
   EXPECT_THAT(error_of("host,"), HasSubstr("empty"));
   EXPECT_THAT(error_of(""), HasSubstr("unknown CPU model ''"));
 }
