@@ -113,8 +113,10 @@ Result<> Builder::cpu(const std::string& argument) {
         "Available CPUs:\n"
         "  max       everything that the accelerator can run here (default)\n"
         "  host      the same\n"
-        "  qemu64    a plain 64-bit processor\n\n"
-        "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes.\n");
+        "  qemu64    a plain 64-bit processor\n"
+        "  IvyBridge, Opteron_G1\n\n"
+        "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes;\n"
+        ",vendor=TEXT, ,phys-bits=N and ,host-phys-bits=on change what it is said to be.\n");
     return {};
   }
   if (argument.empty()) return fail("a processor model is missing; try -cpu help");
