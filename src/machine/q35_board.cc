@@ -148,7 +148,8 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   };
   const auto reset_machine = callbacks_.reset;
 
-  auto& pit = add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
+  Pit8254* pit = nullptr;
+  if (description.pit) pit = &add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
   Rtc::Config clock;
   for (const auto& region : memory_.regions())
     (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
@@ -156,7 +157,9 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
-    config.legacy_replaced = [&pit](bool replaced) { pit.set_interrupt_enabled(!replaced); };
+    config.legacy_replaced = [pit](bool replaced) {
+      if (pit != nullptr) pit->set_interrupt_enabled(!replaced);
+    };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
   add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
