@@ -19,6 +19,7 @@
 #include "machine/device_factory.h"
 #include "pci/ich_lpc.h"
 #include "pci/q35_host_bridge.h"
+#include "x86/cpu_features.h"
 
 namespace limen::machine {
 namespace {
@@ -59,7 +60,7 @@ class Q35Board::Lines final : public irq::InterruptSink {
 };
 
 Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks,
-                   uint64_t tsc_hz, unsigned physical_address_bits,
+                   uint64_t tsc_hz, const x86::CpuidTable& cpuid, unsigned physical_address_bits,
                    std::span<const uint32_t> apic_ids)
     : memory_(memory), loop_(loop), callbacks_(std::move(callbacks)) {
   apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
@@ -69,6 +70,8 @@ Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks 
         irq::LocalApic::Config{.id = apic_ids[i],
                                .bootstrap_processor = i == 0,
                                .tsc_hz = tsc_hz,
+                               .x2apic = x86::has_feature(cpuid, "x2apic"),
+                               .tsc_deadline = x86::has_feature(cpuid, "tsc-deadline"),
                                .physical_address_bits = physical_address_bits},
         [this, i] { callbacks_.interrupt(i); }));
   // The 8259's output is wired to the bootstrap processor alone.
