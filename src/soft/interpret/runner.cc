@@ -20,11 +20,12 @@ constexpr unsigned kBlocksPerPoll = 128;
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
 /// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
-/// SYSCALL would hit the kernel's entry code.
+/// SYSCALL would hit the kernel's entry code. SYSRET looks at TF itself when it is done.
 bool may_clear_trap_flag(const Operation& operation) {
   return operation.mnemonic == ZYDIS_MNEMONIC_INT || operation.mnemonic == ZYDIS_MNEMONIC_INT3 ||
          operation.mnemonic == ZYDIS_MNEMONIC_INT1 || operation.mnemonic == ZYDIS_MNEMONIC_INTO ||
-         operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+         operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL ||
+         operation.mnemonic == ZYDIS_MNEMONIC_SYSRET;
 }
 
 /// Says to other processors that this one runs guest code.

@@ -234,8 +234,9 @@ TEST_P(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
   EXPECT_EQ(guest.result(0), 0u);
   EXPECT_EQ(guest.result(1) & 0x100, 0u) << "IA32_FMASK";
   EXPECT_EQ(guest.result(2) & 0x100, 0u) << "the gate";
-  EXPECT_EQ(guest.result(3), guest.result(8)) << "the one trap is behind the NOP in ring 3";
-  EXPECT_EQ(guest.result(4), 0u);
+  EXPECT_EQ(guest.result(3), guest.result(8)) << "SYSRET traps when it is done";
+  EXPECT_EQ(guest.result(4), guest.result(9)) << "then behind the NOP in ring 3";
+  EXPECT_EQ(guest.result(5), 0u);
   EXPECT_EQ(guest.result(6), 0x33u);
 }
 
