@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "soft/interpret/delivery.h"
+#include "soft/interpret/system/features.h"
 #include "soft/translate/host_thread.h"
 
 namespace limen::soft::interpret {
@@ -150,7 +151,8 @@ Runner::Next Runner::run_single() {
   const uint64_t breakpoints = (cpu_.flags_rest & flags::kResume)
                                    ? 0
                                    : instruction_breakpoint_hits(cpu_, cpu_.code_linear(cpu_.rip));
-  if (breakpoints != 0 && !cpu_.activity.mov_ss_shadow)
+  // MOV SS holds back instruction breakpoints on Intel's processors only (SDM Vol. 3A 6.8.3).
+  if (breakpoints != 0 && (!cpu_.activity.mov_ss_shadow || is_amd(cpu_)))
     return deliver({.vector = x86::Vector::kDebug, .debug_status = breakpoints});
 
   const bool trap = (cpu_.flags_rest & flags::kTrap) != 0;

@@ -227,6 +227,22 @@ TEST_P(DebugProgram, MovToStackSegmentHoldsItsTrapBack) {
   EXPECT_EQ(address(28), guest.result(15));
 }
 
+TEST_P(DebugProgram, InterruptOneTakesAHeldBackTrapAlong) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(status(29), 2u);
+  EXPECT_EQ(address(29), guest.result(16));
+}
+
+TEST_P(DebugProgram, MovToStackSegmentHoldsInstructionBreakpointsBackOnIntelOnly) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(guest.result(30), 0u);
+  Guest amd("AuthenticAMD");
+  amd.load_program("debug");
+  ASSERT_TRUE(amd.run());
+  EXPECT_EQ(amd.result(30) & 0xF00F, 1u);
+  EXPECT_EQ(amd.result(30) >> 32, amd.result(17));
+}
+
 TEST_P(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
   Guest guest(GetParam());
   guest.load_program("stepped_syscall");
