@@ -95,6 +95,12 @@ inline constexpr uint64_t kLma = 1u << 10;
 inline constexpr uint64_t kNxe = 1u << 11;
 }  // namespace efer
 
+/// IA32_MISC_ENABLE (SDM Vol. 4 table 2-2).
+namespace misc_enable {
+inline constexpr uint64_t kLimitCpuidMaxval = uint64_t{1} << 22;
+inline constexpr uint64_t kXdDisable = uint64_t{1} << 34;
+}  // namespace misc_enable
+
 namespace xcr0 {
 inline constexpr uint64_t kX87 = 1u << 0;
 inline constexpr uint64_t kSse = 1u << 1;
