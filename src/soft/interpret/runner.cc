@@ -217,10 +217,12 @@ Runner::Next Runner::service() {
   cpu_.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
   if (cpu_.activity.wait_for_sipi) return wait_while_halted();  // nothing else starts it
-  if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !cpu_.activity.mov_ss_shadow) {
+  // STI holds NMIs back, too, where processors may choose (SDM Vol. 2B "STI").
+  if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !shadow) {
     cpu_.activity.nmi_pending = false;
     cpu_.activity.nmi_blocked = true;
     cpu_.activity.halted = false;
+    look_up_ = true;  // for one behind it
     return deliver_interrupt(cpu_, static_cast<uint8_t>(x86::Vector::kNmi)) ? Next::kGoOn
                                                                             : Next::kShutdown;
   }
@@ -238,6 +240,10 @@ Runner::Next Runner::service() {
 Runner::Next Runner::take_events() {
   using Event = vcpu::LocalInterruptController::Event;
   for (;;) {
+    // An NMI that can be taken is in service before the next one arrives, which then waits.
+    const auto& activity = cpu_.activity;
+    if (activity.nmi_pending && !activity.nmi_blocked && !activity.wait_for_sipi)
+      return Next::kGoOn;
     const auto request = cpu_.interrupts.take_event();
     switch (request.event) {
       case Event::kNone:

@@ -12,6 +12,7 @@ class Tasks : public OnEachTier {};
 class Virtual8086 : public OnEachTier {};
 class LongMode : public OnEachTier {};
 class FastSystemCalls : public OnEachTier {};
+class Interrupts : public OnEachTier {};
 class InterruptShadow : public OnEachTier {};
 class SingleStep : public OnEachTier {};
 
@@ -186,6 +187,16 @@ TEST_P(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
   EXPECT_EQ(guest.result(3), guest.result(11)) << "HLT in STI's shadow ends at once";
 }
 
+TEST_P(Interrupts, TwoNmisAtOnceAreServedOneAfterTheOther) {
+  using Event = vcpu::LocalInterruptController::Event;
+  Guest guest(GetParam());
+  guest.load_program("nmis");
+  guest.store(4 * 2, Guest::kEntry + 4);
+  guest.interrupts.events = {{.event = Event::kNmi}, {.event = Event::kNmi}};
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 2u);
+}
+
 class DebugProgram : public OnEachTier {
  protected:
   DebugProgram() {
@@ -262,6 +273,7 @@ INSTANTIATE_TEST_SUITE_P(Tiers, Tasks, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, Virtual8086, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, LongMode, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, FastSystemCalls, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, Interrupts, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, InterruptShadow, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, SingleStep, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, DebugProgram, every_tier(), tier_name);
