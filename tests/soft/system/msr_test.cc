@@ -270,6 +270,14 @@ TEST_F(Msr, MiscEnableLimitsCpuidAndHidesXd) {
   EXPECT_TRUE(write(msr::kEfer, efer::kNxe));
 }
 
+TEST_F(Msr, SupervisorKeysHave32Bits) {
+  expect_kept(msr::kPkrs, 0xFFFF'FFFF);
+  EXPECT_FALSE(write(msr::kPkrs, uint64_t{1} << 32));
+  use("max,-pks");
+  EXPECT_FALSE(read(msr::kPkrs));
+  EXPECT_FALSE(write(msr::kPkrs, 0));
+}
+
 TEST_F(Msr, UnknownRegistersFault) {
   for (const uint32_t index : {0xC1u, 0x186u, 0x38Fu, 0x606u, 0x4000'0000u, 0x4B56'4D00u,
                                0xC000'0105u, 0xFFFF'FFFFu, 0x9u}) {

@@ -211,6 +211,9 @@ bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
     case msr::kDebugCtl:
       value = system.debug_ctl;
       return true;
+    case msr::kPkrs:
+      value = system.pkrs;
+      return has(cpu, "pks");
     case msr::kXss:
       value = system.xss;
       return has(cpu, "xsaves");
@@ -320,6 +323,11 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
       // LBR, BTF, and the trace and freeze controls of machines without a PMU, which do nothing.
       if ((value & ~uint64_t{0x5FC3}) != 0) return false;
       system.debug_ctl = value;
+      return true;
+    case msr::kPkrs:
+      if (!has(cpu, "pks") || value >> 32 != 0) return false;
+      system.pkrs = static_cast<uint32_t>(value);
+      cpu.mmu.set_supervisor_keys(system.pkrs);
       return true;
     case msr::kXss:
       return has(cpu, "xsaves") && value == 0;
