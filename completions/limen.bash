@@ -22,7 +22,7 @@ _limen() {
     run)
       case $previous in
         -d | --disk | -k | --kernel | -i | --initrd) _limen_files ;;
-        --cpu) _limen_words "host max qemu64" ;;
+        --cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1" ;;
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
         --device) _limen_words "$_limen_devices help" ;;
@@ -58,7 +58,7 @@ _limen_system() {
     -kernel | -initrd) _limen_files ;;
     -machine | -M) _limen_words "q35 help" ;;
     -accel) _limen_words "soft tcg help" ;;
-    -cpu) _limen_words "host max qemu64 help" ;;
+    -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
     -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
     -chardev) _limen_words "stdio,id= file,id= null,id=" ;;

@@ -49,7 +49,8 @@ void LocalApic::reset() {
           (config_.bootstrap_processor ? kBaseBootstrap : uint64_t{0});
   xapic_id_ = config_.id & 0xFF;
   tsc_offset_ = 0;
-  nmi_ = init_ = false;
+  nmis_ = 0;
+  init_ = false;
   startup_.reset();
   reset_registers();
   Actions ignored;
@@ -110,7 +111,7 @@ void LocalApic::set_lint1(bool level) {
     const bool rose = level && !lint1_level_;
     lint1_level_ = level;
     if (rose && globally_enabled()) raise_lvt(kLvtLint1);
-    if (rose && !globally_enabled()) nmi_ = true;  // SDM Vol. 3A 11.4.3: the pin is NMI itself
+    if (rose && !globally_enabled()) request_nmi();  // SDM Vol. 3A 11.4.3: the pin is NMI itself
     update(actions);
   }
   finish(actions);
@@ -120,7 +121,7 @@ void LocalApic::inject_nmi() {
   Actions actions;
   {
     const std::lock_guard lock(mutex_);
-    nmi_ = true;
+    request_nmi();
     update(actions);
   }
   finish(actions);
@@ -166,8 +167,8 @@ vcpu::LocalInterruptController::EventRequest LocalApic::take_event() {
   } else if (startup_) {
     request = {Event::kStartup, *startup_};
     startup_.reset();
-  } else if (nmi_) {
-    nmi_ = false;
+  } else if (nmis_ != 0) {
+    --nmis_;
     request.event = Event::kNmi;
   }
   Actions ignored;
@@ -213,7 +214,7 @@ void LocalApic::update(Actions& actions) {
   const int request = highest(irr_);
   const bool deliverable =
       globally_enabled() && request >= 0 && (request & 0xF0) > (processor_priority() & 0xF0);
-  const bool event = init_ || startup_.has_value() || nmi_;
+  const bool event = init_ || startup_.has_value() || nmis_ != 0;
   const uint32_t lint0 = lvt_[kLvtLint0];
   const bool accepts_pic =
       pic_ != nullptr && (!globally_enabled() ||
@@ -239,6 +240,12 @@ void LocalApic::set_irr(uint8_t vector, bool level_triggered) {
     set(tmr_, vector);
   else
     clear(tmr_, vector);
+}
+
+/// A processor has one NMI in service and one that waits (SDM Vol. 3A 6.7.1). The first of two that
+/// come at once would be in service by now if the processor had looked.
+void LocalApic::request_nmi() {
+  if (nmis_ < 2) ++nmis_;
 }
 
 void LocalApic::post_error(uint32_t bits) {
@@ -268,7 +275,7 @@ void LocalApic::raise_lvt(unsigned index) {
       break;
     }
     case DeliveryMode::kNmi:
-      nmi_ = true;
+      request_nmi();
       break;
     case DeliveryMode::kInit:
       init_ = true;
@@ -527,6 +534,8 @@ void LocalApic::page_write(uint64_t base, uint64_t offset, unsigned size, uint64
       if (!readable) post_error(kErrorIllegalRegister);
     }
     update(actions);
+    // Unlike WRMSR, a store does not make the processor ask next_timer_tsc() again.
+    actions.notify |= index == kInitialCount || index == kDivide;
   }
   finish(actions);
 }
@@ -619,7 +628,7 @@ bool LocalApic::accept_locked(const ApicMessage& message) {
         set_irr(message.vector, message.level_triggered);
       return true;
     case DeliveryMode::kNmi:
-      nmi_ = true;
+      request_nmi();
       return true;
     case DeliveryMode::kInit:
       init_ = true;

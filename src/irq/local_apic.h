@@ -101,6 +101,7 @@ class LocalApic final : public vcpu::LocalInterruptController {
   void reset_registers();
   void update(Actions& actions);
   void set_irr(uint8_t vector, bool level_triggered);
+  void request_nmi();
   void post_error(uint32_t bits);
   void raise_lvt(unsigned index);
   void end_of_interrupt(Actions& actions);
@@ -148,7 +149,7 @@ class LocalApic final : public vcpu::LocalInterruptController {
   uint64_t tsc_offset_ = 0;
   bool lint0_level_ = false;
   bool lint1_level_ = false;
-  bool nmi_ = false;
+  uint8_t nmis_ = 0;  ///< That the processor has not asked for yet; at most 2.
   bool init_ = false;
   std::optional<uint8_t> startup_;
 

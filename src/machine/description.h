@@ -63,6 +63,7 @@ struct MachineDescription {
   std::vector<DriveDescription> drives = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
+  bool pit = true;           ///< The 8254, with port 61H.
   bool no_reboot = false;    ///< A reset of the guest's ends the machine.
   bool no_shutdown = false;  ///< A power-off of the guest's leaves the machine standing still.
 };

@@ -19,6 +19,7 @@
 #include "machine/device_factory.h"
 #include "pci/ich_lpc.h"
 #include "pci/q35_host_bridge.h"
+#include "x86/cpu_features.h"
 
 namespace limen::machine {
 namespace {
@@ -59,7 +60,7 @@ class Q35Board::Lines final : public irq::InterruptSink {
 };
 
 Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks,
-                   uint64_t tsc_hz, unsigned physical_address_bits,
+                   uint64_t tsc_hz, const x86::CpuidTable& cpuid, unsigned physical_address_bits,
                    std::span<const uint32_t> apic_ids)
     : memory_(memory), loop_(loop), callbacks_(std::move(callbacks)) {
   apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
@@ -69,6 +70,8 @@ Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks 
         irq::LocalApic::Config{.id = apic_ids[i],
                                .bootstrap_processor = i == 0,
                                .tsc_hz = tsc_hz,
+                               .x2apic = x86::has_feature(cpuid, "x2apic"),
+                               .tsc_deadline = x86::has_feature(cpuid, "tsc-deadline"),
                                .physical_address_bits = physical_address_bits},
         [this, i] { callbacks_.interrupt(i); }));
   // The 8259's output is wired to the bootstrap processor alone.
@@ -148,7 +151,8 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   };
   const auto reset_machine = callbacks_.reset;
 
-  auto& pit = add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
+  Pit8254* pit = nullptr;
+  if (description.pit) pit = &add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
   Rtc::Config clock;
   for (const auto& region : memory_.regions())
     (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
@@ -156,7 +160,9 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
-    config.legacy_replaced = [&pit](bool replaced) { pit.set_interrupt_enabled(!replaced); };
+    config.legacy_replaced = [pit](bool replaced) {
+      if (pit != nullptr) pit->set_interrupt_enabled(!replaced);
+    };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
   add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),

@@ -21,6 +21,7 @@
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
 #include "pci/pci_bus.h"
+#include "x86/cpuid.h"
 
 namespace limen::device {
 class Hpet;
@@ -67,8 +68,10 @@ class Q35Board {
  public:
   /// `memory` and `loop` outlive the board. `tsc_hz`: of the time-stamp counter that the guest
   /// reads. `apic_ids`: one per processor, that of the bootstrap processor first.
+  /// `cpuid` says what the local APICs can do.
   Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks, uint64_t tsc_hz,
-           unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
+           const x86::CpuidTable& cpuid, unsigned physical_address_bits,
+           std::span<const uint32_t> apic_ids);
   ~Q35Board();
   Q35Board(const Q35Board&) = delete;
   Q35Board& operator=(const Q35Board&) = delete;

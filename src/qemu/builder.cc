@@ -34,7 +34,7 @@ Result<> Builder::machine(const std::string& argument) {
         "q35                  Standard PC (Q35 + ICH9) (default)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 3> kKnown = {"type", "accel", "hpet"};
+  constexpr std::array<std::string_view, 4> kKnown = {"type", "accel", "hpet", "pit"};
   LIMEN_TRY(values.check(kKnown));
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
@@ -42,6 +42,7 @@ Result<> Builder::machine(const std::string& argument) {
     result_.machine.type = *type;
   }
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
+  result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
     return choose_accelerator(*accelerators, ":");
   return {};
@@ -113,8 +114,10 @@ Result<> Builder::cpu(const std::string& argument) {
         "Available CPUs:\n"
         "  max       everything that the accelerator can run here (default)\n"
         "  host      the same\n"
-        "  qemu64    a plain 64-bit processor\n\n"
-        "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes.\n");
+        "  qemu64    a plain 64-bit processor\n"
+        "  IvyBridge, Opteron_G1\n\n"
+        "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes;\n"
+        ",vendor=TEXT, ,phys-bits=N and ,host-phys-bits=on change what it is said to be.\n");
     return {};
   }
   if (argument.empty()) return fail("a processor model is missing; try -cpu help");

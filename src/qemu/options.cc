@@ -8,7 +8,7 @@ namespace limen::qemu {
 namespace {
 
 constexpr std::array kOptions = {
-    Option{"machine", "q35[,accel=soft][,hpet=on|off]", "board", &Builder::machine},
+    Option{"machine", "q35[,accel=soft][,hpet=on|off][,pit=on|off]", "board", &Builder::machine},
     Option{"M", "q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
            "what runs the guest's instructions (tcg: another name for soft)",

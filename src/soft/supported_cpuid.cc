@@ -133,7 +133,7 @@ constexpr auto kFromEngine = std::to_array<std::string_view>({
     "hypervisor", "pcid",       "x2apic", "tsc-deadline",      "arat",
     "fsgsbase",   "tsc-adjust", "smep",   "invpcid",           "smap",
     "umip",       "rdpid",      "nx",     "pdpe1gb",           "rdtscp",
-    "spec-ctrl",  "stibp",      "ssbd",   "arch-capabilities",
+    "spec-ctrl",  "stibp",      "ssbd",   "arch-capabilities", "pks",
 });
 
 // Behaviour of the host's instructions for which QEMU has no name.

@@ -1,71 +1,57 @@
-// The processor models of -cpu.
-#include <array>
+// What -cpu says: a model, and changes to it.
+#include <charconv>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "base/nearest.h"
 #include "x86/cpu_features.h"
+#include "x86/cpu_models.h"
 #include "x86/cpuid.h"
 
 namespace limen::x86 {
 
 namespace {
 
-void set_text(CpuidTable& table, uint32_t first_leaf, std::string_view text) {
-  std::array<char, 48> padded{};
-  std::memcpy(padded.data(), text.data(), std::min(text.size(), padded.size()));
-  for (uint32_t i = 0; i < 3; ++i) {
-    CpuidResult part;
-    std::memcpy(&part, padded.data() + i * sizeof part, sizeof part);
-    table.set(first_leaf + i, 0, false, part);
-  }
-}
+constexpr uint32_t kSizesLeaf = 0x8000'0008;
 
-CpuidTable host_model(const CpuidTable& supported) { return supported; }
-
-// QEMU's qemu64, as it has been since QEMU 2.5: an AMD K8 with few additions.
-CpuidTable qemu64_model(const CpuidTable& supported) {
-  constexpr auto kFeatures = std::to_array<std::string_view>(
-      {"fpu",   "de",   "pse",  "tsc",     "msr", "pae", "mce",     "cx8",  "apic",      "sep",
-       "pge",   "cmov", "pat",  "fxsr",    "mmx", "sse", "sse2",    "mtrr", "mca",       "clflush",
-       "pse36", "pni",  "cx16", "syscall", "nx",  "lm",  "lahf-lm", "svm",  "hypervisor"});
-  CpuidTable table;
-  table.set(0, 0, false, {0xD, 0x6874'7541, 0x444D'4163, 0x6974'6E65});  // AuthenticAMD
-  table.set(1, 0, false, {.eax = 0x0006'0FB1, .ebx = 0x0001'0800});      // family 15, model 107
-  table.set(0x8000'0000, 0, false, {0x8000'000A, 0x6874'7541, 0x444D'4163, 0x6974'6E65});
-  table.set(0x8000'0001, 0, false, {.eax = 0x0006'0FB1});
-  set_text(table, 0x8000'0002, "QEMU Virtual CPU version 2.5+");
-  // L1 and L2 as a K8 has them: 64 KiB, 512 KiB (APM Vol. 3 E.4.4).
-  table.set(0x8000'0005, 0, false, {0x01FF'01FF, 0x01FF'01FF, 0x4002'0140, 0x4002'0140});
-  table.set(0x8000'0006, 0, false, {0, 0x4200'4200, 0x0200'8140, 0});
-  table.set(0x8000'0008, 0, false, {.eax = 0x3028});  // 48 linear, 40 physical bits
-  for (const auto name : kFeatures) {
-    const auto* feature = find_cpu_feature(name);
-    if (has_feature(supported, *feature)) set_feature(table, *feature, true);
-  }
-  if (const auto* hypervisor = supported.find(0x4000'0000, 0))
-    table.set(0x4000'0000, 0, false, *hypervisor);
-  return table;
-}
-
-struct Model {
-  std::string_view name;
-  CpuidTable (*make)(const CpuidTable& supported);
-};
-constexpr std::array<Model, 3> kModels = {
-    {{"host", host_model}, {"max", host_model}, {"qemu64", qemu64_model}}};
-
-// AMD repeats leaf 1 EDX in 80000001H EDX (APM Vol. 3 E.4.2).
+// AMD repeats leaf 1 EDX in 80000001H EDX (APM Vol. 3 E.4.2); to Intel these bits are reserved.
 void copy_amd_aliases(CpuidTable& table) {
   constexpr uint32_t kAliases = 0x0183'F3FF;
   const auto* basic = table.find(1, 0);
   const auto* extended = table.find(0x8000'0001, 0);
-  if (!table.is_amd() || basic == nullptr || extended == nullptr) return;
+  if (basic == nullptr || extended == nullptr) return;
   CpuidResult result = *extended;
-  result.edx = (result.edx & ~kAliases) | (basic->edx & kAliases);
+  result.edx = (result.edx & ~kAliases) | (table.is_amd() ? basic->edx & kAliases : 0);
   table.set(0x8000'0001, 0, false, result);
+}
+
+// The twelve letters stand in EBX, EDX and ECX of both leaves that count leaves.
+Result<> set_vendor(CpuidTable& table, std::string_view vendor) {
+  constexpr size_t kLetters = 12;
+  if (vendor.size() != kLetters)
+    return fail("CPU property 'vendor' is '{}': twelve letters are expected, as in GenuineIntel",
+                vendor);
+  for (const uint32_t leaf : {0u, 0x8000'0000u}) {
+    const auto* found = table.find(leaf, 0);
+    if (found == nullptr) continue;
+    CpuidResult result = *found;
+    std::memcpy(&result.ebx, vendor.data(), 4);
+    std::memcpy(&result.edx, vendor.data() + 4, 4);
+    std::memcpy(&result.ecx, vendor.data() + 8, 4);
+    table.set(leaf, 0, false, result);
+  }
+  return {};
+}
+
+void set_physical_bits(CpuidTable& table, uint32_t bits) {
+  const auto* found = table.find(kSizesLeaf, 0);
+  if (found == nullptr) return;
+  CpuidResult sizes = *found;
+  sizes.eax = (sizes.eax & ~0xFFu) | bits;
+  table.set(kSizesLeaf, 0, false, sizes);
 }
 
 Result<const CpuFeature*> feature_named(std::string_view name) {
@@ -83,7 +69,20 @@ struct Change {
 struct Changes {
   std::vector<Change> features;
   bool enforce = false;
+  bool host_physical_bits = false;
+  std::optional<uint32_t> physical_bits = {};
+  std::optional<std::string_view> vendor = {};
 };
+
+Result<uint32_t> parse_physical_bits(std::string_view value) {
+  constexpr uint32_t kFewest = 36, kMost = 52;  // PSE-36; the page tables' format
+  uint32_t bits = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bits);
+  if (error != std::errc{} || end != value.data() + value.size() || bits < kFewest || bits > kMost)
+    return fail("CPU property 'phys-bits' is '{}'; a number from {} to {} is expected", value,
+                kFewest, kMost);
+  return bits;
+}
 
 Result<> parse_item(std::string_view item, Changes& changes) {
   if (item.empty()) return fail("empty CPU feature: '+name', '-name' or 'name=on|off' is expected");
@@ -95,13 +94,23 @@ Result<> parse_item(std::string_view item, Changes& changes) {
   const size_t equals = item.find('=');
   const auto name = item.substr(0, equals);
   const auto value = equals == std::string_view::npos ? "on" : item.substr(equals + 1);
-  const bool is_switch = name == "check" || name == "migratable" || name == "enforce";
+  if (name == "vendor") {
+    changes.vendor = value;
+    return {};
+  }
+  if (name == "phys-bits") {
+    changes.physical_bits = LIMEN_TRY(parse_physical_bits(value));
+    return {};
+  }
+  const bool is_switch = name == "check" || name == "migratable" || name == "enforce" ||
+                         name == "host-phys-bits";
   const CpuFeature* feature = is_switch ? nullptr : LIMEN_TRY(feature_named(name));
   const bool on = value == "on" || value == "yes" || value == "true" || value == "y";
   if (!on && value != "off" && value != "no" && value != "false" && value != "n")
     return fail("CPU property '{}' is '{}'; valid choices: on, off", name, value);
   // What the other switches of QEMU's ask for is how models behave here in any case.
   if (name == "enforce") changes.enforce = on;
+  if (name == "host-phys-bits") changes.host_physical_bits = on;
   if (feature != nullptr) changes.features.push_back({feature, on});
   return {};
 }
@@ -111,17 +120,13 @@ Result<> parse_item(std::string_view item, Changes& changes) {
 Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& supported) {
   const size_t comma = specification.find(',');
   const auto name = specification.substr(0, comma);
-  const Model* model = nullptr;
-  std::vector<std::string_view> names;
-  for (const auto& candidate : kModels) {
-    names.push_back(candidate.name);
+  const CpuModel* model = nullptr;
+  std::string valid;
+  for (const auto& candidate : cpu_models()) {
+    fmt::format_to(std::back_inserter(valid), " {}", candidate.name);
     if (candidate.name == name) model = &candidate;
   }
-  if (model == nullptr) {
-    std::string valid;
-    for (const auto candidate : names) fmt::format_to(std::back_inserter(valid), " {}", candidate);
-    return fail("unknown CPU model '{}'; valid models:{}", name, valid);
-  }
+  if (model == nullptr) return fail("unknown CPU model '{}'; valid models:{}", name, valid);
 
   Changes changes;
   if (comma != std::string_view::npos) {
@@ -146,6 +151,12 @@ Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& s
     }
     set_feature(table, *feature, on);
   }
+  if (changes.vendor) LIMEN_TRY(set_vendor(table, *changes.vendor));
+  if (const auto* host = supported.find(kSizesLeaf, 0);
+      changes.host_physical_bits && host != nullptr)
+    set_physical_bits(table, host->eax & 0xFF);
+  else if (changes.physical_bits)
+    set_physical_bits(table, *changes.physical_bits);
   // XSAVE added to a model without it brings the layout of the state along.
   if (has_feature(table, "xsave") && table.find(0xD, 0) == nullptr)
     for (uint32_t component = 0; component < 64; ++component)

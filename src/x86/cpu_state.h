@@ -72,6 +72,7 @@ struct SystemState {
   uint64_t misc_enable = 1;  ///< Fast strings.
   uint64_t spec_ctrl = 0;
   uint64_t xss = 0;
+  uint32_t pkrs = 0;  ///< Rights of supervisor protection keys.
   uint64_t debug_ctl = 0;
   uint64_t mtrr_def_type = 0;
   std::array<uint64_t, 16> mtrr_variable{};  ///< Base, mask, base, mask, ...

@@ -41,10 +41,11 @@ class CpuidTable {
   std::vector<Entry> entries_;
 };
 
-/// `specification` as QEMU spells it: "host", "max", "qemu64", optionally with ",+feature,-feature,
-/// feature=on|off" behind. `supported` is what the accelerator can run; features beyond it are left
-/// out, with a warning when they were asked for by name, or with an error if "enforce" is given,
-/// too. Errors name the unknown model or feature and the nearest valid one.
+/// `specification` as QEMU spells it: a model of cpu_models.h, optionally with ",+feature,-feature,
+/// feature=on|off,vendor=TEXT,phys-bits=N,host-phys-bits=on|off" behind. `supported` is what the
+/// accelerator can run; features beyond it are left out, with a warning when they were asked for by
+/// name, or with an error if "enforce" is given, too. Errors name the unknown model or feature and
+/// the nearest valid one.
 Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& supported);
 
 }  // namespace limen::x86

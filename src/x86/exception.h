@@ -57,6 +57,7 @@ inline constexpr uint32_t kWrite = 1u << 1;
 inline constexpr uint32_t kUser = 1u << 2;
 inline constexpr uint32_t kReserved = 1u << 3;
 inline constexpr uint32_t kInstruction = 1u << 4;
+inline constexpr uint32_t kProtectionKey = 1u << 5;
 }  // namespace page_fault_code
 
 }  // namespace limen::x86

@@ -86,6 +86,7 @@ inline constexpr uint64_t kPcide = 1u << 17;
 inline constexpr uint64_t kOsxsave = 1u << 18;
 inline constexpr uint64_t kSmep = 1u << 20;
 inline constexpr uint64_t kSmap = 1u << 21;
+inline constexpr uint64_t kPks = 1u << 24;
 }  // namespace cr4
 
 namespace efer {
@@ -94,6 +95,12 @@ inline constexpr uint64_t kLme = 1u << 8;
 inline constexpr uint64_t kLma = 1u << 10;
 inline constexpr uint64_t kNxe = 1u << 11;
 }  // namespace efer
+
+/// IA32_MISC_ENABLE (SDM Vol. 4 table 2-2).
+namespace misc_enable {
+inline constexpr uint64_t kLimitCpuidMaxval = uint64_t{1} << 22;
+inline constexpr uint64_t kXdDisable = uint64_t{1} << 34;
+}  // namespace misc_enable
 
 namespace xcr0 {
 inline constexpr uint64_t kX87 = 1u << 0;
@@ -129,6 +136,7 @@ inline constexpr uint32_t kMtrrFix64k = 0x250;
 inline constexpr uint32_t kPat = 0x277;
 inline constexpr uint32_t kMtrrDefType = 0x2FF;
 inline constexpr uint32_t kTscDeadline = 0x6E0;
+inline constexpr uint32_t kPkrs = 0x6E1;
 inline constexpr uint32_t kX2apicFirst = 0x800;
 inline constexpr uint32_t kX2apicLast = 0x8FF;
 inline constexpr uint32_t kXss = 0xDA0;

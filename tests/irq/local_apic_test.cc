@@ -378,6 +378,20 @@ TEST_F(Apic, UnknownRegisterIsAnIllegalAddress) {
   EXPECT_EQ(read(kEsr), 0x80u);
 }
 
+TEST_F(Apic, KeepsOneNmiBehindTheFirst) {
+  for (unsigned i = 0; i < 3; ++i) EXPECT_TRUE(apic_.accept({.mode = DeliveryMode::kNmi}));
+  EXPECT_EQ(apic_.take_event().event, Event::kNmi);
+  EXPECT_EQ(apic_.take_event().event, Event::kNmi);
+  EXPECT_EQ(apic_.take_event().event, Event::kNone);
+}
+
+TEST_F(Apic, StoreThatStartsTheTimerMakesTheProcessorLook) {
+  write(kLvtTimer, 0x40);
+  const int before = notified_;
+  write(kInitialCount, 1000);
+  EXPECT_EQ(notified_, before + 1);
+}
+
 TEST_F(Apic, Lint1RaisesNmiAsItsLvtSays) {
   apic_.set_lint1(true);
   EXPECT_EQ(apic_.take_event().event, Event::kNone);

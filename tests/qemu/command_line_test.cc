@@ -167,6 +167,7 @@ TEST(CommandLine, AcceleratorsAreSoftAndItsOtherName) {
 
 TEST(CommandLine, MachineAndProcessorsAreChecked) {
   EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
+  EXPECT_FALSE(machine("-nographic -M q35,pit=off").pit);
   EXPECT_THAT(error("-M pc"), HasSubstr("unknown machine 'pc'; valid choices: q35"));
   EXPECT_THAT(error("-M q36"), HasSubstr("did you mean 'q35'?"));
   EXPECT_EQ(machine("-nographic -smp 4").vcpus, 4u);

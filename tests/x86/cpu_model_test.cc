@@ -57,6 +57,45 @@ TEST(CpuFeatures, OtherSpellingsAreUnderstood) {
   EXPECT_EQ(find_cpu_feature("avx3"), nullptr);
 }
 
+TEST(CpuModel, VendorIsChangedWithItsAliases) {
+  const CpuidTable intel = model("qemu64,vendor=GenuineIntel");
+  EXPECT_FALSE(intel.is_amd());
+  EXPECT_EQ(intel.answer(0x8000'0000, 0).ebx, 0x756E'6547u);
+  EXPECT_EQ(intel.answer(0x8000'0001, 0).edx & 1u, 0u) << "FPU";
+  EXPECT_NE(intel.answer(0x8000'0001, 0).edx & 1u << 11, 0u) << "SYSCALL";
+  const CpuidTable amd = model("max,vendor=AuthenticAMD");
+  EXPECT_TRUE(amd.is_amd());
+  EXPECT_NE(amd.answer(0x8000'0001, 0).edx & 1u, 0u);
+  EXPECT_THAT(error_of("max,vendor=Intel"), HasSubstr("twelve letters"));
+}
+
+TEST(CpuModel, PhysicalAddressSizeIsChosenOrTheHosts) {
+  CpuidTable host = full_table();
+  host.set(0x8000'0008, 0, false, {.eax = 0x302E});
+  const auto bits = [&](std::string_view specification) {
+    return cpu_model(specification, host)->answer(0x8000'0008, 0).eax & 0xFF;
+  };
+  EXPECT_EQ(bits("max"), 46u);
+  EXPECT_EQ(bits("max,phys-bits=36"), 36u);
+  EXPECT_EQ(bits("qemu64"), 40u);
+  EXPECT_EQ(bits("qemu64,host-phys-bits=on"), 46u);
+  EXPECT_EQ(bits("IvyBridge,phys-bits=36,host-phys-bits=off"), 36u);
+  EXPECT_THAT(error_of("max,phys-bits=35"), HasSubstr("36 to 52"));
+  EXPECT_THAT(error_of("max,phys-bits=4x"), HasSubstr("36 to 52"));
+}
+
+TEST(CpuModel, NamedModelsShowWhatTheirProcessorsHad) {
+  const CpuidTable ivy_bridge = model("IvyBridge");
+  EXPECT_FALSE(ivy_bridge.is_amd());
+  EXPECT_TRUE(has_feature(ivy_bridge, "avx"));
+  EXPECT_FALSE(has_feature(ivy_bridge, "avx2"));
+  EXPECT_EQ(ivy_bridge.answer(1, 0).eax, 0x0003'06A9u);
+  const CpuidTable opteron = model("Opteron_G1");
+  EXPECT_TRUE(opteron.is_amd());
+  EXPECT_TRUE(has_feature(opteron, "syscall"));
+  EXPECT_FALSE(has_feature(opteron, "cx16"));
+}
+
 TEST(CpuModel, HostAndMaxShowEverythingSupported) {
   for (const auto name : {"host", "max"}) {
     const CpuidTable table = model(name);

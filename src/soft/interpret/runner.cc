@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "soft/interpret/delivery.h"
+#include "soft/interpret/system/features.h"
 #include "soft/translate/host_thread.h"
 
 namespace limen::soft::interpret {
@@ -20,11 +21,12 @@ constexpr unsigned kBlocksPerPoll = 128;
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
 /// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
-/// SYSCALL would hit the kernel's entry code.
+/// SYSCALL would hit the kernel's entry code. SYSRET looks at TF itself when it is done.
 bool may_clear_trap_flag(const Operation& operation) {
   return operation.mnemonic == ZYDIS_MNEMONIC_INT || operation.mnemonic == ZYDIS_MNEMONIC_INT3 ||
          operation.mnemonic == ZYDIS_MNEMONIC_INT1 || operation.mnemonic == ZYDIS_MNEMONIC_INTO ||
-         operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+         operation.mnemonic == ZYDIS_MNEMONIC_SYSCALL ||
+         operation.mnemonic == ZYDIS_MNEMONIC_SYSRET;
 }
 
 /// Says to other processors that this one runs guest code.
@@ -149,7 +151,8 @@ Runner::Next Runner::run_single() {
   const uint64_t breakpoints = (cpu_.flags_rest & flags::kResume)
                                    ? 0
                                    : instruction_breakpoint_hits(cpu_, cpu_.code_linear(cpu_.rip));
-  if (breakpoints != 0 && !cpu_.activity.mov_ss_shadow)
+  // MOV SS holds back instruction breakpoints on Intel's processors only (SDM Vol. 3A 6.8.3).
+  if (breakpoints != 0 && (!cpu_.activity.mov_ss_shadow || is_amd(cpu_)))
     return deliver({.vector = x86::Vector::kDebug, .debug_status = breakpoints});
 
   const bool trap = (cpu_.flags_rest & flags::kTrap) != 0;
@@ -214,10 +217,12 @@ Runner::Next Runner::service() {
   cpu_.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
   if (cpu_.activity.wait_for_sipi) return wait_while_halted();  // nothing else starts it
-  if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !cpu_.activity.mov_ss_shadow) {
+  // STI holds NMIs back, too, where processors may choose (SDM Vol. 2B "STI").
+  if (cpu_.activity.nmi_pending && !cpu_.activity.nmi_blocked && !shadow) {
     cpu_.activity.nmi_pending = false;
     cpu_.activity.nmi_blocked = true;
     cpu_.activity.halted = false;
+    look_up_ = true;  // for one behind it
     return deliver_interrupt(cpu_, static_cast<uint8_t>(x86::Vector::kNmi)) ? Next::kGoOn
                                                                             : Next::kShutdown;
   }
@@ -235,6 +240,10 @@ Runner::Next Runner::service() {
 Runner::Next Runner::take_events() {
   using Event = vcpu::LocalInterruptController::Event;
   for (;;) {
+    // An NMI that can be taken is in service before the next one arrives, which then waits.
+    const auto& activity = cpu_.activity;
+    if (activity.nmi_pending && !activity.nmi_blocked && !activity.wait_for_sipi)
+      return Next::kGoOn;
     const auto request = cpu_.interrupts.take_event();
     switch (request.event) {
       case Event::kNone:

@@ -317,6 +317,11 @@ class Mmu {
   /// DR6 bits of the watchpoints hit since the last call.
   uint64_t take_watch_hits() { return std::exchange(watch_hits_, 0); }
 
+  /// IA32_PKRS. Its rights hold from the next access on, without a flush of the guest's.
+  void set_supervisor_keys(uint32_t pkrs) {
+    if (walker_.set_supervisor_keys(pkrs)) tlb_.flush_all();
+  }
+
   /// Everything, global pages too.
   void flush_all() { tlb_.flush_all(); }
   /// INVLPG: the page around `linear`, of whatever size.
@@ -327,7 +332,8 @@ class Mmu {
  private:
   static constexpr uint64_t kCr0Bits = x86::cr0::kPaging | x86::cr0::kWriteProtect;
   static constexpr uint64_t kCr4Bits = x86::cr4::kPse | x86::cr4::kPae | x86::cr4::kPge |
-                                       x86::cr4::kPcide | x86::cr4::kSmep | x86::cr4::kSmap;
+                                       x86::cr4::kPcide | x86::cr4::kSmep | x86::cr4::kSmap |
+                                       x86::cr4::kPks;
   static constexpr uint64_t kEferBits = x86::efer::kLma | x86::efer::kNxe;
 
   /// The bytes of one page that an access touches.

@@ -1,5 +1,7 @@
 #include "soft/mmu/page_walk.h"
 
+#include <utility>
+
 #include "x86/exception.h"
 #include "x86/registers.h"
 
@@ -48,6 +50,7 @@ void PageWalker::set_registers(uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_
   cr3_ = cr3;
   write_protect_ = (cr0 & cr0::kWriteProtect) != 0;
   smep_ = (cr4 & cr4::kSmep) != 0;
+  supervisor_keys_ = (cr4 & cr4::kPks) != 0 && (efer & efer::kLma) != 0;
   page_size_extensions_ = (cr4 & cr4::kPse) != 0;
   global_enabled_ = (cr4 & cr4::kPge) != 0;
   const bool pae = (cr4 & cr4::kPae) != 0;
@@ -62,6 +65,15 @@ void PageWalker::set_registers(uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_
   // Bits 62:52 are ignored in 4-level paging and reserved in PAE paging (SDM Vol. 3A 4.4.2, 4.5.4).
   reserved_ = mode_ == PagingMode::kPae ? bits(62, physical_bits_) : bits(51, physical_bits_);
   if (!no_execute_enabled_) reserved_ |= kNoExecute;
+}
+
+bool PageWalker::set_supervisor_keys(uint32_t pkrs) {
+  const uint32_t changed = std::exchange(pkrs_, pkrs) ^ pkrs;
+  bool stale = false;
+  for (unsigned key = 0; key < 16; ++key)
+    stale |= (changed >> (2 * key) & 3) != 0 && (keys_seen_ >> key & 1) != 0;
+  if (stale) keys_seen_ = 0;
+  return stale && supervisor_keys_;
 }
 
 bool PageWalker::valid_cr3(uint64_t cr3) const {
@@ -150,6 +162,8 @@ PageWalker::Find PageWalker::find_wide(uint64_t linear, Translation& page, Path&
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
     page.dirty = (entry & kDirty) != 0;
+    if (mode_ == PagingMode::k4Level) page.key = static_cast<uint8_t>(entry >> 59 & 0xF);
+    if (!page.user) keys_seen_ = static_cast<uint16_t>(keys_seen_ | 1u << page.key);
     return Find::kFound;
   }
 }
@@ -180,7 +194,11 @@ Translation PageWalker::walk(uint64_t linear, Access access, View view) {
       case Find::kFound:
         break;
     }
-    if (!permits(page, access, view)) raise(linear, access, view, page_fault_code::kPresent);
+    if (!permits(page, access, view)) {
+      const bool by_key = key_forbids(page, access, view);
+      raise(linear, access, view,
+            page_fault_code::kPresent | (by_key ? page_fault_code::kProtectionKey : 0));
+    }
     if (!update_bits(path, access)) continue;
     page.dirty |= access == Access::kWrite;
     return page;

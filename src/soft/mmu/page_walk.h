@@ -56,6 +56,7 @@ struct Translation {
   bool no_execute = false;
   bool global = false;
   bool dirty = false;
+  uint8_t key = 0;  ///< Protection key, in 4-level paging.
 };
 
 class PageWalker {
@@ -66,6 +67,10 @@ class PageWalker {
   /// are reserved.
   void configure(unsigned physical_address_bits, bool gigabyte_pages);
   void set_registers(uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+
+  /// IA32_PKRS. True if the rights of a key changed that a supervisor page seen so far has: what
+  /// was found for it does not hold.
+  [[nodiscard]] bool set_supervisor_keys(uint32_t pkrs);
 
   [[nodiscard]] PagingMode mode() const { return mode_; }
   /// True if CR3 may hold `cr3` (without bit 63) in the current mode: no bits at or above
@@ -116,7 +121,18 @@ class PageWalker {
   [[nodiscard]] bool permits_data(const Translation& page, Access access, View view) const {
     if (view == View::kUser) return page.user && (access == Access::kRead || page.writable);
     if (view == View::kSupervisorSmap && page.user) return false;
+    if (key_forbids(page, access, view)) return false;
     return access == Access::kRead || page.writable || !write_protect_;
+  }
+
+  /// Whether the protection key bars a supervisor access from a supervisor page (SDM Vol. 3A
+  /// 4.6.2): bit 2i of IA32_PKRS bars from pages of key i, bit 2i + 1 from writing them under
+  /// CR0.WP.
+  [[nodiscard]] bool key_forbids(const Translation& page, Access access, View view) const {
+    if (!supervisor_keys_ || view == View::kUser || page.user || access == Access::kExecute)
+      return false;
+    const uint32_t rights = pkrs_ >> (2 * page.key);
+    return (rights & 1) != 0 || (access == Access::kWrite && write_protect_ && (rights & 2) != 0);
   }
 
   /// Index of the page of RAM in which the last walk changed an entry, or kNotRam; with the entry's
@@ -145,6 +161,9 @@ class PageWalker {
   PagingMode mode_ = PagingMode::kOff;
   bool write_protect_ = false;
   bool smep_ = false;
+  bool supervisor_keys_ = false;
+  uint32_t pkrs_ = 0;
+  mutable uint16_t keys_seen_ = 0;  ///< Of supervisor pages, since their rights changed.
   bool no_execute_enabled_ = false;
   bool page_size_extensions_ = false;
   bool global_enabled_ = false;

@@ -48,10 +48,12 @@ PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View vi
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
     page.dirty = (entry & kDirty) != 0 || access == Access::kWrite;  // as it will be
+    page.key = static_cast<uint8_t>(entry >> 59 & 0xF);
+    if (!page.user) keys_seen_ = static_cast<uint16_t>(keys_seen_ | 1u << page.key);
     const bool permitted = access == Access::kExecute ? permits_execution(page, view)
                                                       : permits_data(page, access, view);
     if (permitted) return Quick::kFound;
-    error_code |= code::kPresent;
+    error_code |= code::kPresent | (key_forbids(page, access, view) ? code::kProtectionKey : 0);
     return Quick::kFaults;
   }
 }

@@ -185,6 +185,37 @@ TEST_F(MmuPaging, RightsMatrix) {
     }
 }
 
+TEST_F(MmuPaging, SupervisorKeysBarSupervisorAccessesFromSupervisorPages) {
+  constexpr int kKeyFault = 1 | 0x20;
+  constexpr unsigned kKey = 5;
+  constexpr uint32_t kNoAccess = 1u << (2 * kKey), kNoWrite = 2u << (2 * kKey);
+  constexpr uint64_t kPage = 0x40'0000'0000;
+  const uint64_t leaf = map(kPage, 0x40'0000, kRw);
+  long_mode();
+  poke<uint64_t>(leaf, 0x40'0000 | kPresent | kWritable | uint64_t{kKey} << 59);
+  mode_.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+  mode_.cr4 = cr4::kPae | cr4::kPks;
+  set_mode();
+  EXPECT_EQ(write_fault(kPage), kNoFault);
+  // The rights hold at once, whatever the TLB has.
+  mmu_->set_supervisor_keys(kNoWrite);
+  EXPECT_EQ(read_fault(kPage), kNoFault);
+  EXPECT_EQ(write_fault(kPage), kKeyFault | 2);
+  mmu_->set_supervisor_keys(kNoAccess);
+  EXPECT_EQ(read_fault(kPage), kKeyFault);
+  EXPECT_EQ(fetch_fault(kPage), kNoFault);
+  mmu_->set_supervisor_keys(0x3);  // another key's
+  EXPECT_EQ(write_fault(kPage), kNoFault);
+  mmu_->set_supervisor_keys(kNoWrite);
+  mode_.cr0 &= ~cr0::kWriteProtect;
+  set_mode();
+  EXPECT_EQ(write_fault(kPage), kNoFault) << "CR0.WP is clear";
+  mmu_->set_supervisor_keys(kNoAccess);
+  mode_.cr4 = cr4::kPae;
+  set_mode();
+  EXPECT_EQ(write_fault(kPage), kNoFault) << "CR4.PKS is clear";
+}
+
 TEST_F(MmuPaging, RightsAreThoseOfAllLevelsTogether) {
   map(0x1000, 0x40'0000, kRwu, 12, kRoot, kPresent | kUserPage);
   map(0x80'0000'1000, 0x40'0000, kRwu, 12, kRoot, kPresent | kWritable);

@@ -247,6 +247,37 @@ TEST_F(Msr, AmdRegistersExistOnAnAmdModelOnly) {
   EXPECT_FALSE(read(msr::kPlatformInfo));
 }
 
+TEST_F(Msr, AmdPerformanceCountersNeedNoCpuidBit) {
+  for (uint32_t index = 0xC001'0000; index < 0xC001'0008; ++index) {
+    EXPECT_FALSE(read(index)) << std::hex << index;
+    use("qemu64");
+    EXPECT_TRUE(write(index, 0x43'0076)) << std::hex << index;
+    EXPECT_EQ(read(index), 0u) << std::hex << index;
+    use("host");
+  }
+}
+
+TEST_F(Msr, MiscEnableLimitsCpuidAndHidesXd) {
+  constexpr uint32_t kNx = 1u << 20;
+  const uint64_t before = *read(msr::kMiscEnable);
+  ASSERT_GT(cpuid_answer(*cpu_, 0, 0).eax, 3u);
+  ASSERT_NE(cpuid_answer(*cpu_, 0x8000'0001, 0).edx & kNx, 0u);
+  expect_kept(msr::kMiscEnable, before | 1u << 22 | uint64_t{1} << 34);
+  EXPECT_EQ(cpuid_answer(*cpu_, 0, 0).eax, 3u);
+  EXPECT_EQ(cpuid_answer(*cpu_, 0x8000'0001, 0).edx & kNx, 0u);
+  EXPECT_FALSE(write(msr::kEfer, efer::kNxe));
+  expect_kept(msr::kMiscEnable, before);
+  EXPECT_TRUE(write(msr::kEfer, efer::kNxe));
+}
+
+TEST_F(Msr, SupervisorKeysHave32Bits) {
+  expect_kept(msr::kPkrs, 0xFFFF'FFFF);
+  EXPECT_FALSE(write(msr::kPkrs, uint64_t{1} << 32));
+  use("max,-pks");
+  EXPECT_FALSE(read(msr::kPkrs));
+  EXPECT_FALSE(write(msr::kPkrs, 0));
+}
+
 TEST_F(Msr, UnknownRegistersFault) {
   for (const uint32_t index : {0xC1u, 0x186u, 0x38Fu, 0x606u, 0x4000'0000u, 0x4B56'4D00u,
                                0xC000'0105u, 0xFFFF'FFFFu, 0x9u}) {

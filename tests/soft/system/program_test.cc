@@ -12,6 +12,7 @@ class Tasks : public OnEachTier {};
 class Virtual8086 : public OnEachTier {};
 class LongMode : public OnEachTier {};
 class FastSystemCalls : public OnEachTier {};
+class Interrupts : public OnEachTier {};
 class InterruptShadow : public OnEachTier {};
 class SingleStep : public OnEachTier {};
 
@@ -186,6 +187,16 @@ TEST_P(InterruptShadow, WaitingInterruptComesInAfterTheShadow) {
   EXPECT_EQ(guest.result(3), guest.result(11)) << "HLT in STI's shadow ends at once";
 }
 
+TEST_P(Interrupts, TwoNmisAtOnceAreServedOneAfterTheOther) {
+  using Event = vcpu::LocalInterruptController::Event;
+  Guest guest(GetParam());
+  guest.load_program("nmis");
+  guest.store(4 * 2, Guest::kEntry + 4);
+  guest.interrupts.events = {{.event = Event::kNmi}, {.event = Event::kNmi}};
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 2u);
+}
+
 class DebugProgram : public OnEachTier {
  protected:
   DebugProgram() {
@@ -227,6 +238,22 @@ TEST_P(DebugProgram, MovToStackSegmentHoldsItsTrapBack) {
   EXPECT_EQ(address(28), guest.result(15));
 }
 
+TEST_P(DebugProgram, InterruptOneTakesAHeldBackTrapAlong) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(status(29), 2u);
+  EXPECT_EQ(address(29), guest.result(16));
+}
+
+TEST_P(DebugProgram, MovToStackSegmentHoldsInstructionBreakpointsBackOnIntelOnly) {
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(guest.result(30), 0u);
+  Guest amd("AuthenticAMD");
+  amd.load_program("debug");
+  ASSERT_TRUE(amd.run());
+  EXPECT_EQ(amd.result(30) & 0xF00F, 1u);
+  EXPECT_EQ(amd.result(30) >> 32, amd.result(17));
+}
+
 TEST_P(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
   Guest guest(GetParam());
   guest.load_program("stepped_syscall");
@@ -234,8 +261,9 @@ TEST_P(SingleStep, StopsWhereTheKernelsEntriesClearTheTrapFlag) {
   EXPECT_EQ(guest.result(0), 0u);
   EXPECT_EQ(guest.result(1) & 0x100, 0u) << "IA32_FMASK";
   EXPECT_EQ(guest.result(2) & 0x100, 0u) << "the gate";
-  EXPECT_EQ(guest.result(3), guest.result(8)) << "the one trap is behind the NOP in ring 3";
-  EXPECT_EQ(guest.result(4), 0u);
+  EXPECT_EQ(guest.result(3), guest.result(8)) << "SYSRET traps when it is done";
+  EXPECT_EQ(guest.result(4), guest.result(9)) << "then behind the NOP in ring 3";
+  EXPECT_EQ(guest.result(5), 0u);
   EXPECT_EQ(guest.result(6), 0x33u);
 }
 
@@ -245,6 +273,7 @@ INSTANTIATE_TEST_SUITE_P(Tiers, Tasks, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, Virtual8086, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, LongMode, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, FastSystemCalls, every_tier(), tier_name);
+INSTANTIATE_TEST_SUITE_P(Tiers, Interrupts, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, InterruptShadow, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, SingleStep, every_tier(), tier_name);
 INSTANTIATE_TEST_SUITE_P(Tiers, DebugProgram, every_tier(), tier_name);

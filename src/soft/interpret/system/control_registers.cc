@@ -74,6 +74,7 @@ uint64_t cr4_defined(const Cpu& cpu) {
       {Feature::kXsave, cr4::kOsxsave},
       {Feature::kSmep, cr4::kSmep},
       {Feature::kSmap, cr4::kSmap},
+      {Feature::kPks, cr4::kPks},
   };
   uint64_t defined = cr4::kPce;
   for (const Owner& owner : kOwners)

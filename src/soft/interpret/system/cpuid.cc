@@ -33,10 +33,17 @@ CpuidResult cpuid_answer(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
   CpuidResult result = cpu.cpuid.answer(leaf, subleaf);
   constexpr uint32_t kOsxsave = 1u << 27;
   constexpr uint32_t kApic = 1u << 9;
+  constexpr uint32_t kNx = 1u << 20;
   switch (leaf) {
+    case 0:
+      if ((cpu.system.misc_enable & misc_enable::kLimitCpuidMaxval) != 0)
+        result.eax = std::min(result.eax, 3u);
+      break;
     case 1:
     case 0x8000'0001: {
       if (leaf == 1 && (cpu.system.cr4 & cr4::kOsxsave) != 0) result.ecx |= kOsxsave;
+      if (leaf == 0x8000'0001 && (cpu.system.misc_enable & misc_enable::kXdDisable) != 0)
+        result.edx &= ~kNx;
       if (leaf == 0x8000'0001 && !cpu.cpuid.is_amd()) break;
       uint64_t base = 0;
       constexpr uint64_t kEnabled = 1u << 11;

@@ -26,9 +26,10 @@ constexpr std::array kPlaces = {
     Place{7, Output::kEbx, 20},          Place{7, Output::kEbx, 23},
     Place{7, Output::kEbx, 24},          Place{7, Output::kEcx, 2},
     Place{7, Output::kEcx, 22},          Place{7, Output::kEcx, 25},
-    Place{0x80000001, Output::kEdx, 11}, Place{0x80000001, Output::kEdx, 20},
-    Place{0x80000001, Output::kEdx, 27}, Place{0x80000001, Output::kEdx, 29},
-    Place{0x80000008, Output::kEbx, 9},  Place{0x80000008, Output::kEbx, 0},
+    Place{7, Output::kEcx, 31},          Place{0x80000001, Output::kEdx, 11},
+    Place{0x80000001, Output::kEdx, 20}, Place{0x80000001, Output::kEdx, 27},
+    Place{0x80000001, Output::kEdx, 29}, Place{0x80000008, Output::kEbx, 9},
+    Place{0x80000008, Output::kEbx, 0},
 };
 static_assert(kPlaces.size() == static_cast<size_t>(Feature::kClzero) + 1);
 

@@ -33,6 +33,7 @@ enum class Feature : uint8_t {
   kUmip,
   kRdpid,
   kCldemote,
+  kPks,
   // CPUID.80000001H
   kSyscall,
   kNx,

@@ -51,8 +51,10 @@ constexpr uint64_t kArchCapabilities = uint64_t{1} << 0 |   // RDCL_NO
                                        uint64_t{1} << 62;   // ITS_NO
 
 // AMD registers that read as 0 and ignore writes: memory configuration, errata switches, power
-// states. Kernels touch them on processors of the family (APM Vol. 2 appendix A; the BKDGs).
+// states, and the four legacy performance counters, which no CPUID bit announces. Kernels touch
+// them on processors of the family (APM Vol. 2 appendix A; the BKDGs).
 constexpr auto kAmdIgnored = std::to_array<std::pair<uint32_t, uint32_t>>({
+    {0xC001'0000, 0xC001'0007},  // PerfEvtSel, PerfCtr; nothing is counted
     {msr::kSyscfg, msr::kSyscfg},
     {msr::kHwcr, 0xC001'001A},  // HWCR, IORRs, TOP_MEM
     {0xC001'001D, 0xC001'001F},
@@ -135,7 +137,8 @@ bool write_pat(Cpu& cpu, uint64_t value) {
 bool write_efer(Cpu& cpu, uint64_t value) {
   uint64_t allowed = efer::kSce | efer::kLma;
   if (has(cpu, "lm")) allowed |= efer::kLme;
-  if (has(cpu, "nx")) allowed |= efer::kNxe;
+  if (has(cpu, "nx") && (cpu.system.misc_enable & misc_enable::kXdDisable) == 0)
+    allowed |= efer::kNxe;
   if (cpu.cpuid.is_amd() && (cpu.cpuid.answer(0x8000'0021, 0).eax & 1u << 8) != 0)
     allowed |= kAutomaticIbrs;
   if ((value & ~allowed) != 0) return false;
@@ -208,6 +211,9 @@ bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
     case msr::kDebugCtl:
       value = system.debug_ctl;
       return true;
+    case msr::kPkrs:
+      value = system.pkrs;
+      return has(cpu, "pks");
     case msr::kXss:
       value = system.xss;
       return has(cpu, "xsaves");
@@ -318,6 +324,11 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
       if ((value & ~uint64_t{0x5FC3}) != 0) return false;
       system.debug_ctl = value;
       return true;
+    case msr::kPkrs:
+      if (!has(cpu, "pks") || value >> 32 != 0) return false;
+      system.pkrs = static_cast<uint32_t>(value);
+      cpu.mmu.set_supervisor_keys(system.pkrs);
+      return true;
     case msr::kXss:
       return has(cpu, "xsaves") && value == 0;
     case msr::kEfer:
@@ -351,13 +362,13 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
   if (cpu.cpuid.is_amd()) return index == kAmdPatchLoader || is_ignored_amd(cpu, index);
   switch (index) {
     case msr::kMiscEnable: {
-      // Fast strings, thermal, MWAIT, CPUID limit, xTPR and XD bits; no bit changes what CPUID
-      // says.
+      // Fast strings, thermal, MWAIT, CPUID limit, xTPR and XD bits. The monitor of performance (7)
+      // is read-only; cpuid_answer() looks at the limit and XD.
       constexpr uint64_t kWritable = 1u << 0 | 1u << 3 | 1u << 7 | 1u << 11 | 1u << 12 | 1u << 16 |
                                      1u << 18 | 1u << 22 | 1u << 23 | uint64_t{1} << 34 |
                                      uint64_t{1} << 38;
       if ((value & ~kWritable) != 0) return false;
-      system.misc_enable = value & ~(uint64_t{1} << 22 | uint64_t{1} << 34);
+      system.misc_enable = value & ~(uint64_t{1} << 7);
       return true;
     }
     default:

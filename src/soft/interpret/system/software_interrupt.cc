@@ -1,4 +1,7 @@
 // INT n, INT3, INTO, INT1 and BOUND (SDM Vol. 2A "INT n", "BOUND").
+#include <utility>
+
+#include "soft/interpret/debug.h"
 #include "soft/interpret/operand.h"
 #include "soft/interpret/system/flags.h"
 #include "soft/interpret/system/handlers.h"
@@ -42,8 +45,11 @@ void overflow_interrupt(Cpu& cpu, const Operation&) {
   if (cpu.flags_overflow) enter_as(cpu, Vector::kOverflow, EventKind::kSoftware);
 }
 
-/// INT1 asks no gate for its DPL and leaves DR6 alone.
+/// INT1 asks no gate for its DPL and says nothing in DR6. A data breakpoint that MOV SS held back
+/// is part of the same exception.
 void debug_interrupt(Cpu& cpu, const Operation&) {
+  if (const uint64_t held_back = std::exchange(cpu.activity.pending_debug, 0); held_back != 0)
+    record_debug_exception(cpu, held_back);
   enter_as(cpu, Vector::kDebug, EventKind::kException);
 }
 

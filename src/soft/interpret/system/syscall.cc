@@ -75,6 +75,12 @@ void system_return(Cpu& cpu, const Operation& operation) {
         static_cast<uint16_t>((star + 8) | 3), 3, wide, rip);
   if (cpu.flags_rest & ~before & rflags::kInterrupt)
     cpu.attention.store(true, std::memory_order_relaxed);
+  if ((cpu.flags_rest & rflags::kTrap) != 0) {
+    // Unlike IRET and POPF, which trap behind the next instruction, SYSRET looks at TF when it is
+    // done: the step over a system call ends here.
+    cpu.rip = rip;
+    Cpu::raise({.vector = x86::Vector::kDebug, .debug_status = dr6::kSingleStep});
+  }
 }
 
 void fast_system_call(Cpu& cpu, const Operation&) {

@@ -73,6 +73,21 @@ detected:
   mov ss, [watched]
   nop
 after_shadow:
+  ; with INT1 behind it, both are one exception
+  mov ss, [watched]
+  db 0xF1
+after_int1:
+  mov eax, after_int1
+  result 16, eax
+  mov eax, behind_shadow
+  result 17, eax
+  ; an instruction breakpoint behind it hits on AMD's processors only
+  mov dr0, eax
+  mov eax, 0x2
+  mov dr7, eax
+  mov ss, [watched]
+behind_shadow:
+  nop
   finish
 debug:
   push eax

@@ -45,8 +45,10 @@ interrupt:
   pushfq
   pop rax
   result 2, rax
-  mov eax, after_nop
+  mov eax, back
   result 8, rax
+  mov eax, after_nop
+  result 9, rax
   finish
 debug:
   push rax
