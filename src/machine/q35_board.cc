@@ -69,7 +69,8 @@ Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks 
         irq::LocalApic::Config{.id = apic_ids[i],
                                .bootstrap_processor = i == 0,
                                .tsc_hz = tsc_hz,
-                               .physical_address_bits = physical_address_bits},
+                               .physical_address_bits = physical_address_bits,
+                               .ram = &memory_},
         [this, i] { callbacks_.interrupt(i); }));
   // The 8259's output is wired to the bootstrap processor alone.
   pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apics_.front()->pic_changed(); });

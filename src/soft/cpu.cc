@@ -70,6 +70,7 @@ void Cpu::set_state(const CpuState& in) {
   vector = in.vector;
   activity = in.activity;
   interrupts.set_tsc_offset(system.tsc_offset);
+  paravirtual.registers_changed(*this);
   update_mode();
   mmu.flush_all();
 }

@@ -11,6 +11,7 @@
 #include "soft/decode/decoder.h"
 #include "soft/interpret/operation.h"
 #include "soft/mmu/mmu.h"
+#include "soft/paravirtual.h"
 #include "soft/translate/context.h"
 #include "vcpu/local_interrupt_controller.h"
 #include "x86/cpu_state.h"
@@ -66,6 +67,8 @@ struct Cpu {
   memory::IoSpace& ports;
   const x86::CpuidTable& cpuid;
   vcpu::LocalInterruptController& interrupts;
+
+  Paravirtual paravirtual;
 
   [[nodiscard]] uint64_t rflags() const {
     return flags_rest | flags_low | (static_cast<uint64_t>(flags_overflow) << 11);

@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "x86/cpu_features.h"
 #include "x86/cpuid.h"
+#include "x86/kvm_paravirtual.h"
 
 namespace limen::x86 {
 
@@ -45,8 +46,8 @@ CpuidTable qemu64_model(const CpuidTable& supported) {
     const auto* feature = find_cpu_feature(name);
     if (has_feature(supported, *feature)) set_feature(table, *feature, true);
   }
-  if (const auto* hypervisor = supported.find(0x4000'0000, 0))
-    table.set(0x4000'0000, 0, false, *hypervisor);
+  for (const uint32_t leaf : {kvm::kSignatureLeaf, kvm::kFeatureLeaf})
+    if (const auto* hypervisor = supported.find(leaf, 0)) table.set(leaf, 0, false, *hypervisor);
   return table;
 }
 
@@ -83,6 +84,7 @@ struct Change {
 struct Changes {
   std::vector<Change> features;
   bool enforce = false;
+  bool kvm = true;  ///< Show KVM's paravirtual interface.
 };
 
 Result<> parse_item(std::string_view item, Changes& changes) {
@@ -95,13 +97,15 @@ Result<> parse_item(std::string_view item, Changes& changes) {
   const size_t equals = item.find('=');
   const auto name = item.substr(0, equals);
   const auto value = equals == std::string_view::npos ? "on" : item.substr(equals + 1);
-  const bool is_switch = name == "check" || name == "migratable" || name == "enforce";
+  const bool is_switch =
+      name == "check" || name == "migratable" || name == "enforce" || name == "kvm";
   const CpuFeature* feature = is_switch ? nullptr : LIMEN_TRY(feature_named(name));
   const bool on = value == "on" || value == "yes" || value == "true" || value == "y";
   if (!on && value != "off" && value != "no" && value != "false" && value != "n")
     return fail("CPU property '{}' is '{}'; valid choices: on, off", name, value);
   // What the other switches of QEMU's ask for is how models behave here in any case.
   if (name == "enforce") changes.enforce = on;
+  if (name == "kvm") changes.kvm = on;
   if (feature != nullptr) changes.features.push_back({feature, on});
   return {};
 }
@@ -152,6 +156,7 @@ Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& s
       if (const auto* layout = supported.find(0xD, component); layout != nullptr && component != 1)
         table.set(0xD, component, true, *layout);
   copy_amd_aliases(table);
+  if (!changes.kvm) kvm::hide(table);
   make_consistent(table);
   return table;
 }

@@ -195,7 +195,8 @@ Runner::Next Runner::deliver(const Exception& exception) {
 void Runner::poll_timer() {
   blocks_until_poll_ = kBlocksPerPoll;
   const uint64_t now = cpu_.guest_tsc();
-  if (now >= cpu_.interrupts.next_timer_tsc()) {
+  const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
+  if (now >= deadline) {
     cpu_.interrupts.timer_due(now);
     look_up_ = true;
   }
@@ -209,6 +210,7 @@ Runner::Next Runner::service() {
   if (kicked_.exchange(false)) return Next::kReturn;
   poll_timer();
   look_up_ = false;
+  cpu_.paravirtual.looked_up(cpu_, __builtin_ia32_rdtsc());
   if (const Next next = take_events(); next != Next::kGoOn) return next;
 
   cpu_.interrupt_waits = false;
