@@ -17,6 +17,10 @@ namespace {
 /// Blocks between two looks at the APIC timer: a few microseconds.
 constexpr unsigned kBlocksPerPoll = 128;
 
+/// A timer that is overdue by so much tells of a processor that did not run: SIGSTOP, a host that
+/// slept.
+constexpr uint64_t kSecondsOfStandstill = 2;
+
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
 /// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
@@ -197,6 +201,7 @@ void Runner::poll_timer() {
   const uint64_t now = cpu_.guest_tsc();
   const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
   if (now >= deadline) {
+    if (now - deadline >= kSecondsOfStandstill * tsc_hz_) cpu_.paravirtual.note_stopped(cpu_);
     cpu_.interrupts.timer_due(now);
     look_up_ = true;
   }
