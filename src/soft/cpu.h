@@ -20,6 +20,8 @@
 
 namespace limen::soft {
 
+class Trace;
+
 struct Cpu {
   /// Processor `index` of those that share `code`; nullptr: the only one.
   Cpu(memory::GuestMemory& ram, memory::IoSpace& ports, memory::IoSpace& mmio,
@@ -69,6 +71,9 @@ struct Cpu {
   vcpu::LocalInterruptController& interrupts;
 
   Paravirtual paravirtual;
+
+  Trace* trace = nullptr;          ///< What -d asks for; nullptr: nothing.
+  bool traces_interrupts = false;  ///< Every delivery is to be told to `trace`.
 
   [[nodiscard]] uint64_t rflags() const {
     return flags_rest | flags_low | (static_cast<uint64_t>(flags_overflow) << 11);

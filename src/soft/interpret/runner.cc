@@ -193,6 +193,7 @@ Runner::Next Runner::deliver(const Exception& exception) {
   cpu_.activity.sti_shadow = false;
   cpu_.activity.mov_ss_shadow = false;
   look_up_ = true;
+  ++counts_.exceptions;
   return deliver_exception(cpu_, exception) ? Next::kGoOn : Next::kShutdown;
 }
 
@@ -211,6 +212,7 @@ Runner::Next Runner::service() {
   cpu_.attention.store(false, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   look_up_ = false;
+  ++counts_.looks;
   cpu_.mmu.serve_others();
   if (kicked_.exchange(false)) return Next::kReturn;
   poll_timer();
@@ -231,6 +233,7 @@ Runner::Next Runner::service() {
   if (!shadow && (cpu_.flags_rest & flags::kInterrupt) != 0 && cpu_.interrupts.has_interrupt()) {
     if (const auto vector = cpu_.interrupts.acknowledge()) {
       cpu_.activity.halted = false;
+      ++counts_.interrupts;
       return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
     }
   }
@@ -261,6 +264,7 @@ Runner::Next Runner::take_events() {
 
 Runner::Next Runner::wait_while_halted() {
   look_up_ = true;
+  ++counts_.halts;
   cpu_.mmu.leave_guest();
   wait_for_attention();
   cpu_.mmu.enter_guest();
@@ -295,6 +299,16 @@ std::optional<Exception> Runner::step() {
   } catch (const Exception& exception) {
     return exception;
   }
+}
+
+std::string Runner::report() const {
+  const Tlb::Fills& fills = cpu_.mmu.tlb_fills();
+  return fmt::format(
+      "outside the guest's code: {} looks for events, {} interrupts, {} exceptions, {} waits in "
+      "HLT; {} instructions run by the interpreter's loop\n"
+      "TLB misses: {} data, {} fetch\n",
+      counts_.looks, counts_.interrupts, counts_.exceptions, counts_.halts, instructions_,
+      fills.data, fills.fetch);
 }
 
 std::string Runner::recent_instructions() {
