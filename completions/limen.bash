@@ -65,6 +65,8 @@ _limen_system() {
     -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
     -monitor | -display | -vga | -net | -nic) _limen_words "none" ;;
     -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
+    -d) _limen_words "in_asm out_asm int help" ;;
+    -D) _limen_files ;;
     -rtc) _limen_words "base=utc" ;;
     -m) _limen_words "256M 512M 1G 2G 4G" ;;
     -drive)
@@ -75,7 +77,7 @@ _limen_system() {
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
         -object -chardev -serial -monitor -display -vga -net -nic -rtc -name -nographic -nodefaults
-        -no-reboot -no-shutdown -no-user-config -version -help"
+        -no-reboot -no-shutdown -d -D -perfmap -no-user-config -version -help"
       ;;
   esac
 }

@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 class EventLoop {
  public:
   /// Where now() comes from: the host's monotonic clock, or (for tests) a clock that stands still
-  /// but for advance().
+  /// but for advance() and leap().
   enum class Time { kMonotonic, kManual };
 
   static Result<std::unique_ptr<EventLoop>> create(Time time = Time::kMonotonic);
@@ -40,6 +40,9 @@ class EventLoop {
   /// Moves a manual clock on by `step` and calls the timers that expire on the way, each at its own
   /// time, on this thread.
   void advance(Clock::duration step);
+  /// The same all at once, as a process finds the clock that stood still itself: timers that
+  /// expired on the way are called with the clock where it is now.
+  void leap(Clock::duration step);
 
   /// Calls `ready(epoll events)` on the loop's thread whenever `fd` is ready for `events`
   /// (EPOLLIN, EPOLLOUT, ...). Thread-safe. The caller keeps `fd` open until unwatch().

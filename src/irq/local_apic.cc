@@ -6,6 +6,7 @@
 
 #include "irq/local_apic_registers.h"
 #include "irq/pic_8259.h"
+#include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
 
 namespace limen::irq {
@@ -37,6 +38,7 @@ DeliveryMode mode_of(uint32_t lvt) { return static_cast<DeliveryMode>((lvt >> 8)
 
 LocalApic::LocalApic(ApicBus& bus, Config config, std::function<void()> notify)
     : bus_(bus), config_(std::move(config)), notify_(std::move(notify)) {
+  if (config_.ram != nullptr) pv_eoi_.emplace(*config_.ram);
   reset();
   bus_.add(*this);
 }
@@ -71,6 +73,7 @@ void LocalApic::reset_registers() {
   irr_.fill(0);
   isr_.fill(0);
   tmr_.fill(0);
+  if (pv_eoi_) pv_eoi_->reset();
   initial_count_ = 0;
   divide_ = 0;
   count_deadline_ = 0;
@@ -145,11 +148,14 @@ std::optional<uint8_t> LocalApic::acknowledge() {
   uint8_t vector = 0;
   {
     const std::lock_guard lock(mutex_);
+    Actions ignored;
+    settle_pv_eoi();
+    update(ignored);
     if (!deliverable_.load(std::memory_order_relaxed)) return std::nullopt;
     vector = static_cast<uint8_t>(highest(irr_));
     clear(irr_, vector);
     set(isr_, vector);
-    Actions ignored;
+    offer_pv_eoi(vector);
     update(ignored);
   }
   bus_.announce_taken(vector);
@@ -212,8 +218,11 @@ uint8_t LocalApic::processor_priority() const {
 /// Recomputes what the processor looks at without the lock.
 void LocalApic::update(Actions& actions) {
   const int request = highest(irr_);
-  const bool deliverable =
-      globally_enabled() && request >= 0 && (request & 0xF0) > (processor_priority() & 0xF0);
+  // While an interrupt's end may stand in the guest's memory, whatever would be deliverable without
+  // it makes the processor look: acknowledge() then finds out.
+  const unsigned priority = pv_eoi_ && pv_eoi_->offered() ? tpr_ : processor_priority();
+  const bool deliverable = globally_enabled() && request >= 0 &&
+                           (static_cast<unsigned>(request) & 0xF0) > (priority & 0xF0);
   const bool event = init_ || startup_.has_value() || nmis_ != 0;
   const uint32_t lint0 = lvt_[kLvtLint0];
   const bool accepts_pic =
@@ -300,6 +309,22 @@ void LocalApic::end_of_interrupt(Actions& actions) {
   };
   again(kLvtLint0, lint0_level_);
   again(kLvtLint1, lint1_level_);
+}
+
+/// The interrupt that is now in service may be ended in the guest's memory: not if others are in
+/// service or wait, nor if the I/O APIC must hear of its end.
+void LocalApic::offer_pv_eoi(uint8_t vector) {
+  if (!pv_eoi_ || test(tmr_, vector) || highest(irr_) >= 0) return;
+  auto others = isr_;
+  clear(others, vector);
+  if (highest(others) < 0) pv_eoi_->offer();
+}
+
+/// Takes note of an end that the guest wrote to its memory, and takes the offer back. On the
+/// processor's own thread: the guest changes the flag without a lock.
+void LocalApic::settle_pv_eoi() {
+  if (!pv_eoi_ || !pv_eoi_->offered() || !pv_eoi_->take_back()) return;
+  if (const int serving = highest(isr_); serving >= 0) clear(isr_, static_cast<unsigned>(serving));
 }
 
 uint64_t LocalApic::read_register(unsigned index, bool x2apic, bool& valid) {
@@ -441,6 +466,10 @@ void LocalApic::write_lvt(unsigned lvt, uint32_t value) {
 
 bool LocalApic::read_msr(uint32_t index, uint64_t& value) {
   const std::lock_guard lock(mutex_);
+  if (index == x86::kvm::msr::kPvEoi) {
+    if (pv_eoi_) value = pv_eoi_->value();
+    return pv_eoi_.has_value();
+  }
   if (index == x86::msr::kApicBase) {
     value = base_;
     return true;
@@ -452,6 +481,9 @@ bool LocalApic::read_msr(uint32_t index, uint64_t& value) {
   if (index < x86::msr::kX2apicFirst || index > x86::msr::kX2apicLast || !x2apic_mode())
     return false;
   const unsigned reg = index - x86::msr::kX2apicFirst;
+  Actions ignored;
+  settle_pv_eoi();
+  update(ignored);
   bool valid = false;
   value = read_register(reg, true, valid);
   return valid;
@@ -461,7 +493,10 @@ bool LocalApic::write_msr(uint32_t index, uint64_t value) {
   Actions actions;
   {
     const std::lock_guard lock(mutex_);
-    if (index == x86::msr::kApicBase) {
+    if (index != x86::msr::kTscDeadline) settle_pv_eoi();
+    if (index == x86::kvm::msr::kPvEoi) {
+      if (!pv_eoi_ || !pv_eoi_->set(value)) return false;
+    } else if (index == x86::msr::kApicBase) {
       if (!write_apic_base(value, actions)) return false;
     } else if (index == x86::msr::kTscDeadline) {
       if (!config_.tsc_deadline) return false;
@@ -512,6 +547,9 @@ uint64_t LocalApic::page_read(uint64_t base, uint64_t offset, unsigned size) {
   if (!globally_enabled() || x2apic_mode() || (base_ & kBaseAddressMask) != base)
     return ~uint64_t{0};
   if ((offset & 0xF) > 3) return 0;  // registers are 32 bits wide, 16 bytes apart
+  Actions ignored;
+  settle_pv_eoi();
+  update(ignored);
   bool valid = false;
   const uint64_t value = read_register(static_cast<unsigned>(offset >> 4), false, valid);
   if (!valid) {
@@ -527,6 +565,7 @@ void LocalApic::page_write(uint64_t base, uint64_t offset, unsigned size, uint64
     const std::lock_guard lock(mutex_);
     if (!globally_enabled() || x2apic_mode() || (base_ & kBaseAddressMask) != base) return;
     if ((offset & 0xF) != 0 || size < 4) return;
+    settle_pv_eoi();
     const auto index = static_cast<unsigned>(offset >> 4);
     if (!write_register(index, value & 0xFFFFFFFF, false, actions)) {
       bool readable = false;

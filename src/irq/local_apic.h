@@ -9,6 +9,8 @@
 #include <optional>
 
 #include "irq/apic_bus.h"
+#include "irq/pv_eoi.h"
+#include "memory/guest_memory.h"
 #include "vcpu/local_interrupt_controller.h"
 
 namespace limen::irq {
@@ -31,6 +33,8 @@ class LocalApic final : public vcpu::LocalInterruptController {
     bool x2apic = true;        ///< CPUID.1:ECX[21].
     bool tsc_deadline = true;  ///< CPUID.1:ECX[24].
     unsigned physical_address_bits = 40;
+    /// Where the guest's flag for KVM's PV EOI stands; nullptr: there is no such register.
+    memory::GuestMemory* ram = nullptr;
     /// Time-stamp counter of the host; empty: RDTSC.
     std::function<uint64_t()> host_tsc = {};
   };
@@ -105,6 +109,8 @@ class LocalApic final : public vcpu::LocalInterruptController {
   void post_error(uint32_t bits);
   void raise_lvt(unsigned index);
   void end_of_interrupt(Actions& actions);
+  void offer_pv_eoi(uint8_t vector);
+  void settle_pv_eoi();
   uint64_t read_register(unsigned index, bool x2apic, bool& valid);
   bool write_register(unsigned index, uint64_t value, bool x2apic, Actions& actions);
   void write_lvt(unsigned lvt, uint32_t value);
@@ -142,6 +148,7 @@ class LocalApic final : public vcpu::LocalInterruptController {
   Bits256 irr_{};
   Bits256 isr_{};
   Bits256 tmr_{};
+  std::optional<PvEoi> pv_eoi_;
   uint32_t initial_count_ = 0;
   uint32_t divide_ = 0;
   uint64_t count_deadline_ = 0;  // host TSC; 0: the count is not running

@@ -7,16 +7,36 @@
 
 namespace limen::machine {
 
+namespace {
+
+constexpr std::array<LogItem, 3> kLogItems = {
+    {{"out_asm", "host code that each block of guest code is translated to"},
+     {"in_asm", "guest code, when it is translated or decoded"},
+     {"int", "interrupts and exceptions, when they are delivered"}}};
+
+}  // namespace
+
+std::span<const LogItem> log_items() { return kLogItems; }
+
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
-    std::string_view name, const std::map<std::string, std::string>& properties) {
+    const MachineDescription& description) {
   constexpr std::array<std::string_view, 1> kNames = {"soft"};
+  const auto& name = description.accelerator;
+  const auto& properties = description.accelerator_properties;
   if (name == "soft") {
     soft::SoftOptions options;
     if (const auto size = properties.find("tb-size"); size != properties.end())
       options.code_size = std::stoull(size->second) << 20;
     if (const auto tier = properties.find("tier"); tier != properties.end())
       if (tier->second == "interpreter") options.code_size = 0;
-    return soft::make_soft_accelerator(options);
+    const auto& log = description.log;
+    const soft::TraceOptions trace{.in_asm = log.items.contains("in_asm"),
+                                   .out_asm = log.items.contains("out_asm"),
+                                   .interrupts = log.items.contains("int"),
+                                   .file = log.file,
+                                   .perf_map = log.perf_map};
+    if (trace.any()) options.trace = LIMEN_TRY(soft::Trace::create(trace));
+    return soft::make_soft_accelerator(std::move(options));
   }
   return fail("unknown accelerator '{}'{}", name, choice_hint(name, kNames));
 }

@@ -1,17 +1,25 @@
 // The accelerators of this build, by name.
 #pragma once
 
-#include <map>
 #include <memory>
-#include <string>
+#include <span>
 #include <string_view>
 
 #include "base/result.h"
+#include "machine/description.h"
 #include "vcpu/accelerator.h"
 
 namespace limen::machine {
 
+/// Errors name what of the description cannot be had.
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
-    std::string_view name, const std::map<std::string, std::string>& properties);
+    const MachineDescription& description);
+
+/// What accelerators can log, as QEMU's -d spells it.
+struct LogItem {
+  std::string_view name;
+  std::string_view help;
+};
+[[nodiscard]] std::span<const LogItem> log_items();
 
 }  // namespace limen::machine

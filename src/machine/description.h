@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,10 +45,18 @@ struct EntropySourceDescription {
   std::string id = {};
 };
 
+/// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
+struct LogDescription {
+  std::set<std::string> items = {};  ///< Among machine::log_items().
+  std::string file = {};             ///< "": standard error.
+  bool perf_map = false;
+};
+
 struct MachineDescription {
   std::string type = "q35";
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
+  LogDescription log = {};
   std::string cpu = "max";  ///< Model and features, as -cpu has them.
   unsigned vcpus = 1;
   /// Groups exactly `vcpus`; nothing: they are cores of one socket.

@@ -32,8 +32,7 @@ unsigned physical_address_bits(const x86::CpuidTable& cpuid) {
 }  // namespace
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description) {
-  return create(description, LIMEN_TRY(create_accelerator(description.accelerator,
-                                                          description.accelerator_properties)));
+  return create(description, LIMEN_TRY(create_accelerator(description)));
 }
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& description,

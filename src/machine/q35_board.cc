@@ -72,7 +72,8 @@ Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks 
                                .tsc_hz = tsc_hz,
                                .x2apic = x86::has_feature(cpuid, "x2apic"),
                                .tsc_deadline = x86::has_feature(cpuid, "tsc-deadline"),
-                               .physical_address_bits = physical_address_bits},
+                               .physical_address_bits = physical_address_bits,
+                               .ram = &memory_},
         [this, i] { callbacks_.interrupt(i); }));
   // The 8259's output is wired to the bootstrap processor alone.
   pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apics_.front()->pic_changed(); });

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/nearest.h"
+#include "machine/accelerators.h"
 #include "machine/device_catalog.h"
 #include "qemu/key_values.h"
 #include "qemu/smp.h"
@@ -117,7 +118,8 @@ Result<> Builder::cpu(const std::string& argument) {
         "  qemu64    a plain 64-bit processor\n"
         "  IvyBridge, Opteron_G1\n\n"
         "Behind the model: ,+feature or ,feature=on adds, ,-feature or ,feature=off removes;\n"
-        ",vendor=TEXT, ,phys-bits=N and ,host-phys-bits=on change what it is said to be.\n");
+        ",vendor=TEXT, ,phys-bits=N and ,host-phys-bits=on change what it is said to be;\n"
+        ",kvm=off hides KVM's paravirtual interface.\n");
     return {};
   }
   if (argument.empty()) return fail("a processor model is missing; try -cpu help");
@@ -224,6 +226,39 @@ Result<> Builder::no_reboot(const std::string&) {
 
 Result<> Builder::no_shutdown(const std::string&) {
   result_.machine.no_shutdown = true;
+  return {};
+}
+
+Result<> Builder::log_items(const std::string& argument) {
+  const auto items = machine::log_items();
+  if (argument == "help" || argument == "?") {
+    std::string text = "Log items (comma separated):\n";
+    for (const auto& item : items) text += fmt::format("{:<15} {}\n", item.name, item.help);
+    print(text);
+    return {};
+  }
+  std::vector<std::string_view> names;
+  for (const auto& item : items) names.push_back(item.name);
+  auto& chosen = result_.machine.log.items;
+  for (std::string_view rest = argument;;) {
+    const size_t comma = rest.find(',');
+    const auto name = rest.substr(0, comma);
+    if (std::ranges::find(names, name) == names.end())
+      return fail("unknown log item '{}'{}", name, choice_hint(name, names));
+    chosen.emplace(name);
+    if (comma == std::string_view::npos) return {};
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+Result<> Builder::log_file(const std::string& argument) {
+  if (argument.empty()) return fail("the path of a file is missing");
+  result_.machine.log.file = argument;
+  return {};
+}
+
+Result<> Builder::perf_map(const std::string&) {
+  result_.machine.log.perf_map = true;
   return {};
 }
 

@@ -42,6 +42,9 @@ class Builder {
   Result<> no_defaults(const std::string& argument);
   Result<> no_reboot(const std::string& argument);
   Result<> no_shutdown(const std::string& argument);
+  Result<> log_items(const std::string& argument);
+  Result<> log_file(const std::string& argument);
+  Result<> perf_map(const std::string& argument);
   Result<> ignore(const std::string& argument);
   Result<> version(const std::string& argument);
   Result<> help(const std::string& argument);

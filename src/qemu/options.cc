@@ -46,6 +46,11 @@ constexpr std::array kOptions = {
     Option{"nodefaults", "", "no devices that were not asked for", &Builder::no_defaults},
     Option{"no-reboot", "", "end instead of rebooting", &Builder::no_reboot},
     Option{"no-shutdown", "", "stand still instead of ending at power-off", &Builder::no_shutdown},
+    Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
+           &Builder::log_items},
+    Option{"D", "FILE", "write what -d logs to FILE, not to standard error", &Builder::log_file},
+    Option{"perfmap", "", "write /tmp/perf-PID.map, by which perf names the guest's code",
+           &Builder::perf_map},
     Option{"no-user-config", "", "taken, without effect: there are no configuration files",
            &Builder::ignore},
     Option{"version", "", "print the version", &Builder::version},
@@ -70,7 +75,7 @@ std::string help_text(std::string_view program) {
       text += fmt::format("  {:<32} {}\n", head, option.help);
   }
   text += fmt::format(
-      "\n-machine, -accel, -cpu and -device take 'help'; so does -device DRIVER,help.\n\n"
+      "\n-machine, -accel, -cpu, -d and -device take 'help'; so does -device DRIVER,help.\n\n"
       "example:\n"
       "  {} -M q35 -accel soft -m 1G -nographic \\\n"
       "      -kernel vmlinuz -initrd initrd.img -append \"root=/dev/vda rw console=ttyS0\" \\\n"

@@ -71,6 +71,7 @@ void Cpu::set_state(const CpuState& in) {
   activity = in.activity;
   interrupts.set_tsc_offset(system.tsc_offset);
   mmu.set_supervisor_keys(system.pkrs);
+  paravirtual.registers_changed(*this);
   update_mode();
   mmu.flush_all();
 }

@@ -11,6 +11,7 @@
 #include "soft/decode/decoder.h"
 #include "soft/interpret/operation.h"
 #include "soft/mmu/mmu.h"
+#include "soft/paravirtual.h"
 #include "soft/translate/context.h"
 #include "vcpu/local_interrupt_controller.h"
 #include "x86/cpu_state.h"
@@ -18,6 +19,8 @@
 #include "x86/exception.h"
 
 namespace limen::soft {
+
+class Trace;
 
 struct Cpu {
   /// Processor `index` of those that share `code`; nullptr: the only one.
@@ -66,6 +69,11 @@ struct Cpu {
   memory::IoSpace& ports;
   const x86::CpuidTable& cpuid;
   vcpu::LocalInterruptController& interrupts;
+
+  Paravirtual paravirtual;
+
+  Trace* trace = nullptr;          ///< What -d asks for; nullptr: nothing.
+  bool traces_interrupts = false;  ///< Every delivery is to be told to `trace`.
 
   [[nodiscard]] uint64_t rflags() const {
     return flags_rest | flags_low | (static_cast<uint64_t>(flags_overflow) << 11);

@@ -1,5 +1,11 @@
 #include "soft/soft_accelerator.h"
 
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "soft/cpu.h"
 #include "soft/interpret/runner.h"
 #include "soft/supported_cpuid.h"
@@ -8,16 +14,42 @@
 namespace limen::soft {
 namespace {
 
+double mebibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+/// What the process holds beside shared memory, which the guest's RAM is, and beside the code.
+std::string process_memory(size_t private_code) {
+  std::ifstream status("/proc/self/status");
+  size_t held = 0;
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("RssAnon:") || line.starts_with("RssFile:"))
+      held += std::stoul(line.substr(line.find(':') + 1)) << 10;  // kB
+  return fmt::format("memory beside guest RAM and code cache: {:.1f} MiB\n",
+                     mebibytes(held - std::min(held, private_code)));
+}
+
+/// The translators of a machine.
+using Translators = std::vector<const translate::Translator*>;
+
 class SoftVcpu final : public vcpu::Vcpu {
  public:
   SoftVcpu(const vcpu::VmResources& resources, const x86::CpuidTable& cpuid,
-           vcpu::LocalInterruptController& interrupts, CodeSharing& code, unsigned index,
-           uint64_t tsc_hz, SoftOptions options)
-      : cpuid_(cpuid),
+           vcpu::LocalInterruptController& interrupts, CodeSharing& code,
+           std::shared_ptr<Translators> translators, unsigned index, uint64_t tsc_hz,
+           const SoftOptions& options)
+      : trace_(options.trace),
+        cpuid_(cpuid),
         code_(code),
+        translators_(std::move(translators)),
         index_(index),
         cpu_(resources.ram, resources.ports, resources.mmio, cpuid_, interrupts, &code, index),
-        runner_(cpu_, tsc_hz, options.code_size) {}
+        runner_(cpu_, tsc_hz, options.code_size) {
+    cpu_.trace = trace_.get();
+    cpu_.traces_interrupts = trace_ && trace_->options().interrupts;
+    if (const auto* translator = runner_.translator()) {
+      translators_->push_back(translator);
+      if (trace_) translator->name_trampolines(*trace_);
+    }
+  }
 
   vcpu::Exit run() override { return runner_.run(); }
   void kick() override { runner_.kick(); }
@@ -26,13 +58,22 @@ class SoftVcpu final : public vcpu::Vcpu {
   void set_state(const x86::CpuState& state) override { cpu_.set_state(state); }
   [[nodiscard]] std::string recent_instructions() override { return runner_.recent_instructions(); }
   [[nodiscard]] std::string statistics() override {
-    return (runner_.translator() != nullptr ? runner_.translator()->report() : std::string()) +
-           (index_ == 0 ? code_.report() : std::string());
+    std::string text = runner_.report();
+    if (const auto* translator = runner_.translator())
+      text += translator->report() + fmt::format("memory of the code cache: {:.1f} MiB\n",
+                                                 mebibytes(translator->cache().resident_bytes()));
+    if (index_ != 0) return text;
+    size_t private_code = 0;
+    for (const auto* translator : *translators_)
+      if (translator->cache().is_private()) private_code += translator->cache().resident_bytes();
+    return text + code_.report() + process_memory(private_code);
   }
 
  private:
+  std::shared_ptr<Trace> trace_;
   x86::CpuidTable cpuid_;
   CodeSharing& code_;
+  const std::shared_ptr<Translators> translators_;
   const unsigned index_;
   Cpu cpu_;
   interpret::Runner runner_;
@@ -40,7 +81,7 @@ class SoftVcpu final : public vcpu::Vcpu {
 
 class SoftVm final : public vcpu::Vm {
  public:
-  SoftVm(const vcpu::VmResources& resources, uint64_t tsc_hz, SoftOptions options)
+  SoftVm(const vcpu::VmResources& resources, uint64_t tsc_hz, const SoftOptions& options)
       : resources_(resources),
         code_(resources.ram.page_count()),
         tsc_hz_(tsc_hz),
@@ -52,20 +93,21 @@ class SoftVm final : public vcpu::Vm {
     if (index >= CodeSharing::kMaxMembers)
       return fail("vcpu {}: the software engine runs at most {} processors", index,
                   CodeSharing::kMaxMembers);
-    return std::make_unique<SoftVcpu>(resources_, cpuid, interrupts, code_, index, tsc_hz_,
-                                      options_);
+    return std::make_unique<SoftVcpu>(resources_, cpuid, interrupts, code_, translators_, index,
+                                      tsc_hz_, options_);
   }
 
  private:
   vcpu::VmResources resources_;
   CodeSharing code_;
+  std::shared_ptr<Translators> translators_ = std::make_shared<Translators>();
   uint64_t tsc_hz_;
   SoftOptions options_;
 };
 
 class SoftAccelerator final : public vcpu::Accelerator {
  public:
-  explicit SoftAccelerator(SoftOptions options) : options_(options) {}
+  explicit SoftAccelerator(SoftOptions options) : options_(std::move(options)) {}
   [[nodiscard]] std::string_view name() const override { return "soft"; }
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return soft::supported_cpuid(); }
   [[nodiscard]] unsigned most_vcpus() const override { return CodeSharing::kMaxMembers; }
@@ -80,7 +122,7 @@ class SoftAccelerator final : public vcpu::Accelerator {
 }  // namespace
 
 std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options) {
-  return std::make_unique<SoftAccelerator>(options);
+  return std::make_unique<SoftAccelerator>(std::move(options));
 }
 
 }  // namespace limen::soft

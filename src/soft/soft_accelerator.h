@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "soft/trace.h"
 #include "vcpu/accelerator.h"
 
 namespace limen::soft {
@@ -11,6 +12,8 @@ namespace limen::soft {
 struct SoftOptions {
   /// Bytes of translated code that each vCPU keeps; 0: everything is interpreted.
   size_t code_size = size_t{128} << 20;
+  /// Gets what is to be watched; nullptr: nothing.
+  std::shared_ptr<Trace> trace = {};
 };
 
 /// `-accel soft`.

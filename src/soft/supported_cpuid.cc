@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "x86/cpu_features.h"
+#include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
 #include "x86/tsc.h"
 
@@ -130,10 +131,31 @@ constexpr auto kFromHost = std::to_array<std::string_view>({
 
 // What the engine does by itself, whatever the host has.
 constexpr auto kFromEngine = std::to_array<std::string_view>({
-    "hypervisor", "pcid",       "x2apic", "tsc-deadline",      "arat",
-    "fsgsbase",   "tsc-adjust", "smep",   "invpcid",           "smap",
-    "umip",       "rdpid",      "nx",     "pdpe1gb",           "rdtscp",
-    "spec-ctrl",  "stibp",      "ssbd",   "arch-capabilities", "pks",
+    "hypervisor",
+    "pcid",
+    "x2apic",
+    "tsc-deadline",
+    "arat",
+    "fsgsbase",
+    "tsc-adjust",
+    "smep",
+    "invpcid",
+    "smap",
+    "umip",
+    "rdpid",
+    "nx",
+    "pdpe1gb",
+    "rdtscp",
+    "spec-ctrl",
+    "stibp",
+    "ssbd",
+    "arch-capabilities",
+    "pks",
+    "kvmclock",
+    "kvm-nopiodelay",
+    "kvm-steal-time",
+    "kvm-pv-eoi",
+    "kvmclock-stable-bit",
 });
 
 // Behaviour of the host's instructions for which QEMU has no name.
@@ -248,8 +270,7 @@ CpuidTable supported_cpuid(const CpuidTable& host, uint64_t tsc_hz) {
   set_extended_state(host, table);
   set_timing(table, tsc_hz);
 
-  table.set(0x4000'0000, 0, false,
-            {.eax = 0x4000'0000, .ebx = 0x656D'694C, .ecx = 0x6D69'4C6E, .edx = 0x694C'6E65});
+  table.set(x86::kvm::kSignatureLeaf, 0, false, x86::kvm::signature());
 
   CpuidResult extended = leaf_of(host, 0x8000'0000);
   extended.eax = amd ? 0x8000'0021 : 0x8000'0008;

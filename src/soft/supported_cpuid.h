@@ -7,7 +7,7 @@ namespace limen::soft {
 
 /// The host's CPUID without what the engine does not run, with what the engine provides itself
 /// whatever the host has (paging features, x2APIC, TSC deadline, ARCH_CAPABILITIES). One package
-/// with one core that has APIC ID 0; hypervisor signature "LimenLimenLi" in leaf 40000000H.
+/// with one core that has APIC ID 0; KVM's paravirtual interface in leaves 40000000H and 40000001H.
 [[nodiscard]] x86::CpuidTable supported_cpuid();
 
 /// As above, from a given host table (for tests) and TSC frequency.

@@ -13,7 +13,8 @@ class LocalInterruptController {
   virtual ~LocalInterruptController() = default;
 
   /// True if acknowledge() would give a vector: an interrupt above the processor's priority, or one
-  /// from the 8259 (ExtINT).
+  /// from the 8259 (ExtINT). May be true in vain while a guest may end an interrupt in its memory
+  /// (KVM's PV EOI): acknowledge() finds out.
   [[nodiscard]] virtual bool has_interrupt() = 0;
   /// Takes the interrupt to deliver (IRR to ISR, or INTA to the 8259); nothing if it went away.
   virtual std::optional<uint8_t> acknowledge() = 0;

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
 
 namespace limen::x86 {
@@ -198,6 +199,12 @@ constexpr auto kFeatures = std::to_array<CpuFeature>({
     {"amd-ssbd", 0x80000008, 0, kEbx, 24},
     {"virt-ssbd", 0x80000008, 0, kEbx, 25},
     {"amd-no-ssb", 0x80000008, 0, kEbx, 26},
+    // KVM's paravirtual interface (x86/kvm_paravirtual.h). "kvmclock" means bit 3, too.
+    {"kvmclock", kvm::kFeatureLeaf, 0, kEax, 0},
+    {"kvm-nopiodelay", kvm::kFeatureLeaf, 0, kEax, 1},
+    {"kvm-steal-time", kvm::kFeatureLeaf, 0, kEax, 5},
+    {"kvm-pv-eoi", kvm::kFeatureLeaf, 0, kEax, 6},
+    {"kvmclock-stable-bit", kvm::kFeatureLeaf, 0, kEax, 24},
 });
 
 constexpr auto kAliases = std::to_array<std::pair<std::string_view, std::string_view>>({
@@ -272,6 +279,8 @@ constexpr auto kDependencies = std::to_array<Dependency>({
     {"invpcid", "pcid"},
     {"x2apic", "apic"},
     {"tsc-deadline", "apic"},
+    {"kvm-pv-eoi", "apic"},
+    {"kvmclock-stable-bit", "kvmclock"},
 });
 
 // Leaf 0DH, which enumerates the state that XSAVE manages (SDM Vol. 1 13.2).
@@ -296,6 +305,16 @@ void fit_extended_state(CpuidTable& table) {
   }
   fitted.ebx = 576;  // XCR0 is 1 after reset
   table.set(0xD, 0, true, fitted);
+}
+
+/// Both pairs of clock MSRs are one feature by QEMU's name.
+void fit_clock_sources(CpuidTable& table) {
+  const auto* features = table.find(kvm::kFeatureLeaf, 0);
+  if (features == nullptr) return;
+  CpuidResult fitted = *features;
+  fitted.eax &= ~kvm::kClockSource2;
+  if ((fitted.eax & kvm::kClockSource) != 0) fitted.eax |= kvm::kClockSource2;
+  table.set(kvm::kFeatureLeaf, 0, false, fitted);
 }
 
 }  // namespace
@@ -358,6 +377,7 @@ void make_consistent(CpuidTable& table) {
     }
   }
   fit_extended_state(table);
+  fit_clock_sources(table);
   if (const auto* first = table.find(7, 0); first != nullptr && table.find(7, 1) != nullptr) {
     CpuidResult result = *first;
     result.eax = 1;

@@ -10,6 +10,7 @@
 #include "x86/cpu_features.h"
 #include "x86/cpu_models.h"
 #include "x86/cpuid.h"
+#include "x86/kvm_paravirtual.h"
 
 namespace limen::x86 {
 
@@ -72,6 +73,7 @@ struct Changes {
   bool host_physical_bits = false;
   std::optional<uint32_t> physical_bits = {};
   std::optional<std::string_view> vendor = {};
+  bool kvm = true;  ///< Show KVM's paravirtual interface.
 };
 
 Result<uint32_t> parse_physical_bits(std::string_view value) {
@@ -103,7 +105,7 @@ Result<> parse_item(std::string_view item, Changes& changes) {
     return {};
   }
   const bool is_switch = name == "check" || name == "migratable" || name == "enforce" ||
-                         name == "host-phys-bits";
+                         name == "host-phys-bits" || name == "kvm";
   const CpuFeature* feature = is_switch ? nullptr : LIMEN_TRY(feature_named(name));
   const bool on = value == "on" || value == "yes" || value == "true" || value == "y";
   if (!on && value != "off" && value != "no" && value != "false" && value != "n")
@@ -111,6 +113,7 @@ Result<> parse_item(std::string_view item, Changes& changes) {
   // What the other switches of QEMU's ask for is how models behave here in any case.
   if (name == "enforce") changes.enforce = on;
   if (name == "host-phys-bits") changes.host_physical_bits = on;
+  if (name == "kvm") changes.kvm = on;
   if (feature != nullptr) changes.features.push_back({feature, on});
   return {};
 }
@@ -163,6 +166,7 @@ Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& s
       if (const auto* layout = supported.find(0xD, component); layout != nullptr && component != 1)
         table.set(0xD, component, true, *layout);
   copy_amd_aliases(table);
+  if (!changes.kvm) kvm::hide(table);
   make_consistent(table);
   return table;
 }

@@ -6,6 +6,7 @@
 #include <initializer_list>
 
 #include "x86/cpu_features.h"
+#include "x86/kvm_paravirtual.h"
 
 namespace limen::x86 {
 namespace {
@@ -54,8 +55,8 @@ CpuidTable named_model(const CpuidTable& supported, const Identity& identity, Fe
     const auto* feature = find_cpu_feature(name);
     if (has_feature(supported, *feature)) set_feature(table, *feature, true);
   }
-  if (const auto* hypervisor = supported.find(0x4000'0000, 0))
-    table.set(0x4000'0000, 0, false, *hypervisor);
+  for (const uint32_t leaf : {kvm::kSignatureLeaf, kvm::kFeatureLeaf})
+    if (const auto* hypervisor = supported.find(leaf, 0)) table.set(leaf, 0, false, *hypervisor);
   return table;
 }
 

@@ -77,6 +77,11 @@ struct SystemState {
   uint64_t mtrr_def_type = 0;
   std::array<uint64_t, 16> mtrr_variable{};  ///< Base, mask, base, mask, ...
   std::array<uint64_t, 11> mtrr_fixed{};     ///< 64K, 16K x2, 4K x8.
+
+  // The MSRs of x86/kvm_paravirtual.h; the local APIC has that of PV EOI.
+  uint64_t kvm_wall_clock = 0;
+  uint64_t kvm_system_time = 0;
+  uint64_t kvm_steal_time = 0;
 };
 
 /// x87, SSE, AVX and AVX-512 registers. XMM and YMM registers are the low parts of `zmm`.

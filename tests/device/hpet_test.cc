@@ -171,5 +171,33 @@ TEST_F(HpetTest, PeriodsThatTheGuestCouldNotTakeFollowItsAcknowledgements) {
   EXPECT_EQ(sink_.rises(0), 12);
 }
 
+TEST_F(HpetTest, StandstillOfTheHostIsOneInterruptAndABoundedRest) {
+  enable(true);
+  write(0x100, 1u << 2 | 1u << 3 | 1u << 6);
+  write(0x108, 100'000);
+  write(0x108, 100'000);
+  advance(1ms + 10us);
+  sink_.acknowledge(0);
+  const int before = sink_.rises(0);
+  stand_still(30s);
+  EXPECT_EQ(sink_.rises(0), before + 1);
+  for (int i = 0; i < 1000; ++i) sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), before + static_cast<int>(LostTicks::kMost));
+  advance(1ms);
+  EXPECT_EQ(sink_.rises(0), before + 1 + static_cast<int>(LostTicks::kMost)) << "goes on as before";
+}
+
+TEST_F(HpetTest, StandstillOfTheHostIsOneInterruptOfALevelTriggeredTimer) {
+  enable();
+  write(0x100, 1u << 1 | 1u << 2 | 1u << 3 | 1u << 6 | 20u << 9);
+  write(0x108, 100'000);
+  write(0x108, 100'000);
+  stand_still(30s);
+  EXPECT_EQ(sink_.rises(20), 1);
+  write(0x20, 1);
+  EXPECT_FALSE(sink_.level(20));
+  EXPECT_EQ(sink_.rises(20), 1);
+}
+
 }  // namespace
 }  // namespace limen::device

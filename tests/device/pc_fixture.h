@@ -39,6 +39,8 @@ class DeviceTest : public ::testing::Test {
   }
   irq::InterruptLine line(unsigned number) { return {sink_, number}; }
   void advance(Clock::duration step) { loop_->advance(step); }
+  /// Nothing runs for so long.
+  void stand_still(Clock::duration time) { loop_->leap(time); }
 
   memory::IoSpace ports_{"ports"};
   memory::IoSpace mmio_{"mmio"};

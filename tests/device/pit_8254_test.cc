@@ -339,5 +339,18 @@ TEST_F(Pit, PeriodsOfAMaskedLineOrAnEarlierCountDoNotFollow) {
   EXPECT_EQ(sink_.rises(0), rises);
 }
 
+TEST_F(Pit, StandstillOfTheHostIsOneInterruptAndABoundedRest) {
+  program(0, 2, 1193);
+  advance(ticks(1193));
+  sink_.acknowledge(0);
+  const int before = sink_.rises(0);
+  stand_still(std::chrono::seconds(30));
+  EXPECT_EQ(sink_.rises(0), before + 1);
+  for (int i = 0; i < 1000; ++i) sink_.acknowledge(0);
+  EXPECT_EQ(sink_.rises(0), before + static_cast<int>(LostTicks::kMost));
+  advance(ticks(1193));
+  EXPECT_EQ(sink_.rises(0), before + 1 + static_cast<int>(LostTicks::kMost)) << "goes on as before";
+}
+
 }  // namespace
 }  // namespace limen::device

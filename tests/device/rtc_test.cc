@@ -170,5 +170,17 @@ TEST_F(Clock70, MemorySurvivesResetAndInterruptEnablesDoNot) {
 
 TEST_F(Clock70, NmiMaskBitIsNoPartOfTheIndex) { EXPECT_EQ(get(0x80), 0x57u); }
 
+TEST_F(Clock70, StandstillOfTheHostIsOneInterrupt) {
+  set(0x0A, 0x26);  // 1024 Hz
+  set(0x0B, 0x52);  // periodic and update-ended
+  const int before = sink_.rises(8);
+  stand_still(30s);
+  EXPECT_EQ(sink_.rises(8), before + 1);
+  EXPECT_EQ(get(0x0C) & 0xD0, 0xD0u);
+  EXPECT_EQ(sink_.rises(8), before + 1);
+  advance(1ms);
+  EXPECT_EQ(sink_.rises(8), before + 2) << "goes on as before";
+}
+
 }  // namespace
 }  // namespace limen::device

@@ -606,5 +606,21 @@ TEST_F(Apic, InterruptsFromManyThreadsAreAllTaken) {
   for (unsigned vector = 0x40; vector < 0xC0; ++vector) EXPECT_GE(taken[vector], 1) << vector;
 }
 
+TEST_F(Apic, StandstillOfTheHostIsOneTimerInterrupt) {
+  write(kDivide, 0xB);
+  write(kLvtTimer, 0x20040);
+  write(kInitialCount, 1'000'000);  // 1 ms
+  const uint64_t standstill = 30 * uint64_t{2'000'000'000};
+  run_to(tsc_ + standstill + 1);
+  EXPECT_EQ(apic_.acknowledge(), 0x40);
+  write(kEoi, 0);
+  EXPECT_FALSE(apic_.has_interrupt());
+  EXPECT_GT(apic_.next_timer_tsc(), tsc_);
+  run_to(apic_.next_timer_tsc());
+  EXPECT_EQ(apic_.acknowledge(), 0x40);
+  write(kEoi, 0);
+  EXPECT_FALSE(apic_.has_interrupt());
+}
+
 }  // namespace
 }  // namespace limen::irq

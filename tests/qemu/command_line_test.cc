@@ -201,5 +201,19 @@ TEST(CommandLine, HelpListsEveryOptionAndDevice) {
   EXPECT_THAT(parse("-version").value().print.value(), HasSubstr(LIMEN_VERSION));
 }
 
+TEST(CommandLine, LogItemsAreQemus) {
+  const auto log = machine("-nographic -d in_asm,int -d out_asm -D file.log -perfmap").log;
+  EXPECT_EQ(log.items, (std::set<std::string>{"in_asm", "int", "out_asm"}));
+  EXPECT_EQ(log.file, "file.log");
+  EXPECT_TRUE(log.perf_map);
+  EXPECT_FALSE(machine("-nographic").log.perf_map);
+  EXPECT_EQ(error("-d in_ams"), "-d in_ams: unknown log item 'in_ams'; did you mean 'in_asm'?");
+  EXPECT_THAT(error("-d int,cpu"), HasSubstr("unknown log item 'cpu'"));
+  EXPECT_THAT(error("-D"), HasSubstr("needs an argument"));
+  const auto help = parse("-d help");
+  ASSERT_TRUE(help && help->print);
+  for (const auto* name : {"in_asm", "out_asm", "int"}) EXPECT_THAT(*help->print, HasSubstr(name));
+}
+
 }  // namespace
 }  // namespace limen::qemu

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "soft/supported_cpuid.h"
+#include "x86/kvm_paravirtual.h"
 #include "x86/tsc.h"
 
 namespace limen::soft::interpret {
@@ -95,6 +96,21 @@ class RunnerTest : public testing::TestWithParam<size_t> {
   Cpu cpu_{*ram_, ports_, mmio_, cpuid_, interrupts_};
   Runner runner_{cpu_, x86::host_tsc_hz(), GetParam()};
 };
+
+TEST_P(RunnerTest, TimerThatIsSecondsOverdueTellsTheGuestThatItWasStopped) {
+  put(kCode, {0xF4});  // hlt
+  constexpr uint64_t kPage = 0x9000;
+  constexpr uint64_t kFlags = kPage + offsetof(x86::kvm::SystemTime, flags);
+  cpu_.system.kvm_system_time = kPage | 1;
+  for (const uint64_t seconds : {1, 30}) {
+    interrupts_.deadline_ = cpu_.guest_tsc() - seconds * x86::host_tsc_hz();
+    cpu_.rip = kCode;
+    cpu_.activity.halted = false;
+    run_until_halt();
+    const auto flags = static_cast<uint8_t>(ram_->span({kFlags}, 1)[0]);
+    EXPECT_EQ(flags & x86::kvm::SystemTime::kGuestStopped, seconds == 30 ? 2 : 0) << seconds;
+  }
+}
 
 TEST_P(RunnerTest, StoreIntoTheRunningBlockTakesEffectOnTheNextInstruction) {
   put(kCode, {0xC6, 0x05, 0x08, 0x10, 0x00, 0x00, 0x02,  // mov byte [1008H], 2

@@ -128,10 +128,11 @@ TEST(SupportedCpuid, SaysTheTscFrequencyAndTheSignature) {
   EXPECT_EQ(clock.ecx, x86::kCrystalHz);
   EXPECT_EQ(table.answer(0x16, 0).eax, 2500u);
   const auto hypervisor = table.answer(0x4000'0000, 0);
-  EXPECT_EQ(hypervisor.eax, 0x4000'0000u);
+  EXPECT_EQ(hypervisor.eax, 0x4000'0001u);
   std::string signature(12, '\0');
   std::memcpy(signature.data(), &hypervisor.ebx, 12);
-  EXPECT_EQ(signature, "LimenLimenLi");
+  EXPECT_EQ(signature, std::string("KVMKVMKVM\0\0\0", 12));
+  EXPECT_EQ(table.answer(0x4000'0001, 0).eax, 0x0100'006Bu);
 }
 
 TEST(SupportedCpuid, TellsAnAmdGuestThatNoMitigationIsNeeded) {

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <new>
+#include <string>
 
 #include "soft/interpret/select.h"
+#include "soft/trace.h"
 
 namespace limen::soft::interpret {
 namespace {
@@ -110,6 +112,8 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
     bytes = read;
   }
 
+  const bool traced = cpu.trace != nullptr && cpu.trace->options().in_asm;
+  std::string text = traced ? "----------------\nIN: (interpreted)\n" : "";
   decode::Instruction instruction;
   while (block.count < kMaxOperations) {
     const auto rest = bytes.subspan(block.length);
@@ -140,12 +144,14 @@ Block& BlockCache::build(Cpu& cpu, const FetchResult& page, uint64_t linear, uin
       break;
     }
     make_operation(cpu, instruction, operation);
+    if (traced) append_instruction(text, linear + block.length, instruction);
     block.length = static_cast<uint16_t>(block.length + operation.length);
     block.ends_in_system = (operation.flags & Operation::kSystem) != 0;
     if ((operation.flags & Operation::kEndsBlock) || block.crosses_page ||
         page.host_page == nullptr || block.length == in_page)
       break;
   }
+  if (traced) cpu.trace->write(text + "\n");
   if (page.host_page == nullptr) return block;  // unlinked: the next find() decodes again
   cpu.mmu.mark_code(page.ram_page, static_cast<uint32_t>(offset),
                     bytes.first(std::min<size_t>(block.length, in_page)));

@@ -114,6 +114,8 @@ void apply_init(Cpu& cpu) {
   system.cr2 = system.cr3 = system.cr4 = 0;
   system.efer = 0;
   system.dr = fresh.system.dr;
+  // A kernel that is started by INIT knows nothing of the pages of the one before.
+  system.kvm_wall_clock = system.kvm_system_time = system.kvm_steal_time = 0;
   fresh.system = system;
   fresh.vector = old.vector;
   // Application processors then wait for a start-up IPI; the bootstrap processor starts anew

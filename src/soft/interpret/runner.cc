@@ -18,6 +18,10 @@ namespace {
 /// Blocks between two looks at the APIC timer: a few microseconds.
 constexpr unsigned kBlocksPerPoll = 128;
 
+/// A timer that is overdue by so much tells of a processor that did not run: SIGSTOP, a host that
+/// slept.
+constexpr uint64_t kSecondsOfStandstill = 2;
+
 constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
 
 /// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
@@ -192,13 +196,16 @@ Runner::Next Runner::deliver(const Exception& exception) {
   cpu_.activity.sti_shadow = false;
   cpu_.activity.mov_ss_shadow = false;
   look_up_ = true;
+  ++counts_.exceptions;
   return deliver_exception(cpu_, exception) ? Next::kGoOn : Next::kShutdown;
 }
 
 void Runner::poll_timer() {
   blocks_until_poll_ = kBlocksPerPoll;
   const uint64_t now = cpu_.guest_tsc();
-  if (now >= cpu_.interrupts.next_timer_tsc()) {
+  const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
+  if (now >= deadline) {
+    if (now - deadline >= kSecondsOfStandstill * tsc_hz_) cpu_.paravirtual.note_stopped(cpu_);
     cpu_.interrupts.timer_due(now);
     look_up_ = true;
   }
@@ -208,10 +215,12 @@ Runner::Next Runner::service() {
   cpu_.attention.store(false, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   look_up_ = false;
+  ++counts_.looks;
   cpu_.mmu.serve_others();
   if (kicked_.exchange(false)) return Next::kReturn;
   poll_timer();
   look_up_ = false;
+  cpu_.paravirtual.looked_up(cpu_, __builtin_ia32_rdtsc());
   if (const Next next = take_events(); next != Next::kGoOn) return next;
 
   cpu_.interrupt_waits = false;
@@ -229,6 +238,7 @@ Runner::Next Runner::service() {
   if (!shadow && (cpu_.flags_rest & flags::kInterrupt) != 0 && cpu_.interrupts.has_interrupt()) {
     if (const auto vector = cpu_.interrupts.acknowledge()) {
       cpu_.activity.halted = false;
+      ++counts_.interrupts;
       return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
     }
   }
@@ -263,6 +273,7 @@ Runner::Next Runner::take_events() {
 
 Runner::Next Runner::wait_while_halted() {
   look_up_ = true;
+  ++counts_.halts;
   cpu_.mmu.leave_guest();
   wait_for_attention();
   cpu_.mmu.enter_guest();
@@ -297,6 +308,16 @@ std::optional<Exception> Runner::step() {
   } catch (const Exception& exception) {
     return exception;
   }
+}
+
+std::string Runner::report() const {
+  const Tlb::Fills& fills = cpu_.mmu.tlb_fills();
+  return fmt::format(
+      "outside the guest's code: {} looks for events, {} interrupts, {} exceptions, {} waits in "
+      "HLT; {} instructions run by the interpreter's loop\n"
+      "TLB misses: {} data, {} fetch\n",
+      counts_.looks, counts_.interrupts, counts_.exceptions, counts_.halts, instructions_,
+      fills.data, fills.fetch);
 }
 
 std::string Runner::recent_instructions() {

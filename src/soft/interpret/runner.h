@@ -42,6 +42,9 @@ class Runner {
   /// The last blocks that ran, disassembled from what memory holds now.
   [[nodiscard]] std::string recent_instructions();
 
+  /// What took the processor out of the guest's code, as text.
+  [[nodiscard]] std::string report() const;
+
   /// Instructions retired so far (a repeated string instruction counts once per restart).
   [[nodiscard]] uint64_t instructions() const { return instructions_; }
   [[nodiscard]] const BlockCache& cache() const { return cache_; }
@@ -81,6 +84,13 @@ class Runner {
   uint64_t alarm_tsc_ = UINT64_MAX;
   uint64_t tsc_hz_;
   uint64_t instructions_ = 0;
+  struct Counts {
+    uint64_t looks = 0;       ///< Times that interrupts and events were looked at.
+    uint64_t interrupts = 0;  ///< Delivered.
+    uint64_t exceptions = 0;  ///< Delivered, but for page faults that translated code delivers.
+    uint64_t halts = 0;       ///< Waits in HLT.
+  };
+  Counts counts_;
   unsigned blocks_until_poll_ = 0;
   bool look_up_ = true;  // interrupts and events must be looked at before the next block
 

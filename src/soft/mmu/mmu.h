@@ -262,6 +262,7 @@ class Mmu {
 
   /// What generated code looks at: where the current bank's address stands, and the epochs.
   [[nodiscard]] const DataEntry* const* data_bank() const { return &data_; }
+  [[nodiscard]] const Tlb::Fills& tlb_fills() const { return tlb_.fills(); }
   [[nodiscard]] const Tlb::CodeEpochs& code_epochs() const { return tlb_.code_epochs(); }
   void set_epoch_listener(const Tlb::EpochListener& listener) { tlb_.set_epoch_listener(listener); }
   void rely_on_code_page(uint64_t linear, const FetchResult& page) {

@@ -133,6 +133,7 @@ DataEntry& Tlb::entry_at(uint32_t place) {
 
 void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
                     bool writable) {
+  ++fills_.data;
   const uint64_t tag = linear & ~kPageOffset;
   DataEntry& entry = data(view).take(linear, page.global);
   entry.read_tag = tag;
@@ -159,6 +160,7 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
 
 void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,
                      const FetchResult& result) {
+  ++fills_.fetch;
   FetchEntry& entry = fetch(user).take(linear, page.global);
   entry.tag = linear & ~kPageOffset;
   entry.result = result;

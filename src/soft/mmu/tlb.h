@@ -148,6 +148,13 @@ class Tlb {
     for (StackPage& stack : stack_pages_) stack.minus_page = StackPage::kNowhere;
   }
 
+  /// Entries that were filled in: the misses that a walk served.
+  struct Fills {
+    uint64_t data = 0;
+    uint64_t fetch = 0;
+  };
+  [[nodiscard]] const Fills& fills() const { return fills_; }
+
   void flush_all();
   void flush_all_but_global();
   /// Drops what is not global of one address space.
@@ -187,6 +194,7 @@ class Tlb {
   void protect(uint32_t ram_page);
 
  private:
+  Fills fills_;
   // Which larger pages were entered in part: a Bloom filter per page size, so that INVLPG of a
   // small page need not search for the other parts of a large one.
   struct LargePages {

@@ -9,7 +9,7 @@ namespace limen::soft::translate {
 
 /// Code that nobody can write while it may run. Where the host has protection keys for user pages
 /// (SDM Vol. 3A 4.6.2), it is huge pages of anonymous memory that are writable for an Edit's
-/// lifetime only and for the thread that has it; elsewhere one memfd mapped twice, the writable
+/// lifetime only and for the thread that has it; elsewhere shared memory mapped twice, the writable
 /// view being for the translator alone (the kernel seldom gives shared memory huge pages, without
 /// which large programs run a fifth slower). Behind the code stands data, writable and not
 /// executable.
@@ -46,6 +46,10 @@ class CodeCache {
   [[nodiscard]] uint32_t offset_of(uintptr_t address) const {
     return static_cast<uint32_t>(address - reinterpret_cast<uintptr_t>(executable_));
   }
+  /// Bytes of code and data that are in the host's memory.
+  [[nodiscard]] size_t resident_bytes() const;
+  /// Whether they count as the process's own memory, not as shared.
+  [[nodiscard]] bool is_private() const { return key_ >= 0; }
   [[nodiscard]] uint32_t data_offset() const { return static_cast<uint32_t>(code_size_); }
   [[nodiscard]] uint8_t* data() const { return writable_ + code_size_; }
 

@@ -11,7 +11,9 @@
 #include "soft/interpret/native/fault_signals.h"
 #include "soft/translate/host_thread.h"
 #include "soft/translate/quiet.h"
+#include "soft/translate/trace_block.h"
 #include "soft/translate/windows.h"
+#include "x86/tsc.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -22,6 +24,9 @@ constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
 /// How much code there is, about, for a home: how much data there may be beside the code.
 constexpr size_t kCodePerHome = 1024;
+
+/// No block takes so long: cycles of the TSC, 1 ms at 3 GHz. Another process had the processor.
+constexpr uint64_t kInterruptedCycles = 3'000'000;
 
 }  // namespace
 
@@ -477,6 +482,7 @@ size_t Translator::place_for_poll() const {
 }
 
 BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool split) {
+  const uint64_t started = __builtin_ia32_rdtsc();
   if (cold_start_ - used_ < kMaxBlockCode || cache_.code().size() - cold_used_ < kMaxBlockCode ||
       homes_.size() >= max_homes_) {
     ++statistics_.flushes;
@@ -522,17 +528,33 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   statistics_.instructions += item_count_;
   statistics_.host_bytes += out.here() - used_;
   statistics_.cold_bytes += cold.here() - cold_used_;
-  for (unsigned i = 0; i < item_count_; ++i)
-    statistics_.guest_bytes += items_[i].instruction.length();
-  used_ = out.here();
-  cold_used_ = cold.here();
+  uint64_t guest_bytes = 0;
+  for (const Item& item : items) guest_bytes += item.instruction.length();
+  statistics_.guest_bytes += guest_bytes;
+  const CodeOffset start = std::exchange(used_, out.here());
+  const CodeOffset seldom = std::exchange(cold_used_, cold.here());
 
   home.blocks.push_back(id);
   BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
   block.next = bucket;
   bucket = id;
   blocks_.push_back(block);
+  if (const uint64_t cycles = __builtin_ia32_rdtsc() - started; cycles < kInterruptedCycles) {
+    statistics_.cycles += cycles;
+    statistics_.timed_bytes += guest_bytes;
+  }
+  if (cpu_.trace != nullptr) [[unlikely]]
+    trace_last(kind, start, seldom);
   return id;
+}
+
+void Translator::trace_last(CodeKind kind, CodeOffset start, CodeOffset seldom) const {
+  const Block& block = blocks_.back();
+  const auto between = [&](CodeOffset from, CodeOffset to) {
+    return std::span(cache_.executable(from), to - from);
+  };
+  trace_block(*cpu_.trace, kind, std::span(items_).first(item_count_),
+              {.often = between(start, block.end), .seldom = between(seldom, block.sites)});
 }
 
 std::string Translator::report() const {
@@ -541,10 +563,14 @@ std::string Translator::report() const {
       "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
       "seldom run, {} flushes\n"
       "found without an exit: {}; exits: {} look-ups, {} links, {} splits, {} polls, {} "
-      "instructions interpreted\n"
+      "instructions interpreted, {} faults of the host\n"
       "invalidated blocks: {}\n",
       s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes,
-      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.invalidated);
+      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults,
+      s.invalidated);
+  const double seconds = static_cast<double>(s.cycles) / static_cast<double>(x86::host_tsc_hz());
+  text += fmt::format("translation: {:.3f} s, {:.1f} MB of guest code a second\n", seconds,
+                      seconds > 0 ? static_cast<double>(s.timed_bytes) / seconds / 1e6 : 0.0);
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);
@@ -570,6 +596,7 @@ bool Translator::recover(void* context) {
   unsigned index = 0;
   while (index + 1 < block->site_count && block->body + site_at(*block, index + 1).code <= offset)
     ++index;
+  ++statistics_.faults;
   registers[REG_R10] = make_site(static_cast<BlockId>(block - blocks_.begin()), index);
   registers[REG_RIP] = static_cast<greg_t>(
       reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.exit_instruction)));

@@ -11,6 +11,7 @@
 
 #include "soft/cpu.h"
 #include "soft/interpret/operation.h"
+#include "soft/trace.h"
 #include "soft/translate/block.h"
 #include "soft/translate/code_cache.h"
 #include "soft/translate/emitter.h"
@@ -33,6 +34,9 @@ struct Statistics {
   uint64_t polls = 0;
   uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
   uint64_t flushes = 0;      ///< Times that the code cache was full.
+  uint64_t faults = 0;       ///< Exits of instructions that faulted on the host.
+  uint64_t cycles = 0;       ///< Of the TSC, spent on translating timed_bytes of guest code.
+  uint64_t timed_bytes = 0;  ///< All but what was interrupted by the host meanwhile.
 };
 
 class Translator {
@@ -76,6 +80,11 @@ class Translator {
   }
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+  /// Tells perf of the code that all blocks share.
+  void name_trampolines(Trace& trace) const {
+    trace.name_code(cache_.executable(0), first_free_, "limen-trampolines");
+  }
+  [[nodiscard]] const CodeCache& cache() const { return cache_; }
   /// The same as text, and which instructions the interpreter ran most.
   [[nodiscard]] std::string report() const;
 
@@ -113,6 +122,8 @@ class Translator {
     std::array<uint32_t, Home::kMaxPages> generations{};
   };
   BlockId translate(const FetchResult& first, CodeKind kind, bool split);
+  /// Tells cpu.trace of the block that was made last.
+  void trace_last(CodeKind kind, CodeOffset start, CodeOffset seldom) const;
   size_t place_for_poll() const;
   bool form(Source& source, CodeKind kind);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);

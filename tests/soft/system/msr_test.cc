@@ -279,8 +279,10 @@ TEST_F(Msr, SupervisorKeysHave32Bits) {
 }
 
 TEST_F(Msr, UnknownRegistersFault) {
-  for (const uint32_t index : {0xC1u, 0x186u, 0x38Fu, 0x606u, 0x4000'0000u, 0x4B56'4D00u,
-                               0xC000'0105u, 0xFFFF'FFFFu, 0x9u}) {
+  use("host,kvm=off");
+  for (const uint32_t index :
+       {0xC1u, 0x186u, 0x38Fu, 0x606u, 0x4000'0000u, 0x11u, 0x12u, 0x4B56'4D00u, 0x4B56'4D01u,
+        0x4B56'4D03u, 0x4B56'4D04u, 0xC000'0105u, 0xFFFF'FFFFu, 0x9u}) {
     EXPECT_FALSE(read(index)) << std::hex << index;
     EXPECT_FALSE(write(index, 0)) << std::hex << index;
   }

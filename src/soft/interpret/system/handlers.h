@@ -86,6 +86,7 @@ void read_tsc_and_aux(Cpu& cpu, const Operation& operation);
 void read_processor_id(Cpu& cpu, const Operation& operation);
 void read_performance_counter(Cpu& cpu, const Operation& operation);
 void halt(Cpu& cpu, const Operation& operation);
+void hypercall(Cpu& cpu, const Operation& operation);
 
 // io_ports.cc. The port of IN and OUT is `base` + immediate.
 void port_in(Cpu& cpu, const Operation& operation);

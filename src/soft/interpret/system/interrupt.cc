@@ -7,6 +7,7 @@
 #include "soft/interpret/system/frame.h"
 #include "soft/interpret/system/segment.h"
 #include "soft/interpret/system/task_switch.h"
+#include "soft/trace.h"
 
 namespace limen::soft::interpret {
 
@@ -186,6 +187,9 @@ void enter_long(Cpu& cpu, const Event& event, const Descriptor& gate) {
 }  // namespace
 
 void enter_handler(Cpu& cpu, const Event& event) {
+  if (cpu.traces_interrupts) [[unlikely]]
+    cpu.trace->interrupt(cpu, event.vector, event.kind == EventKind::kSoftware, event.error_code,
+                         event.return_rip);
   if (!cpu.protected_mode && !cpu.virtual_8086) return enter_real(cpu, event);
   const Descriptor gate = checked_gate(cpu, event);
   if (cpu.long_mode) return enter_long(cpu, event, gate);

@@ -1,9 +1,10 @@
-// RDMSR, WRMSR, CPUID, the time-stamp counter, HLT (SDM Vol. 2A, 2B).
+// RDMSR, WRMSR, CPUID, the time-stamp counter, HLT, hypercalls (SDM Vol. 2A, 2B).
 #include "soft/interpret/operand.h"
 #include "soft/interpret/system/cpuid.h"
 #include "soft/interpret/system/features.h"
 #include "soft/interpret/system/handlers.h"
 #include "soft/interpret/system/msr.h"
+#include "x86/kvm_paravirtual.h"
 
 namespace limen::soft::interpret {
 
@@ -77,6 +78,20 @@ void halt(Cpu& cpu, const Operation&) {
   require_ring_0(cpu);
   cpu.activity.halted = true;
   cpu.leave_block = true;
+}
+
+/// VMCALL and VMMCALL: a guest that sees KVM's signature tries calls without asking whether there
+/// are any, and runs the vendor's instruction or the other's.
+void hypercall(Cpu& cpu, const Operation&) {
+  namespace kvm = x86::kvm;
+  if (cpu.cpuid.find(kvm::kFeatureLeaf, 0) == nullptr) Cpu::raise(Exception::invalid_opcode());
+  const uint64_t number = cpu.gpr[x86::kRax] & (cpu.long_mode ? ~uint64_t{0} : 0xFFFF'FFFF);
+  int64_t result = number == kvm::kPollInterruptsCall ? 0 : kvm::kNoSuchCall;
+  if (cpu.cpl != 0) result = kvm::kNotPermitted;
+  if (cpu.mode == decode::CodeMode::k64)
+    cpu.gpr[x86::kRax] = static_cast<uint64_t>(result);
+  else
+    set_register<uint32_t>(cpu, x86::kRax, static_cast<uint32_t>(result));
 }
 
 }  // namespace limen::soft::interpret

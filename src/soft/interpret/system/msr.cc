@@ -6,6 +6,7 @@
 
 #include "soft/interpret/operand.h"
 #include "x86/cpu_features.h"
+#include "x86/kvm_paravirtual.h"
 #include "x86/tsc.h"
 
 namespace limen::soft::interpret {
@@ -164,6 +165,7 @@ bool write_canonical(uint64_t& where, uint64_t value) {
 
 bool is_local_apic(const Cpu& cpu, uint32_t index) {
   if (index == msr::kTscDeadline) return has(cpu, "tsc-deadline");
+  if (index == kvm::msr::kPvEoi) return has(cpu, "kvm-pv-eoi");
   return index == msr::kApicBase || (index >= msr::kX2apicFirst && index <= msr::kX2apicLast);
 }
 
@@ -172,6 +174,7 @@ bool is_local_apic(const Cpu& cpu, uint32_t index) {
 bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
   const SystemState& system = cpu.system;
   if (is_local_apic(cpu, index)) return cpu.interrupts.read_msr(index, value);
+  if (Paravirtual::is_register(index)) return cpu.paravirtual.read(cpu, index, value);
   if (is_mtrr(index)) {
     value = *mtrr_storage(cpu, index);
     return has(cpu, "mtrr");
@@ -282,6 +285,7 @@ bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
 bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
   SystemState& system = cpu.system;
   if (is_local_apic(cpu, index)) return cpu.interrupts.write_msr(index, value);
+  if (Paravirtual::is_register(index)) return cpu.paravirtual.write(cpu, index, value);
   if (is_mtrr(index)) return write_mtrr(cpu, index, value);
   switch (index) {
     case msr::kTimeStampCounter: {
@@ -290,6 +294,7 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
       system.tsc_offset += change;
       system.tsc_adjust += change;
       cpu.interrupts.set_tsc_offset(system.tsc_offset);
+      cpu.paravirtual.tsc_changed(cpu);
       return true;
     }
     case msr::kTscAdjust:
@@ -297,6 +302,7 @@ bool write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
       system.tsc_offset += value - system.tsc_adjust;
       system.tsc_adjust = value;
       cpu.interrupts.set_tsc_offset(system.tsc_offset);
+      cpu.paravirtual.tsc_changed(cpu);
       return true;
     case msr::kTscAux:
       if ((!has(cpu, "rdtscp") && !has(cpu, "rdpid")) || value >> 32 != 0) return false;

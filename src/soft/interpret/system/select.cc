@@ -174,6 +174,9 @@ Handler select_plain(const Instruction& instruction) {
       return clear_ac;
     case ZYDIS_MNEMONIC_STAC:
       return set_ac;
+    case ZYDIS_MNEMONIC_VMCALL:
+    case ZYDIS_MNEMONIC_VMMCALL:
+      return hypercall;
     case ZYDIS_MNEMONIC_LMSW:
       return load_machine_status;
     case ZYDIS_MNEMONIC_CLTS:
@@ -257,7 +260,6 @@ bool is_hidden(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_ENQCMD:
     case ZYDIS_MNEMONIC_ENQCMDS:
     // VMX
-    case ZYDIS_MNEMONIC_VMCALL:
     case ZYDIS_MNEMONIC_VMCLEAR:
     case ZYDIS_MNEMONIC_VMFUNC:
     case ZYDIS_MNEMONIC_VMLAUNCH:
@@ -271,7 +273,6 @@ bool is_hidden(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_INVEPT:
     case ZYDIS_MNEMONIC_INVVPID:
     // SVM
-    case ZYDIS_MNEMONIC_VMMCALL:
     case ZYDIS_MNEMONIC_VMRUN:
     case ZYDIS_MNEMONIC_VMLOAD:
     case ZYDIS_MNEMONIC_VMSAVE:
