@@ -344,8 +344,8 @@ Kind kind_of_string(const decode::Instruction& instruction) {
 /// Of the instructions whose meaning depends on the ring, those that have code of their own.
 Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
                     const x86::CpuidTable& cpuid) {
-  const bool smap = (cpuid.answer(7, 0).ebx >> 20 & 1) != 0;
-  const bool rdtscp = (cpuid.answer(0x8000'0001, 0).edx >> 27 & 1) != 0;
+  const auto smap = [&] { return (cpuid.answer(7, 0).ebx >> 20 & 1) != 0; };
+  const auto rdtscp = [&] { return (cpuid.answer(0x8000'0001, 0).edx >> 27 & 1) != 0; };
   if (instruction.has(ZYDIS_ATTRIB_HAS_LOCK)) return Kind::kInterpret;
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_PUSHFQ:
@@ -353,7 +353,7 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
     case ZYDIS_MNEMONIC_RDTSC:
       return kind.tsc ? Kind::kReadTsc : Kind::kInterpret;
     case ZYDIS_MNEMONIC_RDTSCP:
-      return kind.tsc && rdtscp ? Kind::kReadTsc : Kind::kInterpret;
+      return kind.tsc && rdtscp() ? Kind::kReadTsc : Kind::kInterpret;
     case ZYDIS_MNEMONIC_PAUSE:
       return Kind::kPause;
     case ZYDIS_MNEMONIC_CLD:
@@ -380,9 +380,9 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
     case ZYDIS_MNEMONIC_SWAPGS:
       return kind.user ? Kind::kInterpret : Kind::kSwapGs;
     case ZYDIS_MNEMONIC_STAC:
-      return kind.user || !smap ? Kind::kInterpret : Kind::kSetAc;
+      return kind.user || !smap() ? Kind::kInterpret : Kind::kSetAc;
     case ZYDIS_MNEMONIC_CLAC:
-      return kind.user || !smap ? Kind::kInterpret : Kind::kClearAc;
+      return kind.user || !smap() ? Kind::kInterpret : Kind::kClearAc;
     default:
       return Kind::kInterpret;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <string_view>
 
 namespace limen::soft::interpret::native {
@@ -161,6 +162,16 @@ constexpr Requirement kRequirements[] = {
     leaf71a(ZYDIS_ISA_SET_AVX512_BF16_512, 5),
 };
 
+/// What the decoder's set requires, or nullptr.
+const Requirement* requirement_of(ZydisISASet set) {
+  static const auto table = [] {
+    std::array<const Requirement*, ZYDIS_ISA_SET_MAX_VALUE + 1> made{};
+    for (const Requirement& requirement : kRequirements) made[requirement.set] = &requirement;
+    return made;
+  }();
+  return table[set];
+}
+
 bool has_bit(const x86::CpuidTable& cpuid, uint32_t leaf, uint32_t subleaf, Output output,
              unsigned bit) {
   const x86::CpuidResult* result = cpuid.find(leaf, subleaf);
@@ -189,8 +200,15 @@ bool has_vector_operand(const decode::Instruction& instruction) {
 
 /// CVTxx2xx, which need SSE even where neither operand is a vector register: CVTSD2SI EAX, m64.
 bool is_conversion(const decode::Instruction& instruction) {
-  const std::string_view name = ZydisMnemonicGetString(instruction.mnemonic());
-  return name.starts_with("cvt") || name.starts_with("vcvt");
+  static const auto table = [] {
+    std::bitset<ZYDIS_MNEMONIC_MAX_VALUE + 1> made;
+    for (size_t i = 0; i < made.size(); ++i) {
+      const std::string_view name = ZydisMnemonicGetString(static_cast<ZydisMnemonic>(i));
+      made[i] = name.starts_with("cvt") || name.starts_with("vcvt");
+    }
+    return made;
+  }();
+  return table[instruction.mnemonic()];
 }
 
 }  // namespace
@@ -209,8 +227,8 @@ Availability availability(const decode::Instruction& instruction, const x86::Cpu
   if (instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPD ||
       instruction.mnemonic() == ZYDIS_MNEMONIC_RDSSPQ)
     return Availability::kAvailable;
-  const auto* found = std::ranges::find(kRequirements, set, &Requirement::set);
-  if (found == std::end(kRequirements)) return Availability::kForeign;
+  const auto* found = requirement_of(set);
+  if (found == nullptr) return Availability::kForeign;
   if (found->output == Output::kNothing) return Availability::kAvailable;
   if (!has_bit(cpuid, found->leaf, found->subleaf, found->output, found->bit))
     return Availability::kHidden;
