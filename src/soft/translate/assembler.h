@@ -169,8 +169,8 @@ class Assembler {
   }
 
   void cmp(Reg a, Reg b) { modrm_reg(0x3B, a, b); }
-  void xor_(Reg to, Reg from) { modrm_reg(0x33, to, from); }
-  void or_(Reg to, Reg from) { modrm_reg(0x0B, to, from); }
+  void exclusive_or(Reg to, Reg from) { modrm_reg(0x33, to, from); }
+  void inclusive_or(Reg to, Reg from) { modrm_reg(0x0B, to, from); }
   void test32(Reg reg, uint32_t mask) {
     if (reg > 7) byte(0x41);
     byte(0xF7);

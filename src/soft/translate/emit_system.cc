@@ -192,7 +192,7 @@ void Emitter::emit_pop_flags() {
   // The interpreter sets TF and changes AC, lets interrupts in, and knows who may write IF at an
   // IOPL other than 0.
   out_.gs_load(kR11, layout_.flags_rest);
-  out_.xor_(kR11, kR10);
+  out_.exclusive_or(kR11, kR10);
   out_.test32(kR11, static_cast<uint32_t>(flags::kTrap | flags::kAlignmentCheck));
   leave_if(Condition::kNotEqual, false);
   if (kind_.user) {
@@ -211,7 +211,7 @@ void Emitter::emit_pop_flags() {
   out_.shl32(kRax, 8);
   out_.shr32(kR10, 11);
   out_.and32(kR10, 1);
-  out_.or_(kRax, kR10);
+  out_.inclusive_or(kRax, kR10);
   restore_flags();
   out_.lea(kRsp, kRsp, 8);
 }

@@ -97,7 +97,7 @@ CodeOffset SystemCode::system_call() {
   out_.movzx8(kR11, kR11);
   out_.lea(kR10, kR10, kR11, 0, 0);
   out_.gs_load(kR11, layout_.flags_rest);
-  out_.or_(kR10, kR11);
+  out_.inclusive_or(kR10, kR11);
   out_.gs_store(layout_.gpr(kR11), kR10);
   out_.gs(true, {0x23}, kR11, system.kept_flags);  // AND
   out_.gs_store(layout_.flags_rest, kR11);
@@ -140,7 +140,7 @@ CodeOffset SystemCode::system_return() {
   out_.shl32(kRax, 8);
   out_.shr32(kR10, 11);
   out_.and32(kR10, 1);
-  out_.or_(kRax, kR10);
+  out_.inclusive_or(kRax, kR10);
   load_segment(x86::kCs, system.return_code);
   load_segment(x86::kSs, system.return_stack);
   set_privilege(kUser);

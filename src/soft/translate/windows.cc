@@ -201,9 +201,9 @@ class Search {
   /// A register that holds `root` and something, the one that did later if it can be.
   static bool find_root(const Values& values, uint32_t root, uint8_t& number) {
     if (number == Window::kNone || values[number].root == root) return true;
-    for (uint8_t i = 0; i < values.size(); ++i)
+    for (unsigned i = 0; i < values.size(); ++i)
       if (values[i].root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
-        number = i;
+        number = static_cast<uint8_t>(i);
         return true;
       }
     return false;
