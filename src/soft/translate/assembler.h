@@ -155,6 +155,11 @@ class Assembler {
     byte(0x63);
     byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
   }
+  void neg(Reg reg) {
+    byte(0x48u | (reg > 7 ? 1u : 0u));
+    byte(0xF7);
+    byte(0xD8u | (reg & 7u));
+  }
   void and32(Reg reg, uint32_t mask) {
     if (reg > 7) byte(0x41);
     byte(0x81);

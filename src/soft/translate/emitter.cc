@@ -9,7 +9,7 @@ namespace limen::soft::translate {
 namespace {
 
 static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
-constexpr int32_t kReadTag = 0, kWriteTag = 8;
+constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
@@ -562,6 +562,27 @@ void Emitter::emit_stack_miss(const Cold& cold) {
   Assembler& out = cold_out_;
   if (cold.restore_flags) save_flags(out);
   out.lea(kR10, cold.base, cold.displacement);
+  // The bank may have the page, if the stack has moved from one page to another. At CPL 0 the bank
+  // without RFLAGS.AC, whose pages can be used with it, too.
+  const int32_t stack = layout_.stack_page[kind_.user ? 1 : 0];
+  out.mov32(kR11, kR10);
+  out.shr32(kR11, 12 - 5);
+  out.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
+  out.gs_add(kR11, kind_.user ? layout_.data_bank : layout_.ac.chosen_data[0]);
+  out.sub_memory(kR10, kR11, kWriteTag);
+  out.cmp(kR10, 4096 - cold.size);
+  const CodeOffset unknown = out.jump_if(Condition::kAbove);
+  out.load(kR10, kR11, kHost);
+  out.sub_memory(kR10, kR11, kWriteTag);
+  out.gs_store(stack + static_cast<int32_t>(offsetof(StackPage, difference)), kR10);
+  out.load(kR11, kR11, kWriteTag);
+  out.neg(kR11);
+  out.gs_store(stack + static_cast<int32_t>(offsetof(StackPage, minus_page)), kR11);
+  if (cold.restore_flags) restore_flags(out);
+  out.jump(cold.resume);
+
+  out.patch(unknown, out.here());
+  out.add_memory(kR10, kR11, kWriteTag);
   out.lea_relative(kR11, kJumpSize);
   out.jump(trampolines_.miss);
   const CodeOffset behind = out.here() + static_cast<CodeOffset>(sizeof(CallSite));
