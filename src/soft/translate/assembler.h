@@ -225,7 +225,6 @@ class Assembler {
     put(static_cast<uint32_t>(displacement));
   }
   void gs_sub(Reg to, int32_t displacement) { gs(true, {0x2B}, to, displacement); }
-  void gs_cmp(Reg reg, int32_t displacement) { gs(true, {0x3B}, reg, displacement); }
   /// CMP byte gs:[displacement], value.
   void gs_cmp8(int32_t displacement, uint8_t value) {
     gs(false, {0x80}, static_cast<Reg>(7), displacement);
