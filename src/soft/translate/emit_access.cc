@@ -19,7 +19,7 @@ unsigned shift_of(const decltype(ZydisDecodedOperand::mem)& memory) {
 
 }  // namespace
 
-void Emitter::linear_address(const Item& item) {
+void Emitter::effective_address(const Item& item) {
   r10_window_ = r11_window_ = 0;
   const auto& memory = item.memory().mem;
   const bool wide = item.instruction.raw.address_width == 64;
@@ -55,10 +55,18 @@ void Emitter::linear_address(const Item& item) {
       }
     }
   }
-  if (memory.segment == ZYDIS_REGISTER_FS || memory.segment == ZYDIS_REGISTER_GS) {
-    out_.gs_load(kR11, memory.segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
-    out_.lea(kR10, kR10, kR11, 0, 0);
-  }
+}
+
+void Emitter::add_segment_base(const Item& item) {
+  const ZydisRegister segment = item.memory().mem.segment;
+  if (segment != ZYDIS_REGISTER_FS && segment != ZYDIS_REGISTER_GS) return;
+  out_.gs_load(kR11, segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
+  out_.lea(kR10, kR10, kR11, 0, 0);
+}
+
+void Emitter::linear_address(const Item& item) {
+  effective_address(item);
+  add_segment_base(item);
 }
 
 /// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host

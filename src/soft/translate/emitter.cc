@@ -431,12 +431,13 @@ void Emitter::emit_bit_test(const Item& item) {
     else
       out_.mov(kR11, reg);
   };
-  linear_address(item);
+  effective_address(item);
   if (item.flags_live) save_flags();
   load_offset(item.flags_live);
   if (!wide) out_.movsxd(kR11, kR11);
   out_.sar(kR11, wide ? 6 : 5);
-  out_.lea(kR10, kR10, kR11, wide ? 3 : 2, 0);
+  out_.lea(kR10, kR10, kR11, wide ? 3 : 2, 0, item.instruction.raw.address_width == 64);
+  add_segment_base(item);
   to_host(wide ? 8 : 4, item.writes_memory, item.flags_live ? Flags::kSaved : Flags::kDead);
   load_offset(item.flags_live);
   out_.and32(kR11, wide ? 63 : 31);
@@ -552,9 +553,8 @@ void Emitter::emit_link_stub(const Cold& cold) {
     out.patch(onward, out.here());
     link.onward = static_cast<uint8_t>(onward - link.stub);
   }
-  out.mov(kR10, links_.size());
+  out.mov(kR10, blocks_.add_link(link));
   out.jump(trampolines_.exit_link);
-  links_.push_back(link);
 }
 
 void Emitter::emit_stack_miss(const Cold& cold) {

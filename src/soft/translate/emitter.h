@@ -11,7 +11,7 @@
 
 #include "soft/cpu.h"
 #include "soft/translate/assembler.h"
-#include "soft/translate/block.h"
+#include "soft/translate/block_store.h"
 #include "soft/translate/item.h"
 #include "soft/translate/quiet.h"
 #include "soft/translate/system_layout.h"
@@ -84,9 +84,9 @@ class Emitter {
     uint64_t base = 0;    ///< Where it is mapped now.
     CodeOffset data = 0;  ///< Its HomeData in the code cache.
   };
-  /// Code goes to `out`, what it seldom needs to `cold`. Links are appended to `links`.
+  /// Code goes to `out`, what it seldom needs to `cold`. Links are added to `blocks`.
   Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, Assembler& cold,
-          const Place& place, Block& block, CodeKind kind, std::vector<Link>& links)
+          const Place& place, Block& block, CodeKind kind, BlockStore& blocks)
       : layout_(layout),
         trampolines_(trampolines),
         out_(out),
@@ -95,7 +95,7 @@ class Emitter {
         place_(place),
         block_(block),
         kind_(kind),
-        links_(links) {}
+        blocks_(blocks) {}
 
   /// Writes the block: entries, one piece of code per item, stubs. Fills in the block's sites and
   /// entries.
@@ -171,8 +171,11 @@ class Emitter {
   void load_address(Assembler& out, Reg to, uint64_t address);
 
   // In emit_access.cc.
-  /// R10: the linear address of the item's memory operand.
+  /// R10: the linear address of the item's memory operand. May use R11.
   void linear_address(const Item& item);
+  /// Its two steps.
+  void effective_address(const Item& item);
+  void add_segment_base(const Item& item);
   /// R10: linear address in, host address out. Uses R11. Leaves to the interpreter on a miss.
   enum class Flags : uint8_t { kDead, kLive, kSaved };
   void to_host(unsigned size, bool write, Flags flags);
@@ -211,7 +214,7 @@ class Emitter {
   const Place place_;
   Block& block_;
   CodeKind kind_;
-  std::vector<Link>& links_;
+  BlockStore& blocks_;
   std::vector<Cold> cold_;
   std::vector<Site> sites_;
   uint8_t index_ = 0;

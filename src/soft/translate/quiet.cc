@@ -189,10 +189,10 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
   const FetchResult* page = cpu_.mmu.quick_fetch(linear);
   if (page == nullptr) return nullptr;
   const uint64_t offset = linear & kPageOffset;
-  for (BlockId id = buckets_[bucket_of(page->ram_page, offset)]; id != 0; id = blocks_[id].next) {
+  for (BlockId id = blocks_.first_at(page->ram_page, offset); id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
     if (block.offset != offset || block.split) continue;
-    const Home& home = homes_[block.home];
+    const Home& home = blocks_.home(block.home);
     if (home.kind != kind || home.ram_pages[0] != page->ram_page || !quick_bind(id, linear))
       continue;
     const uint8_t* const code = cache_.executable(block.indirect);
@@ -204,15 +204,15 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
 }
 
 void Translator::forget_epochs() noexcept {
-  for (HomeId id = 0; id < homes_.size(); ++id) data(id).key = HomeData::kNowhere;
+  for (HomeId id = 0; id < blocks_.home_count(); ++id) blocks_.data(id).key = HomeData::kNowhere;
 }
 
 bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
   const Block& block = blocks_[id];
   if (!block.valid) return false;
-  const Home& home = homes_[block.home];
+  const Home& home = blocks_.home(block.home);
   const uint64_t base = linear & ~kPageOffset;
-  if (home.fixed && data(block.home).base != base) return false;
+  if (home.fixed && blocks_.data(block.home).base != base) return false;
   for (unsigned i = 0; i < home.page_count; ++i) {
     const FetchResult* now = cpu_.mmu.quick_fetch(base + 4096 * i);
     if (now == nullptr || now->ram_page != home.ram_pages[i] || (home.global && !now->global) ||
@@ -221,7 +221,7 @@ bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
     cpu_.mmu.rely_on_code_page(base + 4096 * i, *now);
   }
   const auto& epochs = cpu_.mmu.code_epochs();
-  data(block.home) = HomeData::at(base, home.global ? epochs.global : epochs.local);
+  blocks_.data(block.home) = HomeData::at(base, home.global ? epochs.global : epochs.local);
   return true;
 }
 

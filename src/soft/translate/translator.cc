@@ -22,9 +22,6 @@ constexpr unsigned kMaxFollowed = 2;  // jumps inside a block
 /// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
-/// How much code there is, about, for a home: how much data there may be beside the code.
-constexpr size_t kCodePerHome = 1024;
-
 /// No block takes so long: cycles of the TSC, 1 ms at 3 GHz. Another process had the processor.
 constexpr uint64_t kInterruptedCycles = 3'000'000;
 
@@ -33,17 +30,12 @@ constexpr uint64_t kInterruptedCycles = 3'000'000;
 Translator::Translator(Cpu& cpu, size_t code_size)
     : cpu_(cpu),
       layout_(cpu),
-      cache_(code_size, (code_size / kCodePerHome * sizeof(HomeData) + 4095) & ~size_t{4095}),
-      cold_start_(static_cast<CodeOffset>(code_size * 5 / 8)),
-      max_homes_(code_size / kCodePerHome),
-      buckets_(size_t{1} << 16),
+      cache_(code_size, BlockStore::data_size(code_size)),
+      first_free_(write_trampolines()),
+      blocks_(cache_, first_free_, cpu.generated, trampolines_.lookup),
       items_(kMaxItems),
       interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
   static_cast<void>(interpret::native::CodeArea::instance());  // the fault handlers
-  const CodeCache::Edit edit(cache_);
-  Assembler out(cache_.code(), 0);
-  trampolines_ = emit_trampolines(out, layout_);
-  first_free_ = out.here();
   Context& context = cpu_.generated;
   context.cpu = &cpu_;
   context.on_miss = reinterpret_cast<const void*>(&on_miss);
@@ -66,28 +58,18 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.code = cache_.executable(0);
   context.exit_instruction = cache_.executable(trampolines_.exit_instruction);
   context.exit_instruction_restoring = cache_.executable(trampolines_.exit_instruction_restoring);
-  drop_all();
   cpu_.mmu.set_epoch_listener(
       {this, [](void* self) noexcept { static_cast<Translator*>(self)->forget_epochs(); }});
 }
 
-Translator::~Translator() = default;
-
-void Translator::drop_all() {
-  blocks_.clear();
-  blocks_.emplace_back();  // nobody
-  homes_.clear();
-  links_.clear();
-  links_.emplace_back();  // nobody
-  std::ranges::fill(buckets_, 0);
-  pages_.clear();
-  operations_.clear();
-  used_ = first_free_;
-  cold_used_ = cold_start_;
-  resume_ = {};
-  const uint8_t* const miss = cache_.executable(trampolines_.lookup);
-  for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
+CodeOffset Translator::write_trampolines() {
+  const CodeCache::Edit edit(cache_);
+  Assembler out(cache_.code(), 0);
+  trampolines_ = emit_trampolines(out, layout_);
+  return out.here();
 }
+
+Translator::~Translator() = default;
 
 Translator::Outcome Translator::run() {
   if (cpu_.ram.code_changes() != seen_changes_) drop_changed_code();
@@ -132,10 +114,10 @@ Translator::Outcome Translator::run() {
         const auto site = static_cast<uint32_t>(payload);
         const Block& block = block_of_site(site);
         const Site& at = site_at(block, site_index(site));
-        cpu_.rip = data(block.home).base + at.offset;
+        cpu_.rip = blocks_.data(block.home).base + at.offset;
         // Code may have gone from one privilege level to another since the last look-up.
         resume_ = {cpu_.rip, cache_.executable(block.body + at.code), cpu_.mmu.fetch_stamp(),
-                   homes_[block.home].kind};
+                   blocks_.home(block.home).kind};
         return Outcome::kAttention;
       }
     }
@@ -149,28 +131,23 @@ const uint8_t* Translator::entry_for_rip() {
 }
 
 const uint8_t* Translator::follow_link(LinkId id) {
-  const uint64_t flushes = statistics_.flushes;
-  cpu_.rip = data(blocks_[links_[id].from].home).base + static_cast<uint64_t>(links_[id].target);
+  const uint64_t evictions = blocks_.evictions();
+  const Link link = blocks_.link(id);
+  cpu_.rip = blocks_.data(blocks_[link.from].home).base + static_cast<uint64_t>(link.target);
   const BlockId to = find();
   if (to == 0) return nullptr;
-  Block& block = blocks_[to];
-  if (statistics_.flushes != flushes) return cache_.executable(block.body);
-  Link& link = links_[id];
+  const Block& block = blocks_[to];
+  const uint8_t* const code = cache_.executable(block.body);
+  if (blocks_.evictions() != evictions) return code;
   const Block& from = blocks_[link.from];
-  if (from.valid && link.to == 0) {
-    const CodeCache::Edit edit(cache_);
-    Assembler out(cache_.code(), 0);
-    if (block.home == from.home)
-      out.patch(link.place, block.body);  // right whenever the code that leads to it is
-    else if (homes_[block.home].fixed)
-      out.patch(link.place, block.checked);
-    else
-      out.patch(link.stub + link.onward, block.indirect);
-    link.to = to;
-    link.next = block.incoming;
-    block.incoming = id;
-  }
-  return cache_.executable(block.body);
+  if (!from.valid || blocks_.link(id).to != 0) return code;
+  if (block.home == from.home)
+    blocks_.connect(id, to, link.place, block.body);  // right whenever the code that leads to it is
+  else if (blocks_.home(block.home).fixed)
+    blocks_.connect(id, to, link.place, block.checked);
+  else
+    blocks_.connect(id, to, link.stub + link.onward, block.indirect);
+  return code;
 }
 
 interpret::Operation& Translator::operation_at(uint32_t site) {
@@ -197,7 +174,7 @@ interpret::Operation& Translator::operation_at(uint32_t site) {
 const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   const Block& block = block_of_site(site);
   const unsigned index = site_index(site);
-  const uint64_t base = data(block.home).base;
+  const uint64_t base = blocks_.data(block.home).base;
   cpu_.rip = base + site_at(block, index).offset;
   const interpret::Operation& operation = operation_at(site);
   ++interpreted_by_mnemonic_[operation.mnemonic];
@@ -228,11 +205,11 @@ const uint8_t* Translator::split(CodeOffset call_site) {
   uint8_t* const place = &cache_.code()[call_site];
   std::memcpy(&at, place, sizeof at);
   const HomeId home = block_of_site(at.site).home;
-  cpu_.rip = data(home).base + site_at(block_of_site(at.site), site_index(at.site)).offset;
-  const uint64_t flushes = statistics_.flushes;
+  cpu_.rip = blocks_.data(home).base + site_at(block_of_site(at.site), site_index(at.site)).offset;
+  const uint64_t evictions = blocks_.evictions();
   const BlockId id = find(true);
   if (id == 0) return nullptr;
-  if (statistics_.flushes == flushes && blocks_[id].home == home) {
+  if (blocks_.evictions() == evictions && blocks_[id].home == home) {
     at.split = blocks_[id].body;
     const CodeCache::Edit edit(cache_);
     std::memcpy(place, &at, sizeof at);
@@ -254,11 +231,11 @@ BlockId Translator::find(bool split) {
   const FetchResult page = cpu_.mmu.fetch(rip);
   if (page.host_page == nullptr) return 0;
   const uint64_t offset = rip & kPageOffset;
-  BlockId id = buckets_[bucket_of(page.ram_page, offset)];
+  BlockId id = blocks_.first_at(page.ram_page, offset);
   for (; id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
-    if (block.offset != offset || !block.valid || block.split != split) continue;
-    const Home& home = homes_[block.home];
+    if (block.offset != offset || block.split != split) continue;
+    const Home& home = blocks_.home(block.home);
     if (home.kind == kind.bits() && home.ram_pages[0] == page.ram_page &&
         bind(block.home, rip - offset))
       break;
@@ -272,8 +249,8 @@ BlockId Translator::find(bool split) {
 
 /// Whether the home, unchanged, is what is mapped at `base`; notes that it is there.
 bool Translator::bind(HomeId id, uint64_t base) {
-  Home& home = homes_[id];
-  HomeData& place = data(id);
+  Home& home = blocks_.home(id);
+  HomeData& place = blocks_.data(id);
   if (home.fixed && place.base != base) return false;
   for (unsigned i = 0; i < home.page_count; ++i) {
     const uint64_t linear = base + 4096 * i;
@@ -285,7 +262,7 @@ bool Translator::bind(HomeId id, uint64_t base) {
     }
     if (now.ram_page != home.ram_pages[i] || (home.global && !now.global)) return false;
     if (cpu_.code_generation(now.ram_page) != home.generations[i]) {
-      invalidate_blocks(home);
+      blocks_.invalidate_blocks(home);
       return false;
     }
     cpu_.mmu.rely_on_code_page(linear, now);
@@ -295,49 +272,10 @@ bool Translator::bind(HomeId id, uint64_t base) {
   return true;
 }
 
-void Translator::invalidate(BlockId id) {
-  Block& block = blocks_[id];
-  if (!block.valid) return;
-  ++statistics_.invalidated;
-  block.valid = false;
-  const CodeCache::Edit edit(cache_);
-  Assembler out(cache_.code(), 0);
-  for (LinkId incoming = block.incoming; incoming != 0;) {
-    Link& link = links_[incoming];
-    out.patch(link.place, link.stub);
-    if (link.onward != 0) out.patch(link.stub + link.onward, link.exit());
-    link.to = 0;
-    incoming = std::exchange(link.next, 0);
-  }
-  block.incoming = 0;
-  auto& table = cpu_.generated.jump_tables[homes_[block.home].kind & 1];
-  for (size_t slot = block.offset; slot < table.size(); slot += 4096)
-    if (table[slot] == cache_.executable(block.indirect))
-      table[slot] = cache_.executable(trampolines_.lookup);
-}
-
-/// The home may be bound again, when code of it was translated anew.
-void Translator::invalidate_blocks(Home& home) {
-  for (const BlockId id : home.blocks) invalidate(id);
-  home.blocks.clear();
-  resume_.code = nullptr;
-}
-
 void Translator::drop_changed_code() {
   seen_changes_ = cpu_.ram.code_changes();
-  for (auto& [ram_page, page] : pages_) {
-    const uint32_t generation = cpu_.code_generation(ram_page);
-    if (generation == page.generation) continue;
-    page.generation = generation;
-    for (const HomeId id : page.homes) {
-      Home& home = homes_[id];
-      for (unsigned i = 0; i < home.page_count; ++i)
-        if (home.generations[i] != cpu_.code_generation(home.ram_pages[i])) {
-          invalidate_blocks(home);
-          break;
-        }
-    }
-  }
+  resume_.code = nullptr;
+  blocks_.invalidate_changed([this](uint64_t ram_page) { return cpu_.code_generation(ram_page); });
 }
 
 /// Only the block's first instruction may reach into a second page.
@@ -436,39 +374,17 @@ void Translator::find_live_flags() {
 }
 
 HomeId Translator::home_for(const Source& source, CodeKind kind) {
-  Page& page = pages_[source.pages[0].ram_page];
-  if (page.homes.empty()) page.generation = source.generations[0];
-  Home made{.page_count = static_cast<uint8_t>(source.page_count),
-            .kind = kind.bits(),
-            .global = source.pages[0].global,
-            .fixed = !kind.user,
-            .blocks = {}};
+  Home wanted{.page_count = static_cast<uint8_t>(source.page_count),
+              .kind = kind.bits(),
+              .global = source.pages[0].global,
+              .fixed = !kind.user,
+              .blocks = {}};
   for (unsigned i = 0; i < source.page_count; ++i) {
-    made.ram_pages[i] = source.pages[i].ram_page;
-    made.generations[i] = source.generations[i];
-    made.global = made.global && source.pages[i].global;
+    wanted.ram_pages[i] = source.pages[i].ram_page;
+    wanted.generations[i] = source.generations[i];
+    wanted.global = wanted.global && source.pages[i].global;
   }
-  for (const HomeId id : page.homes) {
-    Home& home = homes_[id];
-    if (home.kind != made.kind || home.global != made.global ||
-        home.page_count != made.page_count || home.ram_pages != made.ram_pages ||
-        (home.fixed && data(id).base != source.base))
-      continue;
-    if (home.generations != made.generations) {
-      invalidate_blocks(home);
-      home.generations = made.generations;
-    }
-    return id;
-  }
-  const auto id = static_cast<HomeId>(homes_.size());
-  homes_.push_back(std::move(made));
-  page.homes.push_back(id);
-  if (source.page_count == 2) {
-    Page& second = pages_[source.pages[1].ram_page];
-    if (second.homes.empty()) second.generation = source.generations[1];
-    second.homes.push_back(id);
-  }
-  return id;
+  return blocks_.home_for(wanted, source.base);
 }
 
 /// Where the poll costs no flags, if there is such a place before the first way out.
@@ -483,11 +399,9 @@ size_t Translator::place_for_poll() const {
 
 BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool split) {
   const uint64_t started = __builtin_ia32_rdtsc();
-  if (cold_start_ - used_ < kMaxBlockCode || cache_.code().size() - cold_used_ < kMaxBlockCode ||
-      homes_.size() >= max_homes_) {
-    ++statistics_.flushes;
-    drop_all();
-  }
+  const uint64_t evictions = blocks_.evictions();
+  const BlockStore::Room room = blocks_.make_room(kMaxBlockCode);
+  if (blocks_.evictions() != evictions) operations_.clear();
   Source source;
   source.base = cpu_.rip & ~kPageOffset;
   source.pages[0] = first;
@@ -502,72 +416,65 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
     for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
 
   const HomeId home_id = home_for(source, kind);
-  Home& home = homes_[home_id];
+  const Home& home = blocks_.home(home_id);
   const auto& epochs = cpu_.mmu.code_epochs();
-  data(home_id) = HomeData::at(source.base, home.global ? epochs.global : epochs.local);
+  blocks_.data(home_id) = HomeData::at(source.base, home.global ? epochs.global : epochs.local);
   for (unsigned i = 0; i < source.page_count; ++i)
     cpu_.mmu.rely_on_code_page(source.base + 4096 * i, source.pages[i]);
 
-  const auto id = static_cast<BlockId>(blocks_.size());
+  const BlockId id = blocks_.next_id();
   Block block;
   block.home = home_id;
   block.split = split;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   const CodeCache::Edit edit(cache_);
-  Assembler out(cache_.code(), used_);
-  Assembler cold(cache_.code(), cold_used_);
+  Assembler out(cache_.code(), room.often);
+  Assembler cold(cache_.code(), room.seldom);
   Emitter emitter(layout_, trampolines_, out, cold,
                   {.id = id,
                    .fixed = home.fixed,
                    .global = home.global,
                    .base = source.base,
-                   .data = data_offset(home_id)},
-                  block, kind, links_);
+                   .data = blocks_.data_offset(home_id)},
+                  block, kind, blocks_);
   emitter.emit(items, poll_at, windows_);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
-  statistics_.host_bytes += out.here() - used_;
-  statistics_.cold_bytes += cold.here() - cold_used_;
+  statistics_.host_bytes += out.here() - room.often;
+  statistics_.cold_bytes += cold.here() - room.seldom;
   uint64_t guest_bytes = 0;
   for (const Item& item : items) guest_bytes += item.instruction.length();
   statistics_.guest_bytes += guest_bytes;
-  const CodeOffset start = std::exchange(used_, out.here());
-  const CodeOffset seldom = std::exchange(cold_used_, cold.here());
-
-  home.blocks.push_back(id);
-  BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
-  block.next = bucket;
-  bucket = id;
-  blocks_.push_back(block);
+  blocks_.add(block, {.often = out.here(), .seldom = cold.here()});
   if (const uint64_t cycles = __builtin_ia32_rdtsc() - started; cycles < kInterruptedCycles) {
     statistics_.cycles += cycles;
     statistics_.timed_bytes += guest_bytes;
   }
   if (cpu_.trace != nullptr) [[unlikely]]
-    trace_last(kind, start, seldom);
+    trace(kind, block, room);
   return id;
 }
 
-void Translator::trace_last(CodeKind kind, CodeOffset start, CodeOffset seldom) const {
-  const Block& block = blocks_.back();
+void Translator::trace(CodeKind kind, const Block& block, BlockStore::Room start) const {
   const auto between = [&](CodeOffset from, CodeOffset to) {
     return std::span(cache_.executable(from), to - from);
   };
   trace_block(*cpu_.trace, kind, std::span(items_).first(item_count_),
-              {.often = between(start, block.end), .seldom = between(seldom, block.sites)});
+              {.often = between(start.often, block.end),
+               .seldom = between(start.seldom, block.sites)});
 }
 
 std::string Translator::report() const {
   const Statistics& s = statistics_;
   std::string text = fmt::format(
       "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
-      "seldom run, {} flushes\n"
+      "seldom run, {} evictions\n"
       "found without an exit: {}; exits: {} look-ups, {} links, {} splits, {} polls, {} "
       "instructions interpreted, {} faults of the host\n"
       "invalidated blocks: {}\n",
-      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, s.flushes,
+      s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, blocks_.evictions(),
       s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults,
-      s.invalidated);
+      blocks_.invalidated());
   const double seconds = static_cast<double>(s.cycles) / static_cast<double>(x86::host_tsc_hz());
   text += fmt::format("translation: {:.3f} s, {:.1f} MB of guest code a second\n", seconds,
                       seconds > 0 ? static_cast<double>(s.timed_bytes) / seconds / 1e6 : 0.0);
@@ -587,17 +494,14 @@ bool Translator::recover(void* context) {
   if (!cache_.contains(address)) return false;
   cache_.prepare_thread();  // a signal handler begins without access, too
   const CodeOffset offset = cache_.offset_of(address);
-  // Blocks stand in the order in which they were made.
-  auto block = std::upper_bound(blocks_.begin() + 1, blocks_.end(), offset,
-                                [](CodeOffset at, const Block& other) { return at < other.body; });
-  if (block == blocks_.begin() + 1) return false;
-  --block;
-  if (offset >= block->end) return false;
+  const BlockId id = blocks_.containing(offset);
+  if (id == 0) return false;
+  const Block& block = blocks_[id];
   unsigned index = 0;
-  while (index + 1 < block->site_count && block->body + site_at(*block, index + 1).code <= offset)
+  while (index + 1 < block.site_count && block.body + site_at(block, index + 1).code <= offset)
     ++index;
   ++statistics_.faults;
-  registers[REG_R10] = make_site(static_cast<BlockId>(block - blocks_.begin()), index);
+  registers[REG_R10] = make_site(id, index);
   registers[REG_RIP] = static_cast<greg_t>(
       reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.exit_instruction)));
   return true;

@@ -12,7 +12,7 @@
 #include "soft/cpu.h"
 #include "soft/interpret/operation.h"
 #include "soft/trace.h"
-#include "soft/translate/block.h"
+#include "soft/translate/block_store.h"
 #include "soft/translate/code_cache.h"
 #include "soft/translate/emitter.h"
 #include "soft/translate/item.h"
@@ -32,8 +32,6 @@ struct Statistics {
   uint64_t interpreted = 0;    ///< Instructions that the interpreter ran for translated code.
   uint64_t splits = 0;         ///< Windows that were found to reach over a page's end.
   uint64_t polls = 0;
-  uint64_t invalidated = 0;  ///< Blocks whose code the guest changed.
-  uint64_t flushes = 0;      ///< Times that the code cache was full.
   uint64_t faults = 0;       ///< Exits of instructions that faulted on the host.
   uint64_t cycles = 0;       ///< Of the TSC, spent on translating timed_bytes of guest code.
   uint64_t timed_bytes = 0;  ///< All but what was interrupted by the host meanwhile.
@@ -76,7 +74,7 @@ class Translator {
   /// The guest address of the instruction at a site. Leaves vector registers alone.
   [[nodiscard]] uint64_t quick_rip(uint32_t site) const noexcept {
     const Block& block = blocks_[site >> kSiteBits];
-    return data(block.home).base + site_at(block, site_index(site)).offset;
+    return blocks_.data(block.home).base + site_at(block, site_index(site)).offset;
   }
 
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
@@ -96,10 +94,6 @@ class Translator {
   bool recover(void* context);
 
  private:
-  struct Page {
-    std::vector<HomeId> homes;
-    uint32_t generation = 0;
-  };
   struct Resume {
     uint64_t rip = 0;
     const uint8_t* code = nullptr;
@@ -107,6 +101,7 @@ class Translator {
     uint8_t kind = 0;
   };
 
+  CodeOffset write_trampolines();
   [[nodiscard]] CodeKind code_kind() const noexcept;
   const uint8_t* entry_for_rip();
   const uint8_t* follow_link(LinkId id);
@@ -122,49 +117,31 @@ class Translator {
     std::array<uint32_t, Home::kMaxPages> generations{};
   };
   BlockId translate(const FetchResult& first, CodeKind kind, bool split);
-  /// Tells cpu.trace of the block that was made last.
-  void trace_last(CodeKind kind, CodeOffset start, CodeOffset seldom) const;
+  /// Tells cpu.trace of the block that was made from items_ in the room from `start` on.
+  void trace(CodeKind kind, const Block& block, BlockStore::Room start) const;
   size_t place_for_poll() const;
   bool form(Source& source, CodeKind kind);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();
   HomeId home_for(const Source& source, CodeKind kind);
   bool bind(HomeId id, uint64_t base);
-  void invalidate(BlockId id);
-  void invalidate_blocks(Home& home);
   void drop_changed_code();
-  void drop_all();
   /// Epochs begin anew: what was found right in one of them is to be looked at again.
   void forget_epochs() noexcept;
-  HomeData& data(HomeId id) const { return reinterpret_cast<HomeData*>(cache_.data())[id]; }
-  [[nodiscard]] CodeOffset data_offset(HomeId id) const {
-    return cache_.data_offset() + id * static_cast<uint32_t>(sizeof(HomeData));
-  }
-  [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
-    return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - 16);
-  }
   interpret::Operation& operation_at(uint32_t site);
   [[nodiscard]] const Site& site_at(const Block& block, unsigned index) const {
     return reinterpret_cast<const Site*>(&cache_.code()[block.sites])[index];
   }
   static unsigned site_index(uint32_t site) { return site & ((1u << kSiteBits) - 1); }
-  Block& block_of_site(uint32_t site) { return blocks_[site >> kSiteBits]; }
+  [[nodiscard]] const Block& block_of_site(uint32_t site) const { return blocks_[site >> kSiteBits]; }
 
   Cpu& cpu_;
   CpuLayout layout_;
   CodeCache cache_;
   Trampolines trampolines_;
   CodeOffset first_free_ = 0;
-  CodeOffset used_ = 0;  // of the code up to cold_start_
-  CodeOffset cold_start_;
-  CodeOffset cold_used_ = 0;  // of the code behind it, which seldom runs
-  size_t max_homes_;
-  std::vector<Block> blocks_;
-  std::vector<Home> homes_;
-  std::vector<Link> links_;
-  std::vector<BlockId> buckets_;
-  std::unordered_map<uint64_t, Page> pages_;
-  std::unordered_map<uint32_t, interpret::Operation> operations_;
+  BlockStore blocks_;
+  std::unordered_map<uint32_t, interpret::Operation> operations_;  // by site
   std::vector<Item> items_;
   unsigned item_count_ = 0;
   std::vector<Window> windows_;  // of the block that is being translated

@@ -1,0 +1,242 @@
+#include "soft/translate/block_store.h"
+
+#include <algorithm>
+
+namespace limen::soft::translate {
+namespace {
+
+/// How much code there is, about, for a home: how much data there may be beside the code.
+constexpr size_t kCodePerHome = 1024;
+
+constexpr size_t kMostSegments = 32;
+constexpr size_t kLeastSegments = 4;
+constexpr size_t kSegmentSize = size_t{1} << 20;
+
+/// What seldom runs takes three parts of eight.
+constexpr size_t often_of(size_t code) { return code / 8 * 5; }
+
+}  // namespace
+
+size_t BlockStore::data_size(size_t code_size) {
+  constexpr size_t kPage = 4096;
+  return (code_size / kCodePerHome * sizeof(HomeData) + kPage - 1) & ~(kPage - 1);
+}
+
+BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, Context& context,
+                       CodeOffset miss)
+    : cache_(cache),
+      context_(context),
+      miss_(cache.executable(miss)),
+      max_homes_(cache.code().size() / kCodePerHome),
+      buckets_(size_t{1} << kBucketBits) {
+  const size_t size = cache.code().size();
+  const size_t count = std::clamp(size / kSegmentSize, kLeastSegments, kMostSegments);
+  const size_t middle = often_of(size);
+  const auto part = [count](size_t from, size_t to, size_t i) {
+    return static_cast<CodeOffset>(from + (to - from) / count * i);
+  };
+  for (size_t i = 0; i < count; ++i) {
+    Segment segment;
+    segment.start = {.often = part(first_free, middle, i), .seldom = part(middle, size, i)};
+    segment.end = {.often = part(first_free, middle, i + 1), .seldom = part(middle, size, i + 1)};
+    segment.used = segment.start;
+    segments_.push_back(std::move(segment));
+  }
+  for (auto& table : context_.jump_tables) table.fill(miss_);
+}
+
+LinkId BlockStore::add_link(const Link& link) {
+  LinkId id;
+  if (free_links_.empty()) {
+    id = static_cast<LinkId>(links_.size());
+    links_.push_back(link);
+  } else {
+    id = free_links_.back();
+    free_links_.pop_back();
+    links_[id] = link;
+  }
+  segments_[current_].links.push_back(id);
+  return id;
+}
+
+BlockStore::Room BlockStore::make_room(size_t size) {
+  const auto has_room = [&] {
+    const Segment& segment = segments_[current_];
+    return segment.end.often - segment.used.often >= size &&
+           segment.end.seldom - segment.used.seldom >= size;
+  };
+  while (!has_room() || (free_homes_.empty() && homes_.size() >= max_homes_)) {
+    current_ = (current_ + 1) % segments_.size();
+    evict(segments_[current_]);
+  }
+  return segments_[current_].used;
+}
+
+BlockId BlockStore::next_id() const {
+  return free_blocks_.empty() ? static_cast<BlockId>(blocks_.size()) : free_blocks_.back();
+}
+
+void BlockStore::add(const Block& block, Room end) {
+  const BlockId id = next_id();
+  if (free_blocks_.empty()) {
+    blocks_.push_back(block);
+  } else {
+    free_blocks_.pop_back();
+    blocks_[id] = block;
+  }
+  Segment& segment = segments_[current_];
+  segment.used = end;
+  segment.blocks.push_back(id);
+  Home& home = homes_[block.home];
+  home.blocks.push_back(id);
+  BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
+  blocks_[id].next = std::exchange(bucket, id);
+}
+
+BlockId BlockStore::containing(CodeOffset offset) const {
+  for (const Segment& segment : segments_) {
+    if (offset < segment.start.often || offset >= segment.used.often) continue;
+    auto block =
+        std::ranges::upper_bound(segment.blocks, offset, std::ranges::less(),
+                                 [this](BlockId id) { return blocks_[id].body; });
+    if (block == segment.blocks.begin()) return 0;
+    --block;
+    return offset < blocks_[*block].end ? *block : 0;
+  }
+  return 0;
+}
+
+void BlockStore::connect(LinkId id, BlockId to, CodeOffset place, CodeOffset entry) {
+  const CodeCache::Edit edit(cache_);
+  Assembler(cache_.code(), 0).patch(place, entry);
+  Link& link = links_[id];
+  link.to = to;
+  link.next = std::exchange(blocks_[to].incoming, id);
+}
+
+HomeId BlockStore::home_for(const Home& wanted, uint64_t base) {
+  Page& page = pages_[wanted.ram_pages[0]];
+  if (page.homes.empty()) page.generation = wanted.generations[0];
+  for (const HomeId id : page.homes) {
+    Home& home = homes_[id];
+    if (home.kind != wanted.kind || home.global != wanted.global ||
+        home.page_count != wanted.page_count || home.ram_pages != wanted.ram_pages ||
+        (home.fixed && data(id).base != base))
+      continue;
+    if (home.generations != wanted.generations) {
+      invalidate_blocks(home);
+      home.generations = wanted.generations;
+    }
+    return id;
+  }
+  HomeId id;
+  if (free_homes_.empty()) {
+    id = static_cast<HomeId>(homes_.size());
+    homes_.push_back(wanted);
+  } else {
+    id = free_homes_.back();
+    free_homes_.pop_back();
+    homes_[id] = wanted;
+  }
+  page.homes.push_back(id);
+  if (wanted.page_count == 2) {
+    Page& second = pages_[wanted.ram_pages[1]];
+    if (second.homes.empty()) second.generation = wanted.generations[1];
+    second.homes.push_back(id);
+  }
+  return id;
+}
+
+/// Nobody finds the block any more, and nothing leads to it.
+void BlockStore::take_out(BlockId id) {
+  Block& block = blocks_[id];
+  if (!block.valid) return;
+  block.valid = false;
+  {
+    const CodeCache::Edit edit(cache_);
+    Assembler out(cache_.code(), 0);
+    for (LinkId incoming = std::exchange(block.incoming, 0); incoming != 0;) {
+      Link& link = links_[incoming];
+      out.patch(link.place, link.stub);
+      if (link.onward != 0) out.patch(link.stub + link.onward, link.exit());
+      link.to = 0;
+      incoming = std::exchange(link.next, 0);
+    }
+  }
+  const Home& home = homes_[block.home];
+  BlockId* at = &buckets_[bucket_of(home.ram_pages[0], block.offset)];
+  while (*at != id) at = &blocks_[*at].next;
+  *at = block.next;
+  const uint8_t* const entry = cache_.executable(block.indirect);
+  auto& table = context_.jump_tables[home.kind & 1];
+  for (size_t slot = block.offset; slot < table.size(); slot += 4096)
+    if (table[slot] == entry) table[slot] = miss_;
+}
+
+void BlockStore::invalidate_blocks(Home& home) {
+  invalidated_ += home.blocks.size();
+  for (const BlockId id : home.blocks) take_out(id);
+  home.blocks.clear();
+}
+
+void BlockStore::evict(Segment& segment) {
+  segment.used = segment.start;
+  if (segment.blocks.empty()) return;
+  ++evictions_;
+  for (const BlockId id : segment.blocks) {
+    const Block& block = blocks_[id];
+    if (!block.valid) continue;
+    Home& home = homes_[block.home];
+    // Call sites of other blocks of its home lead to a block without windows.
+    if (block.split) {
+      for (const BlockId other : home.blocks) take_out(other);
+      home.blocks.clear();
+    } else {
+      take_out(id);
+      std::erase(home.blocks, id);
+    }
+  }
+  remove_links(segment);
+  free_blocks_.insert(free_blocks_.end(), segment.blocks.begin(), segment.blocks.end());
+  segment.blocks.clear();
+  remove_empty_homes();
+}
+
+/// The links from the segment's blocks.
+void BlockStore::remove_links(Segment& segment) {
+  std::vector<BlockId> targets;
+  for (const LinkId id : segment.links) {
+    links_[id].from = 0;
+    if (links_[id].to != 0) targets.push_back(links_[id].to);
+  }
+  std::ranges::sort(targets);
+  targets.erase(std::ranges::unique(targets).begin(), targets.end());
+  for (const BlockId target : targets)
+    for (LinkId* at = &blocks_[target].incoming; *at != 0;) {
+      Link& link = links_[*at];
+      if (link.from == 0)
+        *at = link.next;
+      else
+        at = &link.next;
+    }
+  free_links_.insert(free_links_.end(), segment.links.begin(), segment.links.end());
+  segment.links.clear();
+}
+
+void BlockStore::remove_empty_homes() {
+  for (HomeId id = 0; id < homes_.size(); ++id) {
+    Home& home = homes_[id];
+    if (home.page_count == 0 || !home.blocks.empty()) continue;
+    for (unsigned i = 0; i < home.page_count; ++i) {
+      const auto page = pages_.find(home.ram_pages[i]);
+      if (page == pages_.end()) continue;
+      std::erase(page->second.homes, id);
+      if (page->second.homes.empty()) pages_.erase(page);
+    }
+    home = {};
+    home.page_count = 0;
+    free_homes_.push_back(id);
+  }
+}
+
+}  // namespace limen::soft::translate

@@ -1,0 +1,157 @@
+#include "soft/translate/block_store.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace limen::soft::translate {
+namespace {
+
+constexpr size_t kCodeSize = size_t{1} << 20;
+constexpr CodeOffset kFirstFree = 4096;
+constexpr CodeOffset kMiss = 64;
+constexpr CodeOffset kBlockSize = 512;
+constexpr uint64_t kPages = 64;
+
+/// Blocks that are but a jump and its stub.
+class BlockStoreTest : public testing::Test {
+ protected:
+  struct Made {
+    BlockId id;
+    LinkId link;
+    Block block;
+  };
+
+  static Home home_of(uint64_t ram_page) {
+    Home home;
+    home.ram_pages[0] = ram_page;
+    home.kind = 1;
+    return home;
+  }
+
+  /// A block at `offset` of a page, whose one way out leads nowhere yet.
+  Made make(uint64_t ram_page, uint16_t offset, bool split = false) {
+    const BlockStore::Room room = store_.make_room(kBlockSize);
+    Made made;
+    made.id = store_.next_id();
+    made.block.home = store_.home_for(home_of(ram_page), ram_page << 12);
+    made.block.offset = offset;
+    made.block.split = split;
+    made.block.indirect = made.block.checked = made.block.body = room.often;
+    const CodeCache::Edit edit(cache_);
+    Assembler out(cache_.code(), room.often);
+    const CodeOffset place = out.jump();
+    made.block.end = room.often + kBlockSize;
+    out.patch(place, room.seldom);
+    made.link = store_.add_link({.from = made.id, .place = place, .stub = room.seldom});
+    store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
+    context_->jump_tables[1][offset] = cache_.executable(made.block.indirect);
+    return made;
+  }
+
+  /// Where the jump of the link leads.
+  CodeOffset target_of(LinkId id) {
+    const CodeOffset place = store_.link(id).place;
+    int32_t displacement;
+    std::memcpy(&displacement, &cache_.code()[place], sizeof displacement);
+    return place + 4 + static_cast<CodeOffset>(displacement);
+  }
+
+  bool is_found(const Made& made, uint64_t ram_page) {
+    for (BlockId id = store_.first_at(ram_page, made.block.offset); id != 0; id = store_[id].next)
+      if (id == made.id && store_[id].body == made.block.body) return true;
+    return false;
+  }
+
+  CodeCache cache_{kCodeSize, BlockStore::data_size(kCodeSize)};
+  std::unique_ptr<Context> context_ = std::make_unique<Context>();
+  BlockStore store_{cache_, kFirstFree, *context_, kMiss};
+};
+
+TEST_F(BlockStoreTest, EvictsTheOldestAndKeepsTheRest) {
+  const Made first = make(0, 0);
+  std::vector<Made> made;
+  while (store_.evictions() == 0)
+    made.push_back(make(1 + made.size() % kPages, static_cast<uint16_t>(1 + made.size() / kPages)));
+  EXPECT_GT(made.size(), kCodeSize / kBlockSize / 4);
+  EXPECT_FALSE(is_found(first, 0));
+  EXPECT_EQ(context_->jump_tables[1][0], cache_.executable(kMiss));
+  // A quarter is gone, and what was made before and after it is there.
+  size_t found = 0;
+  for (size_t i = 0; i < made.size(); ++i) found += is_found(made[i], 1 + i % kPages) ? 1 : 0;
+  EXPECT_GT(found, made.size() * 2 / 3);
+  EXPECT_LT(found, made.size() * 4 / 5);
+  EXPECT_TRUE(is_found(made.back(), 1 + (made.size() - 1) % kPages));
+  EXPECT_EQ(store_.containing(made.back().block.body), made.back().id);
+  EXPECT_EQ(store_.containing(made.back().block.end), 0u);
+}
+
+TEST_F(BlockStoreTest, TakesLinksToEvictedBlocksBack) {
+  const Made first = make(0, 0);
+  std::vector<Made> made;
+  for (unsigned i = 0;; ++i) {
+    made.push_back(make(1 + i % kPages, static_cast<uint16_t>(1 + i / kPages)));
+    if (store_.evictions() != 0) break;
+    const Link& link = store_.link(made.back().link);
+    store_.connect(made.back().link, first.id, link.place, first.block.body);
+    ASSERT_EQ(target_of(made.back().link), first.block.body);
+  }
+  ASSERT_EQ(store_.evictions(), 1u);
+  unsigned unlinked = 0;
+  for (size_t i = 0; i < made.size(); ++i) {
+    if (!is_found(made[i], 1 + i % kPages)) continue;
+    EXPECT_EQ(store_.link(made[i].link).to, 0u);
+    EXPECT_EQ(target_of(made[i].link), store_.link(made[i].link).stub);
+    ++unlinked;
+  }
+  EXPECT_GT(unlinked, 100u);
+}
+
+TEST_F(BlockStoreTest, ForgetsLinksFromEvictedBlocks) {
+  make(0, 0);
+  const Made source = make(1, 0);
+  // A target that outlives the source.
+  std::vector<Made> targets;
+  while (store_.evictions() == 0) {
+    targets.push_back(make(2 + targets.size() % kPages, static_cast<uint16_t>(targets.size())));
+    if (targets.size() != kCodeSize / kBlockSize / 3) continue;
+    const Link& link = store_.link(source.link);
+    store_.connect(source.link, targets.back().id, link.place, targets.back().block.body);
+  }
+  const Made& target = targets[kCodeSize / kBlockSize / 3 - 1];
+  ASSERT_TRUE(is_found(target, 2 + (kCodeSize / kBlockSize / 3 - 1) % kPages));
+  EXPECT_EQ(store_[target.id].incoming, 0u);
+}
+
+TEST_F(BlockStoreTest, EvictsWhatLeadsToABlockWithoutWindows) {
+  make(0, 0, true);
+  // The same home, in a segment that stays.
+  std::vector<Made> made;
+  while (store_.evictions() == 0)
+    made.push_back(make(made.size() % kPages, static_cast<uint16_t>(1 + made.size())));
+  for (size_t i = 0; i + 1 < made.size(); i += kPages) EXPECT_FALSE(is_found(made[i], 0));
+  EXPECT_TRUE(is_found(made[made.size() / 2 / kPages * kPages + 1], 1));
+}
+
+TEST_F(BlockStoreTest, GivesNumbersAgain) {
+  BlockId most = 0;
+  for (unsigned i = 0; store_.evictions() < 20; ++i)
+    most = std::max(most, make(i % 1000, static_cast<uint16_t>(i % 4000)).id);
+  EXPECT_LT(most, kCodeSize / kBlockSize);
+  EXPECT_LT(store_.home_count(), 1001u);
+}
+
+TEST_F(BlockStoreTest, InvalidatesTheBlocksOfAChangedPage) {
+  const Made one = make(1, 0);
+  const Made other = make(2, 0);
+  const auto changed = [](uint64_t ram_page) { return ram_page == 1 ? 1u : 0u; };
+  store_.invalidate_changed(changed);
+  EXPECT_FALSE(is_found(one, 1));
+  EXPECT_TRUE(is_found(other, 2));
+  EXPECT_EQ(store_.invalidated(), 1u);
+}
+
+}  // namespace
+}  // namespace limen::soft::translate
