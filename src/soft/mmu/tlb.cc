@@ -1,5 +1,7 @@
 #include "soft/mmu/tlb.h"
 
+#include <utility>
+
 namespace limen::soft {
 
 namespace {
@@ -62,7 +64,7 @@ bool Tlb::CodePages::may_hold(uint64_t linear) const {
 Tlb::Tlb(uint64_t ram_pages)
     : slots_(std::make_unique<std::array<Slot, kSlots>>()),
       current_(&slots_->front()),
-      writable_at_(ram_pages) {
+      first_writable_(ram_pages) {
   current_->used = true;
   current_->code_epoch = epochs_.local;
 }
@@ -126,16 +128,38 @@ void Tlb::select(uint16_t pcid) {
   current_->last_use = ++use_count_;
 }
 
+uint32_t Tlb::place_of(View view, uint64_t linear) const {
+  const auto slot = static_cast<uint32_t>(current_ - slots_->data());
+  const uint32_t bank = slot * kViews + static_cast<uint32_t>(view);
+  return bank * static_cast<uint32_t>(DataBank::kMask + 1) +
+         static_cast<uint32_t>(DataBank::index(linear)) + 1;
+}
+
 DataEntry& Tlb::entry_at(uint32_t place) {
-  const uint32_t bank = (place - 1) / 1024;
-  return (*slots_)[bank / kViews].data[bank % kViews].entries[(place - 1) % 1024];
+  const uint32_t bank = (place - 1) / (DataBank::kMask + 1);
+  return (*slots_)[bank / kViews].data[bank % kViews].entries[(place - 1) & DataBank::kMask];
+}
+
+void Tlb::unlist(DataEntry& entry, uint32_t place) {
+  const uint32_t next = std::exchange(entry.next_writable, 0);
+  if (next == 0) return;
+  uint32_t& first = first_writable_[entry.ram_page];
+  if (first == place) {
+    first = next == kEnd ? 0 : next;
+    return;
+  }
+  uint32_t at = first;
+  while (entry_at(at).next_writable != place) at = entry_at(at).next_writable;
+  entry_at(at).next_writable = next;
 }
 
 void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
                     bool writable) {
   ++fills_.data;
   const uint64_t tag = linear & ~kPageOffset;
+  const uint32_t place = place_of(view, linear);
   DataEntry& entry = data(view).take(linear, page.global);
+  unlist(entry, place);
   entry.read_tag = tag;
   entry.write_tag = writable ? tag : no_tag(DataBank::index(linear));
   entry.host = ram.host - (linear & kPageOffset);
@@ -143,19 +167,9 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   if (page.page_shift != 12)
     (page.global ? current_->large_global : current_->large_local).add(linear, page.page_shift);
   if (!writable) return;
-
-  const auto slot = static_cast<uint32_t>(current_ - slots_->data());
-  const uint32_t bank = slot * kViews + static_cast<uint32_t>(view);
-  const auto place = static_cast<uint32_t>(bank * 1024 + DataBank::index(linear) + 1);
-  uint32_t& known = writable_at_[ram.page];
-  if (known != kNowhere && known != kManyPlaces && known != place) {
-    const DataEntry& other = entry_at(known);
-    if (other.write_tag == other.read_tag && other.ram_page == ram.page) {
-      known = kManyPlaces;
-      return;
-    }
-  }
-  if (known != kManyPlaces) known = place;
+  uint32_t& first = first_writable_[ram.page];
+  entry.next_writable = first == 0 ? kEnd : first;
+  first = place;
 }
 
 void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,
@@ -218,18 +232,12 @@ void Tlb::flush_page(uint16_t pcid, uint64_t linear) {
 
 void Tlb::protect(uint32_t ram_page) {
   forget_stacks();
-  uint32_t& known = writable_at_[ram_page];
-  if (known == kNowhere) return;
-  if (known != kManyPlaces) {
-    DataEntry& entry = entry_at(known);
-    if (entry.ram_page == ram_page) entry.write_tag = no_tag((known - 1) % 1024);
-  } else {
-    for (auto& slot : *slots_)
-      for (auto& bank : slot.data)
-        for (size_t i = 0; i < bank.entries.size(); ++i)
-          if (bank.entries[i].ram_page == ram_page) bank.entries[i].write_tag = no_tag(i);
+  uint32_t place = std::exchange(first_writable_[ram_page], 0);
+  while (place != 0 && place != kEnd) {
+    DataEntry& entry = entry_at(place);
+    entry.write_tag = no_tag((place - 1) & DataBank::kMask);
+    place = std::exchange(entry.next_writable, 0);
   }
-  known = kNowhere;
 }
 
 }  // namespace limen::soft

@@ -28,6 +28,9 @@ struct DataEntry {
   uint64_t write_tag = 0;
   std::byte* host = nullptr;  ///< First byte of the page.
   uint32_t ram_page = RamMap::kNotRam;
+  /// Among the entries of this page of RAM that may have write tags: Tlb's. 0: it is not among
+  /// them.
+  uint32_t next_writable = 0;
 
   [[nodiscard]] uint64_t page() const { return read_tag; }
   void drop(size_t index) { read_tag = write_tag = no_tag(index); }
@@ -110,8 +113,8 @@ struct Bank {
   }
 };
 
-using DataBank = Bank<DataEntry, 1024>;
-using FetchBank = Bank<FetchEntry, 256>;
+using DataBank = Bank<DataEntry, 4096>;
+using FetchBank = Bank<FetchEntry, 1024>;
 
 /// The page on which the stack of translated code was last, for loads and stores alike: asked
 /// before the bank, as its question is shorter. Generated code knows the layout.
@@ -232,7 +235,9 @@ class Tlb {
   void new_code_epoch(Slot& slot);
   void new_global_code_epoch();
   void flush_code_page(Slot& slot, uint64_t linear);
+  [[nodiscard]] uint32_t place_of(View view, uint64_t linear) const;
   DataEntry& entry_at(uint32_t place);
+  void unlist(DataEntry& entry, uint32_t place);
 
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;
@@ -243,11 +248,10 @@ class Tlb {
   uint64_t last_epoch_ = 2;
   EpochListener epoch_listener_;
   CodePages global_code_pages_;
-  // Per page of RAM, where its only writable entry is (place + 1), so that protect() seldom
-  // searches.
-  static constexpr uint32_t kNowhere = 0;
-  static constexpr uint32_t kManyPlaces = ~uint32_t{0};
-  std::vector<uint32_t> writable_at_;
+  // Per page of RAM, the first entry that may have a write tag for it: a place (of place_of()), or
+  // 0. The last one's successor is kEnd.
+  static constexpr uint32_t kEnd = ~uint32_t{0};
+  std::vector<uint32_t> first_writable_;
 };
 
 }  // namespace limen::soft
