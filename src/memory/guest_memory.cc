@@ -6,6 +6,33 @@
 #include <cstring>
 
 namespace limen::memory {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+/// Maps the file shared, at a multiple of a huge page: only so can the host give it huge pages.
+/// MAP_FAILED: it could not.
+void* map_aligned(int fd, size_t size) {
+  const size_t reserved = size + kHugePage;
+  void* area =
+      ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (area == MAP_FAILED) return MAP_FAILED;
+  const auto start = reinterpret_cast<uintptr_t>(area);
+  const uintptr_t aligned = (start + kHugePage - 1) & ~(kHugePage - 1);
+  void* mapping = ::mmap(reinterpret_cast<void*>(aligned), size, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+  const int error = errno;
+  // What is left of the reservation, or, had it failed, all of it.
+  const size_t before = mapping == MAP_FAILED ? reserved : aligned - start;
+  if (before != 0) ::munmap(area, before);
+  const uintptr_t end = (aligned + size + kPageSize - 1) & ~(kPageSize - 1);
+  if (mapping != MAP_FAILED && end < start + reserved)
+    ::munmap(reinterpret_cast<void*>(end), start + reserved - end);
+  errno = error;
+  return mapping;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout> layout) {
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
@@ -23,8 +50,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   if (!memory->memfd_.valid()) return fail_errno(errno, "memfd_create for guest memory");
   if (::ftruncate(memory->memfd_.get(), static_cast<off_t>(memory->size_)) != 0)
     return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", memory->size_));
-  void* mapping = ::mmap(nullptr, memory->size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                         memory->memfd_.get(), 0);
+  void* mapping = map_aligned(memory->memfd_.get(), memory->size_);
   if (mapping == MAP_FAILED)
     return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
   memory->mapping_ = static_cast<std::byte*>(mapping);
