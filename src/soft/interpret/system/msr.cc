@@ -51,9 +51,12 @@ constexpr uint64_t kArchCapabilities = uint64_t{1} << 0 |   // RDCL_NO
                                        uint64_t{1} << 27 |  // RFDS_NO
                                        uint64_t{1} << 62;   // ITS_NO
 
-// AMD registers that read as 0 and ignore writes: memory configuration, errata switches, power
-// states, and the four legacy performance counters, which no CPUID bit announces. Kernels touch
-// them on processors of the family (APM Vol. 2 appendix A; the BKDGs).
+// HWCR: the TSC counts at P0's frequency, as Linux wants it of a TSC that it calls constant.
+constexpr uint64_t kTscFrequencySelect = uint64_t{1} << 24;
+
+// AMD registers that, HWCR apart, read as 0 and ignore writes: memory configuration, errata
+// switches, power states, and the four legacy performance counters, which no CPUID bit announces.
+// Kernels touch them on processors of the family (APM Vol. 2 appendix A; the BKDGs).
 constexpr auto kAmdIgnored = std::to_array<std::pair<uint32_t, uint32_t>>({
     {0xC001'0000, 0xC001'0007},  // PerfEvtSel, PerfCtr; nothing is counted
     {msr::kSyscfg, msr::kSyscfg},
@@ -257,7 +260,10 @@ bool read_msr(Cpu& cpu, uint32_t index, uint64_t& value) {
       break;
   }
   if (index >= kLastBranchFirst && index <= kLastBranchLast) return true;
-  if (cpu.cpuid.is_amd()) return is_ignored_amd(cpu, index);
+  if (cpu.cpuid.is_amd()) {
+    if (index == msr::kHwcr) value = kTscFrequencySelect;
+    return is_ignored_amd(cpu, index);
+  }
   switch (index) {
     case kPlatformId:
     case kSmiCount:
