@@ -43,12 +43,20 @@ struct HostOperand {
   int32_t displacement = 0;
 };
 
-/// Memory operands that begin with gs_ are at GS + displacement. Writes through one view of the
-/// code cache; every address is an offset, the same in both views.
+/// Where the Cpu is, from the code cache's start as it is executed.
+struct CpuPlace {
+  bool near = false;  ///< Within the reach of a 32-bit displacement from all of the code.
+  int64_t distance = 0;
+};
+
+/// Functions that begin with cpu_ have a memory operand in the Cpu, at a displacement from its
+/// start: relative to RIP, or through GS where the Cpu is far from the code. Writes through one
+/// view of the code cache; every address is an offset, the same in both views.
 class Assembler {
  public:
   /// Writes from `offset` on into the code cache `code`.
-  Assembler(std::span<uint8_t> code, CodeOffset offset) : code_(code), at_(offset) {}
+  Assembler(std::span<uint8_t> code, CodeOffset offset, CpuPlace cpu = {})
+      : code_(code), at_(offset), cpu_(cpu) {}
 
   [[nodiscard]] CodeOffset here() const { return at_; }
   [[nodiscard]] size_t room() const { return code_.size() - at_; }
@@ -110,6 +118,12 @@ class Assembler {
   }
   /// MOV to, [base + displacement].
   void load(Reg to, Reg base, int32_t displacement) { memory(0x8B, to, base, displacement); }
+  /// MOV r32, [base + displacement].
+  void load32(Reg to, Reg base, int32_t displacement) {
+    rex_if(false, to, base);
+    byte(0x8B);
+    memory_sib(to, base, kRsp, 0, displacement);
+  }
   void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
   void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
   void sub_memory(Reg to, Reg base, int32_t displacement) { memory(0x2B, to, base, displacement); }
@@ -135,6 +149,15 @@ class Assembler {
     if (reg > 7) byte(0x41);
     byte(0xC1);
     byte(0xE0u | (reg & 7u));
+    byte(count);
+  }
+  /// RORX r32, r32, count: keeps flags.
+  void rorx32(Reg to, Reg from, unsigned count) {
+    byte(0xC4);
+    byte((to > 7 ? 0u : 0x80u) | 0x40u | (from > 7 ? 0u : 0x20u) | 3u);
+    byte(0x7B);
+    byte(0xF0);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
     byte(count);
   }
   void sar(Reg reg, unsigned count) {
@@ -210,68 +233,66 @@ class Assembler {
     put(beyond);
   }
 
-  void gs_load(Reg to, int32_t displacement) { gs(true, {0x8B}, to, displacement); }
-  void gs_store(int32_t displacement, Reg from) { gs(true, {0x89}, from, displacement); }
-  void gs_add(Reg to, int32_t displacement) { gs(true, {0x03}, to, displacement); }
-  /// PEXT to, from, gs:[displacement].
-  void gs_pext(Reg to, Reg from, int32_t displacement) {
-    byte(0x65);
+  void cpu_load(Reg to, int32_t displacement) { cpu(true, {0x8B}, to, displacement); }
+  void cpu_store(int32_t displacement, Reg from) { cpu(true, {0x89}, from, displacement); }
+  void cpu_add(Reg to, int32_t displacement) { cpu(true, {0x03}, to, displacement); }
+  /// PEXT to, from, [Cpu + displacement].
+  void cpu_pext(Reg to, Reg from, int32_t displacement) {
+    if (!cpu_.near) byte(0x65);
     byte(0xC4);
     byte(0x62u | (to > 7 ? 0u : 0x80u));
     byte(0x82u | ((~unsigned{from} & 15u) << 3));
     byte(0xF5);
-    byte(((to & 7u) << 3) | 4u);
-    byte(0x25);
-    put(static_cast<uint32_t>(displacement));
+    cpu_operand(to, displacement, 0);
   }
-  void gs_sub(Reg to, int32_t displacement) { gs(true, {0x2B}, to, displacement); }
-  /// CMP byte gs:[displacement], value.
-  void gs_cmp8(int32_t displacement, uint8_t value) {
-    gs(false, {0x80}, static_cast<Reg>(7), displacement);
+  void cpu_sub(Reg to, int32_t displacement) { cpu(true, {0x2B}, to, displacement); }
+  /// CMP byte [Cpu + displacement], value.
+  void cpu_cmp8(int32_t displacement, uint8_t value) {
+    cpu(false, {0x80}, static_cast<Reg>(7), displacement, 1);
     byte(value);
   }
-  /// MOVZX r32, byte gs:[displacement].
-  void gs_load8(Reg to, int32_t displacement) { gs(false, {0x0F, 0xB6}, to, displacement); }
-  void gs_or(Reg to, int32_t displacement) { gs(true, {0x0B}, to, displacement); }
-  void gs_and8(int32_t displacement, uint8_t mask) {
-    gs(false, {0x80}, static_cast<Reg>(4), displacement);
+  /// MOVZX r32, byte [Cpu + displacement].
+  void cpu_load8(Reg to, int32_t displacement) { cpu(false, {0x0F, 0xB6}, to, displacement); }
+  void cpu_or(Reg to, int32_t displacement) { cpu(true, {0x0B}, to, displacement); }
+  void cpu_and8(int32_t displacement, uint8_t mask) {
+    cpu(false, {0x80}, static_cast<Reg>(4), displacement, 1);
     byte(mask);
   }
-  void gs_or8(int32_t displacement, uint8_t bits) {
-    gs(false, {0x80}, static_cast<Reg>(1), displacement);
+  void cpu_or8(int32_t displacement, uint8_t bits) {
+    cpu(false, {0x80}, static_cast<Reg>(1), displacement, 1);
     byte(bits);
   }
-  void gs_move8(int32_t displacement, uint8_t value) {
-    gs(false, {0xC6}, static_cast<Reg>(0), displacement);
+  void cpu_move8(int32_t displacement, uint8_t value) {
+    cpu(false, {0xC6}, static_cast<Reg>(0), displacement, 1);
     byte(value);
   }
-  void gs_test8(int32_t displacement, uint8_t mask) {
-    gs(false, {0xF6}, static_cast<Reg>(0), displacement);
+  void cpu_test8(int32_t displacement, uint8_t mask) {
+    cpu(false, {0xF6}, static_cast<Reg>(0), displacement, 1);
     byte(mask);
   }
-  /// MOV qword gs:[displacement], 0.
-  void gs_clear(int32_t displacement) {
-    gs(true, {0xC7}, static_cast<Reg>(0), displacement);
+  /// MOV qword [Cpu + displacement], 0.
+  void cpu_clear(int32_t displacement) {
+    cpu(true, {0xC7}, static_cast<Reg>(0), displacement, 4);
     dword(0);
   }
-  /// CMP word gs:[displacement], value (sign-extended).
-  void gs_cmp16(int32_t displacement, int8_t value) {
+  /// CMP word [Cpu + displacement], value (sign-extended).
+  void cpu_cmp16(int32_t displacement, int8_t value) {
     byte(0x66);
-    gs(false, {0x83}, static_cast<Reg>(7), displacement);
+    cpu(false, {0x83}, static_cast<Reg>(7), displacement, 1);
     byte(static_cast<uint8_t>(value));
   }
-  void gs_store8(int32_t displacement, Reg from) { gs(false, {0x88}, from, displacement); }
-  /// Any opcode with a register (or opcode extension) and gs:[displacement].
-  void gs(bool wide, std::initializer_list<uint8_t> opcode, Reg reg, int32_t displacement) {
-    byte(0x65);
+  void cpu_store8(int32_t displacement, Reg from) { cpu(false, {0x88}, from, displacement); }
+  /// Any opcode with a register (or opcode extension) and [Cpu + displacement]; `behind`: bytes of
+  /// the instruction that follow the displacement.
+  void cpu(bool wide, std::initializer_list<uint8_t> opcode, Reg reg, int32_t displacement,
+           unsigned behind = 0) {
+    if (!cpu_.near) byte(0x65);
     const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u);
     if (rex != 0) byte(0x40 | rex);
     for (const uint8_t part : opcode) byte(part);
-    byte(((reg & 7u) << 3) | 4u);
-    byte(0x25);
-    put(static_cast<uint32_t>(displacement));
+    cpu_operand(reg, displacement, behind);
   }
-  void gs_jump(int32_t displacement) { gs(false, {0xFF}, static_cast<Reg>(4), displacement); }
+  void cpu_jump(int32_t displacement) { cpu(false, {0xFF}, static_cast<Reg>(4), displacement); }
   /// JMP gs:[index * 8 + displacement].
   void gs_jump_indexed(Reg index, int32_t displacement) {
     byte(0x65);
@@ -304,12 +325,24 @@ class Assembler {
     const uint32_t relative = target - (place + 4);
     std::memcpy(&code_[place], &relative, 4);
   }
+  void patch_value(CodeOffset place, uint32_t value) { std::memcpy(&code_[place], &value, 4); }
 
  private:
   template <typename T>
   void put(T value) {
     std::memcpy(&code_[at_], &value, sizeof value);
     at_ += static_cast<CodeOffset>(sizeof value);
+  }
+  void cpu_operand(Reg reg, int32_t displacement, unsigned behind) {
+    const unsigned field = (reg & 7u) << 3;
+    if (!cpu_.near) {
+      byte(field | 4u);
+      byte(0x25);
+      put(static_cast<uint32_t>(displacement));
+      return;
+    }
+    byte(field | 5u);
+    put(static_cast<uint32_t>(cpu_.distance + displacement - (int64_t{at_} + 4 + behind)));
   }
   void rex_if(bool wide, Reg reg, Reg rm) {
     const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u) | (rm > 7 ? 1u : 0u);
@@ -349,6 +382,7 @@ class Assembler {
 
   std::span<uint8_t> code_;
   CodeOffset at_;
+  CpuPlace cpu_;
 };
 
 }  // namespace limen::soft::translate

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "soft/decode/decoder.h"
 #include "soft/translate/assembler.h"
 
 namespace limen::soft::translate {
@@ -19,9 +20,13 @@ struct HomeData {
   /// Minus the sum of `base` and the Tlb::code_epochs() for which that was found right. A page's
   /// address and an epoch (below 4096) in one number: one comparison sees both. kNowhere: in none.
   uint64_t key = kNowhere;
+  uint64_t minus_key = 0;
+  uint64_t unused = 0;  // makes the size a power of two
 
   static constexpr uint64_t kNowhere = 0;
-  static HomeData at(uint64_t base, uint64_t epoch) { return {base, -(base + epoch)}; }
+  static HomeData at(uint64_t base, uint64_t epoch) {
+    return {.base = base, .key = -(base + epoch), .minus_key = base + epoch};
+  }
 };
 
 /// The page of RAM that blocks come from, at one place of the guest's address space at a time: user
@@ -38,6 +43,12 @@ struct Home {
   bool global = false;  ///< Every page is global: Tlb::CodeEpochs::global counts.
   bool fixed = false;   ///< Stays at its base: its blocks hold addresses as they are.
   std::vector<BlockId> blocks;
+  std::array<uint64_t, 4> starts{};  ///< A bit per 16 bytes of the first page, where blocks began.
+
+  void note_start(uint64_t offset) { starts[offset >> 10] |= uint64_t{1} << (offset >> 4 & 63); }
+  [[nodiscard]] bool may_start(uint64_t offset) const {
+    return (starts[offset >> 10] >> (offset >> 4 & 63) & 1) != 0;
+  }
 };
 
 struct Block {
@@ -47,10 +58,9 @@ struct Block {
   bool split = false;  ///< Has no windows: it stands in where one would reach over a page's end.
   BlockId next = 0;    ///< In the same bucket; 0: none. Block 0 is nobody.
   // Entries. `indirect` expects the block's guest address, as far as low 12 bits, in R10 and looks
-  // whether the rest and the epoch are right; `checked` (where the home is fixed) looks at the
-  // epoch; `body` at nothing.
+  // whether the rest and the epoch are right; `body` looks at nothing. The first one is not there
+  // before somebody needs it.
   CodeOffset indirect = 0;
-  CodeOffset checked = 0;
   CodeOffset body = 0;
   CodeOffset end = 0;
   CodeOffset sites = 0;  ///< Where its Sites stand: beside the code.
@@ -66,25 +76,31 @@ struct Site {
 };
 static_assert(sizeof(Site) == 4);
 
-/// A direct way out of a block: a jump in its code, to a stub until its target is translated. The
-/// stub of a block that does not stay at its place loads the target's guest address and jumps, at
-/// first to the exit behind it, then to the target's `indirect`.
+/// A direct way out of a block: a jump in its code, to an exit until its target is translated.
+/// Behind the exit, if the target may be of another home, stands code that looks whether that one
+/// is found right for the same epoch as the block's own, and goes to the target if so; if not, it
+/// looks for the guest address in the jump table.
 struct Link {
   BlockId from = 0;
-  int64_t target = 0;    ///< From the base of the block's home.
   CodeOffset place = 0;  ///< Displacement of the jump in the code.
-  CodeOffset stub = 0;
-  BlockId to = 0;      ///< 0: not linked.
-  LinkId next = 0;     ///< Of those that lead to the same block.
-  uint8_t onward = 0;  ///< Displacement of the stub's jump, from the stub; 0: it has none.
+  int64_t target = 0;    ///< From the base of the block's home.
+  CodeOffset exit = 0;
+  BlockId to = 0;   ///< 0: not linked.
+  LinkId next = 0;  ///< Of those that lead to the same block.
 
-  /// The stub's end: the exit.
-  [[nodiscard]] CodeOffset exit() const { return onward == 0 ? stub : stub + onward + 4; }
+  // The code behind the exit, from there: it itself, what is to be patched in it, its second half.
+  static constexpr CodeOffset kCheck = 11, kKey = kCheck + 6, kDistance = kCheck + 21,
+                              kBody = kCheck + 33, kDispatch = kCheck + 40;
+
+  /// On the same page the target is of the same home, unless its instruction crosses the page's
+  /// end.
+  [[nodiscard]] bool stays_home() const {
+    return target >= 0 && target + static_cast<int64_t>(decode::kMaxInstructionLength) <= 4096;
+  }
 };
 
 /// A site as generated code names it.
 constexpr unsigned kSiteBits = 8;
-constexpr unsigned kMaxItems = 48;
 constexpr uint32_t make_site(BlockId block, unsigned index) { return block << kSiteBits | index; }
 
 }  // namespace limen::soft::translate

@@ -12,8 +12,15 @@ constexpr size_t kMostSegments = 32;
 constexpr size_t kLeastSegments = 4;
 constexpr size_t kSegmentSize = size_t{1} << 20;
 
-/// What seldom runs takes three parts of eight.
-constexpr size_t often_of(size_t code) { return code / 8 * 5; }
+/// Grows by less than std::vector would: what stands in reserve counts as well.
+template <typename T>
+void append(std::vector<T>& to, const T& value) {
+  if (to.size() == to.capacity()) to.reserve(to.size() + to.size() / 4 + 1024);
+  to.push_back(value);
+}
+
+/// What seldom runs takes about as much room as what often does.
+constexpr size_t often_of(size_t code) { return code / 2; }
 
 }  // namespace
 
@@ -49,7 +56,7 @@ LinkId BlockStore::add_link(const Link& link) {
   LinkId id;
   if (free_links_.empty()) {
     id = static_cast<LinkId>(links_.size());
-    links_.push_back(link);
+    append(links_, link);
   } else {
     id = free_links_.back();
     free_links_.pop_back();
@@ -69,6 +76,7 @@ BlockStore::Room BlockStore::make_room(size_t size) {
     current_ = (current_ + 1) % segments_.size();
     evict(segments_[current_]);
   }
+  first_new_link_ = segments_[current_].links.size();
   return segments_[current_].used;
 }
 
@@ -79,7 +87,7 @@ BlockId BlockStore::next_id() const {
 void BlockStore::add(const Block& block, Room end) {
   const BlockId id = next_id();
   if (free_blocks_.empty()) {
-    blocks_.push_back(block);
+    append(blocks_, block);
   } else {
     free_blocks_.pop_back();
     blocks_[id] = block;
@@ -91,14 +99,36 @@ void BlockStore::add(const Block& block, Room end) {
   home.blocks.push_back(id);
   BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
   blocks_[id].next = std::exchange(bucket, id);
+  home.note_start(block.offset);
+  for (size_t i = first_new_link_; i < segment.links.size(); ++i) {
+    const Link& link = links_[segment.links[i]];
+    if (!link.stays_home()) continue;
+    if (const BlockId to = at(block.home, static_cast<uint64_t>(link.target)); to != 0)
+      lead(segment.links[i], to, blocks_[to].body);
+  }
+}
+
+BlockId BlockStore::at(HomeId home_id, uint64_t offset) const {
+  const Home& home = homes_[home_id];
+  if (!home.may_start(offset)) return 0;
+  for (BlockId id = first_at(home.ram_pages[0], offset); id != 0; id = blocks_[id].next) {
+    const Block& block = blocks_[id];
+    if (block.home == home_id && block.offset == offset && !block.split) return id;
+  }
+  return 0;
+}
+
+void BlockStore::add_entries(BlockId id, Room end) {
+  Segment& segment = segments_[current_];
+  segment.used = end;
+  segment.entries.push_back(id);
 }
 
 BlockId BlockStore::containing(CodeOffset offset) const {
   for (const Segment& segment : segments_) {
     if (offset < segment.start.often || offset >= segment.used.often) continue;
-    auto block =
-        std::ranges::upper_bound(segment.blocks, offset, std::ranges::less(),
-                                 [this](BlockId id) { return blocks_[id].body; });
+    auto block = std::ranges::upper_bound(segment.blocks, offset, std::ranges::less(),
+                                          [this](BlockId id) { return blocks_[id].body; });
     if (block == segment.blocks.begin()) return 0;
     --block;
     return offset < blocks_[*block].end ? *block : 0;
@@ -106,10 +136,35 @@ BlockId BlockStore::containing(CodeOffset offset) const {
   return 0;
 }
 
-void BlockStore::connect(LinkId id, BlockId to, CodeOffset place, CodeOffset entry) {
+void BlockStore::connect(LinkId id, BlockId to_id) {
+  const Link& link = links_[id];
+  const Block& to = blocks_[to_id];
+  if (link.to != 0 || !blocks_[link.from].valid) return;
   const CodeCache::Edit edit(cache_);
-  Assembler(cache_.code(), 0).patch(place, entry);
+  if (to.home == blocks_[link.from].home)
+    lead(id, to_id, to.body);  // right whenever the code that leads to it is
+  else if (!link.stays_home())
+    lead(id, to_id, checked_way(link, to));
+}
+
+/// Makes the code behind the link's exit ready for a target of another home.
+CodeOffset BlockStore::checked_way(const Link& link, const Block& to) {
+  const HomeId from = blocks_[link.from].home;
+  const auto distance = static_cast<int64_t>(data(to.home).base - data(from).base);
+  // Epochs of global pages and of others have nothing to do with each other.
+  if (homes_[from].global != homes_[to.home].global || distance != static_cast<int32_t>(distance))
+    return link.exit + Link::kDispatch;
+  Assembler out(cache_.code(), 0);
+  out.patch(link.exit + Link::kKey,
+            data_offset(to.home) + static_cast<CodeOffset>(offsetof(HomeData, key)));
+  out.patch_value(link.exit + Link::kDistance, static_cast<uint32_t>(distance));
+  out.patch(link.exit + Link::kBody, to.body);
+  return link.exit + Link::kCheck;
+}
+
+void BlockStore::lead(LinkId id, BlockId to, CodeOffset way) {
   Link& link = links_[id];
+  Assembler(cache_.code(), 0).patch(link.place, way);
   link.to = to;
   link.next = std::exchange(blocks_[to].incoming, id);
 }
@@ -138,6 +193,7 @@ HomeId BlockStore::home_for(const Home& wanted, uint64_t base) {
     free_homes_.pop_back();
     homes_[id] = wanted;
   }
+  data(id) = {.base = base};
   page.homes.push_back(id);
   if (wanted.page_count == 2) {
     Page& second = pages_[wanted.ram_pages[1]];
@@ -157,8 +213,7 @@ void BlockStore::take_out(BlockId id) {
     Assembler out(cache_.code(), 0);
     for (LinkId incoming = std::exchange(block.incoming, 0); incoming != 0;) {
       Link& link = links_[incoming];
-      out.patch(link.place, link.stub);
-      if (link.onward != 0) out.patch(link.stub + link.onward, link.exit());
+      out.patch(link.place, link.exit);
       link.to = 0;
       incoming = std::exchange(link.next, 0);
     }
@@ -167,6 +222,7 @@ void BlockStore::take_out(BlockId id) {
   BlockId* at = &buckets_[bucket_of(home.ram_pages[0], block.offset)];
   while (*at != id) at = &blocks_[*at].next;
   *at = block.next;
+  if (block.indirect == 0) return;
   const uint8_t* const entry = cache_.executable(block.indirect);
   auto& table = context_.jump_tables[home.kind & 1];
   for (size_t slot = block.offset; slot < table.size(); slot += 4096)
@@ -179,23 +235,30 @@ void BlockStore::invalidate_blocks(Home& home) {
   home.blocks.clear();
 }
 
+void BlockStore::remove(BlockId id) {
+  const Block& block = blocks_[id];
+  if (!block.valid) return;
+  Home& home = homes_[block.home];
+  if (!block.split) {
+    take_out(id);
+    std::erase(home.blocks, id);
+    return;
+  }
+  // Call sites of other blocks of its home lead to a block without windows.
+  for (const BlockId other : home.blocks) take_out(other);
+  home.blocks.clear();
+}
+
 void BlockStore::evict(Segment& segment) {
   segment.used = segment.start;
-  if (segment.blocks.empty()) return;
+  if (segment.blocks.empty() && segment.entries.empty()) return;
   ++evictions_;
-  for (const BlockId id : segment.blocks) {
-    const Block& block = blocks_[id];
-    if (!block.valid) continue;
-    Home& home = homes_[block.home];
-    // Call sites of other blocks of its home lead to a block without windows.
-    if (block.split) {
-      for (const BlockId other : home.blocks) take_out(other);
-      home.blocks.clear();
-    } else {
-      take_out(id);
-      std::erase(home.blocks, id);
-    }
+  for (const BlockId id : segment.blocks) remove(id);
+  for (const BlockId id : segment.entries) {
+    const CodeOffset entry = blocks_[id].indirect;  // of another block, if that one has gone
+    if (entry >= segment.start.often && entry < segment.end.often) remove(id);
   }
+  segment.entries.clear();
   remove_links(segment);
   free_blocks_.insert(free_blocks_.end(), segment.blocks.begin(), segment.blocks.end());
   segment.blocks.clear();

@@ -35,8 +35,11 @@ class BlockStore {
 
   [[nodiscard]] BlockId next_id() const;
   /// Adds the block that was made in the room that make_room() gave, up to `end`, with the links
-  /// that were added since then. It becomes next_id().
+  /// that were added since then, and leads these to blocks of its home that are there. It becomes
+  /// next_id(). The caller has a CodeCache::Edit.
   void add(const Block& block, Room end);
+  /// Notes that the block's entries were made in the room that make_room() gave, up to `end`.
+  void add_entries(BlockId id, Room end);
   [[nodiscard]] Block& operator[](BlockId id) { return blocks_[id]; }
   [[nodiscard]] const Block& operator[](BlockId id) const { return blocks_[id]; }
   /// The block whose code, as far as it runs often, has the offset; 0: none.
@@ -46,10 +49,13 @@ class BlockStore {
     return buckets_[bucket_of(ram_page, offset)];
   }
 
+  /// The block of a home, with windows, that begins at an offset; 0: none.
+  [[nodiscard]] BlockId at(HomeId home, uint64_t offset) const;
+
   [[nodiscard]] LinkId add_link(const Link& link);
   [[nodiscard]] Link& link(LinkId id) { return links_[id]; }
-  /// Leads the link to `to`, by patching the displacement at `place`.
-  void connect(LinkId id, BlockId to, CodeOffset place, CodeOffset entry);
+  /// Leads the link to `to`, if it is not led anywhere yet and that can be done.
+  void connect(LinkId id, BlockId to);
 
   [[nodiscard]] Home& home(HomeId id) { return homes_[id]; }
   [[nodiscard]] const Home& home(HomeId id) const { return homes_[id]; }
@@ -97,14 +103,18 @@ class BlockStore {
   };
   struct Segment {
     Room start, used, end;
-    std::vector<BlockId> blocks;  // in the order of their code
-    std::vector<LinkId> links;    // from them
+    std::vector<BlockId> blocks;   // in the order of their code
+    std::vector<BlockId> entries;  // blocks elsewhere whose entries are here
+    std::vector<LinkId> links;     // from them
   };
 
   [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
     return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
   }
+  void lead(LinkId id, BlockId to, CodeOffset way);
+  CodeOffset checked_way(const Link& link, const Block& to);
   void take_out(BlockId id);
+  void remove(BlockId id);
   void evict(Segment& segment);
   void remove_links(Segment& segment);
   void remove_empty_homes();
@@ -115,6 +125,7 @@ class BlockStore {
   size_t max_homes_;
   std::vector<Segment> segments_;
   size_t current_ = 0;
+  size_t first_new_link_ = 0;                          // in the current segment's
   std::vector<Block> blocks_ = std::vector<Block>(1);  // 0 is nobody
   std::vector<BlockId> free_blocks_;
   std::vector<Home> homes_;

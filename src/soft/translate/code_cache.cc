@@ -14,23 +14,40 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
-}  // namespace
-
-CodeCache::CodeCache(size_t code_size, size_t data_size)
-    : code_size_(code_size), size_(code_size + data_size) {
-  if (!map_protected()) map_twice();
+/// Address space, as yet without memory, that lies within 2 GiB of `near` as a whole if there is
+/// room; nullptr: there is none anywhere.
+void* reserve(size_t size, const void* near) {
+  constexpr uintptr_t kStep = uintptr_t{64} << 20, kReach = uintptr_t{1} << 31;
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const uintptr_t center = reinterpret_cast<uintptr_t>(near) & ~(kStep - 1);
+  for (uintptr_t distance = kStep; distance + size + kStep < kReach; distance += kStep)
+    for (const uintptr_t start : {center - distance - round_up(size, kStep), center + distance}) {
+      void* area = mmap(reinterpret_cast<void*>(start), size, PROT_NONE,
+                        kFlags | MAP_FIXED_NOREPLACE, -1, 0);
+      if (area == reinterpret_cast<void*>(start)) return area;
+      if (area != MAP_FAILED) munmap(area, size);  // a kernel that does not know the flag
+    }
+  void* area = mmap(nullptr, size, PROT_NONE, kFlags, -1, 0);
+  return area == MAP_FAILED ? nullptr : area;
 }
 
-bool CodeCache::map_protected() {
+}  // namespace
+
+CodeCache::CodeCache(size_t code_size, size_t data_size, const void* near)
+    : code_size_(code_size), size_(code_size + data_size) {
+  if (!map_protected(near)) map_twice(near);
+}
+
+bool CodeCache::map_protected(const void* near) {
   key_ = pkey_alloc(0, PKEY_DISABLE_WRITE);
   if (key_ < 0) return false;
   area_size_ = round_up(size_, kHugePage) + kHugePage;
-  area_ = mmap(nullptr, area_size_, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (area_ != MAP_FAILED) {
+  area_ = reserve(area_size_, near);
+  if (area_ != nullptr) {
     auto* const code =
         reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<uintptr_t>(area_), kHugePage));
-    if (pkey_mprotect(code, code_size_, PROT_READ | PROT_WRITE | PROT_EXEC, key_) == 0) {
+    if (mprotect(area_, area_size_, PROT_READ | PROT_WRITE) == 0 &&
+        pkey_mprotect(code, code_size_, PROT_READ | PROT_WRITE | PROT_EXEC, key_) == 0) {
       madvise(code, code_size_, MADV_HUGEPAGE);
       prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, code, code_size_, "limen-code");
       writable_ = executable_ = code;
@@ -44,21 +61,24 @@ bool CodeCache::map_protected() {
   return false;
 }
 
-void CodeCache::map_twice() {
+void CodeCache::map_twice(const void* near) {
   // Without a name, so that perf looks for the code in its map.
   void* writable = mmap(nullptr, size_, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (writable == MAP_FAILED) throw std::bad_alloc();
-  void* executable = mremap(writable, 0, size_, MREMAP_MAYMOVE);  // 0: a second view
-  if (executable == MAP_FAILED || mprotect(executable, code_size_, PROT_READ | PROT_EXEC) != 0 ||
-      mprotect(static_cast<uint8_t*>(executable) + code_size_, size_ - code_size_, PROT_READ) !=
+  void* executable = reserve(size_, near);
+  if (executable != nullptr &&  // size 0: a second view
+      mremap(writable, 0, size_, MREMAP_MAYMOVE | MREMAP_FIXED, executable) == executable &&
+      mprotect(executable, code_size_, PROT_READ | PROT_EXEC) == 0 &&
+      mprotect(static_cast<uint8_t*>(executable) + code_size_, size_ - code_size_, PROT_READ) ==
           0) {
-    if (executable != MAP_FAILED) munmap(executable, size_);
-    munmap(writable, size_);
-    throw std::bad_alloc();
+    writable_ = static_cast<uint8_t*>(writable);
+    executable_ = static_cast<uint8_t*>(executable);
+    return;
   }
-  writable_ = static_cast<uint8_t*>(writable);
-  executable_ = static_cast<uint8_t*>(executable);
+  if (executable != nullptr) munmap(executable, size_);
+  munmap(writable, size_);
+  throw std::bad_alloc();
 }
 
 CodeCache::~CodeCache() {

@@ -15,8 +15,9 @@ namespace limen::soft::translate {
 /// executable.
 class CodeCache {
  public:
-  /// Sizes in bytes. Throws std::bad_alloc where the host has no room.
-  CodeCache(size_t code_size, size_t data_size);
+  /// Sizes in bytes. Tries to place the code within 2 GiB of `near`. Throws std::bad_alloc where
+  /// the host has no room.
+  CodeCache(size_t code_size, size_t data_size, const void* near);
   ~CodeCache();
   CodeCache(const CodeCache&) = delete;
   CodeCache& operator=(const CodeCache&) = delete;
@@ -54,8 +55,8 @@ class CodeCache {
   [[nodiscard]] uint8_t* data() const { return writable_ + code_size_; }
 
  private:
-  bool map_protected();
-  void map_twice();
+  bool map_protected(const void* near);
+  void map_twice(const void* near);
 
   size_t code_size_;
   size_t size_;

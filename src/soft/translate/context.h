@@ -20,6 +20,8 @@ enum class ExitReason : uint32_t {
 
 /// Bytes that an instruction of translated code accesses at most.
 constexpr unsigned kLargestAccess = 64;
+/// Instructions of a block, at most.
+constexpr unsigned kMaxItems = 96;
 
 struct Context {
   static constexpr size_t kJumpTableSize = size_t{1} << 16;
@@ -27,15 +29,17 @@ struct Context {
   /// for the others. What an entry leads to checks the rest of the address itself.
   using JumpTable = std::array<const uint8_t*, kJumpTableSize>;
 
-  static constexpr unsigned kMostWindows = 2 * 48 + 1;
+  static constexpr unsigned kMostWindows = 2 * kMaxItems + 1;
 
-  uint64_t saved_rax = 0;  ///< While RAX holds the guest's flags.
-  uint64_t temporary = 0;
+  uint64_t saved_rax = 0;                 ///< While RAX holds the guest's flags.
   uint64_t page_mask = ~uint64_t{0xFFF};  ///< Bits of an address that name its page.
   /// Per window of the running block, the difference of host and guest addresses.
   std::array<uint64_t, kMostWindows> windows{};
+  uint64_t temporary = 0;
+  std::array<uint64_t, 2> scratch{};  ///< For the trampolines.
   uint64_t host_rsp = 0;
   const uint8_t* target = nullptr;
+  const uint8_t* onward = nullptr;
   uint64_t payload = 0;
   uint64_t reason = 0;
   uint32_t scratch_mxcsr = 0;
@@ -64,6 +68,7 @@ struct Context {
   const uint8_t* exit_split = nullptr;
   const uint8_t* exit_split_restoring = nullptr;
   const uint8_t* go_on_restoring = nullptr;
+  const uint8_t* go_on_onward_restoring = nullptr;
   const uint8_t* exit_lookup = nullptr;
   const uint8_t* exit_lookup_restoring = nullptr;
   alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.

@@ -8,7 +8,7 @@
 namespace limen::soft::translate {
 namespace {
 
-static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
+static_assert(sizeof(DataEntry) == 32);
 constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
@@ -35,7 +35,7 @@ void Emitter::effective_address(const Item& item) {
     if (memory.index != ZYDIS_REGISTER_NONE) {
       index = general(memory.index);
       if (kSpilled & (1u << index)) {
-        out_.gs_load(kR11, layout_.gpr(index));
+        out_.cpu_load(kR11, layout_.gpr(index));
         index = kR11;
       }
     }
@@ -45,7 +45,7 @@ void Emitter::effective_address(const Item& item) {
     } else {
       Reg base = general(memory.base);
       if (kSpilled & (1u << base)) {
-        out_.gs_load(kR10, layout_.gpr(base));
+        out_.cpu_load(kR10, layout_.gpr(base));
         base = kR10;
       }
       if (index == kRsp && displacement == 0 && wide) {
@@ -60,7 +60,7 @@ void Emitter::effective_address(const Item& item) {
 void Emitter::add_segment_base(const Item& item) {
   const ZydisRegister segment = item.memory().mem.segment;
   if (segment != ZYDIS_REGISTER_FS && segment != ZYDIS_REGISTER_GS) return;
-  out_.gs_load(kR11, segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
+  out_.cpu_load(kR11, segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
   out_.lea(kR10, kR10, kR11, 0, 0);
 }
 
@@ -70,21 +70,28 @@ void Emitter::linear_address(const Item& item) {
 }
 
 /// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
-/// address or, for a window, the difference of host and guest addresses.
-void Emitter::look_up(unsigned size, bool write, bool window, Flags flags) {
+/// address or, for a window, the difference of host and guest addresses; or, `in_two`, R10 and R11
+/// become what the host address is the sum of.
+void Emitter::look_up(unsigned size, bool write, bool window, bool in_two, Flags flags) {
   const int32_t tag = write ? kWriteTag : kReadTag;
   r10_window_ = r11_window_ = 0;
   if (flags == Flags::kLive) save_flags();
-  out_.mov32(kR11, kR10);
-  out_.shr32(kR11, 12 - 5);
+  if (interpret::native::host_features().bmi2) {
+    out_.rorx32(kR11, kR10, 12 - 5);
+  } else {
+    out_.mov32(kR11, kR10);
+    out_.shr32(kR11, 12 - 5);
+  }
   out_.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
-  out_.gs_add(kR11, layout_.data_bank);
+  out_.cpu_add(kR11, layout_.data_bank);
   out_.sub_memory(kR10, kR11, tag);
   out_.cmp(kR10, static_cast<int32_t>(4096 - size));
   const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
   if (window) {
     out_.load(kR10, kR11, kHost);
     out_.sub_memory(kR10, kR11, tag);
+  } else if (in_two) {
+    out_.load(kR11, kR11, kHost);
   } else {
     out_.add_memory(kR10, kR11, kHost);
   }
@@ -101,7 +108,12 @@ void Emitter::look_up(unsigned size, bool write, bool window, Flags flags) {
 }
 
 void Emitter::to_host(unsigned size, bool write, Flags flags) {
-  look_up(size, write, false, flags);
+  look_up(size, write, false, false, flags);
+}
+
+HostOperand Emitter::reach_r10(unsigned size, bool write, bool flags_live, bool may_hold) {
+  look_up(size, write, false, may_hold, flags_live ? Flags::kLive : Flags::kDead);
+  return may_hold ? HostOperand{.index = kR11} : HostOperand{};
 }
 
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
@@ -118,8 +130,8 @@ void Emitter::open_window(const Window& window, bool flags_live) {
     out_.mov(kR10, base);
   else
     out_.lea(kR10, base, index, window.scale, window.displacement);
-  look_up(window.size, window.write, true, flags_live ? Flags::kLive : Flags::kDead);
-  out_.gs_store(layout_.window(window.number), kR10);
+  look_up(window.size, window.write, true, false, flags_live ? Flags::kLive : Flags::kDead);
+  out_.cpu_store(layout_.window(window.number), kR10);
   r10_window_ = window.number;
 }
 
@@ -136,7 +148,8 @@ void Emitter::open_stack(const Window& window, bool flags_live) {
             .write = window.write,
             .base = base,
             .displacement = window.displacement};
-  out_.gs_load(kR10, minus_page);
+  r11_window_ = 0;  // a miss changes R11
+  out_.cpu_load(kR10, minus_page);
   if (!flags_live) {
     out_.lea(kR10, base, kR10, 0, window.displacement);
     out_.cmp(kR10, 4096 - window.size);
@@ -147,17 +160,16 @@ void Emitter::open_stack(const Window& window, bool flags_live) {
     out_.mov(kR11, kRcx);
     out_.lea(kRcx, base, kR10, 0, window.displacement);
     out_.lea(kR10, base, kR10, 0, window.displacement + window.size - 1);
-    out_.gs_pext(kRcx, kRcx, layout_.page_mask);
-    out_.gs_pext(kR10, kR10, layout_.page_mask);
+    out_.cpu_pext(kRcx, kRcx, layout_.page_mask);
+    out_.cpu_pext(kR10, kR10, layout_.page_mask);
     out_.lea(kRcx, kRcx, kR10, 0, 0);
     out_.byte(0xE3);  // JRCXZ over the miss
     out_.byte(kMissSize);
     out_.mov(kRcx, kR11);
     miss.place = out_.jump();
     out_.mov(kRcx, kR11);
-    r11_window_ = 0;
   }
-  out_.gs_load(kR10, difference);
+  out_.cpu_load(kR10, difference);
   miss.resume = out_.here();
   cold_.push_back(miss);
   r10_window_ = window.number;
@@ -173,9 +185,9 @@ Reg Emitter::hold_window(unsigned number, bool may_hold) {
     return kR10;
   }
   const Reg reg = may_hold && r10_window_ != 0 ? kR11 : kR10;
-  out_.gs_load(reg, of_stack_[number] ? layout_.stack_page[kind_.user ? 1 : 0] +
-                                            static_cast<int32_t>(offsetof(StackPage, difference))
-                                      : layout_.window(number));
+  out_.cpu_load(reg, of_stack_[number] ? layout_.stack_page[kind_.user ? 1 : 0] +
+                                             static_cast<int32_t>(offsetof(StackPage, difference))
+                                       : layout_.window(number));
   (reg == kR10 ? r10_window_ : r11_window_) = number;
   return reg;
 }
@@ -183,8 +195,7 @@ Reg Emitter::hold_window(unsigned number, bool may_hold) {
 HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, bool may_hold) {
   if (item.window == 0) {
     linear_address(item);
-    to_host(size, write, item.flags_live);
-    return {};
+    return reach_r10(size, write, item.flags_live, may_hold);
   }
   const Reg window = hold_window(item.window, may_hold);
   const auto& memory = item.memory().mem;
@@ -209,19 +220,30 @@ HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacemen
       out_.mov(kR10, base);
     else
       out_.lea(kR10, base, displacement);
-    to_host(8, write, item.flags_live);
-    return {};
+    return reach_r10(8, write, item.flags_live, may_hold);
   }
   return {.base = base,
           .index = hold_window(item.stack_window, may_hold),
-          .displacement = displacement};
+          .displacement = displacement + (base == kRsp ? pending_rsp_ : 0)};
 }
 
-/// The item's own bytes with `operand` for the memory operand and, if asked, R11 as ModRM.reg.
-void Emitter::rewrite(const Item& item, bool reg_in_r11, const HostOperand& operand) {
+/// The item's own bytes with `operand` for the memory operand and R11 for the guest's register
+/// `in_r11`, if it is not kNoRegister. `operand` does not need the register that the item names a
+/// high byte of.
+void Emitter::rewrite(const Item& item, unsigned in_r11, const HostOperand& operand) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw.raw;
-  const uint8_t reg = reg_in_r11 ? 3 : raw.modrm.reg;
+  const auto is_in_r11 = [&](ZydisOperandEncoding encoding) {
+    if (in_r11 == kNoRegister) return false;
+    for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+      const auto& named = instruction.operands[i];
+      if (named.encoding == encoding && named.type == ZYDIS_OPERAND_TYPE_REGISTER)
+        return general_number(named.reg.value) == in_r11;
+    }
+    return false;
+  };
+  const bool reg_in_r11 = is_in_r11(ZYDIS_OPERAND_ENCODING_MODRM_REG);
+  const uint8_t reg = reg_in_r11 ? 3 : item.high_byte ? raw.modrm.reg & 3 : raw.modrm.reg;
   // X and B as VEX and EVEX have them.
   const unsigned inverted = (operand.index > 7 ? 0u : 0x40u) | (operand.base > 7 ? 0u : 0x20u);
   switch (instruction.raw.encoding) {
@@ -243,8 +265,10 @@ void Emitter::rewrite(const Item& item, bool reg_in_r11, const HostOperand& oper
     case ZYDIS_INSTRUCTION_ENCODING_VEX:
       out_.byte(0xC4);
       out_.byte((!reg_in_r11 && raw.vex.R ? 0x80u : 0u) | inverted | raw.vex.m_mmmm);
-      out_.byte((raw.vex.W ? 0x80u : 0u) | (unsigned{raw.vex.vvvv} << 3) | (raw.vex.L ? 4u : 0u) |
-                raw.vex.pp);
+      out_.byte(
+          (raw.vex.W ? 0x80u : 0u) |
+          ((is_in_r11(ZYDIS_OPERAND_ENCODING_NDSNDD) ? ~11u & 15u : unsigned{raw.vex.vvvv}) << 3) |
+          (raw.vex.L ? 4u : 0u) | raw.vex.pp);
       break;
     default: {  // EVEX
       const uint8_t* prefix = instruction.bytes.data() + raw.evex.offset;

@@ -67,7 +67,7 @@ void Emitter::emit_system(const Item& item) {
     case Kind::kSerialize:
       // Code that another processor changed before is not to run behind it: it has set the flag.
       if (item.flags_live) save_flags();
-      out_.gs_cmp8(layout_.attention, 0);
+      out_.cpu_cmp8(layout_.attention, 0);
       leave_if(Condition::kNotEqual, item.flags_live);
       if (item.flags_live) restore_flags();
       return out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
@@ -108,7 +108,7 @@ void Emitter::emit_system(const Item& item) {
 /// `to` is kR10 or kR11.
 void Emitter::load_general(Reg to, Reg from) {
   if (kSpilled & (1u << from))
-    out_.gs_load(to, layout_.gpr(from));
+    out_.cpu_load(to, layout_.gpr(from));
   else
     out_.mov(to, from);
 }
@@ -123,9 +123,7 @@ void Emitter::emit_quiet(CodeOffset trampoline, bool flags_saved) {
   constexpr unsigned kJumpSize = 5;
   out_.lea_relative(kR11, kJumpSize);
   out_.jump(trampoline);
-  emit_call_site(out_, {.site = make_site(id_, index_),
-                        .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
-                        .flags_saved = flags_saved});
+  emit_call_site(out_, call_site(index_, flags_saved));
 }
 
 /// What the function does may take the very next instruction away: it is looked up anew.
@@ -140,9 +138,9 @@ void Emitter::emit_quiet_and_look(const Item& item, CodeOffset trampoline) {
 void Emitter::emit_direction(bool down) {
   constexpr uint64_t kFlag = x86::rflags::kDirection;
   if (down)
-    out_.gs_or8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
+    out_.cpu_or8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
   else
-    out_.gs_and8(layout_.flags_rest + byte_of(kFlag), static_cast<uint8_t>(~bit_of(kFlag)));
+    out_.cpu_and8(layout_.flags_rest + byte_of(kFlag), static_cast<uint8_t>(~bit_of(kFlag)));
 }
 
 void Emitter::emit_string_once(const Item& item) {
@@ -155,7 +153,7 @@ void Emitter::emit_string_once(const Item& item) {
   const bool writes = form == 0xA4 || form == 0xAA;  // MOVS, STOS
   constexpr uint64_t kFlag = x86::rflags::kDirection;
   if (live) save_flags();
-  out_.gs_test8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
+  out_.cpu_test8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
   leave_if(Condition::kNotEqual, live);
   if (reads) {
     out_.mov(kR10, kRsi);
@@ -163,7 +161,7 @@ void Emitter::emit_string_once(const Item& item) {
   }
   if (reads && writes) {
     out_.at_r10(size, 0x8A, kR11);
-    out_.gs_store(layout_.temporary, kR11);
+    out_.cpu_store(layout_.temporary, kR11);
   }
   if (writes) {
     out_.mov(kR10, kRdi);
@@ -171,7 +169,7 @@ void Emitter::emit_string_once(const Item& item) {
   }
   if (live) restore_flags();
   if (reads && writes) {
-    out_.gs_load(kR11, layout_.temporary);
+    out_.cpu_load(kR11, layout_.temporary);
     out_.at_r10(size, 0x88, kR11);
   } else {
     out_.at_r10(size, reads ? 0x8A : 0x88, kRax);
@@ -191,22 +189,22 @@ void Emitter::emit_pop_flags() {
   out_.load(kR10, kR10, 0);
   // The interpreter sets TF and changes AC, lets interrupts in, and knows who may write IF at an
   // IOPL other than 0.
-  out_.gs_load(kR11, layout_.flags_rest);
+  out_.cpu_load(kR11, layout_.flags_rest);
   out_.exclusive_or(kR11, kR10);
   out_.test32(kR11, static_cast<uint32_t>(flags::kTrap | flags::kAlignmentCheck));
   leave_if(Condition::kNotEqual, false);
   if (kind_.user) {
-    out_.gs_test8(layout_.flags_rest + byte_of(flags::kIopl),
-                  static_cast<uint8_t>(flags::kIopl >> 8));
+    out_.cpu_test8(layout_.flags_rest + byte_of(flags::kIopl),
+                   static_cast<uint8_t>(flags::kIopl >> 8));
   } else {
-    out_.gs_cmp16(layout_.attention, 0);
+    out_.cpu_cmp16(layout_.attention, 0);
   }
   leave_if(Condition::kNotEqual, false);
   // Where the new value differs in a bit that may change, the old one does.
   out_.and32(kR11, static_cast<uint32_t>(changed));
-  out_.gs(true, {0x31}, kR11, layout_.flags_rest);  // XOR
+  out_.cpu(true, {0x31}, kR11, layout_.flags_rest);  // XOR
   // AH and AL as LAHF and SETO would leave them.
-  out_.gs_store(layout_.saved_rax, kRax);
+  out_.cpu_store(layout_.saved_rax, kRax);
   out_.mov32(kRax, kR10);
   out_.shl32(kRax, 8);
   out_.shr32(kR10, 11);
@@ -218,10 +216,10 @@ void Emitter::emit_pop_flags() {
 
 void Emitter::store_general(Reg to, int32_t from) {
   if (kSpilled & (1u << to)) {
-    out_.gs_load(kR10, from);
-    out_.gs_store(layout_.gpr(to), kR10);
+    out_.cpu_load(kR10, from);
+    out_.cpu_store(layout_.gpr(to), kR10);
   } else {
-    out_.gs_load(to, from);
+    out_.cpu_load(to, from);
   }
 }
 
@@ -253,16 +251,16 @@ void Emitter::emit_read_selector(const Item& item) {
   bool narrow = false;
   for (unsigned i = 0; i < raw.prefix_count; ++i) narrow |= raw.prefixes[i].value == 0x66;
   narrow = narrow && !raw.rex.W;
-  out_.gs(false, {0x0F, 0xB7}, kR10, layout_.system.segments[segment]);  // MOVZX
+  out_.cpu(false, {0x0F, 0xB7}, kR10, layout_.system.segments[segment]);  // MOVZX
   if (!narrow) {
     if (spilled)
-      out_.gs_store(layout_.gpr(to), kR10);
+      out_.cpu_store(layout_.gpr(to), kR10);
     else
       out_.mov(to, kR10);
   } else {
     out_.byte(0x66);
     if (spilled)
-      out_.gs(false, {0x89}, kR10, layout_.gpr(to));
+      out_.cpu(false, {0x89}, kR10, layout_.gpr(to));
     else
       out_.mov32(to, kR10);  // with its prefix, MOV r16, r16
   }
@@ -272,10 +270,10 @@ void Emitter::emit_read_base(const Item& item) {
   const bool fs = item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDFSBASE;
   const auto& operand = item.instruction.operands[0];
   const Reg to = general(operand.reg.value);
-  out_.gs_load(kR10, fs ? layout_.fs_base : layout_.gs_base);
+  out_.cpu_load(kR10, fs ? layout_.fs_base : layout_.gs_base);
   if (operand.size == 32) out_.mov32(kR10, kR10);
   if (kSpilled & (1u << to))
-    out_.gs_store(layout_.gpr(to), kR10);
+    out_.cpu_store(layout_.gpr(to), kR10);
   else
     out_.mov(to, kR10);
 }
@@ -295,7 +293,7 @@ void Emitter::emit_write_base(const Item& item) {
     leave_if(Condition::kNotEqual, item.flags_live);
     if (item.flags_live) restore_flags();
   }
-  out_.gs_store(fs ? layout_.fs_base : layout_.gs_base, kR10);
+  out_.cpu_store(fs ? layout_.fs_base : layout_.gs_base, kR10);
 }
 
 }  // namespace limen::soft::translate

@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cstring>
 
 namespace limen::soft::translate {
 namespace {
 
-static_assert(sizeof(DataEntry) == 32 && DataBank::kMask == 1023);
-constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
+static_assert(sizeof(DataEntry) == 32);
+constexpr int32_t kReadTag = 0, kWriteTag = 8;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
@@ -38,6 +39,8 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   mxcsr = displacement(of.vector.fxsave) + 24;
   saved_rax = displacement(context.saved_rax);
   temporary = displacement(context.temporary);
+  for (unsigned i = 0; i < 2; ++i) scratch[i] = displacement(context.scratch[i]);
+  code = displacement(context.code);
   windows = displacement(context.windows);
   host_rsp = displacement(context.host_rsp);
   scratch_mxcsr = displacement(context.scratch_mxcsr);
@@ -60,17 +63,29 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   ac.view = displacement(*slots.view);
   ac.alignment_check = displacement(*slots.alignment_check);
   target = displacement(context.target);
+  onward = displacement(context.onward);
   payload = displacement(context.payload);
   reason = displacement(context.reason);
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
-void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows) {
+void Emitter::emit_entries_alone() {
+  const CodeOffset body = block_.body;
   emit_entries();
+  out_.jump(body);
+  emit_cold();
+}
 
+void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows,
+                   bool entries) {
+  if (entries) emit_entries();
+  block_.body = out_.here();
   sites_.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
+    const bool opens = !windows.empty() && windows.front().item == i;
+    if (opens || i == poll_at || !items[i].inside_window || !leaves_stack_pending(items[i]))
+      settle_stack();
     sites_.push_back({.offset = static_cast<uint32_t>(from_base(items[i].rip)) & 0x1FFF,
                       .enterable = !items[i].inside_window,
                       .code = (out_.here() - block_.body) & 0x3FFFF});
@@ -98,16 +113,15 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
     const bool last = i + 1 == items.size();
     faults_plainly_ = item.faults_plainly;
     emit_item(item, last);
+    if (last) settle_stack();
     if (item.ends_block) continue;
     switch (item.kind) {
       case Kind::kBranch:
         if (item.loops) {  // the other way is the one out
-          add_link(out_.jump_if(static_cast<uint8_t>((item.instruction.raw.opcode & 15) ^ 1)),
-                   item.next());
+          add_link(emit_branch(item, true), item.next());
           break;
         }
-        add_link(out_.jump_if(static_cast<uint8_t>(item.instruction.raw.opcode & 15)),
-                 item.target());
+        add_link(emit_branch(item, false), item.target());
         if (last) add_link(out_.jump(), item.next());
         break;
       case Kind::kJump:
@@ -136,14 +150,9 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
 /// code for R10, which knows the flags that it needs. JRCXZ looks at none.
 void Emitter::emit_entries() {
   constexpr unsigned kMissSize = 8;
-  if (place_.fixed) {
-    block_.checked = out_.here();
-    out_.mov(kR10, place_.base + block_.offset);
-  }
-  if (!place_.fixed) out_.align(16);
   block_.indirect = out_.here();
   out_.mov(kR11, kRcx);
-  out_.gs_load(kRcx, epoch());
+  out_.cpu_load(kRcx, epoch());
   out_.lea(kR10, kR10, kRcx, 0, -static_cast<int32_t>(block_.offset));
   out_.load_relative(kRcx, place_.data + static_cast<CodeOffset>(offsetof(HomeData, key)));
   out_.lea(kRcx, kRcx, kR10, 0, 0);
@@ -152,7 +161,6 @@ void Emitter::emit_entries() {
   out_.mov(kRcx, kR11);
   cold_.push_back({.what = Cold::What::kRevalidate, .place = out_.jump()});
   out_.mov(kRcx, kR11);
-  block_.body = out_.here();
 }
 
 void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
@@ -174,11 +182,11 @@ void Emitter::emit_poll(bool flags_live) {
   Cold exit{.index = index_, .reason = ExitReason::kPoll};
   r10_window_ = r11_window_ = 0;
   if (!flags_live) {
-    out_.gs_cmp8(layout_.attention, 0);
+    out_.cpu_cmp8(layout_.attention, 0);
     exit.place = out_.jump_if(Condition::kNotEqual);
   } else {
     out_.mov(kR10, kRcx);
-    out_.gs_load8(kRcx, layout_.attention);
+    out_.cpu_load8(kRcx, layout_.attention);
     out_.byte(0xE3);  // JRCXZ over the next two
     out_.byte(8);
     out_.mov(kRcx, kR10);
@@ -219,16 +227,16 @@ void Emitter::emit_item(const Item& item, bool last) {
       return emit_read_tsc(item);
     case Kind::kClearInterrupt:
       if (item.flags_live) save_flags();
-      out_.gs_and8(layout_.flags_rest + 1, 0xFD);
+      out_.cpu_and8(layout_.flags_rest + 1, 0xFD);
       if (item.flags_live) restore_flags();
       return;
     case Kind::kSetInterrupt:
       return emit_set_interrupt(item, last);
     case Kind::kSwapGs:
-      out_.gs_load(kR10, layout_.gs_base);
-      out_.gs_load(kR11, layout_.kernel_gs_base);
-      out_.gs_store(layout_.kernel_gs_base, kR10);
-      out_.gs_store(layout_.gs_base, kR11);
+      out_.cpu_load(kR10, layout_.gs_base);
+      out_.cpu_load(kR11, layout_.kernel_gs_base);
+      out_.cpu_store(layout_.kernel_gs_base, kR10);
+      out_.cpu_store(layout_.gs_base, kR11);
       return;
     case Kind::kSetAc:
       if (item.flags_live) save_flags();
@@ -249,20 +257,50 @@ void Emitter::emit_item(const Item& item, bool last) {
   }
 }
 
+/// Whether the item may come before RSP has been moved by what pushes and pops before it left
+/// pending: they are in one window, so nothing can leave the block or fault in between.
+bool Emitter::leaves_stack_pending(const Item& item) {
+  constexpr uint16_t kStackPointer = 1u << kRsp;
+  switch (item.kind) {
+    case Kind::kPush:
+    case Kind::kPop:
+      return item.stack_window != 0 && !item.has_memory &&
+             (item.instruction.operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+              general_number(item.instruction.operands[0].reg.value) != kRsp);
+    case Kind::kCall:
+    case Kind::kReturn:
+      return item.stack_window != 0;
+    case Kind::kNothing:
+      return true;
+    case Kind::kPlain:
+      return !item.has_memory && item.instruction.raw.meta.isa_ext == ZYDIS_ISA_EXT_BASE &&
+             ((item.registers_read | item.registers_written) & kStackPointer) == 0 &&
+             item.instruction.mnemonic() != ZYDIS_MNEMONIC_DIV &&
+             item.instruction.mnemonic() != ZYDIS_MNEMONIC_IDIV;
+    default:
+      return false;
+  }
+}
+
+void Emitter::settle_stack() {
+  if (pending_rsp_ != 0) out_.lea(kRsp, kRsp, pending_rsp_);
+  pending_rsp_ = 0;
+}
+
 void Emitter::load_spilled(uint16_t registers) {
   if (registers & (1u << kR10)) {
-    out_.gs_load(kR10, layout_.gpr(kR10));
+    out_.cpu_load(kR10, layout_.gpr(kR10));
     r10_window_ = 0;
   }
   if (registers & (1u << kR11)) {
-    out_.gs_load(kR11, layout_.gpr(kR11));
+    out_.cpu_load(kR11, layout_.gpr(kR11));
     r11_window_ = 0;
   }
 }
 
 void Emitter::store_spilled(uint16_t registers) {
-  if (registers & (1u << kR10)) out_.gs_store(layout_.gpr(kR10), kR10);
-  if (registers & (1u << kR11)) out_.gs_store(layout_.gpr(kR11), kR11);
+  if (registers & (1u << kR10)) out_.cpu_store(layout_.gpr(kR10), kR10);
+  if (registers & (1u << kR11)) out_.cpu_store(layout_.gpr(kR11), kR11);
 }
 
 void Emitter::emit_plain(const Item& item) {
@@ -272,16 +310,40 @@ void Emitter::emit_plain(const Item& item) {
     store_spilled(item.registers_written);
     return;
   }
-  const auto spilled = static_cast<uint16_t>(item.registers_read & kSpilled);
+  const auto read = static_cast<uint16_t>(item.registers_read & kSpilled);
+  const auto written = static_cast<uint16_t>(item.registers_written & kSpilled);
   const HostOperand operand =
-      reach_memory(item, item.memory_size, item.writes_memory, spilled == 0);
-  const auto number = static_cast<unsigned>(std::countr_zero(spilled));
-  if (spilled != 0) {
-    out_.gs_load(kR11, layout_.gpr(number));
-    r11_window_ = 0;
+      reach_memory(item, item.memory_size, item.writes_memory, (read | written) == 0);
+  if (item.high_byte) return emit_with_high_byte(item, operand);
+  if (read == 0) {
+    rewrite(item, kNoRegister, operand);
+    if ((written & (1u << kR10)) != 0) r10_window_ = 0;
+    if ((written & (1u << kR11)) != 0) r11_window_ = 0;
+    return store_spilled(written);
   }
-  rewrite(item, spilled != 0, operand);
-  if (spilled & item.registers_written) out_.gs_store(layout_.gpr(number), kR11);
+  const auto number = static_cast<Reg>(std::countr_zero(read));
+  out_.cpu_load(kR11, layout_.gpr(number));
+  r11_window_ = 0;
+  rewrite(item, number, operand);
+  if ((written & read) != 0) out_.cpu_store(layout_.gpr(number), kR11);
+  if ((written & ~read) == 0) return;
+  r10_window_ = 0;
+  store_spilled(static_cast<uint16_t>(written & ~read));
+}
+
+/// The two bytes of the register change places for as long as the instruction takes.
+void Emitter::emit_with_high_byte(const Item& item, const HostOperand& operand) {
+  const unsigned low = item.instruction.raw.raw.modrm.reg & 3u;
+  const auto exchange = [&] {
+    out_.byte(0x86);  // XCHG low, high
+    out_.byte(0xC0u | (low + 4) << 3 | low);
+  };
+  if (operand.base != kR10 || operand.index != kRsp || operand.displacement != 0)
+    out_.lea(kR10, operand.base, operand.index, operand.scale, operand.displacement);
+  r10_window_ = 0;
+  exchange();
+  rewrite(item, kNoRegister, {});
+  exchange();
 }
 
 void Emitter::emit_address_of(const Item& item) {
@@ -295,7 +357,7 @@ void Emitter::emit_address_of(const Item& item) {
     load_address(out_, into, item.next() + static_cast<uint64_t>(memory.mem.disp.value));
     if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
       out_.mov32(into, into);
-    if (spilled) out_.gs_store(layout_.gpr(reg), into);
+    if (spilled) out_.cpu_store(layout_.gpr(reg), into);
     return;
   }
   load_spilled(item.registers_read);
@@ -304,7 +366,7 @@ void Emitter::emit_address_of(const Item& item) {
 }
 
 void Emitter::save_flags(Assembler& out) {
-  out.gs_store(layout_.saved_rax, kRax);
+  out.cpu_store(layout_.saved_rax, kRax);
   out.byte(0x9F);  // LAHF
   out.byte(0x0F);  // SETO AL
   out.byte(0x90);
@@ -315,7 +377,7 @@ void Emitter::restore_flags(Assembler& out) {
   out.byte(0x04);  // ADD AL, 127: OF
   out.byte(0x7F);
   out.byte(0x9E);  // SAHF
-  out.gs_load(kRax, layout_.saved_rax);
+  out.cpu_load(kRax, layout_.saved_rax);
 }
 
 void Emitter::emit_push(const Item& item) {
@@ -325,18 +387,18 @@ void Emitter::emit_push(const Item& item) {
   if (from_memory) {
     out_.load(kR11, reach_memory(item, 8, false));
     r11_window_ = 0;
-    if (asks) out_.gs_store(layout_.temporary, kR11);
+    if (asks) out_.cpu_store(layout_.temporary, kR11);
   }
   const bool spilled = operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
                        (kSpilled & (1u << general(operand.reg.value))) != 0;
   const HostOperand to = reach_stack(item, kRsp, -8, true, !from_memory && !spilled);
   if (from_memory) {
-    if (asks) out_.gs_load(kR11, layout_.temporary);
+    if (asks) out_.cpu_load(kR11, layout_.temporary);
     out_.store(to, kR11);
   } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
     Reg from = general(operand.reg.value);
     if (spilled) {
-      out_.gs_load(kR11, layout_.gpr(from));
+      out_.cpu_load(kR11, layout_.gpr(from));
       r11_window_ = 0;
       from = kR11;
     }
@@ -344,7 +406,7 @@ void Emitter::emit_push(const Item& item) {
   } else {
     out_.store_immediate(to, static_cast<uint32_t>(operand.imm.value.u));
   }
-  out_.lea(kRsp, kRsp, -8);
+  move_stack(item, -8);
 }
 
 void Emitter::emit_pop(const Item& item) {
@@ -355,11 +417,17 @@ void Emitter::emit_pop(const Item& item) {
   if (spilled) {
     out_.load(kR11, from);
     r11_window_ = 0;
-    out_.gs_store(layout_.gpr(to), kR11);
+    out_.cpu_store(layout_.gpr(to), kR11);
   } else {
     out_.load(to, from);
   }
-  out_.lea(kRsp, kRsp, 8);
+  move_stack(item, 8);
+}
+
+/// Behind a PUSH or POP: at once only where nothing may be left pending.
+void Emitter::move_stack(const Item& item, int32_t by) {
+  pending_rsp_ += by;
+  if (!leaves_stack_pending(item)) settle_stack();
 }
 
 void Emitter::emit_leave(const Item& item) {
@@ -370,28 +438,35 @@ void Emitter::emit_leave(const Item& item) {
 }
 
 void Emitter::emit_call(const Item& item) {
-  const HostOperand to = reach_stack(item, kRsp, -8, true);
-  load_address(out_, kR11, item.next());
-  r11_window_ = 0;
-  out_.store(to, kR11);
-  out_.lea(kRsp, kRsp, -8);
+  const uint64_t next = item.next();
+  const bool immediate = place_.fixed && static_cast<int64_t>(next) == static_cast<int32_t>(next);
+  const HostOperand to = reach_stack(item, kRsp, -8, true, immediate);
+  if (immediate) {
+    out_.store_immediate(to, static_cast<uint32_t>(next));
+  } else {
+    load_address(out_, kR11, next);
+    r11_window_ = 0;
+    out_.store(to, kR11);
+  }
+  pending_rsp_ -= 8;
+  settle_stack();
 }
 
 void Emitter::emit_away(const Item& item) {
   if (item.has_memory) {
     out_.load(kR10, reach_memory(item, 8, false));
     r10_window_ = 0;
-    if (item.kind == Kind::kCallAway) out_.gs_store(layout_.temporary, kR10);
+    if (item.kind == Kind::kCallAway) out_.cpu_store(layout_.temporary, kR10);
   }
   if (item.kind == Kind::kCallAway) emit_call(item);
   if (!item.has_memory) {
     const Reg reg = general(item.instruction.operands[0].reg.value);
     if (kSpilled & (1u << reg))
-      out_.gs_load(kR10, layout_.gpr(reg));
+      out_.cpu_load(kR10, layout_.gpr(reg));
     else
       out_.mov(kR10, reg);
   } else if (item.kind == Kind::kCallAway) {
-    out_.gs_load(kR10, layout_.temporary);
+    out_.cpu_load(kR10, layout_.temporary);
   }
   jump_to_r10();
 }
@@ -403,7 +478,8 @@ void Emitter::emit_return(const Item& item) {
                         : 0;
   out_.load(kR10, reach_stack(item, kRsp, 0, false, true));
   r10_window_ = 0;
-  out_.lea(kRsp, kRsp, 8 + drop);
+  pending_rsp_ += 8 + drop;
+  settle_stack();
   jump_to_r10();
 }
 
@@ -418,6 +494,12 @@ void Emitter::emit_call_site(Assembler& out, const CallSite& site) {
   out.bytes(bytes);
 }
 
+void Emitter::emit_window_site(Assembler& out, const WindowSite& site) {
+  std::array<uint8_t, sizeof site> bytes;
+  std::memcpy(bytes.data(), &site, sizeof site);
+  out.bytes(bytes);
+}
+
 void Emitter::emit_bit_test(const Item& item) {
   const auto& operand = item.instruction.operands[1];
   const bool wide = item.instruction.raw.operand_width == 64;
@@ -425,9 +507,9 @@ void Emitter::emit_bit_test(const Item& item) {
   // The bit offset, wherever the register stands now.
   const auto load_offset = [&](bool rax_saved) {
     if (kSpilled & (1u << reg))
-      out_.gs_load(kR11, layout_.gpr(reg));
+      out_.cpu_load(kR11, layout_.gpr(reg));
     else if (reg == kRax && rax_saved)
-      out_.gs_load(kR11, layout_.saved_rax);
+      out_.cpu_load(kR11, layout_.saved_rax);
     else
       out_.mov(kR11, reg);
   };
@@ -442,7 +524,7 @@ void Emitter::emit_bit_test(const Item& item) {
   load_offset(item.flags_live);
   out_.and32(kR11, wide ? 63 : 31);
   if (item.flags_live) restore_flags();
-  rewrite(item, true, {});
+  rewrite(item, reg, {});
 }
 
 void Emitter::emit_string(const Item& item) {
@@ -452,11 +534,10 @@ void Emitter::emit_string(const Item& item) {
   out_.lea_relative(kR11, kJumpSize);
   out_.jump(trampolines_.string);
   const auto size = static_cast<uint8_t>((raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8);
-  emit_call_site(out_, {.site = make_site(id_, index_),
-                        .resume = static_cast<uint32_t>(out_.here() + sizeof(CallSite)),
-                        .size = size,
-                        .write = (raw.opcode & 0xFE) == 0xAA,
-                        .flags_saved = item.flags_live});
+  CallSite site = call_site(index_, item.flags_live);
+  site.size = size;
+  site.write = (raw.opcode & 0xFE) == 0xAA;
+  emit_call_site(out_, site);
   if (item.flags_live) restore_flags();
 }
 
@@ -468,11 +549,11 @@ void Emitter::emit_push_flags() {
   out_.shr32(kR11, 8);
   out_.movzx8(kR11, kR11);
   out_.lea(kR10, kR10, kR11, 0, 0);
-  out_.gs_or(kR10, layout_.flags_rest);
-  out_.gs_store(layout_.temporary, kR10);
+  out_.cpu_or(kR10, layout_.flags_rest);
+  out_.cpu_store(layout_.temporary, kR10);
   out_.lea(kR10, kRsp, -8);
   to_host(8, true, Flags::kSaved);
-  out_.gs_load(kR11, layout_.temporary);
+  out_.cpu_load(kR11, layout_.temporary);
   out_.store(kR10, 0, kR11);
   out_.lea(kRsp, kRsp, -8);
   restore_flags();
@@ -481,18 +562,18 @@ void Emitter::emit_push_flags() {
 void Emitter::emit_read_tsc(const Item& item) {
   if (item.flags_live) {
     save_flags();
-    out_.gs_store(layout_.temporary, kRax);
+    out_.cpu_store(layout_.temporary, kRax);
   }
   out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
   if (item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDTSCP)
-    out_.gs(false, {0x8B}, kRcx, layout_.tsc_aux);
+    out_.cpu(false, {0x8B}, kRcx, layout_.tsc_aux);
   out_.mov32(kRax, kRax);
   out_.byte(0x48);  // SHL RDX, 32
   out_.byte(0xC1);
   out_.byte(0xE2);
   out_.byte(32);
   out_.lea(kRax, kRax, kRdx, 0, 0);
-  out_.gs_add(kRax, layout_.tsc_offset);
+  out_.cpu_add(kRax, layout_.tsc_offset);
   out_.mov(kRdx, kRax);
   out_.byte(0x48);  // SHR RDX, 32
   out_.byte(0xC1);
@@ -500,8 +581,8 @@ void Emitter::emit_read_tsc(const Item& item) {
   out_.byte(32);
   out_.mov32(kRax, kRax);
   if (item.flags_live) {
-    out_.gs_store(layout_.saved_rax, kRax);
-    out_.gs_load(kRax, layout_.temporary);
+    out_.cpu_store(layout_.saved_rax, kRax);
+    out_.cpu_load(kRax, layout_.temporary);
     restore_flags();
   }
 }
@@ -513,11 +594,11 @@ void Emitter::emit_set_interrupt(const Item& item, bool last) {
     return;
   }
   if (item.flags_live) save_flags();
-  out_.gs_cmp16(layout_.attention, 0);
+  out_.cpu_cmp16(layout_.attention, 0);
   cold_.push_back({.restore_flags = item.flags_live,
                    .place = out_.jump_if(Condition::kNotEqual),
                    .index = index_});
-  out_.gs_or8(layout_.flags_rest + 1, 0x02);
+  out_.cpu_or8(layout_.flags_rest + 1, 0x02);
   if (item.flags_live) restore_flags();
 }
 
@@ -525,14 +606,35 @@ void Emitter::emit_set_interrupt(const Item& item, bool last) {
 void Emitter::emit_set_ac(bool set) {
   const unsigned choice = set ? 1 : 0;
   if (set)
-    out_.gs_or8(layout_.flags_rest + 2, 0x04);
+    out_.cpu_or8(layout_.flags_rest + 2, 0x04);
   else
-    out_.gs_and8(layout_.flags_rest + 2, 0xFB);
-  out_.gs_load(kR10, layout_.ac.chosen_data[choice]);
-  out_.gs_store(layout_.ac.data, kR10);
-  out_.gs_load8(kR10, layout_.ac.chosen_view[choice]);
-  out_.gs_store8(layout_.ac.view, kR10);
-  out_.gs_move8(layout_.ac.alignment_check, set ? 1 : 0);
+    out_.cpu_and8(layout_.flags_rest + 2, 0xFB);
+  out_.cpu_load(kR10, layout_.ac.chosen_data[choice]);
+  out_.cpu_store(layout_.ac.data, kR10);
+  out_.cpu_load8(kR10, layout_.ac.chosen_view[choice]);
+  out_.cpu_store8(layout_.ac.view, kR10);
+  out_.cpu_move8(layout_.ac.alignment_check, set ? 1 : 0);
+}
+
+/// A jump, whose displacement's place is returned, for when the branch is taken or, inverted, is
+/// not.
+CodeOffset Emitter::emit_branch(const Item& item, bool inverted) {
+  constexpr unsigned kShortJump = 2, kJump = 5;
+  const auto skip = [&](unsigned opcode, unsigned bytes) {
+    out_.byte(opcode);
+    out_.byte(bytes);
+  };
+  if (item.counter == Counter::kNone)
+    return out_.jump_if(
+        static_cast<uint8_t>((item.instruction.raw.opcode & 15) ^ (inverted ? 1 : 0)));
+  if (item.counter == Counter::kLoop) out_.lea(kRcx, kRcx, -1);
+  if ((item.counter == Counter::kIsZero) == inverted) {
+    skip(0xE3, kJump);  // JRCXZ
+  } else {
+    skip(0xE3, kShortJump);
+    skip(0xEB, kJump);  // JMP
+  }
+  return out_.jump();
 }
 
 void Emitter::emit_interpret() {
@@ -540,65 +642,95 @@ void Emitter::emit_interpret() {
   out_.jump(trampolines_.exit_instruction);
 }
 
+/// The exit, and the code that Link speaks of.
 void Emitter::emit_link_stub(const Cold& cold) {
   Assembler& out = cold_out_;
   Link link;
   link.from = id_;
   link.target = cold.target;
   link.place = cold.place;
-  link.stub = out.here();
-  if (!place_.fixed) {
-    load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
-    const CodeOffset onward = out.jump();
-    out.patch(onward, out.here());
-    link.onward = static_cast<uint8_t>(onward - link.stub);
-  }
+  link.exit = out.here();
   out.mov(kR10, blocks_.add_link(link));
   out.jump(trampolines_.exit_link);
+  if (link.stays_home()) return;
+  constexpr int32_t kUnknown = INT32_MAX;  // until it is patched
+  constexpr unsigned kOverDispatch = 2, kOverBody = 8;
+  out.mov(kR11, kRcx);
+  out.load_relative(kRcx, place_.data);
+  out.load_relative(kR10, place_.data + static_cast<CodeOffset>(offsetof(HomeData, minus_key)));
+  out.lea(kRcx, kRcx, kR10, 0, kUnknown);
+  out.byte(0xE3);  // JRCXZ to the target
+  out.byte(kOverDispatch);
+  out.byte(0xEB);
+  out.byte(kOverBody);
+  out.mov(kRcx, kR11);
+  out.jump();
+  out.mov(kRcx, kR11);
+  assert(out.here() == link.exit + Link::kDispatch);
+  load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
+  out.movzx16(kR11, kR10);
+  out.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
 }
 
 void Emitter::emit_stack_miss(const Cold& cold) {
   constexpr unsigned kJumpSize = 5;
   Assembler& out = cold_out_;
-  if (cold.restore_flags) save_flags(out);
+  const unsigned ring = kind_.user ? 1 : 0;
   out.lea(kR10, cold.base, cold.displacement);
-  // The bank may have the page, if the stack has moved from one page to another. At CPL 0 the bank
-  // without RFLAGS.AC, whose pages can be used with it, too.
-  const int32_t stack = layout_.stack_page[kind_.user ? 1 : 0];
-  out.mov32(kR11, kR10);
-  out.shr32(kR11, 12 - 5);
-  out.and32(kR11, static_cast<uint32_t>(DataBank::kMask) << 5);
-  out.gs_add(kR11, kind_.user ? layout_.data_bank : layout_.ac.chosen_data[0]);
-  out.sub_memory(kR10, kR11, kWriteTag);
-  out.cmp(kR10, 4096 - cold.size);
-  const CodeOffset unknown = out.jump_if(Condition::kAbove);
-  out.load(kR10, kR11, kHost);
-  out.sub_memory(kR10, kR11, kWriteTag);
-  out.gs_store(stack + static_cast<int32_t>(offsetof(StackPage, difference)), kR10);
-  out.load(kR11, kR11, kWriteTag);
-  out.neg(kR11);
-  out.gs_store(stack + static_cast<int32_t>(offsetof(StackPage, minus_page)), kR11);
-  if (cold.restore_flags) restore_flags(out);
-  out.jump(cold.resume);
+  out.lea_relative(kR11, kJumpSize);
+  out.jump(cold.restore_flags ? trampolines_.stack_miss_keeping_flags[ring]
+                              : trampolines_.stack_miss[ring]);
+  WindowSite site{call_site(cold), 0};
+  site.of = CallSite::Of::kStack;
+  emit_window_site(out, site);
+}
 
-  out.patch(unknown, out.here());
-  out.add_memory(kR10, kR11, kWriteTag);
+void Emitter::emit_miss(const Cold& cold) {
+  constexpr unsigned kJumpSize = 5;
+  Assembler& out = cold_out_;
+  out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
   out.lea_relative(kR11, kJumpSize);
   out.jump(trampolines_.miss);
-  const CodeOffset behind = out.here() + static_cast<CodeOffset>(sizeof(CallSite));
-  emit_call_site(out, {.site = make_site(id_, cold.index),
-                       .resume = cold.restore_flags ? behind : cold.resume,
-                       .size = cold.size,
-                       .write = cold.write,
-                       .flags_saved = cold.restore_flags,
-                       .of = CallSite::Of::kStack});
-  if (!cold.restore_flags) return;
-  restore_flags(out);
-  out.jump(cold.resume);
+  if (!cold.window) return emit_call_site(out, call_site(cold));
+  WindowSite site{call_site(cold), 0};
+  site.of = CallSite::Of::kWindow;
+  emit_window_site(out, site);
+}
+
+void Emitter::emit_revalidation() {
+  constexpr unsigned kJumpSize = 5;
+  Assembler& out = cold_out_;
+  save_flags(out);
+  out.cpu_sub(kR10, epoch());
+  out.lea(kR10, kR10, block_.offset);
+  out.lea_relative(kR11, kJumpSize);
+  out.jump(trampolines_.revalidate);
+  CallSite site{};
+  site.site = id_;
+  site.resume = block_.body;
+  site.flags_saved = 1;
+  emit_call_site(out, site);
+}
+
+/// Of the item; the code behind the site is what goes on.
+CallSite Emitter::call_site(unsigned item, bool flags_saved) const {
+  CallSite site{};
+  site.site = make_site(id_, item);
+  site.resume = out_.here() + static_cast<CodeOffset>(sizeof site);
+  site.flags_saved = flags_saved;
+  return site;
+}
+
+CallSite Emitter::call_site(const Cold& cold) const {
+  CallSite site = call_site(cold.index, cold.restore_flags);
+  site.resume = cold.resume;
+  site.size = cold.size & 0x3FFu;
+  site.write = cold.write;
+  site.faults = cold.faults;
+  return site;
 }
 
 void Emitter::emit_cold() {
-  constexpr unsigned kJumpSize = 5;
   Assembler& out = cold_out_;
   for (const Cold& cold : cold_) {
     out_.patch(cold.place, out.here());
@@ -613,24 +745,10 @@ void Emitter::emit_cold() {
         emit_link_stub(cold);
         break;
       case Cold::What::kRevalidate:
-        save_flags(out);
-        out.gs_sub(kR10, epoch());
-        out.lea(kR10, kR10, block_.offset);
-        out.lea_relative(kR11, kJumpSize);
-        out.jump(trampolines_.revalidate);
-        emit_call_site(out, {.site = id_, .resume = block_.body, .flags_saved = 1});
+        emit_revalidation();
         break;
       case Cold::What::kMiss:
-        out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
-        out.lea_relative(kR11, kJumpSize);
-        out.jump(trampolines_.miss);
-        emit_call_site(out, {.site = make_site(id_, cold.index),
-                             .resume = cold.resume,
-                             .size = cold.size,
-                             .write = cold.write,
-                             .flags_saved = cold.restore_flags,
-                             .faults = cold.faults,
-                             .of = cold.window ? CallSite::Of::kWindow : CallSite::Of::kAccess});
+        emit_miss(cold);
         break;
       case Cold::What::kStackMiss:
         emit_stack_miss(cold);

@@ -47,6 +47,8 @@ struct CpuLayout {
   int32_t mxcsr = 0;
   int32_t saved_rax = 0;
   int32_t temporary = 0;
+  int32_t scratch[2];
+  int32_t code = 0;
   int32_t windows = 0;
   int32_t host_rsp = 0;
   int32_t scratch_mxcsr = 0;
@@ -68,6 +70,7 @@ struct CpuLayout {
     int32_t alignment_check = 0;
   } ac;
   int32_t target = 0;
+  int32_t onward = 0;
   int32_t payload = 0;
   int32_t reason = 0;
   int32_t jump_table[2];
@@ -97,9 +100,11 @@ class Emitter {
         kind_(kind),
         blocks_(blocks) {}
 
-  /// Writes the block: entries, one piece of code per item, stubs. Fills in the block's sites and
-  /// entries.
-  void emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows);
+  /// Writes the block: its entries if it is to have them, a poll before item `poll_at`, one piece
+  /// of code per item, stubs. Fills in the block's sites and entries.
+  void emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows, bool entries);
+  /// Writes the entries of a block that is elsewhere.
+  void emit_entries_alone();
 
  private:
   /// Code off the main path, written behind it.
@@ -126,6 +131,7 @@ class Emitter {
   void emit_poll(bool flags_live);
   void emit_item(const Item& item, bool last);
   void emit_plain(const Item& item);
+  void emit_with_high_byte(const Item& item, const HostOperand& operand);
   void emit_address_of(const Item& item);
   void emit_push(const Item& item);
   void emit_pop(const Item& item);
@@ -133,6 +139,7 @@ class Emitter {
   void emit_call(const Item& item);
   void emit_away(const Item& item);
   void emit_return(const Item& item);
+  CodeOffset emit_branch(const Item& item, bool inverted);
   void emit_interpret();
   void emit_bit_test(const Item& item);
   void emit_string(const Item& item);
@@ -141,6 +148,7 @@ class Emitter {
   void emit_set_interrupt(const Item& item, bool last);
   void emit_set_ac(bool set);
   static void emit_call_site(Assembler& out, const CallSite& site);
+  static void emit_window_site(Assembler& out, const WindowSite& site);
 
   // In emit_system.cc.
   void emit_system(const Item& item);
@@ -158,6 +166,10 @@ class Emitter {
   void leave_if(Condition condition, bool restore_flags);
   void emit_cold();
   void emit_link_stub(const Cold& cold);
+  [[nodiscard]] CallSite call_site(const Cold& cold) const;
+  [[nodiscard]] CallSite call_site(unsigned item, bool flags_saved) const;
+  void emit_revalidation();
+  void emit_miss(const Cold& cold);
   void emit_stack_miss(const Cold& cold);
 
   /// Where the epoch stands that the home's key is compared with.
@@ -182,7 +194,8 @@ class Emitter {
   void to_host(unsigned size, bool write, bool flags_live) {
     to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
   }
-  void look_up(unsigned size, bool write, bool window, Flags flags);
+  void look_up(unsigned size, bool write, bool window, bool in_two, Flags flags);
+  HostOperand reach_r10(unsigned size, bool write, bool flags_live, bool may_hold);
   /// Makes an access possible: where its bytes are in the host. May use R10 and R11.
   /// `may_hold`: whether R11 is free, after this too, until the item's own code is through.
   HostOperand reach_memory(const Item& item, unsigned size, bool write, bool may_hold = false);
@@ -196,9 +209,13 @@ class Emitter {
   void save_flags(Assembler& out);
   void restore_flags() { restore_flags(out_); }
   void restore_flags(Assembler& out);
+  static bool leaves_stack_pending(const Item& item);
+  void settle_stack();
+  void move_stack(const Item& item, int32_t by);
   void load_spilled(uint16_t registers);
   void store_spilled(uint16_t registers);
-  void rewrite(const Item& item, bool reg_in_r11, const HostOperand& operand);
+  static constexpr unsigned kNoRegister = 16;
+  void rewrite(const Item& item, unsigned in_r11, const HostOperand& operand);
   void add_link(CodeOffset place, uint64_t target) {
     cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
   }
@@ -221,6 +238,7 @@ class Emitter {
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
   std::array<bool, Context::kMostWindows> of_stack_{};
+  int32_t pending_rsp_ = 0;     // what RSP is yet to be moved by
   bool faults_plainly_ = true;  // the item's
 };
 

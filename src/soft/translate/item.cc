@@ -103,8 +103,10 @@ bool note_operands(Item& item) {
         const ZydisRegister reg = operand.reg.value;
         if (is_general(reg)) {
           const auto bit = static_cast<uint16_t>(1u << general_number(reg));
-          // A narrow destination keeps the rest of its register.
-          item.registers_read |= bit;
+          // A narrow destination keeps the rest of its register; VEX has none.
+          if ((operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0 ||
+              instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+            item.registers_read |= bit;
           if (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) item.registers_written |= bit;
           break;
         }
@@ -128,18 +130,24 @@ bool note_operands(Item& item) {
   return true;
 }
 
-bool has_high_byte(const decode::Instruction& instruction) {
+/// AH to BH cannot be named beside R10, which holds the address: the low byte lends its name, if no
+/// other operand is a general register.
+bool can_lend_low_byte(Item& item) {
+  const auto& instruction = item.instruction;
+  unsigned registers = 0;
   for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
     const auto& operand = instruction.operands[i];
-    if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER && operand.reg.value >= ZYDIS_REGISTER_AH &&
-        operand.reg.value <= ZYDIS_REGISTER_BH)
-      return true;
+    if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER || !is_general(operand.reg.value)) continue;
+    ++registers;
+    if (operand.reg.value >= ZYDIS_REGISTER_AH && operand.reg.value <= ZYDIS_REGISTER_BH)
+      item.high_byte = true;
   }
-  return false;
+  return !item.high_byte || registers == 1;
 }
 
-/// Beside the address in R10 there is R11 for one register of the guest's that has no place of its
-/// own in the host, and only as ModRM.reg.
+/// Beside the address in R10 there is R11 for one register of the guest's that is read and has no
+/// place of its own in the host. One that is only written may be either, the address having been
+/// used by then.
 bool can_name_registers(const Item& item) {
   constexpr uint16_t kSpilled = (1u << 10) | (1u << 11);
   if ((item.registers_read & kSpilled) == kSpilled) return false;
@@ -148,7 +156,8 @@ bool can_name_registers(const Item& item) {
     const auto& operand = instruction.operands[i];
     if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER && is_general(operand.reg.value) &&
         ((1u << general_number(operand.reg.value)) & kSpilled) != 0 &&
-        operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_REG)
+        operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_REG &&
+        operand.encoding != ZYDIS_OPERAND_ENCODING_NDSNDD)
       return false;
   }
   return true;
@@ -313,6 +322,21 @@ bool is_bit_test(const decode::Instruction& instruction) {
       return true;
     default:
       return false;
+  }
+}
+
+Counter counter_of(const decode::Instruction& instruction) {
+  const auto& raw = instruction.raw;
+  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || (raw.opcode & 0xF0) != 0xE0)
+    return Counter::kNone;
+  if (raw.address_width != 64) return Counter::kUnknown;
+  switch (raw.mnemonic) {
+    case ZYDIS_MNEMONIC_JRCXZ:
+      return Counter::kIsZero;
+    case ZYDIS_MNEMONIC_LOOP:
+      return Counter::kLoop;
+    default:
+      return Counter::kUnknown;
   }
 }
 
@@ -495,8 +519,9 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
       break;
   }
   if (raw.meta.category == ZYDIS_CATEGORY_COND_BR) {
-    const bool loop = raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (raw.opcode & 0xF0) == 0xE0;
-    return loop || raw.operand_width == 16 ? Kind::kInterpret : Kind::kBranch;
+    if (raw.operand_width == 16) return Kind::kInterpret;
+    item.counter = counter_of(instruction);
+    return item.counter == Counter::kUnknown ? Kind::kInterpret : Kind::kBranch;
   }
   if (const Kind string = kind_of_string(instruction); string != Kind::kInterpret) return string;
   if (raw.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
@@ -514,8 +539,7 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
     return Kind::kAddress;
   }
   if (!item.has_memory) return Kind::kPlain;
-  // The address will stand in R10, which a high byte register cannot be named beside.
-  if (item.memory_size == 0 || item.memory_size > 64 || has_high_byte(instruction))
+  if (item.memory_size == 0 || item.memory_size > 64 || !can_lend_low_byte(item))
     return Kind::kInterpret;
   if (!item.reads_memory && !item.writes_memory) return Kind::kInterpret;
   if (is_bit_test(instruction) && instruction.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
@@ -571,7 +595,8 @@ bool faults_plainly(const Item& item) {
 
 void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   item.flags_read = item.flags_written = 0;
-  item.flags_live = item.ends_block = false;
+  item.flags_live = item.ends_block = item.high_byte = false;
+  item.counter = Counter::kNone;
   item.has_memory = item.reads_memory = item.writes_memory = false;
   item.memory_size = item.memory_operand = 0;
   item.registers_read = item.registers_written = 0;

@@ -37,7 +37,7 @@ enum class Kind : uint8_t {
   kJump,       ///< JMP rel.
   kJumpAway,   ///< JMP r/m64.
   kReturn,     ///< RET.
-  kBranch,     ///< Jcc.
+  kBranch,     ///< Jcc, JRCXZ, LOOP.
   kBitTest,    ///< BT, BTS, BTR, BTC m, r.
   kString,     ///< REP MOVS, REP STOS.
   kPushFlags,  ///< PUSHFQ.
@@ -66,6 +66,14 @@ enum class Kind : uint8_t {
   kInterpret,  ///< Everything else is the interpreter's.
 };
 
+/// What a kBranch has to do with RCX.
+enum class Counter : uint8_t {
+  kNone,     ///< Jcc.
+  kIsZero,   ///< JRCXZ.
+  kLoop,     ///< LOOP.
+  kUnknown,  ///< Others.
+};
+
 struct Item {
   decode::Instruction instruction;
   uint64_t rip = 0;
@@ -80,6 +88,7 @@ struct Item {
   bool writes_memory = false;
   uint16_t memory_size = 0;     ///< Bytes.
   bool faults_plainly = true;   ///< Where paging forbids an access, #PF is what is due.
+  bool high_byte = false;       ///< The register operand is AH, CH, DH or BH.
   uint8_t memory_operand = 0;   ///< Index in instruction.operands.
   uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;
@@ -87,6 +96,7 @@ struct Item {
   uint8_t window = 0;          ///< Of the memory operand.
   uint8_t stack_window = 0;    ///< Of what PUSH, POP, CALL, RET and LEAVE do to the stack.
   bool inside_window = false;  ///< Counts on a window that is open already.
+  Counter counter = Counter::kNone;
   bool loops = false;  ///< kBranch to the block's start, which follows once more in the block.
 
   [[nodiscard]] uint64_t next() const { return rip + instruction.length(); }

@@ -39,9 +39,9 @@ QuickAccess gather(Cpu& cpu, uint64_t linear, unsigned size) {
 namespace {
 
 /// A window, from `linear` on, which may be before what the first access reaches.
-Continuation find_window(Cpu& cpu, uint64_t linear, const CallSite& site) noexcept {
+Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noexcept {
   const Access access = site.write != 0 ? Access::kWrite : Access::kRead;
-  const Context& context = cpu.generated;
+  Context& context = cpu.generated;
   const bool saved = site.flags_saved != 0;
   if ((linear & kPageOffset) + site.size > 4096) {
     if (site.split != 0) {
@@ -56,13 +56,18 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const CallSite& site) noexce
           ? cpu.mmu.quick_stack(linear, site.size, access)
           : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
   if (found.host == nullptr) return leave_to_interpreter(cpu, site);
-  return {reinterpret_cast<uint64_t>(found.host) - linear, context.code + site.resume};
+  const uint64_t difference = reinterpret_cast<uint64_t>(found.host) - linear;
+  const uint8_t* code = context.code + site.resume;
+  if (!saved || site.of != CallSite::Of::kStack) return {difference, code};
+  context.onward = code;  // which counts on flags that are as they were
+  return {difference, context.go_on_onward_restoring};
 }
 
 }  // namespace
 
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
-  if (site->of != CallSite::Of::kAccess) return find_window(*cpu, linear, *site);
+  if (site->of != CallSite::Of::kAccess)
+    return find_window(*cpu, linear, static_cast<const WindowSite&>(*site));
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
   // What may raise another exception must not have made the page dirty.
   QuickAccess found = cpu->mmu.quick_access(
@@ -191,7 +196,7 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
   const uint64_t offset = linear & kPageOffset;
   for (BlockId id = blocks_.first_at(page->ram_page, offset); id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
-    if (block.offset != offset || block.split) continue;
+    if (block.offset != offset || block.split || block.indirect == 0) continue;
     const Home& home = blocks_.home(block.home);
     if (home.kind != kind || home.ram_pages[0] != page->ram_page || !quick_bind(id, linear))
       continue;

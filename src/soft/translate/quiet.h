@@ -14,16 +14,21 @@ namespace limen::soft::translate {
 
 /// Stands behind the code that leads here, at any address.
 struct [[gnu::packed]] CallSite {
-  uint32_t site = 0;        ///< make_site(), or a BlockId.
-  uint32_t resume = 0;      ///< Offset of the code to go on with.
-  uint32_t split = 0;       ///< For a window over a page's end: the code that does without; or 0.
-  uint16_t size = 0;        ///< Bytes: of an access, of a window, of a string's element.
-  uint8_t write = 0;        ///< An access that writes; a string instruction that does not read.
-  uint8_t flags_saved = 0;  ///< RAX holds flags: what leaves translated code puts them back first.
-  uint8_t faults = 0;       ///< Where paging forbids the access, #PF is what is due.
-  /// An access as such, or R10 is to be the difference of host and guest addresses.
-  enum class Of : uint8_t { kAccess, kWindow, kStack };
-  Of of = Of::kAccess;
+  enum class Of : uint16_t { kAccess, kWindow, kStack };
+
+  uint32_t site;             ///< make_site(), or a BlockId.
+  uint32_t resume;           ///< Offset of the code to go on with.
+  uint16_t size : 10;        ///< Bytes: of an access, of a window, of a string's element.
+  uint16_t write : 1;        ///< An access that writes; a string instruction that does not read.
+  uint16_t flags_saved : 1;  ///< RAX holds flags: what leaves translated code puts them back.
+  uint16_t faults : 1;       ///< Where paging forbids the access, #PF is what is due.
+  /// An access as such, or a WindowSite's: R10 is to be the difference of host and guest addresses.
+  Of of : 2;
+};
+static_assert(sizeof(CallSite) == 10);
+
+struct [[gnu::packed]] WindowSite : CallSite {
+  uint32_t split;  ///< The code to go on with where it reaches over a page's end; 0: none yet.
 };
 
 /// In RAX and RDX.

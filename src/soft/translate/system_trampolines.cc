@@ -29,8 +29,8 @@ class SystemCode {
   }
   /// R11: the site. Keeps it and the flags for leave().
   void save() {
-    out_.gs_store(layout_.temporary, kR11);
-    out_.gs_store(layout_.saved_rax, kRax);
+    out_.cpu_store(layout_.temporary, kR11);
+    out_.cpu_store(layout_.saved_rax, kRax);
     out_.byte(0x9F);  // LAHF
     out_.byte(0x0F);  // SETO AL
     out_.byte(0x90);
@@ -40,19 +40,19 @@ class SystemCode {
     out_.byte(0x04);  // ADD AL, 127: OF
     out_.byte(0x7F);
     out_.byte(0x9E);  // SAHF
-    out_.gs_load(kRax, layout_.saved_rax);
+    out_.cpu_load(kRax, layout_.saved_rax);
   }
   void leave_if(Condition condition) { leaves_.push_back(out_.jump_if(condition)); }
   void emit_leaves() {
     for (const CodeOffset place : leaves_) out_.patch(place, out_.here());
-    out_.gs_load(kR10, layout_.temporary);
+    out_.cpu_load(kR10, layout_.temporary);
     out_.jump(made_.exit_instruction_restoring);
   }
   void load_segment(size_t segment, int32_t from) {
     const int32_t to = layout_.system.segments[segment];
-    out_.gs_load(kR10, from);
-    out_.gs_store(to, kR10);
-    out_.gs_clear(to + static_cast<int32_t>(offsetof(x86::Segment, base)));
+    out_.cpu_load(kR10, from);
+    out_.cpu_store(to, kR10);
+    out_.cpu_clear(to + static_cast<int32_t>(offsetof(x86::Segment, base)));
   }
   void set_privilege(size_t choice);
   void jump_to_r10(bool user) {
@@ -69,15 +69,15 @@ class SystemCode {
 /// RFLAGS.AC is clear before and behind it.
 void SystemCode::set_privilege(size_t choice) {
   const SystemLayout& system = layout_.system;
-  out_.gs_move8(system.cpl, choice == kUser ? 3 : 0);
-  out_.gs_move8(system.user, choice == kUser ? 1 : 0);
-  out_.gs_move8(system.alignment_check, 0);
-  out_.gs_load(kR10, system.chosen_data[choice]);
-  out_.gs_store(system.data, kR10);
-  out_.gs_load(kR10, system.chosen_fetch[choice]);
-  out_.gs_store(system.fetch, kR10);
-  out_.gs_load8(kR10, system.chosen_view[choice]);
-  out_.gs_store8(system.view, kR10);
+  out_.cpu_move8(system.cpl, choice == kUser ? 3 : 0);
+  out_.cpu_move8(system.user, choice == kUser ? 1 : 0);
+  out_.cpu_move8(system.alignment_check, 0);
+  out_.cpu_load(kR10, system.chosen_data[choice]);
+  out_.cpu_store(system.data, kR10);
+  out_.cpu_load(kR10, system.chosen_fetch[choice]);
+  out_.cpu_store(system.fetch, kR10);
+  out_.cpu_load8(kR10, system.chosen_view[choice]);
+  out_.cpu_store8(system.view, kR10);
 }
 
 /// R10: the next instruction's address; R11: the site. At CPL 3, TF and RF being clear.
@@ -85,9 +85,9 @@ CodeOffset SystemCode::system_call() {
   const SystemLayout& system = layout_.system;
   const CodeOffset at = begin();
   save();
-  out_.gs_test8(layout_.flags_rest + 2, static_cast<uint8_t>(flags::kAlignmentCheck >> 16));
+  out_.cpu_test8(layout_.flags_rest + 2, static_cast<uint8_t>(flags::kAlignmentCheck >> 16));
   leave_if(Condition::kNotEqual);
-  out_.gs_cmp8(system.call, 0);
+  out_.cpu_cmp8(system.call, 0);
   leave_if(Condition::kEqual);
   out_.mov(kRcx, kR10);
   out_.mov(kR11, kRax);  // AL: OF, AH: the others of the low byte
@@ -96,16 +96,16 @@ CodeOffset SystemCode::system_call() {
   out_.shr32(kR11, 8);
   out_.movzx8(kR11, kR11);
   out_.lea(kR10, kR10, kR11, 0, 0);
-  out_.gs_load(kR11, layout_.flags_rest);
+  out_.cpu_load(kR11, layout_.flags_rest);
   out_.inclusive_or(kR10, kR11);
-  out_.gs_store(layout_.gpr(kR11), kR10);
-  out_.gs(true, {0x23}, kR11, system.kept_flags);  // AND
-  out_.gs_store(layout_.flags_rest, kR11);
+  out_.cpu_store(layout_.gpr(kR11), kR10);
+  out_.cpu(true, {0x23}, kR11, system.kept_flags);  // AND
+  out_.cpu_store(layout_.flags_rest, kR11);
   load_segment(x86::kCs, system.call_code);
   load_segment(x86::kSs, system.call_stack);
   set_privilege(0);
-  out_.gs_load(kRax, layout_.saved_rax);
-  out_.gs_load(kR10, system.lstar);
+  out_.cpu_load(kRax, layout_.saved_rax);
+  out_.cpu_load(kR10, system.lstar);
   // Adding 1 to 0 clears every arithmetic flag.
   out_.mov(kR11, uint64_t{0});
   out_.add32(kR11, 1);
@@ -121,12 +121,12 @@ CodeOffset SystemCode::system_return() {
   constexpr uint64_t kLoaded = 0x3C'7FD7 & ~uint64_t{0x8FF};
   const CodeOffset at = begin();
   save();
-  out_.gs_load(kR10, layout_.gpr(kR11));
+  out_.cpu_load(kR10, layout_.gpr(kR11));
   out_.test32(kR10, static_cast<uint32_t>(flags::kTrap | flags::kAlignmentCheck));
   leave_if(Condition::kNotEqual);
-  out_.gs_cmp8(system.system_return, 0);
+  out_.cpu_cmp8(system.system_return, 0);
   leave_if(Condition::kEqual);
-  out_.gs_cmp16(layout_.attention, 0);  // an interrupt that IF lets in
+  out_.cpu_cmp16(layout_.attention, 0);  // an interrupt that IF lets in
   leave_if(Condition::kNotEqual);
   out_.mov(kR11, kRcx);
   out_.shl(kR11, 16);
@@ -135,7 +135,7 @@ CodeOffset SystemCode::system_return() {
   leave_if(Condition::kNotEqual);
   out_.mov(kRax, kR10);
   out_.and32(kR10, static_cast<uint32_t>(kLoaded));
-  out_.gs_store(layout_.flags_rest, kR10);
+  out_.cpu_store(layout_.flags_rest, kR10);
   out_.mov(kR10, kRax);
   out_.shl32(kRax, 8);
   out_.shr32(kR10, 11);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <iterator>
 #include <string>
 
@@ -17,6 +18,13 @@ namespace {
 bool loads_call_site(std::span<const uint8_t> code) {
   constexpr std::array<uint8_t, 7> kLoad = {0x4C, 0x8D, 0x1D, 5, 0, 0, 0};
   return code.size() >= kLoad.size() && std::equal(kLoad.begin(), kLoad.end(), code.begin());
+}
+
+size_t size_of_call_site(std::span<const uint8_t> code) {
+  CallSite site{};
+  if (code.size() < sizeof site) return code.size();
+  std::memcpy(&site, code.data(), sizeof site);
+  return site.of == CallSite::Of::kAccess ? sizeof(CallSite) : sizeof(WindowSite);
 }
 
 void append_host_code(std::string& text, std::span<const uint8_t> code) {
@@ -34,7 +42,7 @@ void append_host_code(std::string& text, std::span<const uint8_t> code) {
     }
     code = code.subspan(size);
     if (data_follows) {
-      const size_t skipped = std::min(sizeof(CallSite), code.size());
+      const size_t skipped = std::min(size_of_call_site(code), code.size());
       fmt::format_to(std::back_inserter(text), "                     ({} bytes of data)\n",
                      skipped);
       code = code.subspan(skipped);

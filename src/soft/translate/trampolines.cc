@@ -67,48 +67,88 @@ void move_vectors(Assembler& out, const CpuLayout& layout, Direction direction) 
   }
 }
 
+/// ZF: the upper halves of the guest's YMM0 to YMM15, and what lies above them, are zero. Changes
+/// ZMM0, K1 and RAX.
+void test_upper_halves(Assembler& out, const CpuLayout& layout) {
+  const bool wide = interpret::native::host_features().avx512f;
+  for (unsigned reg = 0; reg < 16; ++reg) {
+    out.byte(0x65);
+    if (wide) {
+      for (const unsigned byte : {0x62, 0xF1, 0xFD, 0x48}) out.byte(byte);
+      out.byte(reg == 0 ? 0x28 : 0xEB);  // VMOVAPD ZMM0, m; VPORQ ZMM0, ZMM0, m
+    } else {
+      for (const unsigned byte : {0xC5, 0xFC}) out.byte(byte);
+      out.byte(reg == 0 ? 0x28 : 0x56);  // VMOVAPS YMM0, m; VORPS YMM0, YMM0, m
+    }
+    out.byte(0x04);
+    out.byte(0x25);
+    out.dword(static_cast<uint32_t>(layout.vector + static_cast<int32_t>(64 * reg)));
+  }
+  if (wide) {
+    constexpr uint32_t kAboveXmm = 0xFC;
+    for (const unsigned byte : {0x62, 0xF2, 0xFD, 0x48, 0x27, 0xC8}) out.byte(byte);  // VPTESTMQ K1
+    for (const unsigned byte : {0xC5, 0xF8, 0x93, 0xC1}) out.byte(byte);  // KMOVW EAX, K1
+    out.test32(kRax, kAboveXmm);
+  } else {
+    for (const unsigned byte : {0xC4, 0xE3, 0x7D, 0x19, 0xC0, 0x01})
+      out.byte(byte);                                                           // VEXTRACTF128
+    for (const unsigned byte : {0xC4, 0xE2, 0x79, 0x17, 0xC0}) out.byte(byte);  // VPTEST
+  }
+}
+
+/// Loading a register as a whole makes the processor take its upper half for used, even if it is
+/// zero: then each SSE instruction that writes a part of the register waits for the rest of it.
+void load_vectors(Assembler& out, const CpuLayout& layout) {
+  if (!interpret::native::host_features().avx) return move_vectors(out, layout, Direction::kLoad);
+  test_upper_halves(out, layout);
+  move_vectors(out, layout, Direction::kLoad);
+  const CodeOffset used = out.jump_if(Condition::kNotEqual);
+  for (const unsigned byte : {0xC5, 0xF8, 0x77}) out.byte(byte);  // VZEROUPPER
+  out.patch(used, out.here());
+}
+
 void emit_enter(Assembler& out, const CpuLayout& layout) {
   for (const Reg reg : kKept) push(out, reg);
   push(out, kRax);  // keeps the stack aligned
-  out.gs_store(layout.host_rsp, kRsp);
-  move_vectors(out, layout, Direction::kLoad);
+  out.cpu_store(layout.host_rsp, kRsp);
+  load_vectors(out, layout);
   // Loading MXCSR costs far more than finding that it is right already.
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.scratch_mxcsr);  // STMXCSR
-  out.gs(false, {0x8B}, kRax, layout.scratch_mxcsr);
-  out.gs(false, {0x3B}, kRax, layout.mxcsr);
+  out.cpu(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.scratch_mxcsr);  // STMXCSR
+  out.cpu(false, {0x8B}, kRax, layout.scratch_mxcsr);
+  out.cpu(false, {0x3B}, kRax, layout.mxcsr);
   const CodeOffset same = out.jump_if(static_cast<uint8_t>(Condition::kEqual));
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.mxcsr);  // LDMXCSR
+  out.cpu(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.mxcsr);  // LDMXCSR
   out.patch(same, out.here());
-  out.gs_load8(kRax, layout.flags_overflow);
-  out.gs(false, {0x8A}, static_cast<Reg>(4), layout.flags_low);  // MOV AH
-  out.byte(0x04);                                                // ADD AL, 127: OF
+  out.cpu_load8(kRax, layout.flags_overflow);
+  out.cpu(false, {0x8A}, static_cast<Reg>(4), layout.flags_low);  // MOV AH
+  out.byte(0x04);                                                 // ADD AL, 127: OF
   out.byte(0x7F);
   out.byte(0x9E);  // SAHF
   for (unsigned reg = 0; reg < 16; ++reg)
-    if (reg != kR10 && reg != kR11) out.gs_load(static_cast<Reg>(reg), layout.gpr(reg));
-  out.gs_jump(layout.target);
+    if (reg != kR10 && reg != kR11) out.cpu_load(static_cast<Reg>(reg), layout.gpr(reg));
+  out.cpu_jump(layout.target);
 }
 
 /// Every exit ends here, with its reason in R11.
 void emit_leave(Assembler& out, const CpuLayout& layout) {
-  out.gs_store(layout.payload, kR10);
-  out.gs_store(layout.reason, kR11);
+  out.cpu_store(layout.payload, kR10);
+  out.cpu_store(layout.reason, kR11);
   for (unsigned reg = 0; reg < 16; ++reg)
-    if (reg != kR10 && reg != kR11) out.gs_store(layout.gpr(reg), static_cast<Reg>(reg));
+    if (reg != kR10 && reg != kR11) out.cpu_store(layout.gpr(reg), static_cast<Reg>(reg));
   out.byte(0x9F);  // LAHF
   out.byte(0x0F);  // SETO AL
   out.byte(0x90);
   out.byte(0xC0);
-  out.gs_store8(layout.flags_overflow, kRax);
-  out.gs(false, {0x88}, static_cast<Reg>(4), layout.flags_low);  // MOV from AH
-  out.gs_load(kRsp, layout.host_rsp);
+  out.cpu_store8(layout.flags_overflow, kRax);
+  out.cpu(false, {0x88}, static_cast<Reg>(4), layout.flags_low);  // MOV from AH
+  out.cpu_load(kRsp, layout.host_rsp);
   move_vectors(out, layout, Direction::kStore);
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.mxcsr);  // STMXCSR
-  out.gs(false, {0x8B}, kRax, layout.mxcsr);
+  out.cpu(false, {0x0F, 0xAE}, static_cast<Reg>(3), layout.mxcsr);  // STMXCSR
+  out.cpu(false, {0x8B}, kRax, layout.mxcsr);
   out.and32(kRax, ~0x3Fu);  // the exception flags do not matter to compiled code
-  out.gs(false, {0x3B}, kRax, layout.default_mxcsr);
+  out.cpu(false, {0x3B}, kRax, layout.default_mxcsr);
   const CodeOffset usual = out.jump_if(static_cast<uint8_t>(Condition::kEqual));
-  out.gs(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.default_mxcsr);  // LDMXCSR
+  out.cpu(false, {0x0F, 0xAE}, static_cast<Reg>(2), layout.default_mxcsr);  // LDMXCSR
   out.patch(usual, out.here());
   if (interpret::native::host_features().avx) {
     out.byte(0xC5);  // VZEROUPPER
@@ -127,35 +167,37 @@ void restore_flags(Assembler& out, const CpuLayout& layout) {
   out.byte(0x04);  // ADD AL, 127: OF
   out.byte(0x7F);
   out.byte(0x9E);  // SAHF
-  out.gs_load(kRax, layout.saved_rax);
+  out.cpu_load(kRax, layout.saved_rax);
 }
 
+void save_flags(Assembler& out, const CpuLayout& layout) {
+  out.cpu_store(layout.saved_rax, kRax);
+  out.byte(0x9F);  // LAHF
+  out.byte(0x0F);  // SETO AL
+  out.byte(0x90);
+  out.byte(0xC0);
+}
+
+/// Goes on with R11 zero: where an access looks for R10 + R11, R10 is all of it.
 CodeOffset emit_quiet_call(Assembler& out, const CpuLayout& layout, int32_t function,
                            bool keeps_flags = false) {
   out.align(64);
   const CodeOffset at = out.here();
-  if (keeps_flags) {
-    out.gs_store(layout.saved_rax, kRax);
-    out.byte(0x9F);  // LAHF
-    out.byte(0x0F);  // SETO AL
-    out.byte(0x90);
-    out.byte(0xC0);
-  }
-  for (const Reg reg : kChanged) out.gs_store(layout.gpr(reg), reg);
-  out.gs_store(layout.gpr(kRsp), kRsp);
-  out.gs_load(kRsp, layout.host_rsp);
-  out.gs_load(kRdi, layout.cpu);
+  if (keeps_flags) save_flags(out, layout);
+  for (const Reg reg : kChanged) out.cpu_store(layout.gpr(reg), reg);
+  out.cpu_store(layout.gpr(kRsp), kRsp);
+  out.cpu_load(kRsp, layout.host_rsp);
+  out.cpu_load(kRdi, layout.cpu);
   out.mov(kRsi, kR10);
   out.mov(kRdx, kR11);
-  out.gs(false, {0xFF}, static_cast<Reg>(2), function);  // CALL
+  out.cpu(false, {0xFF}, static_cast<Reg>(2), function);  // CALL
   out.mov(kR10, kRax);
-  out.mov(kR11, kRdx);
-  for (const Reg reg : kChanged) out.gs_load(reg, layout.gpr(reg));
-  out.gs_load(kRsp, layout.gpr(kRsp));
+  out.cpu_store(layout.target, kRdx);
+  for (const Reg reg : kChanged) out.cpu_load(reg, layout.gpr(reg));
+  out.cpu_load(kRsp, layout.gpr(kRsp));
   if (keeps_flags) restore_flags(out, layout);
-  out.byte(0x41);  // JMP R11
-  out.byte(0xFF);
-  out.byte(0xE3);
+  out.mov(kR11, uint64_t{0});
+  out.cpu_jump(layout.target);
   return at;
 }
 
@@ -173,6 +215,58 @@ CodeOffset emit_go_on_restoring(Assembler& out, const CpuLayout& layout) {
   out.byte(0x41);  // JMP R10
   out.byte(0xFF);
   out.byte(0xE2);
+  return at;
+}
+
+CodeOffset emit_go_on_onward_restoring(Assembler& out, const CpuLayout& layout) {
+  const CodeOffset at = out.here();
+  restore_flags(out, layout);
+  out.cpu_jump(layout.onward);
+  return at;
+}
+
+/// R10: the window's address; R11: its WindowSite. The bank may have the page, if the stack has
+/// moved from one page to another. At CPL 0 it is the bank without RFLAGS.AC, whose pages can be
+/// used with it, too.
+CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset miss, bool user,
+                           bool keeps_flags) {
+  constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag), kHost = offsetof(DataEntry, host);
+  const int32_t stack = layout.stack_page[user ? 1 : 0];
+  out.align(64);
+  const CodeOffset at = out.here();
+  if (keeps_flags) save_flags(out, layout);
+  out.cpu_store(layout.scratch[0], kRax);
+  out.cpu_store(layout.scratch[1], kRcx);
+  out.mov32(kRax, kR10);
+  out.shr32(kRax, 12 - 5);
+  out.and32(kRax, static_cast<uint32_t>(DataBank::kMask) << 5);
+  out.cpu_add(kRax, user ? layout.data_bank : layout.ac.chosen_data[0]);
+  out.load(kRcx, kR11, 2 * sizeof(uint32_t));  // CallSite::size, in its low bits
+  out.and32(kRcx, 0x3FF);
+  out.neg(kRcx);
+  out.lea(kRcx, kRcx, 4096);
+  out.sub_memory(kR10, kRax, kWriteTag);
+  out.cmp(kR10, kRcx);
+  const CodeOffset unknown = out.jump_if(Condition::kAbove);
+  out.load(kR10, kRax, kHost);
+  out.sub_memory(kR10, kRax, kWriteTag);
+  out.cpu_store(stack + static_cast<int32_t>(offsetof(StackPage, difference)), kR10);
+  out.load(kRcx, kRax, kWriteTag);
+  out.neg(kRcx);
+  out.cpu_store(stack + static_cast<int32_t>(offsetof(StackPage, minus_page)), kRcx);
+  out.load32(kR11, kR11, offsetof(CallSite, resume));
+  out.cpu_add(kR11, layout.code);
+  out.cpu_load(kRcx, layout.scratch[1]);
+  out.cpu_load(kRax, layout.scratch[0]);
+  if (keeps_flags) restore_flags(out, layout);
+  out.byte(0x41);  // JMP R11
+  out.byte(0xFF);
+  out.byte(0xE3);
+  out.patch(unknown, out.here());
+  out.add_memory(kR10, kRax, kWriteTag);
+  out.cpu_load(kRcx, layout.scratch[1]);
+  out.cpu_load(kRax, layout.scratch[0]);
+  out.jump(miss);
   return at;
 }
 
@@ -202,7 +296,12 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_lookup_restoring = emit_restoring(out, layout, made.exit_lookup);
   made.exit_split_restoring = emit_restoring(out, layout, made.exit_split);
   made.go_on_restoring = emit_go_on_restoring(out, layout);
+  made.go_on_onward_restoring = emit_go_on_onward_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
+  for (const bool user : {false, true}) {
+    made.stack_miss[user] = emit_stack_miss(out, layout, made.miss, user, false);
+    made.stack_miss_keeping_flags[user] = emit_stack_miss(out, layout, made.miss, user, true);
+  }
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);
   made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);

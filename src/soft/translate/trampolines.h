@@ -29,8 +29,14 @@ struct Trampolines {
   CodeOffset exit_split_restoring = 0;
   /// Puts RAX and flags back and jumps to the host address in R10.
   CodeOffset go_on_restoring = 0;
+  /// The same to Context::onward.
+  CodeOffset go_on_onward_restoring = 0;
   // Call a function of quiet.h with R10 (the address) and R11 (the CallSite), and go on as it says.
   CodeOffset miss = 0;
+  /// Like `miss`, for a window that is not on the stack's page, flags being dead, or live and still
+  /// in their place: looks into the bank first. Index: CPL is 3.
+  CodeOffset stack_miss[2] = {};
+  CodeOffset stack_miss_keeping_flags[2] = {};
   CodeOffset string = 0;
   CodeOffset revalidate = 0;
   CodeOffset lookup = 0;  ///< R11 does not matter.

@@ -18,7 +18,8 @@
 namespace limen::soft::translate {
 namespace {
 
-constexpr unsigned kMaxFollowed = 2;  // jumps inside a block
+constexpr unsigned kMaxFollowed = 2;   // jumps inside a block
+constexpr unsigned kMaxStraight = 48;  // instructions of a block that is no loop
 /// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
@@ -30,7 +31,7 @@ constexpr uint64_t kInterruptedCycles = 3'000'000;
 Translator::Translator(Cpu& cpu, size_t code_size)
     : cpu_(cpu),
       layout_(cpu),
-      cache_(code_size, BlockStore::data_size(code_size)),
+      cache_(code_size, BlockStore::data_size(code_size), &cpu),
       first_free_(write_trampolines()),
       blocks_(cache_, first_free_, cpu.generated, trampolines_.lookup),
       items_(kMaxItems),
@@ -45,6 +46,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
   context.exit_split = cache_.executable(trampolines_.exit_split);
   context.exit_split_restoring = cache_.executable(trampolines_.exit_split_restoring);
+  context.go_on_onward_restoring = cache_.executable(trampolines_.go_on_onward_restoring);
   context.go_on_restoring = cache_.executable(trampolines_.go_on_restoring);
   context.exit_lookup = cache_.executable(trampolines_.exit_lookup);
   context.exit_lookup_restoring = cache_.executable(trampolines_.exit_lookup_restoring);
@@ -62,9 +64,19 @@ Translator::Translator(Cpu& cpu, size_t code_size)
       {this, [](void* self) noexcept { static_cast<Translator*>(self)->forget_epochs(); }});
 }
 
+Assembler Translator::assembler(CodeOffset offset) const {
+  constexpr int64_t kReach = int64_t{1} << 31;
+  const auto distance = static_cast<int64_t>(reinterpret_cast<uintptr_t>(&cpu_) -
+                                             reinterpret_cast<uintptr_t>(cache_.executable(0)));
+  const auto code_size = static_cast<int64_t>(cache_.code().size());
+  const bool near =
+      distance - code_size > -kReach && distance + static_cast<int64_t>(sizeof cpu_) < kReach;
+  return {cache_.code(), offset, {.near = near, .distance = distance}};
+}
+
 CodeOffset Translator::write_trampolines() {
   const CodeCache::Edit edit(cache_);
-  Assembler out(cache_.code(), 0);
+  Assembler out = assembler(0);
   trampolines_ = emit_trampolines(out, layout_);
   return out.here();
 }
@@ -80,8 +92,9 @@ Translator::Outcome Translator::run() {
                        resume_.kind == code_kind().bits();
   if (resumes) code = resume_.code;
   resume_.code = nullptr;
+  Seeker seeker = Seeker::kBody;
   for (;;) {
-    if (code == nullptr) code = entry_for_rip();
+    if (code == nullptr) code = code_for_rip(std::exchange(seeker, Seeker::kBody));
     if (code == nullptr) return Outcome::kInterpret;
     Context& context = cpu_.generated;
     context.target = code;
@@ -93,6 +106,7 @@ Translator::Outcome Translator::run() {
         ++statistics_.lookups;
         cpu_.rip = payload;
         code = nullptr;
+        seeker = Seeker::kEntry;
         break;
       case ExitReason::kLink:
         ++statistics_.links;
@@ -125,29 +139,24 @@ Translator::Outcome Translator::run() {
   }
 }
 
-const uint8_t* Translator::entry_for_rip() {
-  const BlockId id = find();
-  return id == 0 ? nullptr : cache_.executable(blocks_[id].body);
+const uint8_t* Translator::code_for_rip(Seeker seeker) {
+  const BlockId id = find(seeker);
+  if (id == 0) return nullptr;
+  const Block& block = blocks_[id];
+  if (seeker == Seeker::kEntry)
+    cpu_.generated.jump_tables[cpu_.cpl == 3 ? 1 : 0][cpu_.rip & 0xFFFF] =
+        cache_.executable(block.indirect);
+  return cache_.executable(block.body);
 }
 
 const uint8_t* Translator::follow_link(LinkId id) {
   const uint64_t evictions = blocks_.evictions();
   const Link link = blocks_.link(id);
   cpu_.rip = blocks_.data(blocks_[link.from].home).base + static_cast<uint64_t>(link.target);
-  const BlockId to = find();
+  const BlockId to = find(Seeker::kBody);
   if (to == 0) return nullptr;
-  const Block& block = blocks_[to];
-  const uint8_t* const code = cache_.executable(block.body);
-  if (blocks_.evictions() != evictions) return code;
-  const Block& from = blocks_[link.from];
-  if (!from.valid || blocks_.link(id).to != 0) return code;
-  if (block.home == from.home)
-    blocks_.connect(id, to, link.place, block.body);  // right whenever the code that leads to it is
-  else if (blocks_.home(block.home).fixed)
-    blocks_.connect(id, to, link.place, block.checked);
-  else
-    blocks_.connect(id, to, link.stub + link.onward, block.indirect);
-  return code;
+  if (blocks_.evictions() == evictions) blocks_.connect(id, to);
+  return cache_.executable(blocks_[to].body);
 }
 
 interpret::Operation& Translator::operation_at(uint32_t site) {
@@ -201,13 +210,13 @@ const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
 }
 
 const uint8_t* Translator::split(CodeOffset call_site) {
-  CallSite at;
+  WindowSite at{};
   uint8_t* const place = &cache_.code()[call_site];
   std::memcpy(&at, place, sizeof at);
   const HomeId home = block_of_site(at.site).home;
   cpu_.rip = blocks_.data(home).base + site_at(block_of_site(at.site), site_index(at.site)).offset;
   const uint64_t evictions = blocks_.evictions();
-  const BlockId id = find(true);
+  const BlockId id = find(Seeker::kSplitOff);
   if (id == 0) return nullptr;
   if (blocks_.evictions() == evictions && blocks_[id].home == home) {
     at.split = blocks_[id].body;
@@ -217,7 +226,7 @@ const uint8_t* Translator::split(CodeOffset call_site) {
   return cache_.executable(blocks_[id].body);
 }
 
-BlockId Translator::find(bool split) {
+BlockId Translator::find(Seeker seeker) {
   const CodeKind kind = code_kind();
   if (kind.bits() != last_kind_) {
     // Jump tables tell user code from other code, and nothing else.
@@ -234,17 +243,32 @@ BlockId Translator::find(bool split) {
   BlockId id = blocks_.first_at(page.ram_page, offset);
   for (; id != 0; id = blocks_[id].next) {
     const Block& block = blocks_[id];
-    if (block.offset != offset || block.split != split) continue;
+    if (block.offset != offset || block.split != (seeker == Seeker::kSplitOff)) continue;
     const Home& home = blocks_.home(block.home);
     if (home.kind == kind.bits() && home.ram_pages[0] == page.ram_page &&
         bind(block.home, rip - offset))
       break;
   }
-  if (id == 0) id = translate(page, kind, split);
-  if (id != 0 && !split)
-    cpu_.generated.jump_tables[kind.user ? 1 : 0][rip & 0xFFFF] =
-        cache_.executable(blocks_[id].indirect);
-  return id;
+  if (id != 0 && seeker == Seeker::kEntry && blocks_[id].indirect == 0 && !make_entries(id, kind))
+    id = 0;
+  return id != 0 ? id : translate(page, kind, seeker);
+}
+
+/// False where there was no room for them but that of other blocks, this one perhaps among them.
+bool Translator::make_entries(BlockId id, CodeKind kind) {
+  const uint64_t evictions = blocks_.evictions();
+  const BlockStore::Room room = make_room();
+  if (blocks_.evictions() != evictions) return false;
+  Block& block = blocks_[id];
+  const CodeCache::Edit edit(cache_);
+  Assembler out = assembler(room.often);
+  Assembler cold = assembler(room.seldom);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, block.home), block, kind, blocks_);
+  emitter.emit_entries_alone();
+  statistics_.host_bytes += out.here() - room.often;
+  statistics_.cold_bytes += cold.here() - room.seldom;
+  blocks_.add_entries(id, {.often = out.here(), .seldom = cold.here()});
+  return true;
 }
 
 /// Whether the home, unchanged, is what is mapped at `base`; notes that it is there.
@@ -314,15 +338,17 @@ decode::Outcome Translator::decode_next(Source& source, uint64_t rip,
   return outcome;
 }
 
-bool Translator::form(Source& source, CodeKind kind) {
+/// Up to an instruction that a block of the home begins with.
+bool Translator::form(Source& source, CodeKind kind, HomeId home) {
   const uint64_t start = cpu_.rip;
   uint64_t rip = start;
-  source.generations[0] =
-      cpu_.mmu.watch_code(source.pages[0].ram_page, static_cast<uint32_t>(rip & kPageOffset));
   item_count_ = 0;
   unsigned followed = 0;
-  unsigned round = 0;  // items of the loop that the block is
-  while (item_count_ < kMaxItems && rip - source.base < 4096 && source.page_count == 1) {
+  unsigned round = 0;          // items of the loop that the block is
+  bool shares_checks = false;  // has accesses that the next round makes beside them
+  while (item_count_ < (round == 0 ? kMaxStraight : kMaxItems) && rip - source.base < 4096 &&
+         source.page_count == 1) {
+    if (item_count_ != 0 && round == 0 && blocks_.at(home, rip - source.base) != 0) break;
     Item& item = items_[item_count_];
     item.rip = rip;
     if (decode_next(source, rip, item.instruction) != decode::Outcome::kOk) break;
@@ -334,6 +360,7 @@ bool Translator::form(Source& source, CodeKind kind) {
                          (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
     }
     ++item_count_;
+    shares_checks = shares_checks || (item.has_memory && item.kind == Kind::kPlain);
     if (item.kind == Kind::kReturn || item.kind == Kind::kCallAway ||
         item.kind == Kind::kJumpAway || item.kind == Kind::kCall || item.ends_block)
       break;
@@ -343,7 +370,7 @@ bool Translator::form(Source& source, CodeKind kind) {
       // Around once more, if there is room: accesses of the next round share checks with this
       // one's.
       if (round == 0) round = item_count_;
-      item.loops = item_count_ + round <= kMaxItems;
+      item.loops = item_count_ + round <= (shares_checks ? kMaxItems : item_count_);
       if (item.loops) {
         rip = start;
         continue;
@@ -359,7 +386,8 @@ bool Translator::form(Source& source, CodeKind kind) {
     if (rip == start) break;
   }
   // STI wants the instruction behind it in its own block, where no interrupt can come between.
-  if (item_count_ == kMaxItems && items_[kMaxItems - 1].kind == Kind::kSetInterrupt) --item_count_;
+  if (item_count_ == kMaxStraight && items_[kMaxStraight - 1].kind == Kind::kSetInterrupt)
+    --item_count_;
   return item_count_ > 0;
 }
 
@@ -387,8 +415,48 @@ HomeId Translator::home_for(const Source& source, CodeKind kind) {
   return blocks_.home_for(wanted, source.base);
 }
 
-/// Where the poll costs no flags, if there is such a place before the first way out.
+BlockStore::Room Translator::make_room() {
+  const uint64_t evictions = blocks_.evictions();
+  const BlockStore::Room room = blocks_.make_room(kMaxBlockCode);
+  if (blocks_.evictions() != evictions) operations_.clear();
+  return room;
+}
+
+Emitter::Place Translator::place_of(BlockId id, HomeId home_id) const {
+  const Home& home = blocks_.home(home_id);
+  return {.id = id,
+          .fixed = home.fixed,
+          .global = home.global,
+          .base = blocks_.data(home_id).base,
+          .data = blocks_.data_offset(home_id)};
+}
+
+/// Whether the block has a way out that a cycle needs: back, or to an address that memory or a
+/// register holds. It is enough if one block of each cycle polls.
+bool Translator::may_be_in_cycle() const {
+  return std::any_of(items_.begin(), items_.begin() + item_count_, [](const Item& item) {
+    switch (item.kind) {
+      case Kind::kJump:
+      case Kind::kBranch:
+      case Kind::kCall:
+        return item.target() <= item.rip;
+      case Kind::kReturn:
+      case Kind::kCallAway:
+      case Kind::kJumpAway:
+      case Kind::kSystemCall:
+      case Kind::kSystemReturn:
+      case Kind::kInterruptReturn:
+        return true;
+      default:
+        return false;
+    }
+  });
+}
+
+/// Where the poll costs no flags, if there is such a place before the first way out; behind all
+/// items if the block needs none.
 size_t Translator::place_for_poll() const {
+  if (!may_be_in_cycle()) return item_count_;
   size_t at = 0;
   while (at < item_count_ && items_[at].flags_live && items_[at].kind != Kind::kBranch) ++at;
   if (at == item_count_ || items_[at].flags_live ||
@@ -397,15 +465,18 @@ size_t Translator::place_for_poll() const {
   return at;
 }
 
-BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool split) {
+BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker seeker) {
   const uint64_t started = __builtin_ia32_rdtsc();
-  const uint64_t evictions = blocks_.evictions();
-  const BlockStore::Room room = blocks_.make_room(kMaxBlockCode);
-  if (blocks_.evictions() != evictions) operations_.clear();
+  const bool split = seeker == Seeker::kSplitOff;
+  const BlockStore::Room room = make_room();
   Source source;
   source.base = cpu_.rip & ~kPageOffset;
   source.pages[0] = first;
-  if (!form(source, kind)) return 0;
+  source.generations[0] =
+      cpu_.mmu.watch_code(first.ram_page, static_cast<uint32_t>(cpu_.rip & kPageOffset));
+  HomeId home_id = home_for(source, kind);
+  if (!form(source, kind, home_id)) return 0;
+  if (source.page_count == 2) home_id = home_for(source, kind);
   find_live_flags();
   const size_t poll_at = place_for_poll();
   const auto items = std::span(items_).first(item_count_);
@@ -415,7 +486,6 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   else
     for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
 
-  const HomeId home_id = home_for(source, kind);
   const Home& home = blocks_.home(home_id);
   const auto& epochs = cpu_.mmu.code_epochs();
   blocks_.data(home_id) = HomeData::at(source.base, home.global ? epochs.global : epochs.local);
@@ -428,16 +498,10 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, bool spli
   block.split = split;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   const CodeCache::Edit edit(cache_);
-  Assembler out(cache_.code(), room.often);
-  Assembler cold(cache_.code(), room.seldom);
-  Emitter emitter(layout_, trampolines_, out, cold,
-                  {.id = id,
-                   .fixed = home.fixed,
-                   .global = home.global,
-                   .base = source.base,
-                   .data = blocks_.data_offset(home_id)},
-                  block, kind, blocks_);
-  emitter.emit(items, poll_at, windows_);
+  Assembler out = assembler(room.often);
+  Assembler cold = assembler(room.seldom);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind, blocks_);
+  emitter.emit(items, poll_at, windows_, seeker == Seeker::kEntry);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
   statistics_.host_bytes += out.here() - room.often;
@@ -459,9 +523,9 @@ void Translator::trace(CodeKind kind, const Block& block, BlockStore::Room start
   const auto between = [&](CodeOffset from, CodeOffset to) {
     return std::span(cache_.executable(from), to - from);
   };
-  trace_block(*cpu_.trace, kind, std::span(items_).first(item_count_),
-              {.often = between(start.often, block.end),
-               .seldom = between(start.seldom, block.sites)});
+  trace_block(
+      *cpu_.trace, kind, std::span(items_).first(item_count_),
+      {.often = between(start.often, block.end), .seldom = between(start.seldom, block.sites)});
 }
 
 std::string Translator::report() const {
@@ -470,10 +534,10 @@ std::string Translator::report() const {
       "translator: {} blocks, {} instructions, {} bytes of guest code, {} of host code and {} "
       "seldom run, {} evictions\n"
       "found without an exit: {}; exits: {} look-ups, {} links, {} splits, {} polls, {} "
-      "instructions interpreted, {} faults of the host\n"
+      "instructions interpreted, {} faults of the host ({} of them page faults)\n"
       "invalidated blocks: {}\n",
       s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, blocks_.evictions(),
-      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults,
+      s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults, s.strays,
       blocks_.invalidated());
   const double seconds = static_cast<double>(s.cycles) / static_cast<double>(x86::host_tsc_hz());
   text += fmt::format("translation: {:.3f} s, {:.1f} MB of guest code a second\n", seconds,
@@ -501,6 +565,9 @@ bool Translator::recover(void* context) {
   while (index + 1 < block.site_count && block.body + site_at(block, index + 1).code <= offset)
     ++index;
   ++statistics_.faults;
+  // What the guest may access is there.
+  constexpr greg_t kPageFault = 14;
+  if (registers[REG_TRAPNO] == kPageFault) ++statistics_.strays;
   registers[REG_R10] = make_site(id, index);
   registers[REG_RIP] = static_cast<greg_t>(
       reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.exit_instruction)));

@@ -33,6 +33,7 @@ struct Statistics {
   uint64_t splits = 0;         ///< Windows that were found to reach over a page's end.
   uint64_t polls = 0;
   uint64_t faults = 0;       ///< Exits of instructions that faulted on the host.
+  uint64_t strays = 0;       ///< Page faults of the host among them: an error of the engine's.
   uint64_t cycles = 0;       ///< Of the TSC, spent on translating timed_bytes of guest code.
   uint64_t timed_bytes = 0;  ///< All but what was interrupted by the host meanwhile.
 };
@@ -101,13 +102,22 @@ class Translator {
     uint8_t kind = 0;
   };
 
+  [[nodiscard]] Assembler assembler(CodeOffset offset) const;
   CodeOffset write_trampolines();
   [[nodiscard]] CodeKind code_kind() const noexcept;
-  const uint8_t* entry_for_rip();
+  /// For whom a block is looked for.
+  enum class Seeker : uint8_t {
+    kBody,     ///< Goes to its body.
+    kEntry,    ///< Will come again from elsewhere: the block has its entries then.
+    kSplitOff  ///< Wants one that has no windows.
+  };
+  const uint8_t* code_for_rip(Seeker seeker);
   const uint8_t* follow_link(LinkId id);
   const uint8_t* interpret(uint32_t site, Outcome& outcome);
-  /// `split`: one that has no windows.
-  BlockId find(bool split = false);
+  BlockId find(Seeker seeker);
+  bool make_entries(BlockId id, CodeKind kind);
+  BlockStore::Room make_room();
+  [[nodiscard]] Emitter::Place place_of(BlockId id, HomeId home) const;
   const uint8_t* split(CodeOffset call_site);
   /// What a block is translated from.
   struct Source {
@@ -116,11 +126,12 @@ class Translator {
     std::array<FetchResult, Home::kMaxPages> pages;
     std::array<uint32_t, Home::kMaxPages> generations{};
   };
-  BlockId translate(const FetchResult& first, CodeKind kind, bool split);
+  BlockId translate(const FetchResult& first, CodeKind kind, Seeker seeker);
   /// Tells cpu.trace of the block that was made from items_ in the room from `start` on.
   void trace(CodeKind kind, const Block& block, BlockStore::Room start) const;
-  size_t place_for_poll() const;
-  bool form(Source& source, CodeKind kind);
+  [[nodiscard]] bool may_be_in_cycle() const;
+  [[nodiscard]] size_t place_for_poll() const;
+  bool form(Source& source, CodeKind kind, HomeId home);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();
   HomeId home_for(const Source& source, CodeKind kind);
@@ -133,7 +144,9 @@ class Translator {
     return reinterpret_cast<const Site*>(&cache_.code()[block.sites])[index];
   }
   static unsigned site_index(uint32_t site) { return site & ((1u << kSiteBits) - 1); }
-  [[nodiscard]] const Block& block_of_site(uint32_t site) const { return blocks_[site >> kSiteBits]; }
+  [[nodiscard]] const Block& block_of_site(uint32_t site) const {
+    return blocks_[site >> kSiteBits];
+  }
 
   Cpu& cpu_;
   CpuLayout layout_;

@@ -13,7 +13,7 @@ constexpr int64_t kMostBytes = 512;
 /// Farther from its root than this a register is not followed.
 constexpr int64_t kFarthest = int64_t{1} << 29;
 constexpr uint16_t kElsewhere = (1u << 10) | (1u << 11);  // R10, R11: in memory
-constexpr uint8_t kStackPointer = 4, kFramePointer = 5;
+constexpr uint8_t kCounter = 1, kStackPointer = 4, kFramePointer = 5;
 
 constexpr int64_t kFarthestDisplacement = int64_t{1} << 30;
 
@@ -239,6 +239,7 @@ class Search {
       case Kind::kBranch:
         for (Open& open : open_) open.passed_branch = true;
         dead_.known = false;
+        if (item.counter == Counter::kLoop) add(kCounter, -1);
         return;
       case Kind::kPush:
       case Kind::kCall:

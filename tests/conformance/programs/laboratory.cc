@@ -214,12 +214,15 @@ Laboratory::Verdict Laboratory::compare(const Program& program,
       continue;
     }
     interpreter_->run(situation, kStepLimit, expected);
+    const uint64_t strays = translator_->strays();
     translator_->run(situation, kStepLimit, got);
     ++count_.runs;
     count_.instructions += steps.steps;
     if (expected.ended && is_fault(expected.last().vector)) ++count_.faulted;
     undo_stray_jump(expected, got);
     std::string text = compare_endings(expected, got, {.dead_flags_differ = true});
+    if (translator_->strays() != strays)
+      return {"the translator's code accessed what is not the guest's\n" + text, i};
     if (!text.empty() && is_of_lost_flags(program, situations.first(i + 1), expected)) {
       ++count_.flags_lost;
       continue;

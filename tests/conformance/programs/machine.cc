@@ -292,6 +292,8 @@ void Machine::load(const std::array<uint8_t, kCodeSize>& code) {
 }
 
 bool Machine::has_split_lock() const { return guest_->split_lock; }
+uint64_t Machine::strays() const { return guest_->runner.translator()->statistics().strays; }
+
 bool Machine::has_undefined() const { return guest_->undefined; }
 
 void Machine::run(const Situation& situation, unsigned limit, Ending& ending) {

@@ -73,6 +73,8 @@ class Machine {
   /// An instruction whose outcome is another one each time, or whose flags are not defined and
   /// differ with the form in which it is run.
   [[nodiscard]] bool has_undefined() const;
+  /// Accesses of translated code, so far, to where the host has nothing.
+  [[nodiscard]] uint64_t strays() const;
 
  private:
   struct Guest;

@@ -125,6 +125,12 @@ const std::array kFound = {
     Found{.name = "flags across a return that is looked up",
           .code = {0xE8, 3, 0, 0, 0, 0x9C, 0x5B, 0xCC, 0x39, 0xD1, 0xC3},
           .gpr = {0, 5, 9, 0, kStack}},
+    // MOV [RBX], RAX; MOV [RDX], RCX; MOV [RDX + 8], RCX; MOV [RBX + 8], RAX; ADD EAX, 1; PUSH RAX;
+    // MOV [RBX + 16], RAX: R11 holds what leads to [RBX] when the stack's page is not found.
+    Found{.name = "a stack's page that is not found between two accesses of one window",
+          .code = {0x48, 0x89, 0x03, 0x48, 0x89, 0x0A, 0x48, 0x89, 0x4A, 0x08, 0x48,
+                   0x89, 0x43, 0x08, 0x83, 0xC0, 0x01, 0x50, 0x48, 0x89, 0x43, 0x10},
+          .gpr = {1, 2, kDataAddress + 0x100, kDataAddress + 0x40, kStack}},
 };
 
 TEST_F(Programs, FoundBeforeAgree) {

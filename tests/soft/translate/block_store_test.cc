@@ -31,29 +31,33 @@ class BlockStoreTest : public testing::Test {
     return home;
   }
 
-  /// A block at `offset` of a page, whose one way out leads nowhere yet.
-  Made make(uint64_t ram_page, uint16_t offset, bool split = false) {
+  static constexpr int64_t kFar = 4096;
+
+  /// A block at `offset` of a page, whose one way out leads to `target`, from the page's base.
+  Made make(uint64_t ram_page, uint16_t offset, bool split = false, int64_t target = kFar) {
     const BlockStore::Room room = store_.make_room(kBlockSize);
     Made made;
     made.id = store_.next_id();
     made.block.home = store_.home_for(home_of(ram_page), ram_page << 12);
     made.block.offset = offset;
     made.block.split = split;
-    made.block.indirect = made.block.checked = made.block.body = room.often;
+    made.block.indirect = made.block.body = room.often;
     const CodeCache::Edit edit(cache_);
     Assembler out(cache_.code(), room.often);
     const CodeOffset place = out.jump();
     made.block.end = room.often + kBlockSize;
     out.patch(place, room.seldom);
-    made.link = store_.add_link({.from = made.id, .place = place, .stub = room.seldom});
+    made.link =
+        store_.add_link({.from = made.id, .place = place, .target = target, .exit = room.seldom});
     store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
     context_->jump_tables[1][offset] = cache_.executable(made.block.indirect);
     return made;
   }
 
   /// Where the jump of the link leads.
-  CodeOffset target_of(LinkId id) {
-    const CodeOffset place = store_.link(id).place;
+  CodeOffset target_of(LinkId id) { return target_at(store_.link(id).place); }
+  /// Where a jump leads whose displacement is there.
+  CodeOffset target_at(CodeOffset place) {
     int32_t displacement;
     std::memcpy(&displacement, &cache_.code()[place], sizeof displacement);
     return place + 4 + static_cast<CodeOffset>(displacement);
@@ -65,8 +69,8 @@ class BlockStoreTest : public testing::Test {
     return false;
   }
 
-  CodeCache cache_{kCodeSize, BlockStore::data_size(kCodeSize)};
   std::unique_ptr<Context> context_ = std::make_unique<Context>();
+  CodeCache cache_{kCodeSize, BlockStore::data_size(kCodeSize), context_.get()};
   BlockStore store_{cache_, kFirstFree, *context_, kMiss};
 };
 
@@ -94,16 +98,17 @@ TEST_F(BlockStoreTest, TakesLinksToEvictedBlocksBack) {
   for (unsigned i = 0;; ++i) {
     made.push_back(make(1 + i % kPages, static_cast<uint16_t>(1 + i / kPages)));
     if (store_.evictions() != 0) break;
+    store_.connect(made.back().link, first.id);
     const Link& link = store_.link(made.back().link);
-    store_.connect(made.back().link, first.id, link.place, first.block.body);
-    ASSERT_EQ(target_of(made.back().link), first.block.body);
+    ASSERT_EQ(target_of(made.back().link), link.exit + Link::kCheck);
+    ASSERT_EQ(target_at(link.exit + Link::kBody), first.block.body);
   }
   ASSERT_EQ(store_.evictions(), 1u);
   unsigned unlinked = 0;
   for (size_t i = 0; i < made.size(); ++i) {
     if (!is_found(made[i], 1 + i % kPages)) continue;
     EXPECT_EQ(store_.link(made[i].link).to, 0u);
-    EXPECT_EQ(target_of(made[i].link), store_.link(made[i].link).stub);
+    EXPECT_EQ(target_of(made[i].link), store_.link(made[i].link).exit);
     ++unlinked;
   }
   EXPECT_GT(unlinked, 100u);
@@ -117,8 +122,7 @@ TEST_F(BlockStoreTest, ForgetsLinksFromEvictedBlocks) {
   while (store_.evictions() == 0) {
     targets.push_back(make(2 + targets.size() % kPages, static_cast<uint16_t>(targets.size())));
     if (targets.size() != kCodeSize / kBlockSize / 3) continue;
-    const Link& link = store_.link(source.link);
-    store_.connect(source.link, targets.back().id, link.place, targets.back().block.body);
+    store_.connect(source.link, targets.back().id);
   }
   const Made& target = targets[kCodeSize / kBlockSize / 3 - 1];
   ASSERT_TRUE(is_found(target, 2 + (kCodeSize / kBlockSize / 3 - 1) % kPages));
@@ -141,6 +145,13 @@ TEST_F(BlockStoreTest, GivesNumbersAgain) {
     most = std::max(most, make(i % 1000, static_cast<uint16_t>(i % 4000)).id);
   EXPECT_LT(most, kCodeSize / kBlockSize);
   EXPECT_LT(store_.home_count(), 1001u);
+}
+
+TEST_F(BlockStoreTest, LeadsNewLinksToBlocksOfTheirHome) {
+  const Made known = make(1, 16);
+  EXPECT_EQ(target_of(make(1, 32, false, 16).link), known.block.body);
+  const Made stranger = make(2, 32, false, 16);
+  EXPECT_EQ(target_of(stranger.link), store_.link(stranger.link).exit);
 }
 
 TEST_F(BlockStoreTest, InvalidatesTheBlocksOfAChangedPage) {
