@@ -140,7 +140,7 @@ class Machine(Session):
     def memory_mib(self):
         """What the process has in memory now, without the guest's RAM and translated code."""
         with open(f"/proc/{self.console.process.pid}/smaps") as file:
-            return memory_beside(file, ("limen-ram", "limen-code"))
+            return memory_beside(file, ("/memfd:limen-ram", "/dev/zero (deleted)"))
 
     def close(self):
         """Ends the machine in a way that lets it print its statistics into the log."""
@@ -154,12 +154,13 @@ class Machine(Session):
 
 
 def memory_beside(smaps, names):
-    """MiB (proportional set size) of the mappings that are neither memfds of those names nor, by
-    their protection key, translated code."""
+    """MiB (proportional set size) of the mappings that are neither called so nor, by their
+    protection key, translated code, which is shared memory without a file where the host has no such
+    keys."""
     kilobytes, size, counts = 0, 0, True
     for line in smaps:
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            counts = not any(f"/memfd:{name}" in line for name in names)
+            counts = not any(name in line for name in names)
             size = 0
         elif field := re.match(r"Pss:\s+(\d+) kB", line):
             size = int(field.group(1)) if counts else 0
