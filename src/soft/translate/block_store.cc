@@ -12,13 +12,6 @@ constexpr size_t kMostSegments = 32;
 constexpr size_t kLeastSegments = 4;
 constexpr size_t kSegmentSize = size_t{1} << 20;
 
-/// Grows by less than std::vector would: what stands in reserve counts as well.
-template <typename T>
-void append(std::vector<T>& to, const T& value) {
-  if (to.size() == to.capacity()) to.reserve(to.size() + to.size() / 4 + 1024);
-  to.push_back(value);
-}
-
 /// What seldom runs takes about as much room as what often does.
 constexpr size_t often_of(size_t code) { return code / 2; }
 
@@ -56,7 +49,7 @@ LinkId BlockStore::add_link(const Link& link) {
   LinkId id;
   if (free_links_.empty()) {
     id = static_cast<LinkId>(links_.size());
-    append(links_, link);
+    links_.push_back(link);
   } else {
     id = free_links_.back();
     free_links_.pop_back();
@@ -87,7 +80,7 @@ BlockId BlockStore::next_id() const {
 void BlockStore::add(const Block& block, Room end) {
   const BlockId id = next_id();
   if (free_blocks_.empty()) {
-    append(blocks_, block);
+    blocks_.push_back(block);
   } else {
     free_blocks_.pop_back();
     blocks_[id] = block;
