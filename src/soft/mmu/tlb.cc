@@ -6,6 +6,8 @@ namespace limen::soft {
 
 namespace {
 
+constexpr auto kBankSize = static_cast<uint32_t>(DataBank::kMask + 1);
+
 // Spreads page numbers over the 256 bits of a filter.
 size_t filter_bit(uint64_t page_number) { return (page_number * 0x9E37'79B9'7F4A'7C15) >> 56; }
 
@@ -131,12 +133,11 @@ void Tlb::select(uint16_t pcid) {
 uint32_t Tlb::place_of(View view, uint64_t linear) const {
   const auto slot = static_cast<uint32_t>(current_ - slots_->data());
   const uint32_t bank = slot * kViews + static_cast<uint32_t>(view);
-  return bank * static_cast<uint32_t>(DataBank::kMask + 1) +
-         static_cast<uint32_t>(DataBank::index(linear)) + 1;
+  return bank * kBankSize + static_cast<uint32_t>(DataBank::index(linear)) + 1;
 }
 
 DataEntry& Tlb::entry_at(uint32_t place) {
-  const uint32_t bank = (place - 1) / (DataBank::kMask + 1);
+  const uint32_t bank = (place - 1) / kBankSize;
   return (*slots_)[bank / kViews].data[bank % kViews].entries[(place - 1) & DataBank::kMask];
 }
 
