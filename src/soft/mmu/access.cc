@@ -57,7 +57,7 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   const DataEntry& entry = entry_for(linear, view);
   if ((access == Access::kWrite ? entry.write_tag : entry.read_tag) == tag) {
     std::byte* host = entry.host + (linear & kPageOffset);
-    return {host, linear & kPageOffset, entry.ram_page, size};
+    return {host, linear & kPageOffset, tlb_.ram_page(linear, view), size};
   }
 
   const Translation page = walker_.walk(linear, access, view);

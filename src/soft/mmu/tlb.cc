@@ -136,22 +136,27 @@ uint32_t Tlb::place_of(View view, uint64_t linear) const {
   return bank * kBankSize + static_cast<uint32_t>(DataBank::index(linear)) + 1;
 }
 
-DataEntry& Tlb::entry_at(uint32_t place) {
+DataBank& Tlb::bank_of(uint32_t place) {
   const uint32_t bank = (place - 1) / kBankSize;
-  return (*slots_)[bank / kViews].data[bank % kViews].entries[(place - 1) & DataBank::kMask];
+  return (*slots_)[bank / kViews].data[bank % kViews];
 }
 
-void Tlb::unlist(DataEntry& entry, uint32_t place) {
-  const uint32_t next = std::exchange(entry.next_writable, 0);
+DataOrigin& Tlb::origin_at(uint32_t place) {
+  return bank_of(place).origins[(place - 1) & DataBank::kMask];
+}
+
+void Tlb::unlist(uint32_t place) {
+  DataOrigin& origin = origin_at(place);
+  const uint32_t next = std::exchange(origin.next_writable, 0);
   if (next == 0) return;
-  uint32_t& first = first_writable_[entry.ram_page];
+  uint32_t& first = first_writable_[origin.ram_page];
   if (first == place) {
     first = next == kEnd ? 0 : next;
     return;
   }
   uint32_t at = first;
-  while (entry_at(at).next_writable != place) at = entry_at(at).next_writable;
-  entry_at(at).next_writable = next;
+  while (origin_at(at).next_writable != place) at = origin_at(at).next_writable;
+  origin_at(at).next_writable = next;
 }
 
 void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
@@ -160,16 +165,18 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   const uint64_t tag = linear & ~kPageOffset;
   const uint32_t place = place_of(view, linear);
   DataEntry& entry = data(view).take(linear, page.global);
-  unlist(entry, place);
+  unlist(place);
   entry.read_tag = tag;
   entry.write_tag = writable ? tag : no_tag(DataBank::index(linear));
   entry.host = ram.host - (linear & kPageOffset);
-  entry.ram_page = ram.page;
+  entry.difference = reinterpret_cast<uint64_t>(entry.host) - tag;
+  DataOrigin& origin = origin_at(place);
+  origin.ram_page = ram.page;
   if (page.page_shift != 12)
     (page.global ? current_->large_global : current_->large_local).add(linear, page.page_shift);
   if (!writable) return;
   uint32_t& first = first_writable_[ram.page];
-  entry.next_writable = first == 0 ? kEnd : first;
+  origin.next_writable = first == 0 ? kEnd : first;
   first = place;
 }
 
@@ -235,9 +242,10 @@ void Tlb::protect(uint32_t ram_page) {
   forget_stacks();
   uint32_t place = std::exchange(first_writable_[ram_page], 0);
   while (place != 0 && place != kEnd) {
-    DataEntry& entry = entry_at(place);
-    entry.write_tag = no_tag((place - 1) & DataBank::kMask);
-    place = std::exchange(entry.next_writable, 0);
+    const uint32_t index = (place - 1) & DataBank::kMask;
+    DataBank& bank = bank_of(place);
+    bank.entries[index].write_tag = no_tag(index);
+    place = std::exchange(bank.origins[index].next_writable, 0);
   }
 }
 

@@ -27,10 +27,7 @@ struct DataEntry {
   uint64_t read_tag = 0;
   uint64_t write_tag = 0;
   std::byte* host = nullptr;  ///< First byte of the page.
-  uint32_t ram_page = RamMap::kNotRam;
-  /// Among the entries of this page of RAM that may have write tags: Tlb's. 0: it is not among
-  /// them.
-  uint32_t next_writable = 0;
+  uint64_t difference = 0;    ///< Of `host` and the page's address.
 
   [[nodiscard]] uint64_t page() const { return read_tag; }
   void drop(size_t index) { read_tag = write_tag = no_tag(index); }
@@ -113,7 +110,16 @@ struct Bank {
   }
 };
 
-using DataBank = Bank<DataEntry, 4096>;
+/// What the Tlb alone wants to know of a DataEntry.
+struct DataOrigin {
+  uint32_t ram_page = RamMap::kNotRam;
+  /// Among the entries of this page of RAM that may have write tags; 0: it is not among them.
+  uint32_t next_writable = 0;
+};
+
+struct DataBank : Bank<DataEntry, 4096> {
+  std::array<DataOrigin, kMask + 1> origins;
+};
 using FetchBank = Bank<FetchEntry, 1024>;
 
 /// The page on which the stack of translated code was last, for loads and stores alike: asked
@@ -137,6 +143,10 @@ class Tlb {
   void select(uint16_t pcid);
 
   [[nodiscard]] DataBank& data(View view) { return current_->data[static_cast<size_t>(view)]; }
+  /// The page of RAM that the entry for `linear`, which is there, is of.
+  [[nodiscard]] uint32_t ram_page(uint64_t linear, View view) {
+    return data(view).origins[DataBank::index(linear)].ram_page;
+  }
   [[nodiscard]] FetchBank& fetch(bool user) { return current_->fetch[user ? 1 : 0]; }
 
   /// Enters a page of the current address space; `writable`: stores may take the fast path.
@@ -236,8 +246,9 @@ class Tlb {
   void new_global_code_epoch();
   void flush_code_page(Slot& slot, uint64_t linear);
   [[nodiscard]] uint32_t place_of(View view, uint64_t linear) const;
-  DataEntry& entry_at(uint32_t place);
-  void unlist(DataEntry& entry, uint32_t place);
+  DataBank& bank_of(uint32_t place);
+  DataOrigin& origin_at(uint32_t place);
+  void unlist(uint32_t place);
 
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;

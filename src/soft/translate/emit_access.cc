@@ -9,9 +9,18 @@ namespace limen::soft::translate {
 namespace {
 
 static_assert(sizeof(DataEntry) == 32);
-constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16;
+constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16, kDifference = 24;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
+
+/// Whether the memory operand is a 64-bit register that stands in the host's, and a displacement.
+bool is_base_alone(const Item& item) {
+  const auto& memory = item.memory().mem;
+  return item.instruction.raw.address_width == 64 && memory.index == ZYDIS_REGISTER_NONE &&
+         ZydisRegisterGetClass(memory.base) == ZYDIS_REGCLASS_GPR64 &&
+         (kSpilled >> general_number(memory.base) & 1) == 0 &&
+         memory.segment != ZYDIS_REGISTER_FS && memory.segment != ZYDIS_REGISTER_GS;
+}
 
 unsigned shift_of(const decltype(ZydisDecodedOperand::mem)& memory) {
   return static_cast<unsigned>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0);
@@ -70,9 +79,9 @@ void Emitter::linear_address(const Item& item) {
 }
 
 /// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
-/// address or, for a window, the difference of host and guest addresses; or, `in_two`, R10 and R11
-/// become what the host address is the sum of.
-void Emitter::look_up(unsigned size, bool write, bool window, bool in_two, Flags flags) {
+/// address; or the difference of host and guest addresses; or, in two, R10 and R11 become what the
+/// host address is the sum of.
+void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
   const int32_t tag = write ? kWriteTag : kReadTag;
   r10_window_ = r11_window_ = 0;
   if (flags == Flags::kLive) save_flags();
@@ -87,13 +96,19 @@ void Emitter::look_up(unsigned size, bool write, bool window, bool in_two, Flags
   out_.sub_memory(kR10, kR11, tag);
   out_.cmp(kR10, static_cast<int32_t>(4096 - size));
   const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
-  if (window) {
-    out_.load(kR10, kR11, kHost);
-    out_.sub_memory(kR10, kR11, tag);
-  } else if (in_two) {
-    out_.load(kR11, kR11, kHost);
-  } else {
-    out_.add_memory(kR10, kR11, kHost);
+  auto of = CallSite::Of::kAddress;
+  switch (wanted) {
+    case Wanted::kAddress:
+      out_.add_memory(kR10, kR11, kHost);
+      break;
+    case Wanted::kInTwo:
+      out_.load(kR11, kR11, kHost);
+      break;
+    case Wanted::kDifference:
+    case Wanted::kWindow:
+      out_.load(kR10, kR11, kDifference);
+      of = wanted == Wanted::kWindow ? CallSite::Of::kWindow : CallSite::Of::kDifference;
+      break;
   }
   cold_.push_back({.what = Cold::What::kMiss,
                    .restore_flags = flags != Flags::kDead,
@@ -103,17 +118,25 @@ void Emitter::look_up(unsigned size, bool write, bool window, bool in_two, Flags
                    .size = static_cast<uint16_t>(size),
                    .write = write,
                    .faults = faults_plainly_,
-                   .window = window});
+                   .of = of});
   if (flags == Flags::kLive) restore_flags();
 }
 
 void Emitter::to_host(unsigned size, bool write, Flags flags) {
-  look_up(size, write, false, false, flags);
+  look_up(size, write, Wanted::kAddress, flags);
 }
 
 HostOperand Emitter::reach_r10(unsigned size, bool write, bool flags_live, bool may_hold) {
-  look_up(size, write, false, may_hold, flags_live ? Flags::kLive : Flags::kDead);
+  look_up(size, write, may_hold ? Wanted::kInTwo : Wanted::kAddress,
+          flags_live ? Flags::kLive : Flags::kDead);
   return may_hold ? HostOperand{.index = kR11} : HostOperand{};
+}
+
+/// R10: [base + displacement], where the base has a place of its own in the host.
+HostOperand Emitter::reach_base(Reg base, int32_t displacement, unsigned size, bool write,
+                                bool flags_live) {
+  look_up(size, write, Wanted::kDifference, flags_live ? Flags::kLive : Flags::kDead);
+  return {.base = base, .index = kR10, .displacement = displacement};
 }
 
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
@@ -130,7 +153,7 @@ void Emitter::open_window(const Window& window, bool flags_live) {
     out_.mov(kR10, base);
   else
     out_.lea(kR10, base, index, window.scale, window.displacement);
-  look_up(window.size, window.write, true, false, flags_live ? Flags::kLive : Flags::kDead);
+  look_up(window.size, window.write, Wanted::kWindow, flags_live ? Flags::kLive : Flags::kDead);
   out_.cpu_store(layout_.window(window.number), kR10);
   r10_window_ = window.number;
 }
@@ -146,6 +169,7 @@ void Emitter::open_stack(const Window& window, bool flags_live) {
             .index = index_,
             .size = window.size,
             .write = window.write,
+            .of = CallSite::Of::kStack,
             .base = base,
             .displacement = window.displacement};
   r11_window_ = 0;  // a miss changes R11
@@ -195,7 +219,10 @@ Reg Emitter::hold_window(unsigned number, bool may_hold) {
 HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, bool may_hold) {
   if (item.window == 0) {
     linear_address(item);
-    return reach_r10(size, write, item.flags_live, may_hold);
+    if (!is_base_alone(item)) return reach_r10(size, write, item.flags_live, may_hold);
+    const auto& memory = item.memory().mem;
+    return reach_base(general(memory.base), static_cast<int32_t>(memory.disp.value), size, write,
+                      item.flags_live);
   }
   const Reg window = hold_window(item.window, may_hold);
   const auto& memory = item.memory().mem;
@@ -220,7 +247,7 @@ HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacemen
       out_.mov(kR10, base);
     else
       out_.lea(kR10, base, displacement);
-    return reach_r10(8, write, item.flags_live, may_hold);
+    return reach_base(base, displacement, 8, write, item.flags_live);
   }
   return {.base = base,
           .index = hold_window(item.stack_window, may_hold),

@@ -680,9 +680,7 @@ void Emitter::emit_stack_miss(const Cold& cold) {
   out.lea_relative(kR11, kJumpSize);
   out.jump(cold.restore_flags ? trampolines_.stack_miss_keeping_flags[ring]
                               : trampolines_.stack_miss[ring]);
-  WindowSite site{call_site(cold), 0};
-  site.of = CallSite::Of::kStack;
-  emit_window_site(out, site);
+  emit_window_site(out, {call_site(cold), 0});
 }
 
 void Emitter::emit_miss(const Cold& cold) {
@@ -691,10 +689,11 @@ void Emitter::emit_miss(const Cold& cold) {
   out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
   out.lea_relative(kR11, kJumpSize);
   out.jump(trampolines_.miss);
-  if (!cold.window) return emit_call_site(out, call_site(cold));
-  WindowSite site{call_site(cold), 0};
-  site.of = CallSite::Of::kWindow;
-  emit_window_site(out, site);
+  const CallSite site = call_site(cold);
+  if (cold.of == CallSite::Of::kWindow)
+    emit_window_site(out, {site, 0});
+  else
+    emit_call_site(out, site);
 }
 
 void Emitter::emit_revalidation() {
@@ -727,6 +726,7 @@ CallSite Emitter::call_site(const Cold& cold) const {
   site.size = cold.size & 0x3FFu;
   site.write = cold.write;
   site.faults = cold.faults;
+  site.of = cold.of;
   return site;
 }
 

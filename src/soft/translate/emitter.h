@@ -121,7 +121,7 @@ class Emitter {
     uint16_t size = 0;
     bool write = false;
     bool faults = false;  ///< As in CallSite.
-    bool window = false;
+    CallSite::Of of = CallSite::Of::kAddress;
     // kStackMiss: the linear address.
     Reg base = kRsp;
     int32_t displacement = 0;
@@ -194,7 +194,10 @@ class Emitter {
   void to_host(unsigned size, bool write, bool flags_live) {
     to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
   }
-  void look_up(unsigned size, bool write, bool window, bool in_two, Flags flags);
+  enum class Wanted : uint8_t { kAddress, kInTwo, kDifference, kWindow };
+  void look_up(unsigned size, bool write, Wanted wanted, Flags flags);
+  HostOperand reach_base(Reg base, int32_t displacement, unsigned size, bool write,
+                         bool flags_live);
   HostOperand reach_r10(unsigned size, bool write, bool flags_live, bool may_hold);
   /// Makes an access possible: where its bytes are in the host. May use R10 and R11.
   /// `may_hold`: whether R11 is free, after this too, until the item's own code is through.

@@ -66,7 +66,7 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noex
 }  // namespace
 
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
-  if (site->of != CallSite::Of::kAccess)
+  if (site->of == CallSite::Of::kWindow || site->of == CallSite::Of::kStack)
     return find_window(*cpu, linear, static_cast<const WindowSite&>(*site));
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
   // What may raise another exception must not have made the page dirty.
@@ -77,7 +77,8 @@ Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
     if (access == Access::kRead && !found.faults) found = gather(*cpu, linear, site->size);
     if (found.host == nullptr) return leave_to_interpreter(*cpu, *site);
   }
-  return {reinterpret_cast<uint64_t>(found.host), cpu->generated.code + site->resume};
+  const uint64_t from = site->of == CallSite::Of::kDifference ? linear : 0;
+  return {reinterpret_cast<uint64_t>(found.host) - from, cpu->generated.code + site->resume};
 }
 
 namespace {

@@ -14,7 +14,9 @@ namespace limen::soft::translate {
 
 /// Stands behind the code that leads here, at any address.
 struct [[gnu::packed]] CallSite {
-  enum class Of : uint16_t { kAccess, kWindow, kStack };
+  /// What is asked for, and what R10 is to be: of an access its host address or the difference of
+  /// host and guest addresses, of a WindowSite the latter.
+  enum class Of : uint16_t { kAddress, kDifference, kWindow, kStack };
 
   uint32_t site;             ///< make_site(), or a BlockId.
   uint32_t resume;           ///< Offset of the code to go on with.
@@ -22,7 +24,6 @@ struct [[gnu::packed]] CallSite {
   uint16_t write : 1;        ///< An access that writes; a string instruction that does not read.
   uint16_t flags_saved : 1;  ///< RAX holds flags: what leaves translated code puts them back.
   uint16_t faults : 1;       ///< Where paging forbids the access, #PF is what is due.
-  /// An access as such, or a WindowSite's: R10 is to be the difference of host and guest addresses.
   Of of : 2;
 };
 static_assert(sizeof(CallSite) == 10);
@@ -37,7 +38,7 @@ struct Continuation {
   const uint8_t* code;
 };
 
-/// An access to `linear` found no entry. Fills one and goes on with the host address in R10, or
+/// An access to `linear` found no entry. Fills one and goes on with what the site wants in R10, or
 /// with the guest's handler of page faults, or leaves to the interpreter.
 Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept;
 

@@ -24,7 +24,8 @@ size_t size_of_call_site(std::span<const uint8_t> code) {
   CallSite site{};
   if (code.size() < sizeof site) return code.size();
   std::memcpy(&site, code.data(), sizeof site);
-  return site.of == CallSite::Of::kAccess ? sizeof(CallSite) : sizeof(WindowSite);
+  return site.of == CallSite::Of::kWindow || site.of == CallSite::Of::kStack ? sizeof(WindowSite)
+                                                                             : sizeof(CallSite);
 }
 
 void append_host_code(std::string& text, std::span<const uint8_t> code) {

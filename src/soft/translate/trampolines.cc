@@ -230,7 +230,8 @@ CodeOffset emit_go_on_onward_restoring(Assembler& out, const CpuLayout& layout) 
 /// used with it, too.
 CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset miss, bool user,
                            bool keeps_flags) {
-  constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag), kHost = offsetof(DataEntry, host);
+  constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag),
+                    kDifference = offsetof(DataEntry, difference);
   const int32_t stack = layout.stack_page[user ? 1 : 0];
   out.align(64);
   const CodeOffset at = out.here();
@@ -248,8 +249,7 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset m
   out.sub_memory(kR10, kRax, kWriteTag);
   out.cmp(kR10, kRcx);
   const CodeOffset unknown = out.jump_if(Condition::kAbove);
-  out.load(kR10, kRax, kHost);
-  out.sub_memory(kR10, kRax, kWriteTag);
+  out.load(kR10, kRax, kDifference);
   out.cpu_store(stack + static_cast<int32_t>(offsetof(StackPage, difference)), kR10);
   out.load(kRcx, kRax, kWriteTag);
   out.neg(kRcx);
