@@ -54,10 +54,8 @@ struct Cpu {
 
   Mmu mmu;
 
-  /// Set by any thread when the run loop must look up from the guest's code: an interrupt, a kick.
-  std::atomic<bool> attention = false;
-  /// An interrupt waits for RFLAGS.IF; stands behind `attention`, so that one compare sees both.
-  bool interrupt_waits = false;
+  /// Called when the run loop must look up from the guest's code.
+  Attention attention{mmu.stack_pages()};
   /// Set by handlers after which decoded code or the mode must be looked up anew (mode, CS, TLB or
   /// own-code change): the run loop leaves the current block.
   bool leave_block = false;

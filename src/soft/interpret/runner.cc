@@ -57,7 +57,7 @@ void Runner::kick() {
 }
 
 void Runner::interrupt() {
-  cpu_.attention.store(true, std::memory_order_release);
+  cpu_.attention.call();
   const std::lock_guard lock(wait_mutex_);
   wake_.notify_one();
 }
@@ -74,10 +74,10 @@ vcpu::Exit Runner::run() {
   }
   for (;;) {
     Next next = Next::kGoOn;
-    if (look_up_ || cpu_.attention.load(std::memory_order_relaxed)) [[unlikely]]
+    if (look_up_ || cpu_.attention.is_called()) [[unlikely]]
       next = service();
     try {
-      while (next == Next::kGoOn && !look_up_ && !cpu_.attention.load(std::memory_order_relaxed)) {
+      while (next == Next::kGoOn && !look_up_ && !cpu_.attention.is_called()) {
         if (--blocks_until_poll_ == 0) [[unlikely]]
           poll_timer();
         if (needs_single_step()) [[unlikely]]
@@ -212,8 +212,7 @@ void Runner::poll_timer() {
 }
 
 Runner::Next Runner::service() {
-  cpu_.attention.store(false, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  cpu_.attention.answer();
   look_up_ = false;
   ++counts_.looks;
   cpu_.mmu.serve_others();
@@ -223,7 +222,7 @@ Runner::Next Runner::service() {
   cpu_.paravirtual.looked_up(cpu_, __builtin_ia32_rdtsc());
   if (const Next next = take_events(); next != Next::kGoOn) return next;
 
-  cpu_.interrupt_waits = false;
+  cpu_.attention.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;
   if (cpu_.activity.wait_for_sipi) return wait_while_halted();  // nothing else starts it
   // STI holds NMIs back, too, where processors may choose (SDM Vol. 2B "STI").
@@ -242,7 +241,7 @@ Runner::Next Runner::service() {
       return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
     }
   }
-  cpu_.interrupt_waits = cpu_.interrupts.has_interrupt();
+  cpu_.attention.interrupt_waits = cpu_.interrupts.has_interrupt();
   if (cpu_.activity.halted) return wait_while_halted();
   return Next::kGoOn;
 }
@@ -282,9 +281,9 @@ Runner::Next Runner::wait_while_halted() {
 
 void Runner::wait_for_attention() {
   std::unique_lock lock(wait_mutex_);
-  if (cpu_.attention.load(std::memory_order_acquire)) return;
+  if (cpu_.attention.is_called()) return;
   const uint64_t deadline = cpu_.interrupts.next_timer_tsc();
-  const auto awake = [&] { return cpu_.attention.load(std::memory_order_acquire); };
+  const auto awake = [&] { return cpu_.attention.is_called(); };
   if (deadline == UINT64_MAX) {
     wake_.wait(lock, awake);
     return;

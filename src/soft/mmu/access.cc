@@ -264,7 +264,7 @@ void Mmu::mark_code(uint64_t ram_page, uint32_t offset, std::span<const uint8_t>
   // A store of another processor's between the reading and the mark told nobody.
   if (std::memcmp(ram_.page_data(ram_page) + offset, bytes.data(), bytes.size()) == 0) return;
   ram_.note_code_changed(ram_page);
-  if (attention_ != nullptr) attention_->store(true);
+  if (attention_ != nullptr) attention_->call();
 }
 
 void Mmu::probe_slow(uint64_t linear, uint64_t size, Access access) {

@@ -63,7 +63,7 @@ void CodeSharing::ask(unsigned index, uint32_t ram_page) {
   asked_count_.fetch_add(1, std::memory_order_relaxed);
   member.requests.push_back(ram_page);
   member.asked.store(true, std::memory_order_release);
-  if (member.attention != nullptr) member.attention->store(true);
+  if (member.attention != nullptr) member.attention->call();
 }
 
 void CodeSharing::announce_change(unsigned index) {
@@ -71,7 +71,7 @@ void CodeSharing::announce_change(unsigned index) {
   changes_.fetch_add(1, std::memory_order_relaxed);
   for (unsigned other = 0; other < kMaxMembers; ++other)
     if (other != index && members_[other] != nullptr && members_[other]->attention != nullptr)
-      members_[other]->attention->store(true);
+      members_[other]->attention->call();
 }
 
 void CodeSharing::serve_locked(unsigned index) {

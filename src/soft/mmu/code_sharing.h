@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "soft/mmu/attention.h"
 #include "soft/mmu/code_map.h"
 #include "soft/mmu/tlb.h"
 
@@ -32,8 +33,8 @@ class CodeSharing {
 
   /// Adds processor `index` (below kMaxMembers). Before any of them runs.
   void join(unsigned index, Tlb& tlb);
-  /// The flag that makes it look up from guest code.
-  void set_attention(unsigned index, std::atomic<bool>& attention) {
+  /// What makes it look up from guest code.
+  void set_attention(unsigned index, Attention& attention) {
     members_[index]->attention = &attention;
   }
   [[nodiscard]] bool is_shared() const { return writers_ != nullptr; }
@@ -78,7 +79,7 @@ class CodeSharing {
  private:
   struct Member {
     Tlb* tlb = nullptr;
-    std::atomic<bool>* attention = nullptr;
+    Attention* attention = nullptr;
     std::mutex mutex;
     bool outside = true;             // guarded by mutex; while it is, others may touch `tlb`
     std::vector<uint32_t> requests;  // guarded by mutex: pages to drop write tags of

@@ -201,7 +201,8 @@ class Mmu {
   }
   /// The same, of the stack: makes its page the stack's if it can be.
   QuickAccess quick_stack(uint64_t linear, unsigned size, Access access) noexcept;
-  [[nodiscard]] const std::array<StackPage, 2>& stack_pages() const { return tlb_.stack_pages(); }
+  [[nodiscard]] StackPages& stack_pages() { return tlb_.stack_pages(); }
+  [[nodiscard]] const StackPages& stack_pages() const { return tlb_.stack_pages(); }
   /// For an implicit supervisor access.
   std::byte* quick_supervisor(uint64_t linear, unsigned size, Access access) noexcept {
     const DataEntry& entry = implicit_data_[DataBank::index(linear)];
@@ -296,8 +297,8 @@ class Mmu {
   bool code_written = false;
   /// Another flag to set then: the run loop's, so that it has one to look at.
   void set_code_write_signal(bool& signal) { code_write_signal_ = &signal; }
-  /// The flag to set when something of another processor's must be looked at.
-  void set_attention(std::atomic<bool>& attention) {
+  /// What to call when something of another processor's must be looked at.
+  void set_attention(Attention& attention) {
     attention_ = &attention;
     code_->set_attention(index_, attention);
   }
@@ -442,7 +443,7 @@ class Mmu {
   bool check_alignment_ = false;
   uint64_t watch_hits_ = 0;
   bool* code_write_signal_ = &code_written;
-  std::atomic<bool>* attention_ = nullptr;
+  Attention* attention_ = nullptr;
   MmuMode mode_;
 
   memory::GuestMemory& ram_;

@@ -151,9 +151,9 @@ Mmu::QuickAccess Mmu::quick_stack(uint64_t linear, unsigned size, Access access)
   QuickAccess found = quick_access(linear, size, Access::kWrite, view, Dirty::kAsItIs);
   // Where only this access could be made, the page has no write tag.
   if (found.host != nullptr && tlb_.data(view).entries[DataBank::index(linear)].write_tag == page) {
-    stack.minus_page = -page;
+    stack.minus_page.store(-page, std::memory_order_seq_cst);
   } else {
-    stack.minus_page = StackPage::kNowhere;
+    stack.minus_page.store(StackPage::kNowhere, std::memory_order_relaxed);
     if (found.host == nullptr) found = quick_access(linear, size, access, view_, Dirty::kAsItIs);
   }
   if (found.host != nullptr) stack.difference = reinterpret_cast<uint64_t>(found.host) - linear;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -127,9 +128,11 @@ using FetchBank = Bank<FetchEntry, 1024>;
 struct StackPage {
   /// Added to no canonical address does this give an offset in a page.
   static constexpr uint64_t kNowhere = uint64_t{1} << 63;
-  uint64_t minus_page = kNowhere;
+  std::atomic<uint64_t> minus_page = kNowhere;  ///< Any thread may take the page away (Attention).
   uint64_t difference = 0;  ///< Of host and guest addresses; stays when the page is forgotten.
 };
+
+using StackPages = std::array<StackPage, 2>;  ///< Index: CPL is 3.
 
 /// The translations of several address spaces, told apart by PCID (SDM Vol. 3A 4.10.1). Without
 /// CR4.PCIDE everything is PCID 0. One of them is current.
@@ -154,11 +157,12 @@ class Tlb {
                  bool writable);
   void fill_fetch(uint64_t linear, bool user, const Translation& page, const FetchResult& result);
 
-  /// Index: CPL is 3. The one of CPL 0 is a page that can be used with either RFLAGS.AC.
-  [[nodiscard]] std::array<StackPage, 2>& stack_pages() { return stack_pages_; }
-  [[nodiscard]] const std::array<StackPage, 2>& stack_pages() const { return stack_pages_; }
+  /// The one of CPL 0 is a page that can be used with either RFLAGS.AC.
+  [[nodiscard]] StackPages& stack_pages() { return stack_pages_; }
+  [[nodiscard]] const StackPages& stack_pages() const { return stack_pages_; }
   void forget_stacks() {
-    for (StackPage& stack : stack_pages_) stack.minus_page = StackPage::kNowhere;
+    for (StackPage& stack : stack_pages_)
+      stack.minus_page.store(StackPage::kNowhere, std::memory_order_relaxed);
   }
 
   /// Entries that were filled in: the misses that a walk served.
@@ -252,7 +256,7 @@ class Tlb {
 
   std::unique_ptr<std::array<Slot, kSlots>> slots_;
   Slot* current_;
-  std::array<StackPage, 2> stack_pages_;
+  StackPages stack_pages_;
   uint64_t use_count_ = 0;
   uint64_t flushes_ = 0;  // of any entry of any address space
   CodeEpochs epochs_;

@@ -65,6 +65,8 @@ struct Context {
   const uint8_t* code = nullptr;  ///< The code cache, executable.
   const uint8_t* exit_instruction = nullptr;
   const uint8_t* exit_instruction_restoring = nullptr;
+  const uint8_t* exit_poll = nullptr;
+  const uint8_t* exit_poll_restoring = nullptr;
   const uint8_t* exit_split = nullptr;
   const uint8_t* exit_split_restoring = nullptr;
   const uint8_t* go_on_restoring = nullptr;

@@ -141,10 +141,8 @@ HostOperand Emitter::reach_base(Reg base, int32_t displacement, unsigned size, b
 
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
 void Emitter::open_window(const Window& window, bool flags_live) {
-  // Without PEXT there is no check of the stack's page that keeps flags.
-  of_stack_[window.number] =
-      window.stack && (!flags_live || interpret::native::host_features().bmi2);
-  if (of_stack_[window.number]) return open_stack(window, flags_live);
+  of_stack_[window.number] = window.stack;
+  if (window.stack) return open_stack(window, flags_live);
   const auto base = static_cast<Reg>(window.base);
   const auto index = window.index == Window::kNone ? kRsp : static_cast<Reg>(window.index);
   if (window.base == Window::kNone)
@@ -170,6 +168,7 @@ void Emitter::open_stack(const Window& window, bool flags_live) {
             .size = window.size,
             .write = window.write,
             .of = CallSite::Of::kStack,
+            .polls = window.polls,
             .base = base,
             .displacement = window.displacement};
   r11_window_ = 0;  // a miss changes R11

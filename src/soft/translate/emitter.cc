@@ -726,6 +726,7 @@ CallSite Emitter::call_site(const Cold& cold) const {
   site.size = cold.size & 0x3FFu;
   site.write = cold.write;
   site.faults = cold.faults;
+  site.polls = cold.polls;
   site.of = cold.of;
   return site;
 }

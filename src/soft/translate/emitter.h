@@ -122,7 +122,8 @@ class Emitter {
     bool write = false;
     bool faults = false;  ///< As in CallSite.
     CallSite::Of of = CallSite::Of::kAddress;
-    // kStackMiss: the linear address.
+    // kStackMiss: that, and the linear address.
+    bool polls = false;
     Reg base = kRsp;
     int32_t displacement = 0;
   };

@@ -23,7 +23,7 @@ bool recover(void* context) { return current != nullptr && current->recover(cont
 int alarm_signal() { return SIGRTMIN + 7; }
 
 void ring(int, siginfo_t* info, void*) {
-  static_cast<std::atomic<bool>*>(info->si_value.sival_ptr)->store(true);
+  static_cast<Attention*>(info->si_value.sival_ptr)->call();
 }
 
 void install_once() {
@@ -65,12 +65,12 @@ HostThread::~HostThread() {
   sigaltstack(&previous_stack_, nullptr);
 }
 
-Alarm::Alarm(std::atomic<bool>& flag) {
+Alarm::Alarm(Attention& attention) {
   install_once();
   sigevent event = {};
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = alarm_signal();
-  event.sigev_value.sival_ptr = &flag;
+  event.sigev_value.sival_ptr = &attention;
   event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
   if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) {
     std::perror("limen: timer_create");

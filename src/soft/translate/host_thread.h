@@ -3,12 +3,12 @@
 
 #include <signal.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
 namespace limen::soft {
+class Attention;
 struct Cpu;
 }
 
@@ -35,11 +35,11 @@ class HostThread {
   Translator* previous_translator_ = nullptr;
 };
 
-/// Sets a flag at a moment, by a signal to the thread that made it: no other thread has a part in
-/// it.
+/// Calls for attention at a moment, by a signal to the thread that made it: no other thread has a
+/// part in it.
 class Alarm {
  public:
-  explicit Alarm(std::atomic<bool>& flag);
+  explicit Alarm(Attention& attention);
   ~Alarm();
   Alarm(const Alarm&) = delete;
   Alarm& operator=(const Alarm&) = delete;

@@ -56,6 +56,11 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noex
           ? cpu.mmu.quick_stack(linear, site.size, access)
           : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
   if (found.host == nullptr) return leave_to_interpreter(cpu, site);
+  if (site.of == CallSite::Of::kStack && cpu.attention.is_called()) {
+    cpu.attention.call();  // takes the page away again
+    if (site.polls != 0)
+      return {site.site, saved ? context.exit_poll_restoring : context.exit_poll};
+  }
   const uint64_t difference = reinterpret_cast<uint64_t>(found.host) - linear;
   const uint8_t* code = context.code + site.resume;
   if (!saved || site.of != CallSite::Of::kStack) return {difference, code};
@@ -122,7 +127,7 @@ bool run_string(Cpu& cpu, unsigned size, uint64_t value, QuickAccess& blocked) {
   uint64_t& to = cpu.gpr[x86::kRdi];
   uint64_t& from = cpu.gpr[x86::kRsi];
   while (count != 0) {
-    if (cpu.attention.load(std::memory_order_relaxed)) return false;
+    if (cpu.attention.is_called()) return false;
     uint64_t room = 4096 - (to & kPageOffset);
     if (kCopy && 4096 - (from & kPageOffset) < room) room = 4096 - (from & kPageOffset);
     uint64_t now = room / size;

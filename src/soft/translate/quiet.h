@@ -24,6 +24,7 @@ struct [[gnu::packed]] CallSite {
   uint16_t write : 1;        ///< An access that writes; a string instruction that does not read.
   uint16_t flags_saved : 1;  ///< RAX holds flags: what leaves translated code puts them back.
   uint16_t faults : 1;       ///< Where paging forbids the access, #PF is what is due.
+  uint16_t polls : 1;        ///< kStack: what calls for attention may have it here.
   Of of : 2;
 };
 static_assert(sizeof(CallSite) == 10);

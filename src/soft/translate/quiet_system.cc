@@ -24,7 +24,7 @@ bool is_canonical(uint64_t linear) {
 
 /// Serializing instructions let no code run behind them that another processor changed before:
 /// whoever changes code sets the flag.
-bool must_look_up(const Cpu& cpu) { return cpu.attention.load(std::memory_order_relaxed); }
+bool must_look_up(const Cpu& cpu) { return cpu.attention.is_called(); }
 
 std::optional<uint64_t> read(Cpu& cpu, uint64_t linear) {
   const std::byte* host = cpu.mmu.quick_supervisor(linear, sizeof(uint64_t), Access::kRead);
@@ -102,7 +102,7 @@ Continuation on_interrupt_return(Cpu* cpu, uint64_t, const CallSite* site) noexc
   uint64_t refused = flags::kTrap | flags::kVirtual8086;
   if (cpl == 3) refused |= flags::kAlignmentCheck;
   if ((value & refused) != 0) return leave();
-  if ((value & flags::kInterrupt) != 0 && cpu->interrupt_waits) return leave();
+  if ((value & flags::kInterrupt) != 0 && cpu->attention.interrupt_waits) return leave();
   const auto code = load_code(*cpu, selector, cpl);
   if (!code) return leave();
   const auto stack = load_stack(*cpu, static_cast<uint16_t>(frame->stack), cpl);

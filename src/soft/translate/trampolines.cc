@@ -228,11 +228,19 @@ CodeOffset emit_go_on_onward_restoring(Assembler& out, const CpuLayout& layout) 
 /// R10: the window's address; R11: its WindowSite. The bank may have the page, if the stack has
 /// moved from one page to another. At CPL 0 it is the bank without RFLAGS.AC, whose pages can be
 /// used with it, too.
-CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset miss, bool user,
-                           bool keeps_flags) {
+CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampolines& made,
+                           bool user, bool keeps_flags) {
   constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag),
                     kDifference = offsetof(DataEntry, difference);
+  // CallSite::size and what stands beside it, which has no address.
+  constexpr int32_t kSize = 2 * sizeof(uint32_t);
+  constexpr uint32_t kSizeMask = 0x3FF, kPolls = 1u << 13;
   const int32_t stack = layout.stack_page[user ? 1 : 0];
+  const int32_t minus_page = stack + static_cast<int32_t>(offsetof(StackPage, minus_page));
+  const auto restore_scratch = [&] {
+    out.cpu_load(kRcx, layout.scratch[1]);
+    out.cpu_load(kRax, layout.scratch[0]);
+  };
   out.align(64);
   const CodeOffset at = out.here();
   if (keeps_flags) save_flags(out, layout);
@@ -242,8 +250,8 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset m
   out.shr32(kRax, 12 - 5);
   out.and32(kRax, static_cast<uint32_t>(DataBank::kMask) << 5);
   out.cpu_add(kRax, user ? layout.data_bank : layout.ac.chosen_data[0]);
-  out.load(kRcx, kR11, 2 * sizeof(uint32_t));  // CallSite::size, in its low bits
-  out.and32(kRcx, 0x3FF);
+  out.load32(kRcx, kR11, kSize);
+  out.and32(kRcx, kSizeMask);
   out.neg(kRcx);
   out.lea(kRcx, kRcx, 4096);
   out.sub_memory(kR10, kRax, kWriteTag);
@@ -253,20 +261,31 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, CodeOffset m
   out.cpu_store(stack + static_cast<int32_t>(offsetof(StackPage, difference)), kR10);
   out.load(kRcx, kRax, kWriteTag);
   out.neg(kRcx);
-  out.cpu_store(stack + static_cast<int32_t>(offsetof(StackPage, minus_page)), kRcx);
+  // XCHG: what follows does not look before the page is seen by those who call for attention.
+  out.cpu(true, {0x87}, kRcx, minus_page);
+  out.cpu_cmp8(layout.attention, 0);
+  const CodeOffset called = out.jump_if(Condition::kNotEqual);
+  const CodeOffset go_on = out.here();
   out.load32(kR11, kR11, offsetof(CallSite, resume));
   out.cpu_add(kR11, layout.code);
-  out.cpu_load(kRcx, layout.scratch[1]);
-  out.cpu_load(kRax, layout.scratch[0]);
+  restore_scratch();
   if (keeps_flags) restore_flags(out, layout);
   out.byte(0x41);  // JMP R11
   out.byte(0xFF);
   out.byte(0xE3);
+  out.patch(called, out.here());
+  out.mov(kRcx, StackPage::kNowhere);
+  out.cpu_store(minus_page, kRcx);
+  out.load32(kRcx, kR11, kSize);
+  out.test32(kRcx, kPolls);
+  out.jump_if(Condition::kEqual, go_on);
+  out.load32(kR10, kR11, offsetof(CallSite, site));
+  restore_scratch();
+  out.jump(keeps_flags ? made.exit_poll_restoring : made.exit_poll);
   out.patch(unknown, out.here());
   out.add_memory(kR10, kRax, kWriteTag);
-  out.cpu_load(kRcx, layout.scratch[1]);
-  out.cpu_load(kRax, layout.scratch[0]);
-  out.jump(miss);
+  restore_scratch();
+  out.jump(made.miss);
   return at;
 }
 
@@ -294,13 +313,14 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.exit_poll = emit_exit(out, ExitReason::kPoll, leave);
   made.exit_instruction_restoring = emit_restoring(out, layout, made.exit_instruction);
   made.exit_lookup_restoring = emit_restoring(out, layout, made.exit_lookup);
+  made.exit_poll_restoring = emit_restoring(out, layout, made.exit_poll);
   made.exit_split_restoring = emit_restoring(out, layout, made.exit_split);
   made.go_on_restoring = emit_go_on_restoring(out, layout);
   made.go_on_onward_restoring = emit_go_on_onward_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   for (const bool user : {false, true}) {
-    made.stack_miss[user] = emit_stack_miss(out, layout, made.miss, user, false);
-    made.stack_miss_keeping_flags[user] = emit_stack_miss(out, layout, made.miss, user, true);
+    made.stack_miss[user] = emit_stack_miss(out, layout, made, user, false);
+    made.stack_miss_keeping_flags[user] = emit_stack_miss(out, layout, made, user, true);
   }
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);

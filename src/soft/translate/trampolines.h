@@ -27,6 +27,7 @@ struct Trampolines {
   CodeOffset exit_lookup_restoring = 0;
   CodeOffset exit_instruction_restoring = 0;
   CodeOffset exit_split_restoring = 0;
+  CodeOffset exit_poll_restoring = 0;
   /// Puts RAX and flags back and jumps to the host address in R10.
   CodeOffset go_on_restoring = 0;
   /// The same to Context::onward.

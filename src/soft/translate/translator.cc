@@ -44,6 +44,8 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_string = reinterpret_cast<const void*>(&on_string);
   context.on_lookup = reinterpret_cast<const void*>(&on_lookup);
   context.on_revalidate = reinterpret_cast<const void*>(&on_revalidate);
+  context.exit_poll = cache_.executable(trampolines_.exit_poll);
+  context.exit_poll_restoring = cache_.executable(trampolines_.exit_poll_restoring);
   context.exit_split = cache_.executable(trampolines_.exit_split);
   context.exit_split_restoring = cache_.executable(trampolines_.exit_split_restoring);
   context.go_on_onward_restoring = cache_.executable(trampolines_.go_on_onward_restoring);
@@ -135,7 +137,7 @@ Translator::Outcome Translator::run() {
         return Outcome::kAttention;
       }
     }
-    if (cpu_.attention.load(std::memory_order_relaxed)) return Outcome::kAttention;
+    if (cpu_.attention.is_called()) return Outcome::kAttention;
   }
 }
 
@@ -453,16 +455,43 @@ bool Translator::may_be_in_cycle() const {
   });
 }
 
-/// Where the poll costs no flags, if there is such a place before the first way out; behind all
-/// items if the block needs none.
+/// Whether a window of the stack that is opened before the first way out polls for the block: where
+/// the code may be entered again, and not in the shadow of STI.
+bool Translator::poll_with_stack() {
+  const auto is_way_out = [](const Item& item) { return item.kind == Kind::kBranch; };
+  for (Window& window : windows_) {
+    const auto before = std::span(items_).first(window.item);
+    if (std::ranges::any_of(before, is_way_out)) return false;
+    window.polls = window.stack && !items_[window.item].inside_window &&
+                   (before.empty() || before.back().kind != Kind::kSetInterrupt);
+    if (window.polls) return true;
+  }
+  return false;
+}
+
+/// Where the poll costs no flags, if there is such a place before the first way out.
 size_t Translator::place_for_poll() const {
-  if (!may_be_in_cycle()) return item_count_;
   size_t at = 0;
   while (at < item_count_ && items_[at].flags_live && items_[at].kind != Kind::kBranch) ++at;
   if (at == item_count_ || items_[at].flags_live ||
       (at > 0 && items_[at - 1].kind == Kind::kSetInterrupt))  // its shadow
     return 0;
   return at;
+}
+
+/// Returns the item before which the block polls; behind all of them if none must.
+size_t Translator::place_windows(std::span<Item> items, bool split) {
+  const bool polls = may_be_in_cycle();
+  windows_.clear();
+  if (split) {
+    for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
+    return polls ? place_for_poll() : items.size();
+  }
+  find_windows(items, items.size(), windows_);
+  if (!polls || poll_with_stack()) return items.size();
+  const size_t poll_at = place_for_poll();
+  find_windows(items, poll_at, windows_);
+  return poll_at;
 }
 
 BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker seeker) {
@@ -478,13 +507,8 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   if (!form(source, kind, home_id)) return 0;
   if (source.page_count == 2) home_id = home_for(source, kind);
   find_live_flags();
-  const size_t poll_at = place_for_poll();
   const auto items = std::span(items_).first(item_count_);
-  windows_.clear();
-  if (!split)
-    find_windows(items, poll_at, windows_);
-  else
-    for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
+  const size_t poll_at = place_windows(items, split);
 
   const Home& home = blocks_.home(home_id);
   const auto& epochs = cpu_.mmu.code_epochs();

@@ -130,7 +130,9 @@ class Translator {
   /// Tells cpu.trace of the block that was made from items_ in the room from `start` on.
   void trace(CodeKind kind, const Block& block, BlockStore::Room start) const;
   [[nodiscard]] bool may_be_in_cycle() const;
+  [[nodiscard]] bool poll_with_stack();
   [[nodiscard]] size_t place_for_poll() const;
+  size_t place_windows(std::span<Item> items, bool split);
   bool form(Source& source, CodeKind kind, HomeId home);
   decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
   void find_live_flags();

@@ -5,6 +5,8 @@
 #include <bit>
 #include <vector>
 
+#include "soft/interpret/native/host.h"
+
 namespace limen::soft::translate {
 namespace {
 
@@ -72,7 +74,9 @@ class Search {
     std::ranges::sort(windows_, {}, [](const Window& window) { return window.item; });
     int last_of_stack = -1;
     for (Window& window : windows_) {
-      window.stack = window.stack && window.item > last_of_stack;
+      // Without PEXT there is no check of the stack's page that keeps flags.
+      window.stack = window.stack && window.item > last_of_stack &&
+                     (!items_[window.item].flags_live || interpret::native::host_features().bmi2);
       if (window.stack) last_of_stack = window.last;
     }
   }

@@ -22,6 +22,7 @@ struct Window {
   uint8_t scale = 0;
   bool write = false;  ///< Some access writes.
   bool stack = false;  ///< At RSP or RBP, which stands where RSP did; asks for the stack's page.
+  bool polls = false;  ///< Of the stack, whose page a call for attention takes away: a poll.
   uint16_t size = 0;   ///< Bytes.
   int32_t displacement = 0;
 };

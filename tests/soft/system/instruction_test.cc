@@ -35,12 +35,12 @@ TEST(Flags, PopfInRingZeroSetsIoplAndInterrupts) {
   Guest guest;
   guest.enter_long_mode();
   guest.cpu->set_rflags(2);
-  guest.cpu->attention = false;
+  guest.cpu->attention.answer();
   guest.cpu->gpr[x86::kRsp] = 0x7000;
   guest.store(0x7000, 0x3202);
   ASSERT_FALSE(guest.execute({0x9D}));
   EXPECT_EQ(guest.cpu->rflags(), 0x3202u);
-  EXPECT_TRUE(guest.cpu->attention) << "an interrupt may have waited";
+  EXPECT_TRUE(guest.cpu->attention.is_called()) << "an interrupt may have waited";
 }
 
 TEST(Flags, PushfHidesVmAndResume) {
@@ -302,7 +302,7 @@ TEST(Ports, PermissionMapDecidesPerPort) {
 TEST(Ports, RepeatedStringsMoveTheIndexAndCount) {
   Guest guest;
   guest.enter_protected_mode();
-  guest.cpu->attention = false;
+  guest.cpu->attention.answer();
   guest.cpu->gpr[x86::kRdx] = 0x1F0;
   guest.cpu->gpr[x86::kRcx] = 4;
   guest.cpu->gpr[x86::kRdi] = 0x5000;
@@ -324,11 +324,11 @@ TEST(Ports, RepeatedStringYieldsToAttentionAndResumes) {
   guest.cpu->gpr[x86::kRcx] = 3;
   guest.cpu->gpr[x86::kRdi] = 0x5000;
   const uint64_t start = guest.cpu->rip;
-  guest.cpu->attention = true;
+  guest.cpu->attention.call();
   ASSERT_FALSE(guest.execute({0xF3, 0x6C}));  // REP INSB
   EXPECT_EQ(guest.cpu->rip, start);
   EXPECT_EQ(guest.cpu->gpr[x86::kRcx], 2u);
-  guest.cpu->attention = false;
+  guest.cpu->attention.answer();
   ASSERT_FALSE(guest.step());
   EXPECT_EQ(guest.cpu->gpr[x86::kRcx], 0u);
   EXPECT_EQ(guest.cpu->rip, start + 2);

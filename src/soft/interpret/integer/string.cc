@@ -220,7 +220,7 @@ struct StringInstruction {
       const bool single_step = (cpu.flags_rest & x86::rflags::kTrap) != 0;
       for (uint64_t done = 0; step.count() != 0;) {
         if (done >= kElementsBetweenPolls || (single_step && done > 0) || cpu.leave_block) {
-          if (single_step || cpu.leave_block || cpu.attention.load(std::memory_order_relaxed)) {
+          if (single_step || cpu.leave_block || cpu.attention.is_called()) {
             cpu.gpr[kNextRip] = cpu.rip;
             return;
           }

@@ -127,7 +127,7 @@ void move_to_control(Cpu& cpu, const Operation& operation) {
     default:
       if (value >> 4) refuse();
       cpu.interrupts.set_task_priority(static_cast<uint8_t>(value));
-      cpu.attention.store(true, std::memory_order_relaxed);
+      cpu.attention.call();
       cpu.leave_block = true;
       return;
   }

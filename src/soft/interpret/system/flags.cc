@@ -18,7 +18,7 @@ void replace_flags(Cpu& cpu, uint64_t value, uint64_t mask) {
   if ((before ^ after) & (rflags::kAlignmentCheck | rflags::kVirtual8086)) cpu.update_mode();
   // An interrupt that waited for IF may be due now; TF asks for single steps.
   if (after & ~before & (rflags::kInterrupt | rflags::kTrap)) {
-    cpu.attention.store(true, std::memory_order_relaxed);
+    cpu.attention.call();
     cpu.leave_block = true;
   }
 }
@@ -54,7 +54,7 @@ void set_interrupt_flag(Cpu& cpu, const Operation&) {
   if (cpu.flag(rflags::kInterrupt)) return;
   cpu.flags_rest |= rflags::kInterrupt;
   cpu.activity.sti_shadow = true;
-  cpu.attention.store(true, std::memory_order_relaxed);
+  cpu.attention.call();
   cpu.leave_block = true;
 }
 

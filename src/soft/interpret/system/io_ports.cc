@@ -63,7 +63,7 @@ void repeat(Cpu& cpu, const Operation& operation, uint8_t index, Once once) {
     if (!repeats) return;
     set_by_address_size(cpu, x86::kRcx, cpu.gpr[x86::kRcx] - 1, width);
     if ((cpu.gpr[x86::kRcx] & mask) == 0) return;
-    if (one_by_one || cpu.attention.load(std::memory_order_relaxed)) {
+    if (one_by_one || cpu.attention.is_called()) {
       cpu.gpr[kNextRip] = cpu.rip;
       cpu.leave_block = true;
       return;

@@ -73,8 +73,7 @@ void system_return(Cpu& cpu, const Operation& operation) {
   cpu.set_rflags(cpu.gpr[x86::kR11] & kLoaded);
   enter(cpu, static_cast<uint16_t>((star + (wide ? 16 : 0)) | 3),
         static_cast<uint16_t>((star + 8) | 3), 3, wide, rip);
-  if (cpu.flags_rest & ~before & rflags::kInterrupt)
-    cpu.attention.store(true, std::memory_order_relaxed);
+  if (cpu.flags_rest & ~before & rflags::kInterrupt) cpu.attention.call();
   if ((cpu.flags_rest & rflags::kTrap) != 0) {
     // Unlike IRET and POPF, which trap behind the next instruction, SYSRET looks at TF when it is
     // done: the step over a system call ends here.
