@@ -118,7 +118,7 @@ struct DataOrigin {
   uint32_t next_writable = 0;
 };
 
-struct DataBank : Bank<DataEntry, 4096> {
+struct DataBank : Bank<DataEntry, 8192> {
   std::array<DataOrigin, kMask + 1> origins;
 };
 using FetchBank = Bank<FetchEntry, 1024>;
