@@ -8,8 +8,8 @@
 namespace limen::soft {
 
 /// Set by any thread: an interrupt, a kick, a request of another processor. Translated code looks
-/// at it in loops; elsewhere it notices that it no longer knows the stack's page, which a call takes
-/// away: it asks for that in every function anyway. Generated code knows the layout.
+/// at it in loops; elsewhere it notices that it no longer knows the stack's page, which a call
+/// takes away: it asks for that in every function anyway. Generated code knows the layout.
 class Attention {
  public:
   explicit Attention(StackPages& stacks) : stacks_(stacks) {}

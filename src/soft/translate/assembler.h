@@ -319,6 +319,10 @@ class Assembler {
     return at_ - 4;
   }
   void jump(CodeOffset target) { patch(jump(), target); }
+  /// As long as jump().
+  void nop5() {
+    for (const unsigned code : {0x0F, 0x1F, 0x44, 0x00, 0x00}) byte(code);
+  }
   void jump_if(Condition condition, CodeOffset target) { patch(jump_if(condition), target); }
   /// Leads the jump whose displacement is at `place` to `target`.
   void patch(CodeOffset place, CodeOffset target) {

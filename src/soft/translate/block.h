@@ -76,25 +76,31 @@ struct Site {
 };
 static_assert(sizeof(Site) == 4);
 
-/// A direct way out of a block: a jump in its code, to an exit until its target is translated.
-/// Behind the exit, if the target may be of another home, stands code that looks whether that one
-/// is found right for the same epoch as the block's own, and goes to the target if so; if not, it
-/// looks for the guest address in the jump table.
+/// A direct way out of a block: a jump in its code, to an exit until its target is translated. If
+/// the target may be of another home, there is code that looks whether that one is found right for
+/// the same epoch as the block's own, and goes to the target if so; if not, it looks for the guest
+/// address in the jump table. It stands behind the jump, if that is the block's last one, which
+/// then becomes a NOP; otherwise with the exit.
 struct Link {
   BlockId from = 0;
   CodeOffset place = 0;  ///< Displacement of the jump in the code.
   int64_t target = 0;    ///< From the base of the block's home.
   CodeOffset exit = 0;
+  CodeOffset check = 0;
   BlockId to = 0;   ///< 0: not linked.
   LinkId next = 0;  ///< Of those that lead to the same block.
 
-  // The code behind the exit, from there: it itself, what is to be patched in it, its second half.
-  static constexpr CodeOffset kCheck = 11, kKey = kCheck + 6, kDistance = kCheck + 21,
-                              kBody = kCheck + 33, kDispatch = kCheck + 40;
+  // What is to be patched in `check`, from there.
+  static constexpr CodeOffset kKey = 6, kDistance = 21, kBody = 36;
+  /// The look into the jump table, from the exit.
+  static constexpr CodeOffset kDispatch = 14;
+
+  [[nodiscard]] bool has_check_behind() const { return check == place + 4; }
 
   /// On the same page the target is of the same home, unless its instruction crosses the page's
   /// end.
-  [[nodiscard]] bool stays_home() const {
+  [[nodiscard]] bool stays_home() const { return stays_home(target); }
+  static bool stays_home(int64_t target) {
     return target >= 0 && target + static_cast<int64_t>(decode::kMaxInstructionLength) <= 4096;
   }
 };

@@ -148,16 +148,26 @@ CodeOffset BlockStore::checked_way(const Link& link, const Block& to) {
   if (homes_[from].global != homes_[to.home].global || distance != static_cast<int32_t>(distance))
     return link.exit + Link::kDispatch;
   Assembler out(cache_.code(), 0);
-  out.patch(link.exit + Link::kKey,
+  out.patch(link.check + Link::kKey,
             data_offset(to.home) + static_cast<CodeOffset>(offsetof(HomeData, key)));
-  out.patch_value(link.exit + Link::kDistance, static_cast<uint32_t>(distance));
-  out.patch(link.exit + Link::kBody, to.body);
-  return link.exit + Link::kCheck;
+  out.patch_value(link.check + Link::kDistance, static_cast<uint32_t>(distance));
+  out.patch(link.check + Link::kBody, to.body);
+  return link.check;
+}
+
+void BlockStore::set_way(const Link& link, CodeOffset way) {
+  Assembler out(cache_.code(), link.place - 1);
+  if (!link.has_check_behind())
+    out.patch(link.place, way);
+  else if (way == link.check)
+    out.nop5();
+  else
+    out.jump(way);
 }
 
 void BlockStore::lead(LinkId id, BlockId to, CodeOffset way) {
   Link& link = links_[id];
-  Assembler(cache_.code(), 0).patch(link.place, way);
+  set_way(link, way);
   link.to = to;
   link.next = std::exchange(blocks_[to].incoming, id);
 }
@@ -203,10 +213,9 @@ void BlockStore::take_out(BlockId id) {
   block.valid = false;
   {
     const CodeCache::Edit edit(cache_);
-    Assembler out(cache_.code(), 0);
     for (LinkId incoming = std::exchange(block.incoming, 0); incoming != 0;) {
       Link& link = links_[incoming];
-      out.patch(link.place, link.exit);
+      set_way(link, link.exit);
       link.to = 0;
       incoming = std::exchange(link.next, 0);
     }

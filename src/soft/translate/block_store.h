@@ -111,6 +111,7 @@ class BlockStore {
   [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
     return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
   }
+  void set_way(const Link& link, CodeOffset way);
   void lead(LinkId id, BlockId to, CodeOffset way);
   CodeOffset checked_way(const Link& link, const Block& to);
   void take_out(BlockId id);

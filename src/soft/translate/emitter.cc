@@ -122,11 +122,11 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
           break;
         }
         add_link(emit_branch(item, false), item.target());
-        if (last) add_link(out_.jump(), item.next());
+        if (last) add_last_link(item.next());
         break;
       case Kind::kJump:
       case Kind::kCall:
-        if (last) add_link(out_.jump(), item.target());
+        if (last) add_last_link(item.target());
         break;
       case Kind::kCallAway:
       case Kind::kJumpAway:
@@ -134,7 +134,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
       case Kind::kInterpret:
         break;
       default:
-        if (last) add_link(out_.jump(), item.next());
+        if (last) add_last_link(item.next());
         break;
     }
   }
@@ -642,6 +642,31 @@ void Emitter::emit_interpret() {
   out_.jump(trampolines_.exit_instruction);
 }
 
+/// With Link::check, which is run as often as the block.
+void Emitter::add_last_link(uint64_t target) {
+  add_link(out_.jump(), target);
+  Cold& link = cold_.back();
+  if (Link::stays_home(link.target)) return;
+  link.check = out_.here();
+  link.dispatch = emit_link_check(out_);
+}
+
+/// Returns the place of the jump to the look into the jump table, which wants the guest's RCX back.
+CodeOffset Emitter::emit_link_check(Assembler& out) {
+  constexpr int32_t kUnknown = INT32_MAX;  // until it is patched
+  constexpr unsigned kJump = 5;
+  out.mov(kR11, kRcx);
+  out.load_relative(kRcx, place_.data);
+  out.load_relative(kR10, place_.data + static_cast<CodeOffset>(offsetof(HomeData, minus_key)));
+  out.lea(kRcx, kRcx, kR10, 0, kUnknown);
+  out.byte(0xE3);  // JRCXZ to the target
+  out.byte(kJump);
+  const CodeOffset dispatch = out.jump();
+  out.mov(kRcx, kR11);
+  out.jump();
+  return dispatch;
+}
+
 /// The exit, and the code that Link speaks of.
 void Emitter::emit_link_stub(const Cold& cold) {
   Assembler& out = cold_out_;
@@ -650,26 +675,20 @@ void Emitter::emit_link_stub(const Cold& cold) {
   link.target = cold.target;
   link.place = cold.place;
   link.exit = out.here();
-  out.mov(kR10, blocks_.add_link(link));
+  link.check = cold.check;
+  const LinkId id = blocks_.add_link(link);
+  out.mov(kR10, id);
   out.jump(trampolines_.exit_link);
   if (link.stays_home()) return;
-  constexpr int32_t kUnknown = INT32_MAX;  // until it is patched
-  constexpr unsigned kOverDispatch = 2, kOverBody = 8;
-  out.mov(kR11, kRcx);
-  out.load_relative(kRcx, place_.data);
-  out.load_relative(kR10, place_.data + static_cast<CodeOffset>(offsetof(HomeData, minus_key)));
-  out.lea(kRcx, kRcx, kR10, 0, kUnknown);
-  out.byte(0xE3);  // JRCXZ to the target
-  out.byte(kOverDispatch);
-  out.byte(0xEB);
-  out.byte(kOverBody);
-  out.mov(kRcx, kR11);
-  out.jump();
+  const CodeOffset look_up = out.here();
   out.mov(kRcx, kR11);
   assert(out.here() == link.exit + Link::kDispatch);
   load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
   out.movzx16(kR11, kR10);
   out.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
+  if (cold.check != 0) return out.patch(cold.dispatch, look_up);
+  blocks_.link(id).check = out.here();
+  out.patch(emit_link_check(out), look_up);
 }
 
 void Emitter::emit_stack_miss(const Cold& cold) {

@@ -114,6 +114,8 @@ class Emitter {
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
     int64_t target = 0;          ///< kLink: from the home's base.
+    CodeOffset check = 0;        ///< kLink: where Link::check stands, if it does already.
+    CodeOffset dispatch = 0;     ///< kLink: the jump from there to the look into the jump table.
     uint8_t index = 0;           ///< kSite.
     ExitReason reason = ExitReason::kInstruction;
     // kMiss.
@@ -167,6 +169,7 @@ class Emitter {
   void leave_if(Condition condition, bool restore_flags);
   void emit_cold();
   void emit_link_stub(const Cold& cold);
+  CodeOffset emit_link_check(Assembler& out);
   [[nodiscard]] CallSite call_site(const Cold& cold) const;
   [[nodiscard]] CallSite call_site(unsigned item, bool flags_saved) const;
   void emit_revalidation();
@@ -223,6 +226,7 @@ class Emitter {
   void add_link(CodeOffset place, uint64_t target) {
     cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
   }
+  void add_last_link(uint64_t target);
   [[nodiscard]] Reg general(ZydisRegister reg) const {
     return static_cast<Reg>(general_number(reg));
   }

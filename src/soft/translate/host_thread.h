@@ -10,7 +10,7 @@
 namespace limen::soft {
 class Attention;
 struct Cpu;
-}
+}  // namespace limen::soft
 
 namespace limen::soft::translate {
 

@@ -32,6 +32,7 @@ class BlockStoreTest : public testing::Test {
   }
 
   static constexpr int64_t kFar = 4096;
+  static constexpr CodeOffset kCheck = 11;  ///< Of a link, from its exit.
 
   /// A block at `offset` of a page, whose one way out leads to `target`, from the page's base.
   Made make(uint64_t ram_page, uint16_t offset, bool split = false, int64_t target = kFar) {
@@ -47,8 +48,11 @@ class BlockStoreTest : public testing::Test {
     const CodeOffset place = out.jump();
     made.block.end = room.often + kBlockSize;
     out.patch(place, room.seldom);
-    made.link =
-        store_.add_link({.from = made.id, .place = place, .target = target, .exit = room.seldom});
+    made.link = store_.add_link({.from = made.id,
+                                 .place = place,
+                                 .target = target,
+                                 .exit = room.seldom,
+                                 .check = room.seldom + kCheck});
     store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
     context_->jump_tables[1][offset] = cache_.executable(made.block.indirect);
     return made;
@@ -100,8 +104,8 @@ TEST_F(BlockStoreTest, TakesLinksToEvictedBlocksBack) {
     if (store_.evictions() != 0) break;
     store_.connect(made.back().link, first.id);
     const Link& link = store_.link(made.back().link);
-    ASSERT_EQ(target_of(made.back().link), link.exit + Link::kCheck);
-    ASSERT_EQ(target_at(link.exit + Link::kBody), first.block.body);
+    ASSERT_EQ(target_of(made.back().link), link.check);
+    ASSERT_EQ(target_at(link.check + Link::kBody), first.block.body);
   }
   ASSERT_EQ(store_.evictions(), 1u);
   unsigned unlinked = 0;
