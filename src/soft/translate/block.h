@@ -12,7 +12,7 @@ namespace limen::soft::translate {
 
 using BlockId = uint32_t;
 using HomeId = uint32_t;
-using LinkId = uint32_t;
+using LinkId = CodeOffset;  ///< Of a Link: where in the code cache it stands.
 
 /// What entering a block looks at: in the code cache's data, one per home.
 struct HomeData {
@@ -65,7 +65,8 @@ struct Block {
   CodeOffset end = 0;
   CodeOffset sites = 0;  ///< Where its Sites stand: beside the code.
   uint8_t site_count = 0;
-  LinkId incoming = 0;  ///< The first link that leads here; 0: none. Link 0 is nobody.
+  uint8_t link_count = 0;  ///< The Links, its ways out, stand before the Sites.
+  LinkId incoming = 0;     ///< The first link that leads here; 0: none. Link 0 is nobody.
 };
 
 /// Per instruction: where it is from the home's base, and where its code begins.
@@ -80,15 +81,15 @@ static_assert(sizeof(Site) == 4);
 /// the target may be of another home, there is code that looks whether that one is found right for
 /// the same epoch as the block's own, and goes to the target if so; if not, it looks for the guest
 /// address in the jump table. It stands behind the jump, if that is the block's last one, which
-/// then becomes a NOP; otherwise with the exit.
+/// then becomes a NOP; otherwise with the exit. Links stand with the code that seldom runs.
 struct Link {
   BlockId from = 0;
   CodeOffset place = 0;  ///< Displacement of the jump in the code.
-  int64_t target = 0;    ///< From the base of the block's home.
+  int32_t target = 0;    ///< From the base of the block's home.
   CodeOffset exit = 0;
   CodeOffset check = 0;
   BlockId to = 0;   ///< 0: not linked.
-  LinkId next = 0;  ///< Of those that lead to the same block.
+  LinkId next = 0;  ///< Of those that lead to the same block; 0: none.
 
   // What is to be patched in `check`, from there.
   static constexpr CodeOffset kKey = 6, kDistance = 21, kBody = 36;
@@ -100,10 +101,19 @@ struct Link {
   /// On the same page the target is of the same home, unless its instruction crosses the page's
   /// end.
   [[nodiscard]] bool stays_home() const { return stays_home(target); }
+  /// A jump may lead a little farther.
+  static bool reaches(int64_t target) { return target == static_cast<int32_t>(target); }
   static bool stays_home(int64_t target) {
     return target >= 0 && target + static_cast<int64_t>(decode::kMaxInstructionLength) <= 4096;
   }
 };
+
+static_assert(sizeof(Link) == 28);
+
+/// Of one of the block's links.
+inline LinkId link_id(const Block& block, unsigned index) {
+  return block.sites - (block.link_count - index) * static_cast<CodeOffset>(sizeof(Link));
+}
 
 /// A site as generated code names it.
 constexpr unsigned kSiteBits = 8;

@@ -45,20 +45,6 @@ BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, Context& c
   for (auto& table : context_.jump_tables) table.fill(miss_);
 }
 
-LinkId BlockStore::add_link(const Link& link) {
-  LinkId id;
-  if (free_links_.empty()) {
-    id = static_cast<LinkId>(links_.size());
-    links_.push_back(link);
-  } else {
-    id = free_links_.back();
-    free_links_.pop_back();
-    links_[id] = link;
-  }
-  segments_[current_].links.push_back(id);
-  return id;
-}
-
 BlockStore::Room BlockStore::make_room(size_t size) {
   const auto has_room = [&] {
     const Segment& segment = segments_[current_];
@@ -69,7 +55,6 @@ BlockStore::Room BlockStore::make_room(size_t size) {
     current_ = (current_ + 1) % segments_.size();
     evict(segments_[current_]);
   }
-  first_new_link_ = segments_[current_].links.size();
   return segments_[current_].used;
 }
 
@@ -93,11 +78,11 @@ void BlockStore::add(const Block& block, Room end) {
   BlockId& bucket = buckets_[bucket_of(home.ram_pages[0], block.offset)];
   blocks_[id].next = std::exchange(bucket, id);
   home.note_start(block.offset);
-  for (size_t i = first_new_link_; i < segment.links.size(); ++i) {
-    const Link& link = links_[segment.links[i]];
-    if (!link.stays_home()) continue;
-    if (const BlockId to = at(block.home, static_cast<uint64_t>(link.target)); to != 0)
-      lead(segment.links[i], to, blocks_[to].body);
+  for (unsigned i = 0; i < block.link_count; ++i) {
+    const Link& way = link(link_id(block, i));
+    if (!way.stays_home()) continue;
+    if (const BlockId to = at(block.home, static_cast<uint64_t>(way.target)); to != 0)
+      lead(link_id(block, i), to, blocks_[to].body);
   }
 }
 
@@ -130,14 +115,14 @@ BlockId BlockStore::containing(CodeOffset offset) const {
 }
 
 void BlockStore::connect(LinkId id, BlockId to_id) {
-  const Link& link = links_[id];
+  const Link& way = link(id);
   const Block& to = blocks_[to_id];
-  if (link.to != 0 || !blocks_[link.from].valid) return;
+  if (way.to != 0 || !blocks_[way.from].valid) return;
   const CodeCache::Edit edit(cache_);
-  if (to.home == blocks_[link.from].home)
+  if (to.home == blocks_[way.from].home)
     lead(id, to_id, to.body);  // right whenever the code that leads to it is
-  else if (!link.stays_home())
-    lead(id, to_id, checked_way(link, to));
+  else if (!way.stays_home())
+    lead(id, to_id, checked_way(way, to));
 }
 
 /// Makes the code behind the link's exit ready for a target of another home.
@@ -166,10 +151,10 @@ void BlockStore::set_way(const Link& link, CodeOffset way) {
 }
 
 void BlockStore::lead(LinkId id, BlockId to, CodeOffset way) {
-  Link& link = links_[id];
-  set_way(link, way);
-  link.to = to;
-  link.next = std::exchange(blocks_[to].incoming, id);
+  Link& changed = link(id);
+  set_way(changed, way);
+  changed.to = to;
+  changed.next = std::exchange(blocks_[to].incoming, id);
 }
 
 HomeId BlockStore::home_for(const Home& wanted, uint64_t base) {
@@ -214,10 +199,10 @@ void BlockStore::take_out(BlockId id) {
   {
     const CodeCache::Edit edit(cache_);
     for (LinkId incoming = std::exchange(block.incoming, 0); incoming != 0;) {
-      Link& link = links_[incoming];
-      set_way(link, link.exit);
-      link.to = 0;
-      incoming = std::exchange(link.next, 0);
+      Link& changed = link(incoming);
+      set_way(changed, changed.exit);
+      changed.to = 0;
+      incoming = std::exchange(changed.next, 0);
     }
   }
   const Home& home = homes_[block.home];
@@ -270,22 +255,23 @@ void BlockStore::evict(Segment& segment) {
 /// The links from the segment's blocks.
 void BlockStore::remove_links(Segment& segment) {
   std::vector<BlockId> targets;
-  for (const LinkId id : segment.links) {
-    links_[id].from = 0;
-    if (links_[id].to != 0) targets.push_back(links_[id].to);
-  }
+  const CodeCache::Edit edit(cache_);
+  for (const BlockId id : segment.blocks)
+    for (unsigned i = 0; i < blocks_[id].link_count; ++i) {
+      Link& way = link(link_id(blocks_[id], i));
+      way.from = 0;
+      if (way.to != 0) targets.push_back(way.to);
+    }
   std::ranges::sort(targets);
   targets.erase(std::ranges::unique(targets).begin(), targets.end());
   for (const BlockId target : targets)
     for (LinkId* at = &blocks_[target].incoming; *at != 0;) {
-      Link& link = links_[*at];
-      if (link.from == 0)
-        *at = link.next;
+      Link& way = link(*at);
+      if (way.from == 0)
+        *at = way.next;
       else
-        at = &link.next;
+        at = &way.next;
     }
-  free_links_.insert(free_links_.end(), segment.links.begin(), segment.links.end());
-  segment.links.clear();
 }
 
 void BlockStore::remove_empty_homes() {

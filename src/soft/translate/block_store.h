@@ -34,9 +34,9 @@ class BlockStore {
   [[nodiscard]] uint64_t evictions() const { return evictions_; }
 
   [[nodiscard]] BlockId next_id() const;
-  /// Adds the block that was made in the room that make_room() gave, up to `end`, with the links
-  /// that were added since then, and leads these to blocks of its home that are there. It becomes
-  /// next_id(). The caller has a CodeCache::Edit.
+  /// Adds the block that was made in the room that make_room() gave, up to `end`, and leads its
+  /// links to blocks of its home that are there. It becomes next_id(). The caller has a
+  /// CodeCache::Edit.
   void add(const Block& block, Room end);
   /// Notes that the block's entries were made in the room that make_room() gave, up to `end`.
   void add_entries(BlockId id, Room end);
@@ -52,8 +52,8 @@ class BlockStore {
   /// The block of a home, with windows, that begins at an offset; 0: none.
   [[nodiscard]] BlockId at(HomeId home, uint64_t offset) const;
 
-  [[nodiscard]] LinkId add_link(const Link& link);
-  [[nodiscard]] Link& link(LinkId id) { return links_[id]; }
+  /// To change it takes a CodeCache::Edit.
+  [[nodiscard]] Link& link(LinkId id) const { return *reinterpret_cast<Link*>(&cache_.code()[id]); }
   /// Leads the link to `to`, if it is not led anywhere yet and that can be done.
   void connect(LinkId id, BlockId to);
 
@@ -105,7 +105,6 @@ class BlockStore {
     Room start, used, end;
     std::vector<BlockId> blocks;   // in the order of their code
     std::vector<BlockId> entries;  // blocks elsewhere whose entries are here
-    std::vector<LinkId> links;     // from them
   };
 
   [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
@@ -126,13 +125,10 @@ class BlockStore {
   size_t max_homes_;
   std::vector<Segment> segments_;
   size_t current_ = 0;
-  size_t first_new_link_ = 0;                          // in the current segment's
   std::vector<Block> blocks_ = std::vector<Block>(1);  // 0 is nobody
   std::vector<BlockId> free_blocks_;
   std::vector<Home> homes_;
   std::vector<HomeId> free_homes_;
-  std::vector<Link> links_ = std::vector<Link>(1);  // 0 is nobody
-  std::vector<LinkId> free_links_;
   std::vector<BlockId> buckets_;
   std::unordered_map<uint64_t, Page> pages_;
   uint64_t evictions_ = 0;

@@ -140,10 +140,24 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
   }
   block_.end = out_.here();
   emit_cold();
-  cold_out_.align(alignof(Site));
+  emit_tables();
+}
+
+void Emitter::emit_tables() {
+  static_assert(alignof(Link) == alignof(Site));
+  const auto bytes_of = [](const auto& table) {
+    return std::span(reinterpret_cast<const uint8_t*>(table.data()),
+                     table.size() * sizeof table[0]);
+  };
+  cold_out_.align(alignof(Link));
+  for (size_t i = 0; i < links_.size(); ++i)
+    cold_out_.patch_value(link_names_[i],
+                          cold_out_.here() + static_cast<CodeOffset>(i * sizeof(Link)));
+  cold_out_.bytes(bytes_of(links_));
   block_.sites = cold_out_.here();
   block_.site_count = static_cast<uint8_t>(sites_.size());
-  cold_out_.bytes({reinterpret_cast<const uint8_t*>(sites_.data()), sites_.size() * sizeof(Site)});
+  block_.link_count = static_cast<uint8_t>(links_.size());
+  cold_out_.bytes(bytes_of(sites_));
 }
 
 /// Whoever jumps here may count on every flag: only behind the check is it sure that this is the
@@ -646,7 +660,7 @@ void Emitter::emit_interpret() {
 void Emitter::add_last_link(uint64_t target) {
   add_link(out_.jump(), target);
   Cold& link = cold_.back();
-  if (Link::stays_home(link.target)) return;
+  if (Link::stays_home(link.target) || !Link::reaches(link.target)) return;
   link.check = out_.here();
   link.dispatch = emit_link_check(out_);
 }
@@ -669,26 +683,35 @@ CodeOffset Emitter::emit_link_check(Assembler& out) {
 
 /// The exit, and the code that Link speaks of.
 void Emitter::emit_link_stub(const Cold& cold) {
+  constexpr auto kUnknown = static_cast<LinkId>(INT32_MAX);  // until emit_tables()
   Assembler& out = cold_out_;
+  const auto look_up = [&] {
+    load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
+    out.movzx16(kR11, kR10);
+    out.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
+  };
+  if (!Link::reaches(cold.target)) return look_up();
   Link link;
   link.from = id_;
-  link.target = cold.target;
+  link.target = static_cast<int32_t>(cold.target);
   link.place = cold.place;
   link.exit = out.here();
   link.check = cold.check;
-  const LinkId id = blocks_.add_link(link);
-  out.mov(kR10, id);
+  out.mov(kR10, uint64_t{kUnknown});
+  link_names_.push_back(out.here() - static_cast<CodeOffset>(sizeof kUnknown));
   out.jump(trampolines_.exit_link);
-  if (link.stays_home()) return;
-  const CodeOffset look_up = out.here();
+  if (link.stays_home()) return links_.push_back(link);
+  const CodeOffset mismatch = out.here();
   out.mov(kRcx, kR11);
   assert(out.here() == link.exit + Link::kDispatch);
-  load_address(out, kR10, place_.base + static_cast<uint64_t>(cold.target));
-  out.movzx16(kR11, kR10);
-  out.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
-  if (cold.check != 0) return out.patch(cold.dispatch, look_up);
-  blocks_.link(id).check = out.here();
-  out.patch(emit_link_check(out), look_up);
+  look_up();
+  CodeOffset dispatch = cold.dispatch;
+  if (link.check == 0) {
+    link.check = out.here();
+    dispatch = emit_link_check(out);
+  }
+  out.patch(dispatch, mismatch);
+  links_.push_back(link);
 }
 
 void Emitter::emit_stack_miss(const Cold& cold) {

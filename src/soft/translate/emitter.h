@@ -87,9 +87,9 @@ class Emitter {
     uint64_t base = 0;    ///< Where it is mapped now.
     CodeOffset data = 0;  ///< Its HomeData in the code cache.
   };
-  /// Code goes to `out`, what it seldom needs to `cold`. Links are added to `blocks`.
+  /// Code goes to `out`, what it seldom needs to `cold`.
   Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, Assembler& cold,
-          const Place& place, Block& block, CodeKind kind, BlockStore& blocks)
+          const Place& place, Block& block, CodeKind kind)
       : layout_(layout),
         trampolines_(trampolines),
         out_(out),
@@ -97,8 +97,7 @@ class Emitter {
         id_(place.id),
         place_(place),
         block_(block),
-        kind_(kind),
-        blocks_(blocks) {}
+        kind_(kind) {}
 
   /// Writes the block: its entries if it is to have them, a poll before item `poll_at`, one piece
   /// of code per item, stubs. Fills in the block's sites and entries.
@@ -168,6 +167,7 @@ class Emitter {
   void store_general(Reg to, int32_t from);
   void leave_if(Condition condition, bool restore_flags);
   void emit_cold();
+  void emit_tables();
   void emit_link_stub(const Cold& cold);
   CodeOffset emit_link_check(Assembler& out);
   [[nodiscard]] CallSite call_site(const Cold& cold) const;
@@ -239,8 +239,9 @@ class Emitter {
   const Place place_;
   Block& block_;
   CodeKind kind_;
-  BlockStore& blocks_;
   std::vector<Cold> cold_;
+  std::vector<Link> links_;
+  std::vector<CodeOffset> link_names_;  // where in the exits their ids are to stand
   std::vector<Site> sites_;
   uint8_t index_ = 0;
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none

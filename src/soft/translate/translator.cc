@@ -265,7 +265,7 @@ bool Translator::make_entries(BlockId id, CodeKind kind) {
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);
   Assembler cold = assembler(room.seldom);
-  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, block.home), block, kind, blocks_);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, block.home), block, kind);
   emitter.emit_entries_alone();
   statistics_.host_bytes += out.here() - room.often;
   statistics_.cold_bytes += cold.here() - room.seldom;
@@ -524,7 +524,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);
   Assembler cold = assembler(room.seldom);
-  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind, blocks_);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind);
   emitter.emit(items, poll_at, windows_, seeker == Seeker::kEntry);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
@@ -547,9 +547,9 @@ void Translator::trace(CodeKind kind, const Block& block, BlockStore::Room start
   const auto between = [&](CodeOffset from, CodeOffset to) {
     return std::span(cache_.executable(from), to - from);
   };
-  trace_block(
-      *cpu_.trace, kind, std::span(items_).first(item_count_),
-      {.often = between(start.often, block.end), .seldom = between(start.seldom, block.sites)});
+  trace_block(*cpu_.trace, kind, std::span(items_).first(item_count_),
+              {.often = between(start.often, block.end),
+               .seldom = between(start.seldom, link_id(block, 0))});
 }
 
 std::string Translator::report() const {

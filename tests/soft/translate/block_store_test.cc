@@ -31,11 +31,11 @@ class BlockStoreTest : public testing::Test {
     return home;
   }
 
-  static constexpr int64_t kFar = 4096;
+  static constexpr int32_t kFar = 4096;
   static constexpr CodeOffset kCheck = 11;  ///< Of a link, from its exit.
 
   /// A block at `offset` of a page, whose one way out leads to `target`, from the page's base.
-  Made make(uint64_t ram_page, uint16_t offset, bool split = false, int64_t target = kFar) {
+  Made make(uint64_t ram_page, uint16_t offset, bool split = false, int32_t target = kFar) {
     const BlockStore::Room room = store_.make_room(kBlockSize);
     Made made;
     made.id = store_.next_id();
@@ -48,11 +48,15 @@ class BlockStoreTest : public testing::Test {
     const CodeOffset place = out.jump();
     made.block.end = room.often + kBlockSize;
     out.patch(place, room.seldom);
-    made.link = store_.add_link({.from = made.id,
-                                 .place = place,
-                                 .target = target,
-                                 .exit = room.seldom,
-                                 .check = room.seldom + kCheck});
+    const Link link{.from = made.id,
+                    .place = place,
+                    .target = target,
+                    .exit = room.seldom,
+                    .check = room.seldom + kCheck};
+    made.link = room.seldom + kBlockSize / 4;
+    made.block.link_count = 1;
+    made.block.sites = made.link + static_cast<CodeOffset>(sizeof link);
+    store_.link(made.link) = link;
     store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
     context_->jump_tables[1][offset] = cache_.executable(made.block.indirect);
     return made;
