@@ -1,7 +1,5 @@
 // How translated code reaches memory: through the soft TLB, once for each access or once for all of
 // a window.
-#include <bit>
-
 #include "soft/interpret/native/host.h"
 #include "soft/translate/emitter.h"
 
@@ -15,61 +13,53 @@ constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
 /// Whether the memory operand is a 64-bit register that stands in the host's, and a displacement.
 bool is_base_alone(const Item& item) {
-  const auto& memory = item.memory().mem;
-  return item.instruction.raw.address_width == 64 && memory.index == ZYDIS_REGISTER_NONE &&
-         ZydisRegisterGetClass(memory.base) == ZYDIS_REGCLASS_GPR64 &&
-         (kSpilled >> general_number(memory.base) & 1) == 0 &&
-         memory.segment != ZYDIS_REGISTER_FS && memory.segment != ZYDIS_REGISTER_GS;
-}
-
-unsigned shift_of(const decltype(ZydisDecodedOperand::mem)& memory) {
-  return static_cast<unsigned>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0);
+  const Address& memory = item.address;
+  return memory.wide && memory.index == kNoGeneral && memory.base != kNoGeneral &&
+         (kSpilled >> memory.base & 1) == 0 && memory.segment == Address::Segment::kFlat;
 }
 
 }  // namespace
 
 void Emitter::effective_address(const Item& item) {
   r10_window_ = r11_window_ = 0;
-  const auto& memory = item.memory().mem;
-  const bool wide = item.instruction.raw.address_width == 64;
-  const auto displacement = static_cast<int32_t>(memory.disp.value);
-  if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
-    load_address(out_, kR10, item.next() + static_cast<uint64_t>(memory.disp.value));
+  const Address& memory = item.address;
+  const bool wide = memory.wide;
+  if (memory.relative) {
+    load_address(out_, kR10, item.relative_target());
     if (!wide) out_.mov32(kR10, kR10);
-  } else if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) {
-    const auto address = static_cast<uint64_t>(memory.disp.value);
+  } else if (memory.base == kNoGeneral && memory.index == kNoGeneral) {
+    const auto address = static_cast<uint64_t>(int64_t{item.displacement});
     out_.mov(kR10, wide ? address : address & 0xFFFF'FFFF);
   } else {
     Reg index = kRsp;
-    if (memory.index != ZYDIS_REGISTER_NONE) {
-      index = general(memory.index);
+    if (memory.index != kNoGeneral) {
+      index = static_cast<Reg>(memory.index);
       if (kSpilled & (1u << index)) {
         out_.cpu_load(kR11, layout_.gpr(index));
         index = kR11;
       }
     }
-    const auto scale = static_cast<unsigned>(memory.scale ? std::countr_zero(memory.scale) : 0);
-    if (memory.base == ZYDIS_REGISTER_NONE) {
-      out_.lea_index(kR10, index, scale, displacement, wide);
+    if (memory.base == kNoGeneral) {
+      out_.lea_index(kR10, index, memory.scale, item.displacement, wide);
     } else {
-      Reg base = general(memory.base);
+      auto base = static_cast<Reg>(memory.base);
       if (kSpilled & (1u << base)) {
         out_.cpu_load(kR10, layout_.gpr(base));
         base = kR10;
       }
-      if (index == kRsp && displacement == 0 && wide) {
+      if (index == kRsp && item.displacement == 0 && wide) {
         if (base != kR10) out_.mov(kR10, base);
       } else {
-        out_.lea(kR10, base, index, scale, displacement, wide);
+        out_.lea(kR10, base, index, memory.scale, item.displacement, wide);
       }
     }
   }
 }
 
 void Emitter::add_segment_base(const Item& item) {
-  const ZydisRegister segment = item.memory().mem.segment;
-  if (segment != ZYDIS_REGISTER_FS && segment != ZYDIS_REGISTER_GS) return;
-  out_.cpu_load(kR11, segment == ZYDIS_REGISTER_FS ? layout_.fs_base : layout_.gs_base);
+  const Address::Segment segment = item.address.segment;
+  if (segment == Address::Segment::kFlat) return;
+  out_.cpu_load(kR11, segment == Address::Segment::kFs ? layout_.fs_base : layout_.gs_base);
   out_.lea(kR10, kR10, kR11, 0, 0);
 }
 
@@ -219,23 +209,20 @@ HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, b
   if (item.window == 0) {
     linear_address(item);
     if (!is_base_alone(item)) return reach_r10(size, write, item.flags_live, may_hold);
-    const auto& memory = item.memory().mem;
-    return reach_base(general(memory.base), static_cast<int32_t>(memory.disp.value), size, write,
+    return reach_base(static_cast<Reg>(item.address.base), item.displacement, size, write,
                       item.flags_live);
   }
   const Reg window = hold_window(item.window, may_hold);
-  const auto& memory = item.memory().mem;
-  const auto displacement = static_cast<int32_t>(memory.disp.value);
-  if (memory.index == ZYDIS_REGISTER_NONE)
-    return {.base = general(memory.base), .index = window, .displacement = displacement};
-  if (memory.base == ZYDIS_REGISTER_NONE)
-    return {.base = window,
-            .index = general(memory.index),
-            .scale = shift_of(memory),
-            .displacement = displacement};
-  out_.lea(kR10, general(memory.base), window, 0, 0);  // RSP can only be a base
+  const Address& memory = item.address;
+  const auto base = static_cast<Reg>(memory.base), index = static_cast<Reg>(memory.index);
+  if (memory.index == kNoGeneral)
+    return {.base = base, .index = window, .displacement = item.displacement};
+  if (memory.base == kNoGeneral)
+    return {
+        .base = window, .index = index, .scale = memory.scale, .displacement = item.displacement};
+  out_.lea(kR10, base, window, 0, 0);  // RSP can only be a base
   r10_window_ = 0;
-  return {.index = general(memory.index), .scale = shift_of(memory), .displacement = displacement};
+  return {.index = index, .scale = memory.scale, .displacement = item.displacement};
 }
 
 /// Eight bytes at [base + displacement].
@@ -257,60 +244,37 @@ HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacemen
 /// `in_r11`, if it is not kNoRegister. `operand` does not need the register that the item names a
 /// high byte of.
 void Emitter::rewrite(const Item& item, unsigned in_r11, const HostOperand& operand) {
-  const auto& instruction = item.instruction;
-  const auto& raw = instruction.raw.raw;
-  const auto is_in_r11 = [&](ZydisOperandEncoding encoding) {
-    if (in_r11 == kNoRegister) return false;
-    for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
-      const auto& named = instruction.operands[i];
-      if (named.encoding == encoding && named.type == ZYDIS_OPERAND_TYPE_REGISTER)
-        return general_number(named.reg.value) == in_r11;
-    }
-    return false;
-  };
-  const bool reg_in_r11 = is_in_r11(ZYDIS_OPERAND_ENCODING_MODRM_REG);
-  const uint8_t reg = reg_in_r11 ? 3 : item.high_byte ? raw.modrm.reg & 3 : raw.modrm.reg;
+  const bool reg_in_r11 = in_r11 != kNoRegister && item.named_reg == in_r11;
+  const bool vvvv_in_r11 = in_r11 != kNoRegister && item.named_vvvv == in_r11;
+  const uint8_t reg = reg_in_r11 ? 3 : item.high_byte ? item.modrm_reg & 3 : item.modrm_reg;
+  const auto& extension = item.extension;
   // X and B as VEX and EVEX have them.
   const unsigned inverted = (operand.index > 7 ? 0u : 0x40u) | (operand.base > 7 ? 0u : 0x20u);
-  switch (instruction.raw.encoding) {
-    case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
-      for (unsigned i = 0; i < raw.prefix_count; ++i) {
-        const uint8_t prefix = raw.prefixes[i].value;
+  switch (item.encoding) {
+    case Encoding::kLegacy:
+      for (const uint8_t prefix : std::span(item.bytes).first(item.prefix_count))
         if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3) out_.byte(prefix);
-      }
-      const bool has_rex = (instruction.raw.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-      const unsigned rex = (has_rex && raw.rex.W ? 8u : 0u) |
-                           ((reg_in_r11 || (has_rex && raw.rex.R)) ? 4u : 0u) |
-                           (operand.index > 7 ? 2u : 0u) | (operand.base > 7 ? 1u : 0u);
-      out_.byte(0x40 | rex);
-      if (instruction.raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
-      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
-      if (instruction.raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
+      out_.byte(0x40u | (extension[0] & 8u) | (reg_in_r11 ? 4u : extension[0] & 4u) |
+                (operand.index > 7 ? 2u : 0u) | (operand.base > 7 ? 1u : 0u));
+      if (item.map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
+      if (item.map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
+      if (item.map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
       break;
-    }
-    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+    case Encoding::kVex:
       out_.byte(0xC4);
-      out_.byte((!reg_in_r11 && raw.vex.R ? 0x80u : 0u) | inverted | raw.vex.m_mmmm);
-      out_.byte(
-          (raw.vex.W ? 0x80u : 0u) |
-          ((is_in_r11(ZYDIS_OPERAND_ENCODING_NDSNDD) ? ~11u & 15u : unsigned{raw.vex.vvvv}) << 3) |
-          (raw.vex.L ? 4u : 0u) | raw.vex.pp);
+      out_.byte((reg_in_r11 ? 0u : extension[0] & 0x80u) | inverted | (extension[0] & 0x1Fu));
+      out_.byte(vvvv_in_r11 ? (extension[1] & 0x87u) | (~11u & 15u) << 3 : extension[1]);
       break;
-    default: {  // EVEX
-      const uint8_t* prefix = instruction.bytes.data() + raw.evex.offset;
+    case Encoding::kEvex:
       out_.byte(0x62);
-      const unsigned first = reg_in_r11 ? (prefix[1] & 0x0Fu) | 0x10u : prefix[1] & 0x9Fu;
-      out_.byte(first | inverted);
-      out_.byte(prefix[2]);
-      out_.byte(prefix[3]);
+      out_.byte((reg_in_r11 ? (extension[0] & 0x0Fu) | 0x10u : extension[0] & 0x9Fu) | inverted);
+      out_.byte(extension[1]);
+      out_.byte(extension[2]);
       break;
-    }
   }
-  out_.byte(instruction.raw.opcode);
-  out_.operand(reg, operand, instruction.raw.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX);
-  if (raw.imm[0].size == 0) return;
-  const unsigned from = raw.imm[0].offset;
-  out_.bytes({instruction.bytes.data() + from, instruction.length() - from});
+  out_.byte(item.opcode);
+  out_.operand(reg, operand, item.encoding == Encoding::kEvex);
+  if (item.immediate_size != 0) out_.bytes(item.code().subspan(item.immediate_offset));
 }
 
 }  // namespace limen::soft::translate

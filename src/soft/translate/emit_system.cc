@@ -59,7 +59,7 @@ void Emitter::emit_system(const Item& item) {
       return emit_string_once(item);
     case Kind::kDirection:
       if (item.flags_live) save_flags();
-      emit_direction(item.instruction.mnemonic() == ZYDIS_MNEMONIC_STD);
+      emit_direction(item.is(ZYDIS_MNEMONIC_STD));
       if (item.flags_live) restore_flags();
       return;
     case Kind::kPopFlags:
@@ -70,7 +70,7 @@ void Emitter::emit_system(const Item& item) {
       out_.cpu_cmp8(layout_.attention, 0);
       leave_if(Condition::kNotEqual, item.flags_live);
       if (item.flags_live) restore_flags();
-      return out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+      return out_.bytes(item.code());
     case Kind::kPause:
       if (item.flags_live) save_flags();
       emit_quiet(trampolines_.pause, item.flags_live);
@@ -95,7 +95,7 @@ void Emitter::emit_system(const Item& item) {
       save_flags();
       return emit_quiet(trampolines_.interrupt_return, true);
     case Kind::kLoadCr3:
-      load_general(kR10, general(item.instruction.operands[1].reg.value));
+      load_general(kR10, general(item.operands[1]));
       return emit_quiet_and_look(item, trampolines_.load_cr3);
     case Kind::kInvalidatePage:
       linear_address(item);
@@ -144,11 +144,10 @@ void Emitter::emit_direction(bool down) {
 }
 
 void Emitter::emit_string_once(const Item& item) {
-  const auto& raw = item.instruction.raw;
-  const unsigned size = (raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8;
+  const unsigned size = (item.opcode & 1) == 0 ? 1 : item.operand_size;
   const bool live = item.flags_live;
   const Flags flags = live ? Flags::kSaved : Flags::kDead;
-  const unsigned form = raw.opcode & 0xFE;
+  const unsigned form = item.opcode & 0xFE;
   const bool reads = form == 0xA4 || form == 0xAC;   // MOVS, LODS
   const bool writes = form == 0xA4 || form == 0xAA;  // MOVS, STOS
   constexpr uint64_t kFlag = x86::rflags::kDirection;
@@ -226,31 +225,27 @@ void Emitter::store_general(Reg to, int32_t from) {
 void Emitter::emit_read_control(const Item& item) {
   const SystemLayout& system = layout_.system;
   int32_t from = system.cr0;
-  switch (item.instruction.operands[1].reg.value) {
-    case ZYDIS_REGISTER_CR2:
+  switch (item.operands[1].number) {
+    case 2:
       from = system.cr2;
       break;
-    case ZYDIS_REGISTER_CR3:
+    case 3:
       from = system.cr3;
       break;
-    case ZYDIS_REGISTER_CR4:
+    case 4:
       from = system.cr4;
       break;
     default:
       break;
   }
-  store_general(general(item.instruction.operands[0].reg.value), from);
+  store_general(general(item.operands[0]), from);
 }
 
 void Emitter::emit_read_selector(const Item& item) {
-  const auto& instruction = item.instruction;
-  const auto segment = static_cast<size_t>(ZydisRegisterGetId(instruction.operands[1].reg.value));
-  const Reg to = general(instruction.operands[0].reg.value);
+  const size_t segment = item.operands[1].number;
+  const Reg to = general(item.operands[0]);
   const bool spilled = (kSpilled & (1u << to)) != 0;
-  const auto& raw = instruction.raw.raw;
-  bool narrow = false;
-  for (unsigned i = 0; i < raw.prefix_count; ++i) narrow |= raw.prefixes[i].value == 0x66;
-  narrow = narrow && !raw.rex.W;
+  const bool narrow = item.has_prefix(0x66) && !item.rex_w();
   out_.cpu(false, {0x0F, 0xB7}, kR10, layout_.system.segments[segment]);  // MOVZX
   if (!narrow) {
     if (spilled)
@@ -267,11 +262,11 @@ void Emitter::emit_read_selector(const Item& item) {
 }
 
 void Emitter::emit_read_base(const Item& item) {
-  const bool fs = item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDFSBASE;
-  const auto& operand = item.instruction.operands[0];
-  const Reg to = general(operand.reg.value);
+  const bool fs = item.is(ZYDIS_MNEMONIC_RDFSBASE);
+  const Operand& operand = item.operands[0];
+  const Reg to = general(operand);
   out_.cpu_load(kR10, fs ? layout_.fs_base : layout_.gs_base);
-  if (operand.size == 32) out_.mov32(kR10, kR10);
+  if (operand.size == 4) out_.mov32(kR10, kR10);
   if (kSpilled & (1u << to))
     out_.cpu_store(layout_.gpr(to), kR10);
   else
@@ -279,10 +274,10 @@ void Emitter::emit_read_base(const Item& item) {
 }
 
 void Emitter::emit_write_base(const Item& item) {
-  const bool fs = item.instruction.mnemonic() == ZYDIS_MNEMONIC_WRFSBASE;
-  const auto& operand = item.instruction.operands[0];
-  load_general(kR10, general(operand.reg.value));
-  if (operand.size == 32) {
+  const bool fs = item.is(ZYDIS_MNEMONIC_WRFSBASE);
+  const Operand& operand = item.operands[0];
+  load_general(kR10, general(operand));
+  if (operand.size == 4) {
     out_.mov32(kR10, kR10);
   } else {
     if (item.flags_live) save_flags();

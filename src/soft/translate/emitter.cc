@@ -278,19 +278,15 @@ bool Emitter::leaves_stack_pending(const Item& item) {
   switch (item.kind) {
     case Kind::kPush:
     case Kind::kPop:
-      return item.stack_window != 0 && !item.has_memory &&
-             (item.instruction.operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
-              general_number(item.instruction.operands[0].reg.value) != kRsp);
+      return item.stack_window != 0 && !item.has_memory && item.operands[0].number != kRsp;
     case Kind::kCall:
     case Kind::kReturn:
       return item.stack_window != 0;
     case Kind::kNothing:
       return true;
     case Kind::kPlain:
-      return !item.has_memory && item.instruction.raw.meta.isa_ext == ZYDIS_ISA_EXT_BASE &&
-             ((item.registers_read | item.registers_written) & kStackPointer) == 0 &&
-             item.instruction.mnemonic() != ZYDIS_MNEMONIC_DIV &&
-             item.instruction.mnemonic() != ZYDIS_MNEMONIC_IDIV;
+      return item.stays_inside &&
+             ((item.registers_read | item.registers_written) & kStackPointer) == 0;
     default:
       return false;
   }
@@ -320,7 +316,7 @@ void Emitter::store_spilled(uint16_t registers) {
 void Emitter::emit_plain(const Item& item) {
   if (!item.has_memory) {
     load_spilled(item.registers_read);
-    out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+    out_.bytes(item.code());
     store_spilled(item.registers_written);
     return;
   }
@@ -347,7 +343,7 @@ void Emitter::emit_plain(const Item& item) {
 
 /// The two bytes of the register change places for as long as the instruction takes.
 void Emitter::emit_with_high_byte(const Item& item, const HostOperand& operand) {
-  const unsigned low = item.instruction.raw.raw.modrm.reg & 3u;
+  const unsigned low = item.modrm_reg & 3u;
   const auto exchange = [&] {
     out_.byte(0x86);  // XCHG low, high
     out_.byte(0xC0u | (low + 4) << 3 | low);
@@ -361,21 +357,18 @@ void Emitter::emit_with_high_byte(const Item& item, const HostOperand& operand) 
 }
 
 void Emitter::emit_address_of(const Item& item) {
-  const auto& memory = item.memory();
-  const ZydisRegister to = item.instruction.operands[0].reg.value;
-  if (memory.mem.base == ZYDIS_REGISTER_RIP || memory.mem.base == ZYDIS_REGISTER_EIP) {
-    const Reg reg = general(to);
+  if (item.address.relative) {
+    const Reg reg = general(item.operands[0]);
     const bool spilled = (kSpilled & (1u << reg)) != 0;
     const Reg into = spilled ? kR10 : reg;
     if (spilled) r10_window_ = 0;
-    load_address(out_, into, item.next() + static_cast<uint64_t>(memory.mem.disp.value));
-    if (item.instruction.raw.address_width == 32 || item.instruction.raw.operand_width == 32)
-      out_.mov32(into, into);
+    load_address(out_, into, item.relative_target());
+    if (!item.address.wide || item.operand_size == 4) out_.mov32(into, into);
     if (spilled) out_.cpu_store(layout_.gpr(reg), into);
     return;
   }
   load_spilled(item.registers_read);
-  out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
+  out_.bytes(item.code());
   store_spilled(item.registers_written);
 }
 
@@ -395,22 +388,21 @@ void Emitter::restore_flags(Assembler& out) {
 }
 
 void Emitter::emit_push(const Item& item) {
-  const auto& operand = item.instruction.operands[0];
-  const bool from_memory = operand.type == ZYDIS_OPERAND_TYPE_MEMORY;
+  const Operand& operand = item.operands[0];
+  const bool from_memory = operand.type == Operand::Type::kMemory;
   const bool asks = item.stack_window == 0;  // uses R11
   if (from_memory) {
     out_.load(kR11, reach_memory(item, 8, false));
     r11_window_ = 0;
     if (asks) out_.cpu_store(layout_.temporary, kR11);
   }
-  const bool spilled = operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                       (kSpilled & (1u << general(operand.reg.value))) != 0;
+  const bool spilled = operand.is_general() && (kSpilled & (1u << operand.number)) != 0;
   const HostOperand to = reach_stack(item, kRsp, -8, true, !from_memory && !spilled);
   if (from_memory) {
     if (asks) out_.cpu_load(kR11, layout_.temporary);
     out_.store(to, kR11);
-  } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
-    Reg from = general(operand.reg.value);
+  } else if (operand.is_general()) {
+    Reg from = general(operand);
     if (spilled) {
       out_.cpu_load(kR11, layout_.gpr(from));
       r11_window_ = 0;
@@ -418,13 +410,13 @@ void Emitter::emit_push(const Item& item) {
     }
     out_.store(to, from);
   } else {
-    out_.store_immediate(to, static_cast<uint32_t>(operand.imm.value.u));
+    out_.store_immediate(to, static_cast<uint32_t>(item.immediate));
   }
   move_stack(item, -8);
 }
 
 void Emitter::emit_pop(const Item& item) {
-  const Reg to = general(item.instruction.operands[0].reg.value);
+  const Reg to = general(item.operands[0]);
   const bool spilled = (kSpilled & (1u << to)) != 0;
   const HostOperand from = reach_stack(item, kRsp, 0, false, !spilled);
   if (to == kRsp) return out_.load(kRsp, from);
@@ -474,7 +466,7 @@ void Emitter::emit_away(const Item& item) {
   }
   if (item.kind == Kind::kCallAway) emit_call(item);
   if (!item.has_memory) {
-    const Reg reg = general(item.instruction.operands[0].reg.value);
+    const Reg reg = general(item.operands[0]);
     if (kSpilled & (1u << reg))
       out_.cpu_load(kR10, layout_.gpr(reg));
     else
@@ -486,10 +478,7 @@ void Emitter::emit_away(const Item& item) {
 }
 
 void Emitter::emit_return(const Item& item) {
-  const auto& raw = item.instruction.raw;
-  const auto drop = raw.operand_count_visible > 0
-                        ? static_cast<int32_t>(item.instruction.operands[0].imm.value.u & 0xFFFF)
-                        : 0;
+  const auto drop = static_cast<int32_t>(item.immediate & 0xFFFF);
   out_.load(kR10, reach_stack(item, kRsp, 0, false, true));
   r10_window_ = 0;
   pending_rsp_ += 8 + drop;
@@ -515,9 +504,8 @@ void Emitter::emit_window_site(Assembler& out, const WindowSite& site) {
 }
 
 void Emitter::emit_bit_test(const Item& item) {
-  const auto& operand = item.instruction.operands[1];
-  const bool wide = item.instruction.raw.operand_width == 64;
-  const Reg reg = general(operand.reg.value);
+  const bool wide = item.operand_size == 8;
+  const Reg reg = general(item.operands[1]);
   // The bit offset, wherever the register stands now.
   const auto load_offset = [&](bool rax_saved) {
     if (kSpilled & (1u << reg))
@@ -532,7 +520,7 @@ void Emitter::emit_bit_test(const Item& item) {
   load_offset(item.flags_live);
   if (!wide) out_.movsxd(kR11, kR11);
   out_.sar(kR11, wide ? 6 : 5);
-  out_.lea(kR10, kR10, kR11, wide ? 3 : 2, 0, item.instruction.raw.address_width == 64);
+  out_.lea(kR10, kR10, kR11, wide ? 3 : 2, 0, item.address.wide);
   add_segment_base(item);
   to_host(wide ? 8 : 4, item.writes_memory, item.flags_live ? Flags::kSaved : Flags::kDead);
   load_offset(item.flags_live);
@@ -542,15 +530,14 @@ void Emitter::emit_bit_test(const Item& item) {
 }
 
 void Emitter::emit_string(const Item& item) {
-  const auto& raw = item.instruction.raw;
   if (item.flags_live) save_flags();
   constexpr unsigned kJumpSize = 5;
   out_.lea_relative(kR11, kJumpSize);
   out_.jump(trampolines_.string);
-  const auto size = static_cast<uint8_t>((raw.opcode & 1) == 0 ? 1 : raw.operand_width / 8);
+  const uint8_t size = (item.opcode & 1) == 0 ? 1 : item.operand_size;
   CallSite site = call_site(index_, item.flags_live);
   site.size = size;
-  site.write = (raw.opcode & 0xFE) == 0xAA;
+  site.write = (item.opcode & 0xFE) == 0xAA;
   emit_call_site(out_, site);
   if (item.flags_live) restore_flags();
 }
@@ -578,9 +565,8 @@ void Emitter::emit_read_tsc(const Item& item) {
     save_flags();
     out_.cpu_store(layout_.temporary, kRax);
   }
-  out_.bytes({item.instruction.bytes.data(), item.instruction.length()});
-  if (item.instruction.mnemonic() == ZYDIS_MNEMONIC_RDTSCP)
-    out_.cpu(false, {0x8B}, kRcx, layout_.tsc_aux);
+  out_.bytes(item.code());
+  if (item.is(ZYDIS_MNEMONIC_RDTSCP)) out_.cpu(false, {0x8B}, kRcx, layout_.tsc_aux);
   out_.mov32(kRax, kRax);
   out_.byte(0x48);  // SHL RDX, 32
   out_.byte(0xC1);
@@ -639,8 +625,7 @@ CodeOffset Emitter::emit_branch(const Item& item, bool inverted) {
     out_.byte(bytes);
   };
   if (item.counter == Counter::kNone)
-    return out_.jump_if(
-        static_cast<uint8_t>((item.instruction.raw.opcode & 15) ^ (inverted ? 1 : 0)));
+    return out_.jump_if(static_cast<uint8_t>((item.opcode & 15) ^ (inverted ? 1 : 0)));
   if (item.counter == Counter::kLoop) out_.lea(kRcx, kRcx, -1);
   if ((item.counter == Counter::kIsZero) == inverted) {
     skip(0xE3, kJump);  // JRCXZ

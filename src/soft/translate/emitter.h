@@ -227,8 +227,8 @@ class Emitter {
     cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
   }
   void add_last_link(uint64_t target);
-  [[nodiscard]] Reg general(ZydisRegister reg) const {
-    return static_cast<Reg>(general_number(reg));
+  [[nodiscard]] static Reg general(const Operand& operand) {
+    return static_cast<Reg>(operand.number);
   }
 
   const CpuLayout& layout_;

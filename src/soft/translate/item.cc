@@ -1,10 +1,23 @@
 #include "soft/translate/item.h"
 
+#include <bit>
+
 namespace limen::soft::translate {
 namespace {
 
 using interpret::native::Availability;
 using interpret::native::Check;
+
+/// A form in the making.
+struct Draft : Form {
+  explicit Draft(const decode::Instruction& of) : instruction(of) {}
+  [[nodiscard]] const ZydisDecodedOperand& memory() const {
+    return instruction.operands[memory_operand];
+  }
+
+  const decode::Instruction& instruction;
+  uint8_t memory_operand = 0;  ///< Index in instruction.operands.
+};
 
 bool is_general(ZydisRegister reg) {
   switch (ZydisRegisterGetClass(reg)) {
@@ -16,6 +29,12 @@ bool is_general(ZydisRegister reg) {
     default:
       return false;
   }
+}
+
+/// Number of the general register that `reg` is (part of).
+uint8_t general_number(ZydisRegister reg) {
+  return static_cast<uint8_t>(
+      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
 }
 
 /// CF PF AF ZF SF OF, in this order, from bits 0, 2, 4, 6, 7 and 11.
@@ -71,7 +90,7 @@ bool may_keep_undefined_flags(ZydisMnemonic mnemonic) {
   }
 }
 
-void note_flags(Item& item) {
+void note_flags(Draft& item) {
   const auto* flags = item.instruction.raw.cpu_flags;
   if (flags == nullptr) return;
   item.flags_read = compact_flags(flags->tested);
@@ -82,7 +101,7 @@ void note_flags(Item& item) {
 }
 
 /// False where an operand is of a kind that cannot be carried over.
-bool note_operands(Item& item) {
+bool note_operands(Draft& item) {
   const auto& instruction = item.instruction;
   for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
     const auto& operand = instruction.operands[i];
@@ -132,7 +151,7 @@ bool note_operands(Item& item) {
 
 /// AH to BH cannot be named beside R10, which holds the address: the low byte lends its name, if no
 /// other operand is a general register.
-bool can_lend_low_byte(Item& item) {
+bool can_lend_low_byte(Draft& item) {
   const auto& instruction = item.instruction;
   unsigned registers = 0;
   for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
@@ -148,7 +167,7 @@ bool can_lend_low_byte(Item& item) {
 /// Beside the address in R10 there is R11 for one register of the guest's that is read and has no
 /// place of its own in the host. One that is only written may be either, the address having been
 /// used by then.
-bool can_name_registers(const Item& item) {
+bool can_name_registers(const Draft& item) {
   constexpr uint16_t kSpilled = (1u << 10) | (1u << 11);
   if ((item.registers_read & kSpilled) == kSpilled) return false;
   const auto& instruction = item.instruction;
@@ -291,7 +310,7 @@ Verdict verdict(const decode::Instruction& instruction) {
   }
 }
 
-Kind kind_of_stack_form(const Item& item) {
+Kind kind_of_stack_form(const Draft& item) {
   const auto& instruction = item.instruction;
   const auto& operand = instruction.operands[0];
   if (instruction.raw.operand_width != 64) return Kind::kInterpret;
@@ -302,7 +321,7 @@ Kind kind_of_stack_form(const Item& item) {
   return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kInterpret;
 }
 
-bool note_register_or_memory(Item& item) {
+bool note_register_or_memory(Draft& item) {
   const auto& operand = item.instruction.operands[0];
   if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
     if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM) return false;
@@ -413,7 +432,7 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
 }
 
 /// MOV from and to system registers, and INVLPG.
-Kind kind_of_system_move(Item& item, CodeKind kind) {
+Kind kind_of_system_move(Draft& item, CodeKind kind) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
   if (raw.mnemonic == ZYDIS_MNEMONIC_INVLPG && !kind.user)
@@ -467,7 +486,7 @@ bool keeps_flags(Kind kind) {
   }
 }
 
-Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
+Kind kind_of(Draft& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
   if (const Kind system = kind_of_system(instruction, kind, cpuid); system != Kind::kInterpret)
@@ -547,18 +566,9 @@ Kind kind_of(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   return can_name_registers(item) ? Kind::kPlain : Kind::kInterpret;
 }
 
-}  // namespace
-
-uint8_t general_number(ZydisRegister reg) {
-  return static_cast<uint8_t>(
-      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
-}
-
-namespace {
-
 /// Whether nothing of higher priority can be wrong with the memory operand, and all of it counts:
 /// no alignment that is checked, no mask.
-bool faults_plainly(const Item& item) {
+bool faults_plainly(const Draft& item) {
   const auto& raw = item.instruction.raw;
   const bool masked =
       raw.avx.mask.reg != ZYDIS_REGISTER_NONE && raw.avx.mask.reg != ZYDIS_REGISTER_K0;
@@ -591,23 +601,107 @@ bool faults_plainly(const Item& item) {
   return raw.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? item.memory_size <= 8 : !masked;
 }
 
+Operand summarize(const ZydisDecodedOperand& operand) {
+  switch (operand.type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER: {
+      const ZydisRegister reg = operand.reg.value;
+      const bool general = is_general(reg);
+      return {
+          .type = general ? Operand::Type::kGeneral : Operand::Type::kOtherRegister,
+          .number = general ? general_number(reg) : static_cast<uint8_t>(ZydisRegisterGetId(reg)),
+          .size = static_cast<uint8_t>(ZydisRegisterGetWidth(ZYDIS_MACHINE_MODE_LONG_64, reg) / 8)};
+    }
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+      return {.type = Operand::Type::kMemory};
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+      return {.type = Operand::Type::kImmediate};
+    default:
+      return {};
+  }
+}
+
+Address address_of(const Draft& item) {
+  const auto& memory = item.memory().mem;
+  const auto number = [](ZydisRegister reg) {
+    return is_general(reg) ? general_number(reg) : kNoGeneral;
+  };
+  using Segment = Address::Segment;
+  return {.base = number(memory.base),
+          .index = number(memory.index),
+          .scale = static_cast<uint8_t>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0),
+          .segment = memory.segment == ZYDIS_REGISTER_FS   ? Segment::kFs
+                     : memory.segment == ZYDIS_REGISTER_GS ? Segment::kGs
+                                                           : Segment::kFlat,
+          .relative = memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP,
+          .wide = item.instruction.raw.address_width == 64};
+}
+
+/// Where in the bytes is what (SDM Vol. 2A 2.1, 2.3.5, 2.7.1).
+void note_encoding(Draft& item) {
+  const auto& instruction = item.instruction;
+  const auto& raw = instruction.raw.raw;
+  const auto bit = [](unsigned value, unsigned shift) { return value != 0 ? 1u << shift : 0u; };
+  switch (instruction.raw.encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+      item.encoding = Encoding::kVex;
+      item.extension = {static_cast<uint8_t>(bit(raw.vex.R, 7) | raw.vex.m_mmmm),
+                        static_cast<uint8_t>(bit(raw.vex.W, 7) | unsigned{raw.vex.vvvv} << 3 |
+                                             bit(raw.vex.L, 2) | raw.vex.pp)};
+      break;
+    case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+      item.encoding = Encoding::kEvex;
+      std::copy_n(instruction.bytes.begin() + raw.evex.offset + 1, 3, item.extension.begin());
+      break;
+    default:
+      if (instruction.has(ZYDIS_ATTRIB_HAS_REX))
+        item.extension[0] = static_cast<uint8_t>(0x40 | bit(raw.rex.W, 3) | bit(raw.rex.R, 2) |
+                                                 bit(raw.rex.X, 1) | bit(raw.rex.B, 0));
+      break;
+  }
+  item.prefix_count = raw.prefix_count;
+  item.map = static_cast<uint8_t>(instruction.raw.opcode_map);
+  item.opcode = instruction.raw.opcode;
+  item.modrm_reg = raw.modrm.reg;
+  item.displacement_offset = raw.disp.offset;
+  item.displacement_size = static_cast<uint8_t>(raw.disp.size / 8);
+  item.immediate_offset = raw.imm[0].offset;
+  item.immediate_size = static_cast<uint8_t>(raw.imm[0].size / 8);
+  for (unsigned i = 0; i < instruction.raw.operand_count; ++i) {
+    const auto& operand = instruction.operands[i];
+    if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER || !is_general(operand.reg.value)) continue;
+    if (operand.encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+      item.named_reg = general_number(operand.reg.value);
+    if (operand.encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+      item.named_vvvv = general_number(operand.reg.value);
+  }
+}
+
+/// kPlain: whether nothing can keep what follows from running at once.
+bool stays_inside(const Draft& item) {
+  return !item.has_memory && item.instruction.raw.meta.isa_ext == ZYDIS_ISA_EXT_BASE &&
+         !item.is(ZYDIS_MNEMONIC_DIV) && !item.is(ZYDIS_MNEMONIC_IDIV);
+}
+
 }  // namespace
 
-void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid) {
-  item.flags_read = item.flags_written = 0;
-  item.flags_live = item.ends_block = item.high_byte = false;
-  item.counter = Counter::kNone;
-  item.has_memory = item.reads_memory = item.writes_memory = false;
-  item.memory_size = item.memory_operand = 0;
-  item.registers_read = item.registers_written = 0;
+Form classify(const decode::Instruction& instruction, CodeKind kind, const x86::CpuidTable& cpuid) {
+  Draft item(instruction);
+  item.mnemonic = static_cast<uint16_t>(instruction.mnemonic());
+  item.operand_size = static_cast<uint8_t>(instruction.raw.operand_width / 8);
   item.kind = kind_of(item, kind, cpuid);
   item.ends_block = ends_block(item.kind);
   item.faults_plainly = item.kind != Kind::kPlain || faults_plainly(item);
+  item.stays_inside = item.kind == Kind::kPlain && stays_inside(item);
+  if (item.has_memory) item.address = address_of(item);
+  for (size_t i = 0; i < item.operands.size(); ++i)
+    item.operands[i] = summarize(instruction.operands[i]);
+  note_encoding(item);
   if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags ||
       (item.ends_block && !keeps_flags(item.kind)))
     item.flags_read = kAllFlags;
   else if (!keeps_flags(item.kind))
     note_flags(item);
+  return item;
 }
 
 }  // namespace limen::soft::translate

@@ -2,9 +2,13 @@
 // registers it needs.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <span>
 
 #include "soft/decode/decoder.h"
+#include "soft/decode/layout.h"
 #include "soft/interpret/native/features.h"
 #include "x86/cpuid.h"
 
@@ -74,45 +78,110 @@ enum class Counter : uint8_t {
   kUnknown,  ///< Others.
 };
 
-struct Item {
-  decode::Instruction instruction;
-  uint64_t rip = 0;
+inline constexpr uint8_t kNoGeneral = 16;  ///< In place of a general register's number.
+
+/// A memory operand.
+struct Address {
+  bool operator==(const Address&) const = default;
+  enum class Segment : uint8_t { kFlat, kFs, kGs };
+  uint8_t base = kNoGeneral;
+  uint8_t index = kNoGeneral;
+  uint8_t scale = 0;  ///< Of the index: a shift.
+  Segment segment = Segment::kFlat;
+  bool relative = false;  ///< To RIP or EIP.
+  bool wide = true;       ///< Of 64 bits, not of 32.
+};
+
+struct Operand {
+  bool operator==(const Operand&) const = default;
+  enum class Type : uint8_t { kNone, kGeneral, kOtherRegister, kMemory, kImmediate };
+  Type type = Type::kNone;
+  uint8_t number = kNoGeneral;  ///< kGeneral: of the whole register. kOtherRegister: in its class.
+  uint8_t size = 0;             ///< Of a register: bytes.
+
+  [[nodiscard]] bool is_general() const { return type == Type::kGeneral; }
+  [[nodiscard]] bool is_general64() const { return is_general() && size == 8; }
+};
+
+enum class Encoding : uint8_t { kLegacy, kVex, kEvex };
+
+/// What an instruction is whatever its displacement and, mostly, its immediate are.
+struct Form {
+  bool operator==(const Form&) const = default;
   Kind kind = Kind::kInterpret;
+  Counter counter = Counter::kNone;
   uint8_t flags_read = 0;
-  uint8_t flags_written = 0;  ///< Whatever they were before.
-  bool flags_live = false;    ///< Some flag that stands before the instruction is needed later.
-  bool ends_block = false;    ///< What follows is not known before it has run.
+  uint8_t flags_written = 0;    ///< Whatever they were before.
+  bool ends_block : 1 = false;  ///< What follows is not known before it has run.
   // The memory operand, if there is one (of kPlain and whatever goes through r/m).
-  bool has_memory = false;
-  bool reads_memory = false;
-  bool writes_memory = false;
-  uint16_t memory_size = 0;     ///< Bytes.
-  bool faults_plainly = true;   ///< Where paging forbids an access, #PF is what is due.
-  bool high_byte = false;       ///< The register operand is AH, CH, DH or BH.
-  uint8_t memory_operand = 0;   ///< Index in instruction.operands.
-  uint16_t registers_read = 0;  ///< General registers outside the memory operand, a bit each.
+  bool has_memory : 1 = false;
+  bool reads_memory : 1 = false;
+  bool writes_memory : 1 = false;
+  bool faults_plainly : 1 = true;  ///< Where paging forbids an access, #PF is what is due.
+  bool high_byte : 1 = false;      ///< The register operand is AH, CH, DH or BH.
+  bool stays_inside : 1 = false;   ///< kPlain that can neither fault nor leave the block.
+  uint8_t operand_size = 0;        ///< Bytes.
+  uint16_t memory_size = 0;        ///< Bytes.
+  uint16_t registers_read = 0;     ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;
+  uint16_t mnemonic = 0;  ///< ZydisMnemonic.
+  Address address;
+  std::array<Operand, 2> operands;  ///< The first ones, hidden ones included.
+
+  // The bytes.
+  Encoding encoding = Encoding::kLegacy;
+  uint8_t prefix_count = 0;            ///< Legacy ones, and REX.
+  std::array<uint8_t, 3> extension{};  ///< REX, or 0; VEX as that of three bytes; EVEX.
+  uint8_t map = 0;                     ///< ZydisOpcodeMap.
+  uint8_t opcode = 0;
+  uint8_t modrm_reg = 0;            ///< Without its extension.
+  uint8_t named_reg = kNoGeneral;   ///< The general register in ModRM.reg.
+  uint8_t named_vvvv = kNoGeneral;  ///< The one in VEX.vvvv.
+  uint8_t displacement_offset = 0;  ///< From the first byte.
+  uint8_t displacement_size = 0;
+  uint8_t immediate_offset = 0;
+  uint8_t immediate_size = 0;  ///< 0: there is none.
+
+  [[nodiscard]] bool is(ZydisMnemonic of) const { return mnemonic == of; }
+  [[nodiscard]] bool rex_w() const {
+    return encoding == Encoding::kLegacy && (extension[0] & 8) != 0;
+  }
+};
+
+/// A form at a place in a block.
+struct Item : Form {
+  bool operator==(const Item&) const = default;
+  uint64_t rip = 0;
+  int64_t immediate = 0;  ///< Sign-extended; a branch's displacement.
+  int32_t displacement = 0;
+  uint8_t length = 0;
+  bool flags_live = false;  ///< Some flag that stands before the instruction is needed later.
   // Windows (windows.h) by number; 0: none.
   uint8_t window = 0;          ///< Of the memory operand.
   uint8_t stack_window = 0;    ///< Of what PUSH, POP, CALL, RET and LEAVE do to the stack.
   bool inside_window = false;  ///< Counts on a window that is open already.
-  Counter counter = Counter::kNone;
   bool loops = false;  ///< kBranch to the block's start, which follows once more in the block.
+  decode::InstructionBytes bytes{};  ///< What stands behind `length` of them means nothing.
 
-  [[nodiscard]] uint64_t next() const { return rip + instruction.length(); }
+  [[nodiscard]] uint64_t next() const { return rip + length; }
   /// Target of a direct jump, call or branch.
-  [[nodiscard]] uint64_t target() const { return next() + instruction.operands[0].imm.value.u; }
-  [[nodiscard]] const ZydisDecodedOperand& memory() const {
-    return instruction.operands[memory_operand];
+  [[nodiscard]] uint64_t target() const { return next() + static_cast<uint64_t>(immediate); }
+  /// What a RIP-relative memory operand names.
+  [[nodiscard]] uint64_t relative_target() const {
+    return next() + static_cast<uint64_t>(int64_t{displacement});
+  }
+  [[nodiscard]] std::span<const uint8_t> code() const { return std::span(bytes).first(length); }
+  [[nodiscard]] bool has_prefix(uint8_t value) const {
+    return std::find(bytes.begin(), bytes.begin() + prefix_count, value) !=
+           bytes.begin() + prefix_count;
   }
 };
 
 inline constexpr uint8_t kAllFlags = 0x3F;  ///< CF PF AF ZF SF OF.
 
-/// Classifies item.instruction and fills in the rest of `item` but rip and flags_live.
-void classify(Item& item, CodeKind kind, const x86::CpuidTable& cpuid);
-
-/// Number of the general register that `reg` is (part of).
-[[nodiscard]] uint8_t general_number(ZydisRegister reg);
+/// The form of an instruction of 64-bit code. Of kInterpret it does not say whether it ends a
+/// block.
+[[nodiscard]] Form classify(const decode::Instruction& instruction, CodeKind kind,
+                            const x86::CpuidTable& cpuid);
 
 }  // namespace limen::soft::translate

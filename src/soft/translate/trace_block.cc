@@ -62,7 +62,10 @@ void trace_block(Trace& trace, CodeKind kind, std::span<const Item> items, const
   std::string text;
   if (options.in_asm) {
     fmt::format_to(std::back_inserter(text), "----------------\nIN: {}\n", ring);
-    for (const Item& item : items) append_instruction(text, item.rip, item.instruction);
+    for (const Item& item : items)
+      if (decode::Instruction instruction;
+          decode::decode(decode::CodeMode::k64, item.code(), instruction) == decode::Outcome::kOk)
+        append_instruction(text, item.rip, instruction);
     text += '\n';
   }
   if (options.out_asm) {

@@ -34,6 +34,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
       cache_(code_size, BlockStore::data_size(code_size), &cpu),
       first_free_(write_trampolines()),
       blocks_(cache_, first_free_, cpu.generated, trampolines_.lookup),
+      forms_(cpu),
       items_(kMaxItems),
       interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
   static_cast<void>(interpret::native::CodeArea::instance());  // the fault handlers
@@ -305,39 +306,35 @@ void Translator::drop_changed_code() {
 }
 
 /// Only the block's first instruction may reach into a second page.
-decode::Outcome Translator::decode_next(Source& source, uint64_t rip,
-                                        decode::Instruction& instruction) {
+bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
   const FetchResult& page = source.pages[0];
-  const uint64_t offset = rip - source.base;
+  const uint64_t offset = item.rip - source.base;
   const auto rest = std::span(page.host_page + offset, 4096 - offset);
-  auto outcome = decode::decode(cpu_.mode, rest, instruction);
+  // A copy, so that what is decoded is what mark_code() is told of.
+  const size_t here = std::min<size_t>(rest.size(), item.bytes.size());
+  std::copy_n(rest.begin(), here, item.bytes.begin());
+  size_t given = std::min<size_t>(here, decode::kMaxInstructionLength);
+  auto outcome = forms_.find(kind, static_cast<unsigned>(given), item);
   if (outcome == decode::Outcome::kNeedMoreBytes && item_count_ == 0) {
     FetchResult& second = source.pages[1];
     try {
       second = cpu_.mmu.fetch(source.base + 4096);
     } catch (const x86::Exception&) {
-      return outcome;
+      return false;
     }
-    if (second.host_page == nullptr) return outcome;
+    if (second.host_page == nullptr) return false;
     source.page_count = 2;
     source.generations[1] = cpu_.mmu.watch_code(second.ram_page, 0);
-    std::array<uint8_t, 2 * decode::kMaxInstructionLength> copied;
-    std::copy(rest.begin(), rest.end(), copied.begin());
-    std::copy_n(second.host_page, decode::kMaxInstructionLength,
-                copied.begin() + static_cast<ptrdiff_t>(rest.size()));
-    outcome = decode::decode(cpu_.mode,
-                             std::span(copied).first(rest.size() + decode::kMaxInstructionLength),
-                             instruction);
+    std::copy_n(second.host_page, decode::kMaxInstructionLength - here,
+                item.bytes.begin() + static_cast<ptrdiff_t>(here));
+    outcome = forms_.find(kind, decode::kMaxInstructionLength, item);
     if (outcome == decode::Outcome::kOk)
-      cpu_.mmu.mark_code(
-          second.ram_page, 0,
-          std::span(instruction.bytes).subspan(rest.size(), instruction.length() - rest.size()));
+      cpu_.mmu.mark_code(second.ram_page, 0, item.code().subspan(here));
   }
-  if (outcome == decode::Outcome::kOk)
-    cpu_.mmu.mark_code(
-        page.ram_page, static_cast<uint32_t>(offset),
-        std::span(instruction.bytes).first(std::min<size_t>(instruction.length(), rest.size())));
-  return outcome;
+  if (outcome != decode::Outcome::kOk) return false;
+  cpu_.mmu.mark_code(page.ram_page, static_cast<uint32_t>(offset),
+                     item.code().first(std::min<size_t>(item.length, here)));
+  return true;
 }
 
 /// Up to an instruction that a block of the home begins with.
@@ -353,14 +350,7 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home) {
     if (item_count_ != 0 && round == 0 && blocks_.at(home, rip - source.base) != 0) break;
     Item& item = items_[item_count_];
     item.rip = rip;
-    if (decode_next(source, rip, item.instruction) != decode::Outcome::kOk) break;
-    classify(item, kind, cpu_.cpuid);
-    if (item.kind == Kind::kInterpret) {
-      interpret::Operation operation;
-      interpret::make_operation(cpu_, item.instruction, operation);
-      item.ends_block = (operation.flags &
-                         (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
-    }
+    if (!decode_next(source, kind, item)) break;
     ++item_count_;
     shares_checks = shares_checks || (item.has_memory && item.kind == Kind::kPlain);
     if (item.kind == Kind::kReturn || item.kind == Kind::kCallAway ||
@@ -531,7 +521,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   statistics_.host_bytes += out.here() - room.often;
   statistics_.cold_bytes += cold.here() - room.seldom;
   uint64_t guest_bytes = 0;
-  for (const Item& item : items) guest_bytes += item.instruction.length();
+  for (const Item& item : items) guest_bytes += item.length;
   statistics_.guest_bytes += guest_bytes;
   blocks_.add(block, {.often = out.here(), .seldom = cold.here()});
   if (const uint64_t cycles = __builtin_ia32_rdtsc() - started; cycles < kInterruptedCycles) {

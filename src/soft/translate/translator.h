@@ -15,6 +15,7 @@
 #include "soft/translate/block_store.h"
 #include "soft/translate/code_cache.h"
 #include "soft/translate/emitter.h"
+#include "soft/translate/form_cache.h"
 #include "soft/translate/item.h"
 #include "soft/translate/trampolines.h"
 
@@ -134,7 +135,7 @@ class Translator {
   [[nodiscard]] size_t place_for_poll() const;
   size_t place_windows(std::span<Item> items, bool split);
   bool form(Source& source, CodeKind kind, HomeId home);
-  decode::Outcome decode_next(Source& source, uint64_t rip, decode::Instruction& instruction);
+  bool decode_next(Source& source, CodeKind kind, Item& item);
   void find_live_flags();
   HomeId home_for(const Source& source, CodeKind kind);
   bool bind(HomeId id, uint64_t base);
@@ -157,6 +158,7 @@ class Translator {
   CodeOffset first_free_ = 0;
   BlockStore blocks_;
   std::unordered_map<uint32_t, interpret::Operation> operations_;  // by site
+  FormCache forms_;
   std::vector<Item> items_;
   unsigned item_count_ = 0;
   std::vector<Window> windows_;  // of the block that is being translated

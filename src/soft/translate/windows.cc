@@ -118,27 +118,22 @@ class Search {
   }
 
   void note_operand(Item& item) {
-    const auto& memory = item.memory().mem;
-    if (item.instruction.raw.address_width != 64 || memory.segment == ZYDIS_REGISTER_FS ||
-        memory.segment == ZYDIS_REGISTER_GS || memory.base == ZYDIS_REGISTER_RIP)
-      return;
-    const auto elsewhere = [](ZydisRegister reg) {
-      return reg != ZYDIS_REGISTER_NONE && (kElsewhere >> general_number(reg) & 1) != 0;
-    };
-    if (elsewhere(memory.base) || elsewhere(memory.index)) return;
-    if (memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE) return;
-    if (memory.disp.value > kFarthest || memory.disp.value < -kFarthest) return;
+    const Address& memory = item.address;
+    if (!memory.wide || memory.segment != Address::Segment::kFlat || memory.relative) return;
+    if ((kElsewhere >> memory.base & 1) != 0 || (kElsewhere >> memory.index & 1) != 0) return;
+    if (memory.base == kNoGeneral && memory.index == kNoGeneral) return;
+    if (item.displacement > kFarthest || item.displacement < -kFarthest) return;
     Root root;
     Window through;
-    int64_t offset = memory.disp.value;
-    if (memory.base != ZYDIS_REGISTER_NONE) {
-      through.base = general_number(memory.base);
+    int64_t offset = item.displacement;
+    if (memory.base != kNoGeneral) {
+      through.base = memory.base;
       root.base = registers_[through.base].root;
       offset += registers_[through.base].offset;
     }
-    if (memory.index != ZYDIS_REGISTER_NONE) {
-      through.index = general_number(memory.index);
-      through.scale = root.scale = static_cast<uint8_t>(std::countr_zero(memory.scale));
+    if (memory.index != kNoGeneral) {
+      through.index = memory.index;
+      through.scale = root.scale = memory.scale;
       root.index = registers_[through.index].root;
       offset += registers_[through.index].offset << root.scale;
     }
@@ -251,7 +246,7 @@ class Search {
         return add(kStackPointer, -8);
       case Kind::kPop:
         add(kStackPointer, 8);
-        return forget(general_number(item.instruction.operands[0].reg.value));
+        return forget(item.operands[0].number);
       case Kind::kLeave:
         registers_[kStackPointer] = registers_[kFramePointer];
         add(kStackPointer, 8);
@@ -266,38 +261,31 @@ class Search {
   }
 
   void follow_plain(const Item& item) {
-    const auto& instruction = item.instruction;
-    const auto& to = instruction.operands[0];
-    const auto& from = instruction.operands[1];
-    const auto is_wide = [](const ZydisDecodedOperand& operand) {
-      return operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-             ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_GPR64;
-    };
-    if (is_wide(to)) {
-      const unsigned number = general_number(to.reg.value);
-      const bool immediate = from.type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-      switch (instruction.mnemonic()) {
+    const Operand& to = item.operands[0];
+    const Operand& from = item.operands[1];
+    if (to.is_general64()) {
+      const unsigned number = to.number;
+      const bool immediate = from.type == Operand::Type::kImmediate;
+      switch (item.mnemonic) {
         case ZYDIS_MNEMONIC_ADD:
-          if (immediate) return add(number, from.imm.value.s);
+          if (immediate) return add(number, item.immediate);
           break;
         case ZYDIS_MNEMONIC_SUB:
-          if (immediate) return add(number, -from.imm.value.s);
+          if (immediate) return add(number, -item.immediate);
           break;
         case ZYDIS_MNEMONIC_INC:
           return add(number, 1);
         case ZYDIS_MNEMONIC_DEC:
           return add(number, -1);
         case ZYDIS_MNEMONIC_MOV:
-          if (!is_wide(from)) break;
-          registers_[number] = registers_[general_number(from.reg.value)];
+          if (!from.is_general64()) break;
+          registers_[number] = registers_[from.number];
           return;
         case ZYDIS_MNEMONIC_LEA: {
-          const auto& memory = from.mem;
-          if (memory.index != ZYDIS_REGISTER_NONE ||
-              ZydisRegisterGetClass(memory.base) != ZYDIS_REGCLASS_GPR64)
-            break;
-          registers_[number] = registers_[general_number(memory.base)];
-          return add(number, memory.disp.value);
+          const Address& memory = item.address;
+          if (memory.index != kNoGeneral || memory.base == kNoGeneral || !memory.wide) break;
+          registers_[number] = registers_[memory.base];
+          return add(number, item.displacement);
         }
         default:
           break;

@@ -1,0 +1,46 @@
+// Guest code -> items. Most of what a program consists of are the same instructions over and over,
+// with other displacements and immediates: their forms are decoded and classified once.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "soft/cpu.h"
+#include "soft/translate/item.h"
+
+namespace limen::soft::translate {
+
+/// Of one vCPU, whose CPUID stays what it is.
+class FormCache {
+ public:
+  explicit FormCache(Cpu& cpu) : cpu_(cpu), sets_(size_t{1} << kSetBits) {}
+
+  /// Fills in the item whose instruction begins `item.bytes`, of which `given` (at most 15) are
+  /// there; but not what other items, or its place, decide.
+  decode::Outcome find(CodeKind kind, unsigned given, Item& item);
+
+  struct Statistics {
+    uint64_t found = 0;
+    uint64_t decoded = 0;
+  };
+  [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+
+ private:
+  static constexpr unsigned kSetBits = 12;
+
+  struct Entry {
+    uint64_t key = 0;  ///< 0: nothing.
+    Form form;
+  };
+  /// Where a form may be, the younger one first.
+  using Set = std::array<Entry, 2>;
+
+  decode::Outcome decode(CodeKind kind, unsigned given, Item& item, decode::Instruction& instruction);
+
+  Cpu& cpu_;
+  std::vector<Set> sets_;
+  Statistics statistics_;
+};
+
+}  // namespace limen::soft::translate
