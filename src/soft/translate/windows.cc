@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "soft/interpret/native/host.h"
+#include "soft/translate/context.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -34,11 +35,31 @@ struct Root {
   bool operator==(const Root&) const = default;
 };
 
-/// Where flags are dead and registers hold these.
-struct Place {
-  bool known = false;
-  size_t item = 0;
-  Values values;
+/// Where flags were dead last, and what registers held there.
+class Place {
+ public:
+  explicit Place(const Values& now) : now_(now) {}
+
+  void set(size_t item) {
+    item_ = item;
+    changed_ = 0;
+  }
+  [[nodiscard]] size_t item() const { return item_; }
+  [[nodiscard]] const Value& value(unsigned number) const {
+    return (changed_ >> number & 1) != 0 ? before_[number] : now_[number];
+  }
+  /// To be called before a register is given another value.
+  void note_change(unsigned number) {
+    if ((changed_ >> number & 1) != 0) return;
+    changed_ |= uint32_t{1} << number;
+    before_[number] = now_[number];
+  }
+
+ private:
+  const Values& now_;
+  size_t item_ = 0;
+  uint32_t changed_ = 0;  // a bit for each register that had another value
+  Values before_;         // of these
 };
 
 /// A window that may yet grow.
@@ -49,7 +70,8 @@ struct Open {
   Window window;
   bool passed_branch = false;  ///< Since its first access.
   size_t first_access = 0, last_item = 0;
-  std::vector<uint8_t*> uses;  ///< Where its number goes.
+  uint8_t candidate = 0;  ///< In place of its number, until it has one.
+  unsigned uses = 0;
 };
 
 class Search {
@@ -66,11 +88,18 @@ class Search {
       Item& item = items_[at_];
       item.window = item.stack_window = 0;
       item.inside_window = false;
-      if (!item.flags_live) dead_ = dead_for_stack_ = {true, at_, registers_};
+      if (!item.flags_live) {
+        dead_.set(at_);
+        dead_known_ = dead_known_for_stack_ = true;
+      }
       note_accesses(item);
       follow(item);
     }
     close_all();
+    for (Item& item : items_) {
+      item.window = numbers_[item.window];
+      item.stack_window = numbers_[item.stack_window];
+    }
     std::ranges::sort(windows_, {}, [](const Window& window) { return window.item; });
     int last_of_stack = -1;
     for (Window& window : windows_) {
@@ -82,14 +111,19 @@ class Search {
   }
 
  private:
-  void forget(unsigned number) { registers_[number] = {.root = ++last_root_}; }
+  void set(unsigned number, const Value& value) {
+    dead_.note_change(number);
+    registers_[number] = value;
+  }
+  void forget(unsigned number) { set(number, {.root = ++last_root_}); }
   void forget_all() {
     for (unsigned i = 0; i < registers_.size(); ++i) forget(i);
   }
   void add(unsigned number, int64_t offset) {
-    Value& value = registers_[number];
+    Value value = registers_[number];
     value.offset += offset;
-    if (value.offset > kFarthest || value.offset < -kFarthest) forget(number);
+    if (value.offset > kFarthest || value.offset < -kFarthest) return forget(number);
+    set(number, value);
   }
 
   void note_accesses(Item& item) {
@@ -140,7 +174,8 @@ class Search {
     note(root, through, offset, item.memory_size, item.writes_memory, item.window);
   }
 
-  /// An access to `size` bytes at `root` and `offset`, made through registers that `through` names.
+  /// An access to `size` bytes at `root` and `offset`, made through registers that `through`
+  /// names.
   void note(const Root& root, const Window& through, int64_t offset, int64_t size, bool write,
             uint8_t& use) {
     const auto found = std::ranges::find(open_, root, &Open::root);
@@ -154,7 +189,8 @@ class Search {
         open.to = to;
         open.window.write = open.window.write || write;
         open.last_item = at_;
-        open.uses.push_back(&use);
+        ++open.uses;
+        use = open.candidate;
         return;
       }
       close(open);
@@ -167,41 +203,42 @@ class Search {
     open.window = through;
     open.window.write = write;
     open.first_access = open.last_item = at_;
-    open.uses.push_back(&use);
+    open.uses = 1;
+    use = open.candidate = ++candidates_;
     choose_place(open);
-    open_.push_back(std::move(open));
+    open_.push_back(open);
   }
 
-  /// Where it is opened: with its first access, which is the running item's, or, if flags are live
-  /// there, at the last place before it where they are dead. Not before a branch, but for the
-  /// stack's: what a branch keeps the program from may be an address of nothing.
+  /// Where it is opened: with its first access, which is the running item's, or, if flags are
+  /// live there, at the last place before it where they are dead. Not before a branch, but for
+  /// the stack's: what a branch keeps the program from may be an address of nothing.
   void choose_place(Open& open) {
-    const Values* values = &registers_;
+    bool earlier = false;
     open.window.item = static_cast<uint8_t>(at_);
     const bool stack = open.root.index == 0 && open.root.base == registers_[kStackPointer].root;
     open.window.stack = stack;
-    const Place& place = stack ? dead_for_stack_ : dead_;
-    if (items_[at_].flags_live && place.known) {
+    if (items_[at_].flags_live && (stack ? dead_known_for_stack_ : dead_known_)) {
       Window moved = open.window;
-      if (find_root(place.values, open.root.base, moved.base) &&
-          find_root(place.values, open.root.index, moved.index)) {
-        moved.item = static_cast<uint8_t>(place.item);
+      if (find_root(open.root.base, moved.base) && find_root(open.root.index, moved.index)) {
+        moved.item = static_cast<uint8_t>(dead_.item());
         open.window = moved;
-        values = &place.values;
+        earlier = true;
       }
     }
     const auto offset_of = [&](uint8_t number) {
-      return number == Window::kNone ? 0 : (*values)[number].offset;
+      if (number == Window::kNone) return int64_t{0};
+      return (earlier ? dead_.value(number) : registers_[number]).offset;
     };
     open.register_offset =
         offset_of(open.window.base) + (offset_of(open.window.index) << open.window.scale);
   }
 
-  /// A register that holds `root` and something, the one that did later if it can be.
-  static bool find_root(const Values& values, uint32_t root, uint8_t& number) {
-    if (number == Window::kNone || values[number].root == root) return true;
-    for (unsigned i = 0; i < values.size(); ++i)
-      if (values[i].root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
+  /// A register that held `root` and something where flags were dead, the one that did later if
+  /// it can be.
+  bool find_root(uint32_t root, uint8_t& number) const {
+    if (number == Window::kNone || dead_.value(number).root == root) return true;
+    for (unsigned i = 0; i < registers_.size(); ++i)
+      if (dead_.value(i).root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
         number = static_cast<uint8_t>(i);
         return true;
       }
@@ -213,20 +250,20 @@ class Search {
     const int64_t displacement = open.from - open.register_offset;
     const bool moved = window.item < open.first_access;
     window.stack = window.stack && (window.base == kStackPointer || window.base == kFramePointer);
-    if (open.uses.size() < 2 && !moved && !window.stack) return;
+    if (open.uses < 2 && !moved && !window.stack) return;
     if (displacement > kFarthestDisplacement || displacement < -kFarthestDisplacement) return;
     window.number = static_cast<uint8_t>(++made_);
     window.size = static_cast<uint16_t>(open.to - open.from);
     window.displacement = static_cast<int32_t>(displacement);
     window.last = static_cast<uint8_t>(open.last_item);
-    for (uint8_t* use : open.uses) *use = window.number;
+    numbers_[open.candidate] = window.number;
     for (size_t i = window.item + 1u; i <= open.last_item; ++i) items_[i].inside_window = true;
     windows_.push_back(window);
   }
   void close_all() {
     for (Open& open : open_) close(open);
     open_.clear();
-    dead_.known = dead_for_stack_.known = false;
+    dead_known_ = dead_known_for_stack_ = false;
   }
 
   /// What the item does to registers and windows.
@@ -237,7 +274,7 @@ class Search {
         return;
       case Kind::kBranch:
         for (Open& open : open_) open.passed_branch = true;
-        dead_.known = false;
+        dead_known_ = false;
         if (item.counter == Counter::kLoop) add(kCounter, -1);
         return;
       case Kind::kPush:
@@ -248,7 +285,7 @@ class Search {
         add(kStackPointer, 8);
         return forget(item.operands[0].number);
       case Kind::kLeave:
-        registers_[kStackPointer] = registers_[kFramePointer];
+        set(kStackPointer, registers_[kFramePointer]);
         add(kStackPointer, 8);
         return forget(kFramePointer);
       case Kind::kPlain:
@@ -279,20 +316,20 @@ class Search {
           return add(number, -1);
         case ZYDIS_MNEMONIC_MOV:
           if (!from.is_general64()) break;
-          registers_[number] = registers_[from.number];
+          set(number, registers_[from.number]);
           return;
         case ZYDIS_MNEMONIC_LEA: {
           const Address& memory = item.address;
           if (memory.index != kNoGeneral || memory.base == kNoGeneral || !memory.wide) break;
-          registers_[number] = registers_[memory.base];
+          set(number, registers_[memory.base]);
           return add(number, item.displacement);
         }
         default:
           break;
       }
     }
-    for (unsigned i = 0; i < registers_.size(); ++i)
-      if (item.registers_written >> i & 1) forget(i);
+    for (uint32_t written = item.registers_written; written != 0; written &= written - 1)
+      forget(static_cast<unsigned>(std::countr_zero(written)));
   }
 
   std::span<Item> items_;
@@ -302,9 +339,13 @@ class Search {
   Values registers_;
   uint32_t last_root_ = 0;
   std::vector<Open> open_;
-  Place dead_;            // since the last branch or whatever ends windows
-  Place dead_for_stack_;  // since the last of the latter
+  Place dead_{registers_};
+  bool dead_known_ = false;            // and it is behind the last branch or whatever ends windows
+  bool dead_known_for_stack_ = false;  // and it is behind the last of the latter
+  uint8_t candidates_ = 0;
   unsigned made_ = 0;
+  // The number of a candidate's window; 0: it has not become one.
+  std::array<uint8_t, 2 * kMaxItems + 1> numbers_{};
 };
 
 }  // namespace
