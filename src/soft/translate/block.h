@@ -43,11 +43,11 @@ struct Home {
   bool global = false;  ///< Every page is global: Tlb::CodeEpochs::global counts.
   bool fixed = false;   ///< Stays at its base: its blocks hold addresses as they are.
   std::vector<BlockId> blocks;
-  std::array<uint64_t, 4> starts{};  ///< A bit per 16 bytes of the first page, where blocks began.
+  std::array<uint64_t, 16> starts{};  ///< A bit per 4 bytes of the first page, where blocks began.
 
-  void note_start(uint64_t offset) { starts[offset >> 10] |= uint64_t{1} << (offset >> 4 & 63); }
+  void note_start(uint64_t offset) { starts[offset >> 8] |= uint64_t{1} << (offset >> 2 & 63); }
   [[nodiscard]] bool may_start(uint64_t offset) const {
-    return (starts[offset >> 10] >> (offset >> 4 & 63) & 1) != 0;
+    return (starts[offset >> 8] >> (offset >> 2 & 63) & 1) != 0;
   }
 };
 
