@@ -86,8 +86,7 @@ TEST_F(FormCacheTest, KnowsAnInstructionFromAnotherOfItsForm) {
   Item item;
   ASSERT_EQ(find(*cache_, kUser, {0x48, 0x8B, 0x44, 0x24, 0x08}, item),
             soft::decode::Outcome::kOk);  // mov rax, [rsp + 8]
-  ASSERT_EQ(find(*cache_, kUser, {0x48, 0x8B, 0x44, 0x24, 0xF0}, item),
-            soft::decode::Outcome::kOk);
+  ASSERT_EQ(find(*cache_, kUser, {0x48, 0x8B, 0x44, 0x24, 0xF0}, item), soft::decode::Outcome::kOk);
   EXPECT_EQ(item.displacement, -16);
   EXPECT_EQ(item.length, 5u);
   EXPECT_EQ(item.address.base, x86::kRsp);

@@ -52,14 +52,14 @@ constexpr Map make_one_byte() {
   set(map, 0xA4, 0xA7, Tail::kNothing);  // MOVS, CMPS; A0H to A3H have an address
   map[0xA8] = Tail::kByte;               // TEST
   map[0xA9] = Tail::kSized;
-  set(map, 0xAA, 0xAF, Tail::kNothing);        // STOS, LODS, SCAS
-  set(map, 0xB0, 0xB7, Tail::kByte);           // MOV
-  set(map, 0xB8, 0xBF, Tail::kWide);           // MOV
-  map[0xC0] = map[0xC1] = Tail::kModrmCount;   // shifts
-  map[0xC2] = Tail::kWord;                     // RET
-  map[0xC3] = Tail::kNothing;                  // RET
-  map[0xC6] = Tail::kModrmByte;                // MOV
-  map[0xC7] = Tail::kModrmSized;               // MOV
+  set(map, 0xAA, 0xAF, Tail::kNothing);                // STOS, LODS, SCAS
+  set(map, 0xB0, 0xB7, Tail::kByte);                   // MOV
+  set(map, 0xB8, 0xBF, Tail::kWide);                   // MOV
+  map[0xC0] = map[0xC1] = Tail::kModrmCount;           // shifts
+  map[0xC2] = Tail::kWord;                             // RET
+  map[0xC3] = Tail::kNothing;                          // RET
+  map[0xC6] = Tail::kModrmByte;                        // MOV
+  map[0xC7] = Tail::kModrmSized;                       // MOV
   map[0xC9] = map[0xCC] = map[0xCF] = Tail::kNothing;  // LEAVE, INT3, IRET
   set(map, 0xD0, 0xD3, Tail::kModrm);                  // shifts
   map[0xD7] = Tail::kNothing;                          // XLAT

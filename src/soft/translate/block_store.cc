@@ -39,7 +39,7 @@ BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, Context& c
     Segment segment;
     segment.start = {.often = part(first_free, middle, i), .seldom = part(middle, size, i)};
     segment.end = {.often = part(first_free, middle, i + 1), .seldom = part(middle, size, i + 1)};
-    segment.used = segment.start;
+    segment.used = segment.populated = segment.start;
     segments_.push_back(std::move(segment));
   }
   for (auto& table : context_.jump_tables) table.fill(miss_);
@@ -55,7 +55,19 @@ BlockStore::Room BlockStore::make_room(size_t size) {
     current_ = (current_ + 1) % segments_.size();
     evict(segments_[current_]);
   }
-  return segments_[current_].used;
+  Segment& segment = segments_[current_];
+  populate(segment.populated.often, segment.used.often, segment.end.often, size);
+  populate(segment.populated.seldom, segment.used.seldom, segment.end.seldom, size);
+  return segment.used;
+}
+
+/// Up to `populated` there is memory; sees to it that this is so for `size` bytes behind `used`.
+void BlockStore::populate(CodeOffset& populated, CodeOffset used, CodeOffset end, size_t size) {
+  constexpr size_t kStep = size_t{128} << 10;
+  if (populated >= used + size) return;
+  const size_t wanted = std::min<size_t>(end - populated, kStep);
+  cache_.populate(populated, wanted);
+  populated += static_cast<CodeOffset>(wanted);
 }
 
 BlockId BlockStore::next_id() const {

@@ -103,6 +103,7 @@ class BlockStore {
   };
   struct Segment {
     Room start, used, end;
+    Room populated;                // up to where there is memory for it
     std::vector<BlockId> blocks;   // in the order of their code
     std::vector<BlockId> entries;  // blocks elsewhere whose entries are here
   };
@@ -110,6 +111,7 @@ class BlockStore {
   [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
     return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
   }
+  void populate(CodeOffset& populated, CodeOffset used, CodeOffset end, size_t size);
   void set_way(const Link& link, CodeOffset way);
   void lead(LinkId id, BlockId to, CodeOffset way);
   CodeOffset checked_way(const Link& link, const Block& to);

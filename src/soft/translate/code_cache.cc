@@ -96,6 +96,16 @@ void CodeCache::prepare_thread() const {
   if (key_ >= 0) pkey_set(key_, PKEY_DISABLE_WRITE);
 }
 
+void CodeCache::populate(uint32_t offset, size_t size) const {
+  if (key_ >= 0) return;  // huge pages come whole
+  constexpr uintptr_t kPage = 4096;
+  const auto start = reinterpret_cast<uintptr_t>(writable_ + offset) & ~(kPage - 1);
+  const auto end = reinterpret_cast<uintptr_t>(writable_ + offset + size);
+  // Before Linux 5.14 there is no such advice, and the pages come one by one.
+  static_cast<void>(
+      madvise(reinterpret_cast<void*>(start), round_up(end - start, kPage), MADV_POPULATE_WRITE));
+}
+
 size_t CodeCache::resident_bytes() const {
   constexpr size_t kPage = 4096;
   std::vector<uint8_t> pages((size_ + kPage - 1) / kPage);

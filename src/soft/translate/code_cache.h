@@ -37,6 +37,10 @@ class CodeCache {
     int key_;
   };
 
+  /// Has the host give memory for a part of the code that is about to be written: page by page, as
+  /// they are written, that takes much longer.
+  void populate(uint32_t offset, size_t size) const;
+
   [[nodiscard]] std::span<uint8_t> code() const { return {writable_, code_size_}; }
   /// Where the host runs what was written at an offset.
   [[nodiscard]] const uint8_t* executable(uint32_t offset) const { return executable_ + offset; }

@@ -44,16 +44,15 @@ int64_t read_signed(const uint8_t* from, unsigned size) {
 /// Fills in what the bytes of this one instruction say.
 void read_values(Item& item) {
   const uint8_t* const bytes = item.bytes.data();
-  item.displacement =
-      item.displacement_size > 4
-          ? 0  // an absolute address, which no form that we translate has
-          : static_cast<int32_t>(
-                read_signed(bytes + item.displacement_offset, item.displacement_size));
+  item.displacement = item.displacement_size > 4
+                          ? 0  // an absolute address, which no form that we translate has
+                          : static_cast<int32_t>(read_signed(bytes + item.displacement_offset,
+                                                             item.displacement_size));
   item.immediate = read_signed(bytes + item.immediate_offset, item.immediate_size);
 }
 
-/// Whether `form` is that of all instructions that have the bytes in common of which make_key() makes
-/// the key.
+/// Whether `form` is that of all instructions that have the bytes in common of which make_key()
+/// makes the key.
 bool stands_for_all(const Form& form, const decode::Instruction& instruction,
                     const decode::Layout& layout) {
   const unsigned behind = unsigned{layout.head} + layout.displacement;
@@ -99,8 +98,8 @@ decode::Outcome FormCache::decode(CodeKind kind, unsigned given, Item& item,
   if (item.kind == Kind::kInterpret) {
     interpret::Operation operation;
     interpret::make_operation(cpu_, instruction, operation);
-    item.ends_block = (operation.flags & (interpret::Operation::kEndsBlock |
-                                          interpret::Operation::kSystem)) != 0;
+    item.ends_block =
+        (operation.flags & (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
   }
   item.length = static_cast<uint8_t>(instruction.length());
   read_values(item);

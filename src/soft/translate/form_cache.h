@@ -36,7 +36,8 @@ class FormCache {
   /// Where a form may be, the younger one first.
   using Set = std::array<Entry, 2>;
 
-  decode::Outcome decode(CodeKind kind, unsigned given, Item& item, decode::Instruction& instruction);
+  decode::Outcome decode(CodeKind kind, unsigned given, Item& item,
+                         decode::Instruction& instruction);
 
   Cpu& cpu_;
   std::vector<Set> sets_;

@@ -25,17 +25,17 @@ void expect_layout(std::initializer_list<uint8_t> bytes, unsigned head, unsigned
 
 TEST(Layout, SeparatesDisplacementAndImmediateFromTheRest) {
   expect_layout({0x90}, 1, 0, 0);
-  expect_layout({0x48, 0x8B, 0x44, 0x24, 0x08}, 4, 1, 0);              // mov rax, [rsp + 8]
-  expect_layout({0x48, 0x8D, 0x05, 1, 2, 3, 4}, 3, 4, 0);              // lea rax, [rip + ...]
-  expect_layout({0x48, 0x8B, 0x04, 0xC5, 1, 2, 3, 4}, 4, 4, 0);        // mov rax, [rax * 8 + ...]
-  expect_layout({0x81, 0x7D, 0xFC, 1, 2, 3, 4}, 2, 1, 4);              // cmp dword [rbp - 4], ...
-  expect_layout({0x66, 0xC7, 0x00, 1, 2}, 3, 0, 2);                    // mov word [rax], ...
-  expect_layout({0x48, 0xB8, 1, 2, 3, 4, 5, 6, 7, 8}, 2, 0, 8);        // mov rax, imm64
-  expect_layout({0xE8, 1, 2, 3, 4}, 1, 0, 4);                          // call
-  expect_layout({0x0F, 0x84, 1, 2, 3, 4}, 2, 0, 4);                    // je
-  expect_layout({0xC5, 0xF9, 0x70, 0xC1, 0x1B}, 4, 0, 1);              // vpshufd
-  expect_layout({0xC4, 0xE2, 0x7D, 0x18, 0x40, 0x10}, 5, 1, 0);        // vbroadcastss
-  expect_layout({0x66, 0x0F, 0x3A, 0x0F, 0xC1, 0x08}, 5, 0, 1);        // palignr
+  expect_layout({0x48, 0x8B, 0x44, 0x24, 0x08}, 4, 1, 0);        // mov rax, [rsp + 8]
+  expect_layout({0x48, 0x8D, 0x05, 1, 2, 3, 4}, 3, 4, 0);        // lea rax, [rip + ...]
+  expect_layout({0x48, 0x8B, 0x04, 0xC5, 1, 2, 3, 4}, 4, 4, 0);  // mov rax, [rax * 8 + ...]
+  expect_layout({0x81, 0x7D, 0xFC, 1, 2, 3, 4}, 2, 1, 4);        // cmp dword [rbp - 4], ...
+  expect_layout({0x66, 0xC7, 0x00, 1, 2}, 3, 0, 2);              // mov word [rax], ...
+  expect_layout({0x48, 0xB8, 1, 2, 3, 4, 5, 6, 7, 8}, 2, 0, 8);  // mov rax, imm64
+  expect_layout({0xE8, 1, 2, 3, 4}, 1, 0, 4);                    // call
+  expect_layout({0x0F, 0x84, 1, 2, 3, 4}, 2, 0, 4);              // je
+  expect_layout({0xC5, 0xF9, 0x70, 0xC1, 0x1B}, 4, 0, 1);        // vpshufd
+  expect_layout({0xC4, 0xE2, 0x7D, 0x18, 0x40, 0x10}, 5, 1, 0);  // vbroadcastss
+  expect_layout({0x66, 0x0F, 0x3A, 0x0F, 0xC1, 0x08}, 5, 0, 1);  // palignr
 }
 
 TEST(Layout, GivesTestButNotItsNeighboursAnImmediate) {
