@@ -266,6 +266,10 @@ class Assembler {
     cpu(false, {0xC6}, static_cast<Reg>(0), displacement, 1);
     byte(value);
   }
+  void cpu_move32(int32_t displacement, uint32_t value) {
+    cpu(false, {0xC7}, static_cast<Reg>(0), displacement, 4);
+    dword(value);
+  }
   void cpu_test8(int32_t displacement, uint8_t mask) {
     cpu(false, {0xF6}, static_cast<Reg>(0), displacement, 1);
     byte(mask);

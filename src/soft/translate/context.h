@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "soft/translate/fast_calls.h"
+#include "soft/translate/x87_state.h"
 
 namespace limen::soft::translate {
 
@@ -56,10 +57,12 @@ struct Context {
   const void* on_load_cr3 = nullptr;
   const void* on_invalidate_page = nullptr;
   const void* on_pause = nullptr;
+  const void* on_load_x87 = nullptr;
   const uint8_t* go_on_inside = nullptr;
   const uint8_t* go_on_inside_restoring = nullptr;
   const uint8_t* go_on_outside_restoring = nullptr;
   FastCalls calls;
+  X87State x87;
   /// For reads of two pages.
   alignas(64) std::array<std::byte, 2 * kLargestAccess> bounce{};
   const uint8_t* code = nullptr;  ///< The code cache, executable.

@@ -66,6 +66,10 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   onward = displacement(context.onward);
   payload = displacement(context.payload);
   reason = displacement(context.reason);
+  x87.away = displacement(context.x87.away);
+  x87.site = displacement(context.x87.site);
+  x87.data = displacement(context.x87.data);
+  x87.on_load = displacement(context.on_load_x87);
   for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
 }
 
@@ -81,16 +85,18 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
   if (entries) emit_entries();
   block_.body = out_.here();
   sites_.reserve(items.size());
+  place_x87_checks(items, poll_at);
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
     const bool opens = !windows.empty() && windows.front().item == i;
     if (opens || i == poll_at || !items[i].inside_window || !leaves_stack_pending(items[i]))
       settle_stack();
     sites_.push_back({.offset = static_cast<uint32_t>(from_base(items[i].rip)) & 0x1FFF,
-                      .enterable = !items[i].inside_window,
+                      .enterable = !items[i].inside_window && !items[i].inside_x87,
                       .code = (out_.here() - block_.body) & 0x3FFFF});
     const Item& item = items[i];
     if (i == poll_at) emit_poll(item.flags_live);
+    if (item.checks_x87) emit_x87_check(item);
     for (; !windows.empty() && windows.front().item == i; windows = windows.subspan(1))
       open_window(windows.front(), item.flags_live);
     switch (item.kind) {
@@ -113,6 +119,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
     const bool last = i + 1 == items.size();
     faults_plainly_ = item.faults_plainly;
     emit_item(item, last);
+    if (item.x87 == X87::kIsNoted) emit_x87_note(item);
     if (last) settle_stack();
     if (item.ends_block) continue;
     switch (item.kind) {
@@ -780,6 +787,9 @@ void Emitter::emit_cold() {
         break;
       case Cold::What::kStackMiss:
         emit_stack_miss(cold);
+        break;
+      case Cold::What::kLoadX87:
+        emit_x87_load(cold);
         break;
     }
   }

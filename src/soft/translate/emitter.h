@@ -74,6 +74,12 @@ struct CpuLayout {
   int32_t payload = 0;
   int32_t reason = 0;
   int32_t jump_table[2];
+  struct {
+    int32_t away = 0;
+    int32_t site = 0;
+    int32_t data = 0;
+    int32_t on_load = 0;
+  } x87;
   SystemLayout system;
 };
 
@@ -108,7 +114,7 @@ class Emitter {
  private:
   /// Code off the main path, written behind it.
   struct Cold {
-    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kStackMiss };
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kStackMiss, kLoadX87 };
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
@@ -185,6 +191,12 @@ class Emitter {
   }
   /// Loads what is the guest address `address` now.
   void load_address(Assembler& out, Reg to, uint64_t address);
+
+  // In emit_x87.cc.
+  static void place_x87_checks(std::span<Item> items, size_t poll_at);
+  void emit_x87_check(const Item& item);
+  void emit_x87_load(const Cold& cold);
+  void emit_x87_note(const Item& item);
 
   // In emit_access.cc.
   /// R10: the linear address of the item's memory operand. May use R11.

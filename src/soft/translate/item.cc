@@ -43,9 +43,15 @@ uint8_t compact_flags(uint32_t flags) {
                               (flags >> 3 & 16) | (flags >> 6 & 32));
 }
 
-/// Shifts and rotates leave every flag alone where their count is 0.
+/// Shifts and rotates leave every flag alone where their count is 0, comparisons of the x87 unit
+/// where they raise an exception that is not masked.
 bool may_keep_flags(const decode::Instruction& instruction) {
   switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_FCOMI:
+    case ZYDIS_MNEMONIC_FCOMIP:
+    case ZYDIS_MNEMONIC_FUCOMI:
+    case ZYDIS_MNEMONIC_FUCOMIP:
+      return true;
     case ZYDIS_MNEMONIC_SHL:
     case ZYDIS_MNEMONIC_SHR:
     case ZYDIS_MNEMONIC_SAR:
@@ -130,6 +136,8 @@ bool note_operands(Draft& item) {
           break;
         }
         switch (ZydisRegisterGetClass(reg)) {
+          case ZYDIS_REGCLASS_X87:
+          case ZYDIS_REGCLASS_MMX:
           case ZYDIS_REGCLASS_XMM:
           case ZYDIS_REGCLASS_YMM:
           case ZYDIS_REGCLASS_ZMM:
@@ -137,7 +145,9 @@ bool note_operands(Draft& item) {
           case ZYDIS_REGCLASS_FLAGS:
             break;
           default:
-            if (reg != ZYDIS_REGISTER_MXCSR) return false;
+            if (reg != ZYDIS_REGISTER_MXCSR && reg != ZYDIS_REGISTER_X87CONTROL &&
+                reg != ZYDIS_REGISTER_X87STATUS && reg != ZYDIS_REGISTER_X87TAG)
+              return false;
             break;
         }
         break;
@@ -182,9 +192,27 @@ bool can_name_registers(const Draft& item) {
   return true;
 }
 
+X87 x87_use(const decode::Instruction& instruction) {
+  const auto& meta = instruction.raw.meta;
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_FLDCW:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+    case ZYDIS_MNEMONIC_FWAIT:
+    case ZYDIS_MNEMONIC_EMMS:
+      return X87::kUses;
+    default:
+      break;
+  }
+  if (meta.isa_ext == ZYDIS_ISA_EXT_X87 || meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
+    return X87::kIsNoted;
+  return interpret::native::uses_x87_state(instruction) ? X87::kUses : X87::kNothing;
+}
+
 bool runs_as_is(const decode::Instruction& instruction, CodeKind kind,
                 const x86::CpuidTable& cpuid) {
   if (interpret::native::availability(instruction, cpuid) != Availability::kAvailable) return false;
+  if (x87_use(instruction) != X87::kNothing && !kind.x87) return false;
   switch (instruction.mnemonic()) {  // those whose operands do not show what they need
     case ZYDIS_MNEMONIC_LDMXCSR:
     case ZYDIS_MNEMONIC_STMXCSR:
@@ -207,6 +235,9 @@ bool runs_as_is(const decode::Instruction& instruction, CodeKind kind,
       return kind.avx;
     case Check::kAvx512:
       return kind.avx512;
+    case Check::kX87:
+    case Check::kMmx:
+      return kind.x87;
     default:
       return false;
   }
@@ -299,8 +330,12 @@ Verdict verdict(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_LGDT:
     case ZYDIS_MNEMONIC_LIDT:
     case ZYDIS_MNEMONIC_INVLPG:
-    case ZYDIS_MNEMONIC_EMMS:
-    case ZYDIS_MNEMONIC_FWAIT:
+    case ZYDIS_MNEMONIC_FNSTENV:  // shows the pointers, or changes them
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FNCLEX:  // takes away what they tell of
     case ZYDIS_MNEMONIC_MONITOR:
     case ZYDIS_MNEMONIC_MWAIT:
     case ZYDIS_MNEMONIC_RSM:
@@ -570,6 +605,7 @@ Kind kind_of(Draft& item, CodeKind kind, const x86::CpuidTable& cpuid) {
 /// no alignment that is checked, no mask.
 bool faults_plainly(const Draft& item) {
   const auto& raw = item.instruction.raw;
+  if (item.x87 != X87::kNothing) return false;  // an exception that is pending comes first
   const bool masked =
       raw.avx.mask.reg != ZYDIS_REGISTER_NONE && raw.avx.mask.reg != ZYDIS_REGISTER_K0;
   switch (raw.mnemonic) {
@@ -690,6 +726,7 @@ Form classify(const decode::Instruction& instruction, CodeKind kind, const x86::
   item.operand_size = static_cast<uint8_t>(instruction.raw.operand_width / 8);
   item.kind = kind_of(item, kind, cpuid);
   item.ends_block = ends_block(item.kind);
+  item.x87 = item.kind == Kind::kPlain ? x87_use(item.instruction) : X87::kNothing;
   item.faults_plainly = item.kind != Kind::kPlain || faults_plainly(item);
   item.stays_inside = item.kind == Kind::kPlain && stays_inside(item);
   if (item.has_memory) item.address = address_of(item);

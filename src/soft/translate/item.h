@@ -22,10 +22,11 @@ struct CodeKind {
   bool avx512 = false;  ///< The same for AVX-512.
   bool tsc = false;     ///< RDTSC may be used (CPL 0, or not CR4.TSD).
   bool base = false;    ///< RDFSBASE and its kind may be used (CR4.FSGSBASE).
+  bool x87 = false;     ///< x87 and MMX instructions run as they are (CR0.EM, CR0.TS).
 
   [[nodiscard]] uint8_t bits() const {
     return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0) |
-                                (tsc ? 16 : 0) | (base ? 32 : 0));
+                                (tsc ? 16 : 0) | (base ? 32 : 0) | (x87 ? 64 : 0));
   }
 };
 
@@ -78,6 +79,13 @@ enum class Counter : uint8_t {
   kUnknown,  ///< Others.
 };
 
+/// What an instruction has to do with the x87 state.
+enum class X87 : uint8_t {
+  kNothing,
+  kUses,
+  kIsNoted,  ///< Uses it, and the instruction and data pointers tell of it afterwards.
+};
+
 inline constexpr uint8_t kNoGeneral = 16;  ///< In place of a general register's number.
 
 /// A memory operand.
@@ -125,6 +133,7 @@ struct Form {
   uint16_t registers_read = 0;     ///< General registers outside the memory operand, a bit each.
   uint16_t registers_written = 0;
   uint16_t mnemonic = 0;  ///< ZydisMnemonic.
+  X87 x87 = X87::kNothing;
   Address address;
   std::array<Operand, 2> operands;  ///< The first ones, hidden ones included.
 
@@ -161,6 +170,9 @@ struct Item : Form {
   uint8_t stack_window = 0;    ///< Of what PUSH, POP, CALL, RET and LEAVE do to the stack.
   bool inside_window = false;  ///< Counts on a window that is open already.
   bool loops = false;  ///< kBranch to the block's start, which follows once more in the block.
+  // Set by place_x87_checks().
+  bool checks_x87 = false;  ///< Its code begins with a check that the x87 state is loaded.
+  bool inside_x87 = false;  ///< Counts on one before it, or stands between that and who does.
   decode::InstructionBytes bytes{};  ///< What stands behind `length` of them means nothing.
 
   [[nodiscard]] uint64_t next() const { return rip + length; }

@@ -191,6 +191,7 @@ CodeKind Translator::code_kind() const noexcept {
   kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
   kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
   kind.base = (system.cr4 & x86::cr4::kFsgsbase) != 0;
+  kind.x87 = (system.cr0 & (x86::cr0::kEmulation | x86::cr0::kTaskSwitched)) == 0;
   return kind;
 }
 
@@ -223,7 +224,9 @@ bool Translator::quick_bind(BlockId id, uint64_t linear) const noexcept {
   if (!block.valid) return false;
   const Home& home = blocks_.home(block.home);
   const uint64_t base = linear & ~kPageOffset;
-  if (home.fixed && blocks_.data(block.home).base != base) return false;
+  // A site that the x87 state tells of means an address, until the state is stored.
+  const bool must_stay = home.fixed || cpu_.generated.x87.away == 0;
+  if (must_stay && blocks_.data(block.home).base != base) return false;
   for (unsigned i = 0; i < home.page_count; ++i) {
     const FetchResult* now = cpu_.mmu.quick_fetch(base + 4096 * i);
     if (now == nullptr || now->ram_page != home.ram_pages[i] || (home.global && !now->global) ||

@@ -66,6 +66,9 @@ Continuation on_invalidate_page(Cpu* cpu, uint64_t linear, const CallSite* site)
 /// on PAUSE loops does (SDM Vol. 3C 26.1.3).
 Continuation on_pause(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
 
+/// The guest's x87 state is to be in the host's registers. Flags are kept.
+Continuation on_load_x87(Cpu* cpu, uint64_t unused, const CallSite* site) noexcept;
+
 /// For these functions: the interpreter runs the instruction.
 Continuation leave_to_interpreter(const Cpu& cpu, const CallSite& site) noexcept;
 /// The instruction raises #PF: on with its handler, or to the interpreter where that is not simple.

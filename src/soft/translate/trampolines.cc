@@ -329,6 +329,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.load_cr3 = emit_quiet_call(out, layout, layout.system.on_load_cr3);
   made.invalidate_page = emit_quiet_call(out, layout, layout.system.on_invalidate_page);
   made.pause = emit_quiet_call(out, layout, layout.system.on_pause);
+  made.load_x87 = emit_quiet_call(out, layout, layout.x87.on_load, true);
   emit_system_trampolines(out, layout, made);
   out.align(64);
   return made;

@@ -45,6 +45,7 @@ struct Trampolines {
   CodeOffset load_cr3 = 0;
   CodeOffset invalidate_page = 0;
   CodeOffset pause = 0;
+  CodeOffset load_x87 = 0;  ///< R10 does not matter; flags are kept.
   // With the site in R11, and for SYSCALL the next instruction's address in R10.
   CodeOffset system_call = 0;
   CodeOffset system_return = 0;

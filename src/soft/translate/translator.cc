@@ -56,6 +56,7 @@ Translator::Translator(Cpu& cpu, size_t code_size)
   context.on_interrupt_return = reinterpret_cast<const void*>(&on_interrupt_return);
   context.on_load_cr3 = reinterpret_cast<const void*>(&on_load_cr3);
   context.on_invalidate_page = reinterpret_cast<const void*>(&on_invalidate_page);
+  context.on_load_x87 = reinterpret_cast<const void*>(&on_load_x87);
   context.on_pause = reinterpret_cast<const void*>(&on_pause);
   context.go_on_inside = cache_.executable(trampolines_.go_on_inside);
   context.go_on_inside_restoring = cache_.executable(trampolines_.go_on_inside_restoring);
@@ -103,6 +104,7 @@ Translator::Outcome Translator::run() {
     context.target = code;
     reinterpret_cast<void (*)()>(
         reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.enter)))();
+    if (context.x87.away == 0) store_x87();
     const uint64_t payload = context.payload;
     switch (static_cast<ExitReason>(context.reason)) {
       case ExitReason::kLookup:

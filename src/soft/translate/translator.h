@@ -137,6 +137,8 @@ class Translator {
   bool form(Source& source, CodeKind kind, HomeId home);
   bool decode_next(Source& source, CodeKind kind, Item& item);
   void find_live_flags();
+  void store_x87();
+  [[nodiscard]] uint16_t x87_opcode_at(uint32_t site) const;
   HomeId home_for(const Source& source, CodeKind kind);
   bool bind(HomeId id, uint64_t base);
   void drop_changed_code();

@@ -32,6 +32,13 @@ HostFeatures detect() {
   uint64_t instruction_pointer;
   std::memcpy(&instruction_pointer, image.data() + 8, sizeof instruction_pointer);
   features.saves_x87_pointers = instruction_pointer != 0;
+  std::array<uint32_t, 7> environment{};
+  asm volatile("fninit\n flds %1\n fnstenv %0\n fninit"
+               : "=m"(environment)
+               : "m"(environment[0])
+               : "st");
+  features.notes_x87_opcode = environment[4] >> 16 != 0;
+  features.notes_x87_data = environment[5] != 0;
   uint32_t mask;
   std::memcpy(&mask, image.data() + 28, sizeof mask);
   if (mask) features.mxcsr_mask = mask;
