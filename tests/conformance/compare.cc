@@ -55,7 +55,7 @@ uint64_t field(const x86::VectorState& vector, size_t offset, size_t size) {
 }
 
 void compare_vectors(const x86::VectorState& expected, const x86::VectorState& got,
-                     Report& report) {
+                     Pointers pointers, Report& report) {
   for (size_t i = 0; i < 32; ++i)
     if (expected.zmm[i] != got.zmm[i])
       report.compare_bytes(fmt::format("zmm{}", i), expected.zmm[i], got.zmm[i]);
@@ -73,10 +73,10 @@ void compare_vectors(const x86::VectorState& expected, const x86::VectorState& g
                                                     {"fip", 8, 8},
                                                     {"fdp", 16, 8},
                                                     {"mxcsr", 24, 4}}};
-  // Where the processor saves no pointers, the kernel that tells of the child has none.
-  const bool pointers = soft::interpret::native::host_features().saves_x87_pointers;
+  const bool compares_pointers = pointers == Pointers::kCompared ||
+                                 soft::interpret::native::host_features().saves_x87_pointers;
   for (const auto& [name, offset, size] : kFields)
-    if (pointers || offset < 6 || offset == 24)
+    if (compares_pointers || offset < 6 || offset == 24)
       report.compare(name, field(expected, offset, size), field(got, offset, size));
   for (size_t i = 0; i < 8; ++i)
     report.compare_bytes(fmt::format("st{}", i),
@@ -287,9 +287,10 @@ bool has_parts(const Instruction& instruction) {
   return false;
 }
 
-std::string differences(const x86::VectorState& expected, const x86::VectorState& got) {
+std::string differences(const x86::VectorState& expected, const x86::VectorState& got,
+                        Pointers pointers) {
   Report report;
-  compare_vectors(expected, got, report);
+  compare_vectors(expected, got, pointers, report);
   return report.take();
 }
 
@@ -336,7 +337,7 @@ std::string differences(const Instruction& instruction, const Trial& trial, cons
     }
     forget_upper_word(instruction, expected, got_image);
   }
-  compare_vectors(expected_vectors, got_vectors, report);
+  compare_vectors(expected_vectors, got_vectors, Pointers::kAsTheHostSavesThem, report);
   if (!has_stored_half(instruction, expected)) compare_image(expected.image, got_image, report);
   return report.take();
 }

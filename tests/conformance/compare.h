@@ -18,9 +18,13 @@ namespace limen::conformance {
 /// them a page fault names is not defined.
 [[nodiscard]] bool has_parts(const soft::decode::Instruction& instruction);
 
+/// Whether the x87's instruction and data pointers count: the host's kernel, which tells of the
+/// child, may have lost them.
+enum class Pointers : uint8_t { kAsTheHostSavesThem, kCompared };
+
 /// What two vector states differ in.
-[[nodiscard]] std::string differences(const x86::VectorState& expected,
-                                      const x86::VectorState& got);
+[[nodiscard]] std::string differences(const x86::VectorState& expected, const x86::VectorState& got,
+                                      Pointers pointers);
 
 /// The trial's bytes, disassembly and the registers that the instruction names.
 [[nodiscard]] std::string describe(const soft::decode::Instruction& instruction,

@@ -26,8 +26,7 @@ void Translator::store_x87() {
   const HostFeatures& host = host_features();
   set_image_field(state, kInstructionPointerAt, quick_rip(x87.site));
   if (host.notes_x87_data || pending) set_image_field(state, kDataPointerAt, x87.data);
-  if (host.notes_x87_opcode || pending)
-    set_image_field(state, kOpcodeAt, x87_opcode_at(x87.site));
+  if (host.notes_x87_opcode || pending) set_image_field(state, kOpcodeAt, x87_opcode_at(x87.site));
 }
 
 /// FOP for the instruction as the guest wrote it (SDM Vol. 1 8.1.9).

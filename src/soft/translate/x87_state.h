@@ -6,8 +6,8 @@
 
 namespace limen::soft::translate {
 
-/// It is loaded when a block needs it, and stored whenever code comes back to the translator: compiled
-/// code finds an x87 unit that is as FNINIT leaves it.
+/// It is loaded when a block needs it, and stored whenever code comes back to the translator:
+/// compiled code finds an x87 unit that is as FNINIT leaves it.
 struct X87State {
   /// For XRSTOR and XSAVE of the x87 state alone (SDM Vol. 1 13.4).
   struct alignas(64) Area {

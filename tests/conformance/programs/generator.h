@@ -86,8 +86,10 @@ class Generator {
   void sse();
   void vex();
   void evex();
-  void x87();
   void control_word();
+
+  // x87.cc
+  void x87();
 
   // control.cc
   void forward_branch();

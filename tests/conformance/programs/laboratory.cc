@@ -101,7 +101,8 @@ std::string compare_endings(const Ending& expected, const Ending& got, const Rul
     text += fmt::format("  kernel gs: expected {:#x}, got {:#x}\n", expected.kernel_gs_base,
                         got.kernel_gs_base);
   if (!rules.native && expected.dirty != got.dirty) text += "  other pages are dirty\n";
-  text += differences(a.vector, b.vector);
+  text += differences(a.vector, b.vector,
+                      rules.native ? Pointers::kAsTheHostSavesThem : Pointers::kCompared);
   text += compare_memory(expected.memory, got.memory);
   return text;
 }

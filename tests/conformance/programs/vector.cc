@@ -1,4 +1,4 @@
-// Vector and x87 instructions of random programs.
+// Vector instructions of random programs.
 #include <cstring>
 
 #include "conformance/programs/generator.h"
@@ -22,7 +22,6 @@ struct VectorForm {
   Operand reg;
   bool second;          ///< VEX.vvvv names a source.
   uint8_t lengths = 7;  ///< Those it has: bit 0 128, bit 1 256, bit 2 512.
-  int16_t extension = -1;
 };
 
 constexpr auto V = Operand::kVector;
@@ -127,22 +126,6 @@ constexpr VectorForm kEvex[] = {
     {1, 3, 0x39, false, 16, true, false, true, V, false, 6},
 };
 
-constexpr VectorForm kX87[] = {
-    {0, 0, 0xD9, false, 4, false, false, false, G, false, 1, 0},  // FLD
-    {0, 0, 0xDD, false, 8, false, false, false, G, false, 1, 0},
-    {0, 0, 0xDB, false, 10, false, false, false, G, false, 1, 5},
-    {0, 0, 0xD9, false, 4, true, false, false, G, false, 1, 3},  // FSTP
-    {0, 0, 0xDD, false, 8, true, false, false, G, false, 1, 3},
-    {0, 0, 0xDB, false, 10, true, false, false, G, false, 1, 7},
-    {0, 0, 0xDF, false, 8, false, false, false, G, false, 1, 5},   // FILD
-    {0, 0, 0xDF, false, 8, true, false, false, G, false, 1, 7},    // FISTP
-    {0, 0, 0xDC, false, 8, false, false, false, G, false, 1, 1},   // FMUL
-    {0, 0, 0xD9, false, 2, true, false, false, G, false, 1, 7},    // FNSTCW
-    {0, 1, 0x6F, false, 8, false, false, false, G, false, 1, -2},  // MOVQ mm
-    {0, 1, 0x7F, false, 8, true, false, false, G, false, 1, -2},
-    {0, 1, 0xFD, false, 8, false, false, false, G, false, 1, -2},  // PADDW mm
-};
-
 void set_legacy_prefix(Encoding& encoding, uint8_t prefix) {
   encoding.operand_size = prefix == 1;
   encoding.rep = prefix == 2;
@@ -208,16 +191,6 @@ void Generator::evex() {
                     .writes = form.writes,
                     .aligned = form.aligned,
                     .immediate = form.immediate ? 1u : 0});
-}
-
-void Generator::x87() {
-  if (random_.percent(10)) return raw({0x0F, 0x77});  // EMMS
-  const VectorForm& form = kX87[random_.below(std::size(kX87))];
-  Encoding encoding;
-  encoding.map = form.map;
-  encoding.opcode = form.opcode;
-  encoding.reg = static_cast<uint8_t>(form.extension >= 0 ? form.extension : random_.below(8));
-  memory(encoding, {.size = form.size, .writes = form.writes});
 }
 
 void Generator::control_word() {
