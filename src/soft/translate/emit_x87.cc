@@ -51,12 +51,36 @@ void Emitter::emit_x87_load(const Cold& cold) {
   emit_call_site(cold_out_, call_site(cold));
 }
 
-/// Behind the instruction: one that faults is not told of.
-void Emitter::emit_x87_note(const Item& item) {
-  if (item.has_memory) {
-    effective_address(item);
+/// Behind the first of `items`, for one that faults is not told of; and once for a row of them, if
+/// none is left but for an exception that is pending: then the host's own pointers tell.
+void Emitter::note_x87(std::span<const Item> items, std::span<const Window> windows,
+                       size_t poll_at) {
+  const Item& item = items[0];
+  if (item.has_memory) x87_data_ = &item;
+  const size_t next = index_ + size_t{1};
+  if (items.size() > 1) {
+    const Item& behind = items[1];
+    const bool may_miss = (behind.has_memory && behind.window == 0) ||
+                          (!windows.empty() && windows.front().item == next);
+    if (behind.x87 == X87::kIsNoted && !behind.checks_x87 && next != poll_at && !may_miss) return;
+  }
+  if (x87_data_ != nullptr && x87_data_->window != 0) {
+    const auto& memory = x87_data_->memory().mem;
+    const auto displacement = static_cast<int32_t>(memory.disp.value);
+    const Reg index = memory.index == ZYDIS_REGISTER_NONE ? kRsp : general(memory.index);
+    const auto scale =
+        static_cast<unsigned>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0);
+    r11_window_ = 0;  // R10 may be of more use
+    if (memory.base == ZYDIS_REGISTER_NONE)
+      out_.lea_index(kR11, index, scale, displacement);
+    else
+      out_.lea(kR11, general(memory.base), index, scale, displacement);
+    out_.cpu_store(layout_.x87.data, kR11);
+  } else if (x87_data_ != nullptr) {
+    effective_address(*x87_data_);
     out_.cpu_store(layout_.x87.data, kR10);
   }
+  x87_data_ = nullptr;
   out_.cpu_move32(layout_.x87.site, make_site(id_, index_));
 }
 

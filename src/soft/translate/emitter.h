@@ -196,7 +196,7 @@ class Emitter {
   static void place_x87_checks(std::span<Item> items, size_t poll_at);
   void emit_x87_check(const Item& item);
   void emit_x87_load(const Cold& cold);
-  void emit_x87_note(const Item& item);
+  void note_x87(std::span<const Item> items, std::span<const Window> windows, size_t poll_at);
 
   // In emit_access.cc.
   /// R10: the linear address of the item's memory operand. May use R11.
@@ -259,8 +259,9 @@ class Emitter {
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
   std::array<bool, Context::kMostWindows> of_stack_{};
-  int32_t pending_rsp_ = 0;     // what RSP is yet to be moved by
-  bool faults_plainly_ = true;  // the item's
+  int32_t pending_rsp_ = 0;         // what RSP is yet to be moved by
+  bool faults_plainly_ = true;      // the item's
+  const Item* x87_data_ = nullptr;  // whose memory operand is yet to be noted
 };
 
 }  // namespace limen::soft::translate

@@ -7,6 +7,7 @@ namespace {
 
 using interpret::native::Availability;
 using interpret::native::Check;
+using interpret::native::x87_use;
 
 /// A form in the making.
 struct Draft : Form {
@@ -190,23 +191,6 @@ bool can_name_registers(const Draft& item) {
       return false;
   }
   return true;
-}
-
-X87 x87_use(const decode::Instruction& instruction) {
-  const auto& meta = instruction.raw.meta;
-  switch (instruction.mnemonic()) {
-    case ZYDIS_MNEMONIC_FLDCW:
-    case ZYDIS_MNEMONIC_FNSTCW:
-    case ZYDIS_MNEMONIC_FNSTSW:
-    case ZYDIS_MNEMONIC_FWAIT:
-    case ZYDIS_MNEMONIC_EMMS:
-      return X87::kUses;
-    default:
-      break;
-  }
-  if (meta.isa_ext == ZYDIS_ISA_EXT_X87 || meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
-    return X87::kIsNoted;
-  return interpret::native::uses_x87_state(instruction) ? X87::kUses : X87::kNothing;
 }
 
 bool runs_as_is(const decode::Instruction& instruction, CodeKind kind,

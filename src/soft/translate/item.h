@@ -79,12 +79,7 @@ enum class Counter : uint8_t {
   kUnknown,  ///< Others.
 };
 
-/// What an instruction has to do with the x87 state.
-enum class X87 : uint8_t {
-  kNothing,
-  kUses,
-  kIsNoted,  ///< Uses it, and the instruction and data pointers tell of it afterwards.
-};
+using interpret::native::X87;
 
 inline constexpr uint8_t kNoGeneral = 16;  ///< In place of a general register's number.
 

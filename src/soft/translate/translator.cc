@@ -568,23 +568,28 @@ std::string Translator::report() const {
   return text;
 }
 
+uint32_t Translator::site_of(CodeOffset offset) const {
+  const BlockId id = blocks_.containing(offset);
+  if (id == 0) return 0;
+  const Block& block = blocks_[id];
+  unsigned index = 0;
+  while (index + 1 < block.site_count && block.body + site_at(block, index + 1).code <= offset)
+    ++index;
+  return make_site(id, index);
+}
+
 bool Translator::recover(void* context) {
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const auto address = static_cast<uintptr_t>(registers[REG_RIP]);
   if (!cache_.contains(address)) return false;
   cache_.prepare_thread();  // a signal handler begins without access, too
-  const CodeOffset offset = cache_.offset_of(address);
-  const BlockId id = blocks_.containing(offset);
-  if (id == 0) return false;
-  const Block& block = blocks_[id];
-  unsigned index = 0;
-  while (index + 1 < block.site_count && block.body + site_at(block, index + 1).code <= offset)
-    ++index;
+  const uint32_t site = site_of(cache_.offset_of(address));
+  if (site == 0) return false;
   ++statistics_.faults;
   // What the guest may access is there.
   constexpr greg_t kPageFault = 14;
   if (registers[REG_TRAPNO] == kPageFault) ++statistics_.strays;
-  registers[REG_R10] = make_site(id, index);
+  registers[REG_R10] = site;
   registers[REG_RIP] = static_cast<greg_t>(
       reinterpret_cast<uintptr_t>(cache_.executable(trampolines_.exit_instruction)));
   return true;

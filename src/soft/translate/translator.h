@@ -137,8 +137,12 @@ class Translator {
   bool form(Source& source, CodeKind kind, HomeId home);
   bool decode_next(Source& source, CodeKind kind, Item& item);
   void find_live_flags();
+  // In x87_state.cc.
   void store_x87();
   [[nodiscard]] uint16_t x87_opcode_at(uint32_t site) const;
+  [[nodiscard]] uint64_t x87_data_at(uint32_t site);
+  /// Of what runs often; 0: there is none.
+  [[nodiscard]] uint32_t site_of(CodeOffset offset) const;
   HomeId home_for(const Source& source, CodeKind kind);
   bool bind(HomeId id, uint64_t base);
   void drop_changed_code();

@@ -14,40 +14,22 @@ struct MemoryForm {
 };
 
 constexpr MemoryForm kMemory[] = {
-    {0, 0xD9, 0, 4, false},   // FLD
-    {0, 0xDD, 0, 8, false},
-    {0, 0xDB, 5, 10, false},
-    {0, 0xD9, 2, 4, true},    // FST, FSTP
-    {0, 0xDD, 2, 8, true},
-    {0, 0xD9, 3, 4, true},
-    {0, 0xDD, 3, 8, true},
-    {0, 0xDB, 7, 10, true},
-    {0, 0xDF, 0, 2, false},   // FILD
-    {0, 0xDB, 0, 4, false},
-    {0, 0xDF, 5, 8, false},
-    {0, 0xDF, 2, 2, true},    // FIST, FISTP, FISTTP
-    {0, 0xDB, 3, 4, true},
-    {0, 0xDF, 7, 8, true},
-    {0, 0xDD, 1, 8, true},
-    {0, 0xD8, 0, 4, false},   // FADD, FMUL, FCOMP, FDIVR and others
-    {0, 0xDC, 1, 8, false},
-    {0, 0xDC, 3, 8, false},
-    {0, 0xD8, 7, 4, false},
-    {0, 0xDA, 4, 4, false},
-    {0, 0xDE, 6, 2, false},
-    {0, 0xDF, 4, 10, false},  // FBLD, FBSTP
-    {0, 0xDF, 6, 10, true},
-    {0, 0xD9, 7, 2, true},    // FNSTCW
-    {0, 0xDD, 7, 2, true},    // FNSTSW
-    {1, 0x6F, -1, 8, false},  // MOVQ
-    {1, 0x7F, -1, 8, true},
-    {1, 0x6E, -1, 4, false},  // MOVD
-    {1, 0x7E, -1, 4, true},
-    {1, 0xFD, -1, 8, false},  // PADDW, PMULLW, PXOR
-    {1, 0xD5, -1, 8, false},
-    {1, 0xEF, -1, 8, false},
-    {1, 0x2A, -1, 8, false},  // CVTPI2PS
-    {1, 0xE7, -1, 8, true},   // MOVNTQ
+    {0, 0xD9, 0, 4, false},                                                   // FLD
+    {0, 0xDD, 0, 8, false},  {0, 0xDB, 5, 10, false}, {0, 0xD9, 2, 4, true},  // FST, FSTP
+    {0, 0xDD, 2, 8, true},   {0, 0xD9, 3, 4, true},   {0, 0xDD, 3, 8, true},
+    {0, 0xDB, 7, 10, true},  {0, 0xDF, 0, 2, false},                          // FILD
+    {0, 0xDB, 0, 4, false},  {0, 0xDF, 5, 8, false},  {0, 0xDF, 2, 2, true},  // FIST, FISTP, FISTTP
+    {0, 0xDB, 3, 4, true},   {0, 0xDF, 7, 8, true},   {0, 0xDD, 1, 8, true},
+    {0, 0xD8, 0, 4, false},  // FADD, FMUL, FCOMP, FDIVR and others
+    {0, 0xDC, 1, 8, false},  {0, 0xDC, 3, 8, false},  {0, 0xD8, 7, 4, false},
+    {0, 0xDA, 4, 4, false},  {0, 0xDE, 6, 2, false},  {0, 0xDF, 4, 10, false},  // FBLD, FBSTP
+    {0, 0xDF, 6, 10, true},  {0, 0xD9, 7, 2, true},                             // FNSTCW
+    {0, 0xDD, 7, 2, true},                                                      // FNSTSW
+    {1, 0x6F, -1, 8, false},                                                    // MOVQ
+    {1, 0x7F, -1, 8, true},  {1, 0x6E, -1, 4, false},                           // MOVD
+    {1, 0x7E, -1, 4, true},  {1, 0xFD, -1, 8, false},  // PADDW, PMULLW, PXOR
+    {1, 0xD5, -1, 8, false}, {1, 0xEF, -1, 8, false}, {1, 0x2A, -1, 8, false},  // CVTPI2PS
+    {1, 0xE7, -1, 8, true},                                                     // MOVNTQ
 };
 
 /// A run of second bytes that are instructions on registers.
@@ -56,22 +38,17 @@ struct RegisterForms {
 };
 
 constexpr RegisterForms kRegisters[] = {
-    {0xD8, 0xC0, 64},  // arithmetic
-    {0xDC, 0xC0, 64},
-    {0xDE, 0xC0, 16},
-    {0xDE, 0xE0, 32},
-    {0xD9, 0xC0, 17},  // FLD, FXCH, FNOP
-    {0xD9, 0xE8, 7},   // FLD1 to FLDZ
-    {0xD9, 0xE0, 2},   // FCHS, FABS
-    {0xD9, 0xE4, 2},   // FTST, FXAM
-    {0xD9, 0xF0, 16},  // F2XM1 to FCOS
-    {0xDA, 0xC0, 32},  // FCMOVcc
-    {0xDB, 0xC0, 32},
-    {0xDB, 0xE2, 2},   // FNCLEX, FNINIT
-    {0xDB, 0xE8, 16},  // FUCOMI, FCOMI
-    {0xDF, 0xE8, 16},
-    {0xDD, 0xC0, 8},   // FFREE
-    {0xDD, 0xD0, 32},  // FST, FSTP, FUCOM
+    {0xD8, 0xC0, 64},                                                        // arithmetic
+    {0xDC, 0xC0, 64}, {0xDE, 0xC0, 16}, {0xDE, 0xE0, 32}, {0xD9, 0xC0, 17},  // FLD, FXCH, FNOP
+    {0xD9, 0xE8, 7},                                                         // FLD1 to FLDZ
+    {0xD9, 0xE0, 2},                                                         // FCHS, FABS
+    {0xD9, 0xE4, 2},                                                         // FTST, FXAM
+    {0xD9, 0xF0, 16},                                                        // F2XM1 to FCOS
+    {0xDA, 0xC0, 32},                                                        // FCMOVcc
+    {0xDB, 0xC0, 32}, {0xDB, 0xE2, 2},                                       // FNCLEX, FNINIT
+    {0xDB, 0xE8, 16},                                                        // FUCOMI, FCOMI
+    {0xDF, 0xE8, 16}, {0xDD, 0xC0, 8},                                       // FFREE
+    {0xDD, 0xD0, 32},                                                        // FST, FSTP, FUCOM
 };
 
 }  // namespace

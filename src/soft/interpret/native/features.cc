@@ -247,6 +247,29 @@ bool uses_x87_state(const decode::Instruction& instruction) {
   return instruction.mnemonic() == ZYDIS_MNEMONIC_CVTPI2PS;
 }
 
+X87 x87_use(const decode::Instruction& instruction) {
+  switch (instruction.mnemonic()) {
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FLDCW:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FWAIT:
+    case ZYDIS_MNEMONIC_EMMS:
+      return X87::kUses;
+    default:
+      break;
+  }
+  const auto& meta = instruction.raw.meta;
+  if (meta.isa_ext == ZYDIS_ISA_EXT_X87 || meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
+    return X87::kIsNoted;
+  return uses_x87_state(instruction) ? X87::kUses : X87::kNothing;
+}
+
 Check required_check(const decode::Instruction& instruction) {
   switch (instruction.raw.encoding) {
     case ZYDIS_INSTRUCTION_ENCODING_EVEX:

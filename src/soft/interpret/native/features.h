@@ -34,6 +34,14 @@ enum class Check : uint8_t {
 /// True for instructions that read or write the x87 register stack, MMX ones included.
 [[nodiscard]] bool uses_x87_state(const decode::Instruction& instruction);
 
+/// What an instruction has to do with the x87 state.
+enum class X87 : uint8_t {
+  kNothing,
+  kUses,
+  kIsNoted,  ///< Uses it, and the pointers tell of it afterwards (SDM Vol. 1 8.1.8).
+};
+[[nodiscard]] X87 x87_use(const decode::Instruction& instruction);
+
 /// True unless MXCSR can neither change the result nor be changed.
 [[nodiscard]] bool uses_mxcsr(const decode::Instruction& instruction);
 

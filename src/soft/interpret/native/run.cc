@@ -8,6 +8,7 @@
 
 #include "soft/interpret/native/checks.h"
 #include "soft/interpret/native/image.h"
+#include "soft/interpret/native/x87_pointers.h"
 #include "soft/interpret/operand.h"
 
 namespace limen::soft::interpret::native {
@@ -273,6 +274,15 @@ void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
   constexpr unsigned kPointersAt = kOpcodeAt;
   std::memcpy(image.data(), area.legacy.data(), kPointersAt);
   std::memcpy(image.data() + kStackAt, area.legacy.data() + kStackAt, 128);
+  if (!host_features().saves_x87_pointers) {  // and its kernel may lose them at any time
+    if (thunk.is_noted)
+      note_x87(cpu.vector, {.instruction = cpu.rip,
+                            .opcode = static_cast<uint16_t>(operation.immediate),
+                            .data = thunk.access != Access::kNone
+                                        ? effective_address(cpu, operation)
+                                        : image_field<uint64_t>(cpu.vector, kDataPointerAt)});
+    return;
+  }
   // Where the host noted its own addresses, the guest's belong.
   const auto& environment = area.environment;
   const auto host_instruction =

@@ -129,7 +129,6 @@ bool waits_for_x87(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_FNSTCW:
     case ZYDIS_MNEMONIC_FNSTSW:
     case ZYDIS_MNEMONIC_FNCLEX:
-    case ZYDIS_MNEMONIC_FNINIT:
       return false;
     case ZYDIS_MNEMONIC_CVTPI2PS:
       return memory_operand(instruction) == nullptr;
@@ -183,6 +182,7 @@ void describe_masking(const decode::Instruction& instruction, const ZydisDecoded
 Thunk describe(const decode::Instruction& instruction, const HostInstruction& host) {
   Thunk thunk;
   thunk.x87_opcode = host.x87_opcode;
+  thunk.is_noted = x87_use(instruction) == X87::kIsNoted;
   const ZydisDecodedOperand* memory = memory_operand(instruction);
   if (!memory) return thunk;
   thunk.memory_size = static_cast<uint16_t>(memory->size / 8);

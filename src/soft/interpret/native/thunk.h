@@ -54,6 +54,7 @@ struct Thunk {
   uint8_t alignment = 0;     ///< Address bits that must be 0, or #GP comes before every page fault.
   bool any_alignment = false;   ///< Free of #AC.
   bool waits = false;           ///< Raises #MF for an earlier exception before it looks at memory.
+  bool is_noted = false;        ///< As in X87.
   bool computes_first = false;  ///< Raises #XM before it looks at memory, though it only stores.
 };
 

@@ -1,4 +1,5 @@
-// The x87 environment in memory: FNSTENV, FLDENV, FNSAVE, FRSTOR (SDM Vol. 1 8.1.10), and FWAIT.
+// The x87 environment in memory: FNSTENV, FLDENV, FNSAVE, FRSTOR (SDM Vol. 1 8.1.10), and what
+// sets it: FNINIT, EMMS, FWAIT.
 #include <array>
 #include <span>
 
@@ -179,6 +180,11 @@ void fnsave(Cpu& cpu, const Operation& operation) {
   initialize_x87(cpu.vector);
 }
 
+void fninit(Cpu& cpu, const Operation&) {
+  check<Check::kX87>(cpu);
+  initialize_x87(cpu.vector);
+}
+
 void fldenv(Cpu& cpu, const Operation& operation) {
   Buffer buffer;
   const bool is_long = is_long_form(operation);
@@ -218,6 +224,8 @@ Handler select_x87_environment(const decode::Instruction& instruction) {
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_FWAIT:
       return fwait;
+    case ZYDIS_MNEMONIC_FNINIT:
+      return fninit;
     case ZYDIS_MNEMONIC_FNSTENV:
       return fnstenv;
     case ZYDIS_MNEMONIC_FNSAVE:
