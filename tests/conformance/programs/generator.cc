@@ -133,7 +133,7 @@ void Generator::instruction() {
       {60, &Generator::sse},
       {40, &Generator::vex},
       {40, &Generator::evex},
-      {25, &Generator::x87},
+      {15, &Generator::x87},
       {6, &Generator::control_word},
       {60, &Generator::forward_branch},
       {25, &Generator::backward_branch},

@@ -90,6 +90,7 @@ class Generator {
 
   // x87.cc
   void x87();
+  void x87_instruction();
 
   // control.cc
   void forward_branch();

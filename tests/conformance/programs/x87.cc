@@ -53,7 +53,12 @@ constexpr RegisterForms kRegisters[] = {
 
 }  // namespace
 
+// In rows, of which what follows an exception that is not masked is a part.
 void Generator::x87() {
+  for (auto left = 1 + random_.below(4); left != 0; --left) x87_instruction();
+}
+
+void Generator::x87_instruction() {
   const auto roll = random_.below(100);
   if (roll < 6) return raw({0x0F, 0x77});  // EMMS
   if (roll < 9) return raw({0x9B});        // FWAIT

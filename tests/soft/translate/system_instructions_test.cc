@@ -39,21 +39,24 @@ TEST_P(EveryProgram, LeavesTheSameBehindOnBothTiers) {
   EXPECT_EQ(a.rip, b.rip);
   EXPECT_EQ(a.rflags, b.rflags);
   EXPECT_EQ(a.vector.zmm, b.vector.zmm);
+  EXPECT_EQ(a.vector.fxsave, b.vector.fxsave);
   EXPECT_EQ(std::memcmp(&a.system, &b.system, sizeof a.system), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Programs, EveryProgram,
                          ::testing::Values("system_instructions", "system_loop",
-                                           "flags_across_jumps", "long", "modes", "rings", "shadow",
-                                           "stepped_syscall", "sysenter", "debug", "tasks",
-                                           "virtual8086"),
+                                           "flags_across_jumps", "x87", "x87_loop", "long", "modes",
+                                           "rings", "shadow", "stepped_syscall", "sysenter",
+                                           "debug", "tasks", "virtual8086"),
                          [](const auto& program) { return std::string(program.param); });
 
-TEST(SystemInstructions, ProgramRunsToItsEnd) {
-  Guest guest(Tier::kTranslator);
-  guest.load_program("system_instructions");
-  EXPECT_TRUE(guest.run());
-  EXPECT_EQ(guest.cpu->gpr[x86::kR13], 0u);
+TEST(SystemInstructions, ProgramsRunToTheirEnd) {
+  for (const char* name : {"system_instructions", "x87"}) {
+    Guest guest(Tier::kTranslator);
+    guest.load_program(name);
+    EXPECT_TRUE(guest.run()) << name;
+    EXPECT_EQ(guest.cpu->gpr[x86::kR13], 0u) << name;
+  }
 }
 
 TEST(SystemInstructions, StayInTranslatedCode) {
@@ -63,6 +66,14 @@ TEST(SystemInstructions, StayInTranslatedCode) {
   EXPECT_EQ(guest.result(0), 1000u) << "page faults";
   EXPECT_EQ(guest.result(1), 1000u) << "system calls";
   // What leads from real mode to the loop, and where a page of code was met for the first time.
+  EXPECT_LT(guest.interpreted, 100u);
+}
+
+TEST(X87Instructions, StayInTranslatedCode) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("x87_loop");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 3000u);
   EXPECT_LT(guest.interpreted, 100u);
 }
 
