@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "soft/system/guest.h"
 
@@ -75,6 +76,19 @@ TEST(X87Instructions, StayInTranslatedCode) {
   ASSERT_TRUE(guest.run());
   EXPECT_EQ(guest.result(0), 3000u);
   EXPECT_LT(guest.interpreted, 100u);
+}
+
+TEST(X87Instructions, FindTheirStateAfterALookForInterrupts) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("x87_poll");
+  const std::jthread other([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      guest.cpu->attention = true;
+      std::this_thread::yield();
+    }
+  });
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 9'000'000u);
 }
 
 }  // namespace
