@@ -53,16 +53,13 @@ void Emitter::emit_x87_load(const Cold& cold) {
 
 /// Behind the first of `items`, for one that faults is not told of; and once for a row of them, if
 /// none is left but for an exception that is pending: then the host's own pointers tell.
-void Emitter::note_x87(std::span<const Item> items, std::span<const Window> windows,
-                       size_t poll_at) {
-  const Item& item = items[0];
-  if (item.has_memory) x87_data_ = &item;
-  const size_t next = index_ + size_t{1};
+void Emitter::note_x87(std::span<const Item> items, std::span<const Window> windows) {
+  if (items[0].has_memory) x87_data_ = &items[0];
   if (items.size() > 1) {
-    const Item& behind = items[1];
-    const bool may_miss = (behind.has_memory && behind.window == 0) ||
-                          (!windows.empty() && windows.front().item == next);
-    if (behind.x87 == X87::kIsNoted && !behind.checks_x87 && next != poll_at && !may_miss) return;
+    const Item& next = items[1];
+    const bool may_miss = (next.has_memory && next.window == 0) ||
+                          (!windows.empty() && windows.front().item == index_ + 1u);
+    if (next.x87 == X87::kIsNoted && !next.checks_x87 && !may_miss) return;
   }
   if (x87_data_ != nullptr && x87_data_->window != 0) {
     const auto& memory = x87_data_->memory().mem;

@@ -119,7 +119,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
     const bool last = i + 1 == items.size();
     faults_plainly_ = item.faults_plainly;
     emit_item(item, last);
-    if (item.x87 == X87::kIsNoted) note_x87(items.subspan(i), windows, poll_at);
+    if (item.x87 == X87::kIsNoted) note_x87(items.subspan(i), windows);
     if (last) settle_stack();
     if (item.ends_block) continue;
     switch (item.kind) {

@@ -196,7 +196,7 @@ class Emitter {
   static void place_x87_checks(std::span<Item> items, size_t poll_at);
   void emit_x87_check(const Item& item);
   void emit_x87_load(const Cold& cold);
-  void note_x87(std::span<const Item> items, std::span<const Window> windows, size_t poll_at);
+  void note_x87(std::span<const Item> items, std::span<const Window> windows);
 
   // In emit_access.cc.
   /// R10: the linear address of the item's memory operand. May use R11.

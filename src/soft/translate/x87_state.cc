@@ -39,12 +39,11 @@ void Translator::store_x87() {
       : "st");
   x87.away = 1;
   x86::VectorState& state = cpu_.vector;
-  std::memcpy(state.fxsave.data(), x87.area.legacy.data(), kOpcodeAt);
-  std::memcpy(state.fxsave.data() + kStackAt, x87.area.legacy.data() + kStackAt, 128);
+  std::memcpy(state.fxsave.data() + kControlWordAt, &x87.area.words, kOpcodeAt);
+  std::memcpy(state.fxsave.data() + kStackAt, x87.area.stack.data(), sizeof x87.area.stack);
   if ((image_field<uint16_t>(state, kStatusWordAt) & kErrorSummary) != 0) {
     // Every host saves the pointers now: to code that may not have come to its note.
-    uint64_t instruction;
-    std::memcpy(&instruction, x87.area.legacy.data() + kInstructionPointerAt, sizeof instruction);
+    const uint64_t instruction = x87.area.instruction;
     const uint32_t site = cache_.contains(instruction) ? site_of(cache_.offset_of(instruction)) : 0;
     if (site != 0 && site != x87.site) {
       x87.data = x87_data_at(site);

@@ -11,9 +11,15 @@ namespace limen::soft::translate {
 struct X87State {
   /// For XRSTOR and XSAVE of the x87 state alone (SDM Vol. 1 13.4).
   struct alignas(64) Area {
-    std::array<uint8_t, 512> legacy{};
+    uint64_t words = 0;  ///< Control, status, tags, FOP.
+    uint64_t instruction = 0;
+    uint64_t data = 0;
+    uint64_t mxcsr = 0;
+    std::array<uint64_t, 16> stack{};
+    std::array<uint64_t, 44> unused{};
     std::array<uint64_t, 8> header{};
   };
+  static_assert(sizeof(Area) == 576);
 
   Area area;
   uint8_t away = 1;  ///< It is in Cpu::vector, not in the host's registers.
