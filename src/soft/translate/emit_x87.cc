@@ -1,5 +1,6 @@
 // What goes with x87 and MMX instructions, which are re-emitted as all others: the guest's state
 // must be in the host's registers, and the pointers that the host notes are not the guest's.
+#include <algorithm>
 #include <bit>
 
 #include "soft/translate/emitter.h"
@@ -7,8 +8,11 @@
 namespace limen::soft::translate {
 
 /// One check for all that follow, up to where the block may be entered after the state was stored:
-/// behind the poll, and behind what the interpreter runs.
-void Emitter::place_x87_checks(std::span<Item> items, size_t poll_at) {
+/// behind a poll, and behind what the interpreter runs.
+void Emitter::place_x87_checks(std::span<Item> items, size_t poll_at,
+                               std::span<const Window> windows) {
+  if (const auto polls = std::ranges::find(windows, true, &Window::polls); polls != windows.end())
+    poll_at = polls->item;
   bool checked = false;
   size_t last = 0;  // that is known to count on the check
   for (size_t i = 0; i < items.size(); ++i) {

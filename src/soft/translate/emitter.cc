@@ -85,7 +85,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
   if (entries) emit_entries();
   block_.body = out_.here();
   sites_.reserve(items.size());
-  place_x87_checks(items, poll_at);
+  place_x87_checks(items, poll_at, windows);
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
     const bool opens = !windows.empty() && windows.front().item == i;

@@ -193,7 +193,8 @@ class Emitter {
   void load_address(Assembler& out, Reg to, uint64_t address);
 
   // In emit_x87.cc.
-  static void place_x87_checks(std::span<Item> items, size_t poll_at);
+  static void place_x87_checks(std::span<Item> items, size_t poll_at,
+                               std::span<const Window> windows);
   void emit_x87_check(const Item& item);
   void emit_x87_load(const Cold& cold);
   void note_x87(std::span<const Item> items, std::span<const Window> windows);

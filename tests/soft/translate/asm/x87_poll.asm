@@ -1,4 +1,5 @@
-; A loop that looks for interrupts between two x87 instructions: only there flags are dead.
+; Loops that look for interrupts between two x87 instructions: where flags are dead, and where the
+; stack's page is looked for.
 %include "common.inc"
 %include "kernel.inc"
   enter_kernel
@@ -14,6 +15,16 @@ again:
   sub r13, 1
   jnz again
   fistp qword [RESULTS]
+  fldz
+  mov r13d, 1000000
+deeper:
+  fld1
+  mov [rsp - 64], r13
+  mov [rsp - 72], r13
+  faddp
+  sub r13, 1
+  jnz deeper
+  fistp qword [RESULTS + 8]
   finish
 system_call:
 handlers
