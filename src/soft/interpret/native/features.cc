@@ -248,6 +248,10 @@ bool uses_x87_state(const decode::Instruction& instruction) {
 }
 
 X87 x87_use(const decode::Instruction& instruction) {
+  const auto& meta = instruction.raw.meta;
+  if (meta.isa_ext == ZYDIS_ISA_EXT_BASE ||
+      instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+    return X87::kNothing;
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_FNINIT:
     case ZYDIS_MNEMONIC_FNCLEX:
@@ -264,7 +268,6 @@ X87 x87_use(const decode::Instruction& instruction) {
     default:
       break;
   }
-  const auto& meta = instruction.raw.meta;
   if (meta.isa_ext == ZYDIS_ISA_EXT_X87 || meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
     return X87::kIsNoted;
   return uses_x87_state(instruction) ? X87::kUses : X87::kNothing;
