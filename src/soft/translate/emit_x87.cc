@@ -1,7 +1,6 @@
 // What goes with x87 and MMX instructions, which are re-emitted as all others: the guest's state
 // must be in the host's registers, and the pointers that the host notes are not the guest's.
 #include <algorithm>
-#include <bit>
 
 #include "soft/translate/emitter.h"
 
@@ -66,16 +65,14 @@ void Emitter::note_x87(std::span<const Item> items, std::span<const Window> wind
     if (next.x87 == X87::kIsNoted && !next.checks_x87 && !may_miss) return;
   }
   if (x87_data_ != nullptr && x87_data_->window != 0) {
-    const auto& memory = x87_data_->memory().mem;
-    const auto displacement = static_cast<int32_t>(memory.disp.value);
-    const Reg index = memory.index == ZYDIS_REGISTER_NONE ? kRsp : general(memory.index);
-    const auto scale =
-        static_cast<unsigned>(memory.scale != 0 ? std::countr_zero(memory.scale) : 0);
+    const Address& address = x87_data_->address;
+    const int32_t displacement = x87_data_->displacement;
+    const Reg index = address.index == kNoGeneral ? kRsp : static_cast<Reg>(address.index);
     r11_window_ = 0;  // R10 may be of more use
-    if (memory.base == ZYDIS_REGISTER_NONE)
-      out_.lea_index(kR11, index, scale, displacement);
+    if (address.base == kNoGeneral)
+      out_.lea_index(kR11, index, address.scale, displacement);
     else
-      out_.lea(kR11, general(memory.base), index, scale, displacement);
+      out_.lea(kR11, static_cast<Reg>(address.base), index, address.scale, displacement);
     out_.cpu_store(layout_.x87.data, kR11);
   } else if (x87_data_ != nullptr) {
     effective_address(*x87_data_);
