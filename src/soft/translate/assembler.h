@@ -30,7 +30,7 @@ enum Reg : uint8_t {
 };
 
 /// Condition codes as they stand in the low four bits of Jcc (SDM Vol. 2D B.1.4.7).
-enum class Condition : uint8_t { kAbove = 7, kNotEqual = 5, kEqual = 4 };
+enum class Condition : uint8_t { kAbove = 7, kNotEqual = 5, kEqual = 4, kNotBelow = 3 };
 
 /// A place in generated code: an offset from the start of the code cache.
 using CodeOffset = uint32_t;
@@ -189,6 +189,26 @@ class Assembler {
     byte(0xE0u | (reg & 7u));
     put(mask);
   }
+  void xor32(Reg reg, uint32_t mask) {
+    if (reg > 7) byte(0x41);
+    byte(0x81);
+    byte(0xF0u | (reg & 7u));
+    put(mask);
+  }
+  /// IMUL r32, r32, imm32.
+  void imul32(Reg reg, uint32_t value) {
+    rex_if(false, reg, reg);
+    byte(0x69);
+    byte(0xC0u | ((reg & 7u) << 3) | (reg & 7u));
+    put(value);
+  }
+  /// CMOVB r64, r64.
+  void move_if_below(Reg to, Reg from) {
+    rex_if(true, to, from);
+    byte(0x0F);
+    byte(0x42);
+    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+  }
   void cmp(Reg reg, int32_t value) {
     byte(0x48u | (reg > 7 ? 1u : 0u));
     byte(0x81);
@@ -278,6 +298,11 @@ class Assembler {
   void cpu_clear(int32_t displacement) {
     cpu(true, {0xC7}, static_cast<Reg>(0), displacement, 4);
     dword(0);
+  }
+  /// SUB dword [Cpu + displacement], 1.
+  void cpu_decrease(int32_t displacement) {
+    cpu(false, {0x83}, static_cast<Reg>(5), displacement, 1);
+    byte(1);
   }
   /// CMP word [Cpu + displacement], value (sign-extended).
   void cpu_cmp16(int32_t displacement, int8_t value) {

@@ -34,6 +34,9 @@ struct Context {
 
   uint64_t saved_rax = 0;                 ///< While RAX holds the guest's flags.
   uint64_t page_mask = ~uint64_t{0xFFF};  ///< Bits of an address that name its page.
+  // Of the running inner loop (emit_loop.cc).
+  uint32_t passes = 0;       ///< How many more its windows allow.
+  uint32_t first_round = 0;  ///< Of the first pass, counted from the last one of them.
   /// Per window of the running block, the difference of host and guest addresses.
   std::array<uint64_t, kMostWindows> windows{};
   uint64_t temporary = 0;

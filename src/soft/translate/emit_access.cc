@@ -68,13 +68,9 @@ void Emitter::linear_address(const Item& item) {
   add_segment_base(item);
 }
 
-/// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
-/// address; or the difference of host and guest addresses; or, in two, R10 and R11 become what the
-/// host address is the sum of.
-void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
-  const int32_t tag = write ? kWriteTag : kReadTag;
-  r10_window_ = r11_window_ = 0;
-  if (flags == Flags::kLive) save_flags();
+/// R11: the bank's entry for the page at R10. R10: minus the tag at `tag`. A jump, whose
+/// displacement's place is returned, is taken if that is not where `size` bytes of a page begin.
+CodeOffset Emitter::ask_bank(unsigned size, int32_t tag) {
   if (interpret::native::host_features().bmi2) {
     out_.rorx32(kR11, kR10, 12 - 5);
   } else {
@@ -85,7 +81,17 @@ void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
   out_.cpu_add(kR11, layout_.data_bank);
   out_.sub_memory(kR10, kR11, tag);
   out_.cmp(kR10, static_cast<int32_t>(4096 - size));
-  const CodeOffset place = out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
+  return out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
+}
+
+/// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
+/// address; or the difference of host and guest addresses; or, in two, R10 and R11 become what the
+/// host address is the sum of.
+void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
+  const int32_t tag = write ? kWriteTag : kReadTag;
+  r10_window_ = r11_window_ = 0;
+  if (flags == Flags::kLive) save_flags();
+  const CodeOffset place = ask_bank(size, tag);
   auto of = CallSite::Of::kAddress;
   switch (wanted) {
     case Wanted::kAddress:
@@ -129,10 +135,8 @@ HostOperand Emitter::reach_base(Reg base, int32_t displacement, unsigned size, b
   return {.base = base, .index = kR10, .displacement = displacement};
 }
 
-/// R10: the difference of host and guest addresses, which Context::windows gets, too.
-void Emitter::open_window(const Window& window, bool flags_live) {
-  of_stack_[window.number] = window.stack;
-  if (window.stack) return open_stack(window, flags_live);
+/// R10: where the window begins.
+void Emitter::window_address(const Window& window) {
   const auto base = static_cast<Reg>(window.base);
   const auto index = window.index == Window::kNone ? kRsp : static_cast<Reg>(window.index);
   if (window.base == Window::kNone)
@@ -141,6 +145,13 @@ void Emitter::open_window(const Window& window, bool flags_live) {
     out_.mov(kR10, base);
   else
     out_.lea(kR10, base, index, window.scale, window.displacement);
+}
+
+/// R10: the difference of host and guest addresses, which Context::windows gets, too.
+void Emitter::open_window(const Window& window, bool flags_live) {
+  of_stack_[window.number] = window.stack;
+  if (window.stack) return open_stack(window, flags_live);
+  window_address(window);
   look_up(window.size, window.write, Wanted::kWindow, flags_live ? Flags::kLive : Flags::kDead);
   out_.cpu_store(layout_.window(window.number), kR10);
   r10_window_ = window.number;
@@ -217,7 +228,7 @@ HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, b
   const auto base = static_cast<Reg>(memory.base), index = static_cast<Reg>(memory.index);
   if (memory.index == kNoGeneral)
     return {.base = base, .index = window, .displacement = item.displacement};
-  if (memory.base == kNoGeneral)
+  if (memory.base == kNoGeneral || has_base_[item.window])
     return {
         .base = window, .index = index, .scale = memory.scale, .displacement = item.displacement};
   out_.lea(kR10, base, window, 0, 0);  // RSP can only be a base

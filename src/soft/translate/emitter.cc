@@ -42,6 +42,8 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   for (unsigned i = 0; i < 2; ++i) scratch[i] = displacement(context.scratch[i]);
   code = displacement(context.code);
   windows = displacement(context.windows);
+  passes = displacement(context.passes);
+  first_round = displacement(context.first_round);
   host_rsp = displacement(context.host_rsp);
   scratch_mxcsr = displacement(context.scratch_mxcsr);
   default_mxcsr = displacement(context.default_mxcsr);
@@ -80,14 +82,22 @@ void Emitter::emit_entries_alone() {
   emit_cold();
 }
 
-void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows,
-                   bool entries) {
+void Emitter::emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+                   std::span<const Window> windows, bool entries) {
   if (entries) emit_entries();
   block_.body = out_.here();
   sites_.reserve(items.size());
   place_x87_checks(items, poll_at, windows);
   for (size_t i = 0; i < items.size(); ++i) {
     index_ = static_cast<uint8_t>(i);
+    if (i == inner.at) {
+      const auto first_other = std::ranges::find_if(
+          windows, [&](const Window& window) { return window.item != i || !window.inner; });
+      const auto count = static_cast<size_t>(first_other - windows.begin());
+      begin_inner(windows.first(count), static_cast<unsigned>((items.size() - i) / inner.round));
+      windows = windows.subspan(count);
+    }
+    if (inner.begins_round(i)) begin_round();
     const bool opens = !windows.empty() && windows.front().item == i;
     if (opens || i == poll_at || !items[i].inside_window || !leaves_stack_pending(items[i]))
       settle_stack();
@@ -126,6 +136,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, std::span<const Window
       case Kind::kBranch:
         if (item.loops) {  // the other way is the one out
           add_link(emit_branch(item, true), item.next());
+          if (last) end_inner();
           break;
         }
         add_link(emit_branch(item, false), item.target());

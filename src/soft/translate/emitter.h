@@ -50,6 +50,8 @@ struct CpuLayout {
   int32_t scratch[2];
   int32_t code = 0;
   int32_t windows = 0;
+  int32_t passes = 0;
+  int32_t first_round = 0;
   int32_t host_rsp = 0;
   int32_t scratch_mxcsr = 0;
   int32_t default_mxcsr = 0;
@@ -107,7 +109,8 @@ class Emitter {
 
   /// Writes the block: its entries if it is to have them, a poll before item `poll_at`, one piece
   /// of code per item, stubs. Fills in the block's sites and entries.
-  void emit(std::span<Item> items, size_t poll_at, std::span<const Window> windows, bool entries);
+  void emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+            std::span<const Window> windows, bool entries);
   /// Writes the entries of a block that is elsewhere.
   void emit_entries_alone();
 
@@ -136,6 +139,12 @@ class Emitter {
   };
 
   void emit_entries();
+  // In emit_loop.cc.
+  void begin_inner(std::span<const Window> windows, unsigned rounds);
+  void begin_round();
+  void end_inner();
+  void hold_inner();
+  void window_address(const Window& window);
   void emit_poll(bool flags_live);
   void emit_item(const Item& item, bool last);
   void emit_plain(const Item& item);
@@ -211,6 +220,7 @@ class Emitter {
   void to_host(unsigned size, bool write, bool flags_live) {
     to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
   }
+  CodeOffset ask_bank(unsigned size, int32_t tag);
   enum class Wanted : uint8_t { kAddress, kInTwo, kDifference, kWindow };
   void look_up(unsigned size, bool write, Wanted wanted, Flags flags);
   HostOperand reach_base(Reg base, int32_t displacement, unsigned size, bool write,
@@ -257,12 +267,19 @@ class Emitter {
   std::vector<CodeOffset> link_names_;  // where in the exits their ids are to stand
   std::vector<Site> sites_;
   uint8_t index_ = 0;
-  unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
+  // Of the inner loop.
+  CodeOffset renewal_ = 0;                // where its windows are opened
+  CodeOffset pass_ = 0;                   // where a pass begins
+  unsigned round_ = 0;                    // the one that is next
+  std::vector<CodeOffset> round_jumps_;   // from the renewal to rounds but the first
+  std::array<unsigned, 2> inner_held_{};  // windows that R10 and R11 hold when a round begins
+  unsigned r10_window_ = 0;               // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
   std::array<bool, Context::kMostWindows> of_stack_{};
-  int32_t pending_rsp_ = 0;         // what RSP is yet to be moved by
-  bool faults_plainly_ = true;      // the item's
-  const Item* x87_data_ = nullptr;  // whose memory operand is yet to be noted
+  std::array<bool, Context::kMostWindows> has_base_{};  // Window::has_base
+  int32_t pending_rsp_ = 0;                             // what RSP is yet to be moved by
+  bool faults_plainly_ = true;                          // the item's
+  const Item* x87_data_ = nullptr;                      // whose memory operand is yet to be noted
 };
 
 }  // namespace limen::soft::translate

@@ -4,6 +4,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 
 #include "soft/interpret/block_cache.h"
@@ -20,6 +21,10 @@ namespace {
 
 constexpr unsigned kMaxFollowed = 2;   // jumps inside a block
 constexpr unsigned kMaxStraight = 48;  // instructions of a block that is no loop
+// Of a loop that has an inner loop: instructions before it and in it, unless they are one round,
+// and rounds in it.
+constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
+static_assert(kMaxOuter + kMaxInner <= kMaxItems && 2 * kMaxStraight <= kMaxItems);
 /// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
@@ -340,13 +345,14 @@ bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
 }
 
 /// Up to an instruction that a block of the home begins with.
-bool Translator::form(Source& source, CodeKind kind, HomeId home) {
+bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
   const uint64_t start = cpu_.rip;
   uint64_t rip = start;
   item_count_ = 0;
   unsigned followed = 0;
   unsigned round = 0;          // items of the loop that the block is
   bool shares_checks = false;  // has accesses that the next round makes beside them
+  inner_ = {};
   while (item_count_ < (round == 0 ? kMaxStraight : kMaxItems) && rip - source.base < 4096 &&
          source.page_count == 1) {
     if (item_count_ != 0 && round == 0 && blocks_.at(home, rip - source.base) != 0) break;
@@ -360,15 +366,10 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home) {
       break;
     rip = item.next();
     item.loops = false;
-    if (item.kind == Kind::kBranch && item.target() == start) {
-      // Around once more, if there is room: accesses of the next round share checks with this
-      // one's.
-      if (round == 0) round = item_count_;
-      item.loops = item_count_ + round <= (shares_checks ? kMaxItems : item_count_);
-      if (item.loops) {
-        rip = start;
-        continue;
-      }
+    if (item.kind == Kind::kBranch && item.target() == start && round == 0) {
+      round = item_count_;
+      if (shares_checks) repeat_round(split);
+      if (inner_.at != SIZE_MAX) break;
     }
     if (item.kind == Kind::kJump) {
       rip = item.target();
@@ -383,6 +384,41 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home) {
   if (item_count_ == kMaxStraight && items_[kMaxStraight - 1].kind == Kind::kSetInterrupt)
     --item_count_;
   return item_count_ > 0;
+}
+
+/// Whether the items, a round of a loop, would be faster in an inner loop: if they walk through
+/// memory, and no more of their accesses than not have to ask anyway.
+bool Translator::suits_inner_loop() {
+  const auto round = std::span(items_).first(item_count_);
+  if (round[0].flags_live) return false;
+  find_windows(round, 0, {.at = 0, .round = round.size()}, windows_);
+  std::erase_if(windows_, [](const Window& window) { return !window.inner; });
+  const auto in_windows = std::ranges::count_if(round, [&](const Item& item) {
+    return std::ranges::find(windows_, item.window, &Window::number) != windows_.end();
+  });
+  const auto accesses = std::ranges::count_if(round, &Item::has_memory);
+  return 2 * in_windows >= accesses &&
+         std::ranges::any_of(windows_, [](const Window& window) { return window.step != 0; });
+}
+
+/// The items are a round of a loop: adds more of them, which share checks with each other, and, if
+/// it is worth it, an inner loop of them. Where a window reaches over its page's end, one round
+/// without windows is what is wanted.
+void Translator::repeat_round(bool split) {
+  const unsigned round = item_count_;
+  unsigned rounds = kMaxItems / round;
+  find_live_flags();
+  const bool has_inner = suits_inner_loop();
+  if (has_inner && split) return;
+  if (has_inner) {
+    rounds = std::bit_floor(std::max(kMaxOuter / round, 1u));
+    inner_ = {.at = rounds * round, .round = round};
+    rounds += std::bit_floor(std::clamp(kMaxInner / round, 1u, kMaxRounds));
+  }
+  const unsigned count = rounds * round;
+  for (; item_count_ < count; ++item_count_) items_[item_count_] = items_[item_count_ - round];
+  for (unsigned last = round; last <= count; last += round)
+    items_[last - 1].loops = last < count || has_inner;
 }
 
 void Translator::find_live_flags() {
@@ -479,10 +515,10 @@ size_t Translator::place_windows(std::span<Item> items, bool split) {
     for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
     return polls ? place_for_poll() : items.size();
   }
-  find_windows(items, items.size(), windows_);
+  find_windows(items, items.size(), inner_, windows_);
   if (!polls || poll_with_stack()) return items.size();
   const size_t poll_at = place_for_poll();
-  find_windows(items, poll_at, windows_);
+  find_windows(items, poll_at, inner_, windows_);
   return poll_at;
 }
 
@@ -496,7 +532,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   source.generations[0] =
       cpu_.mmu.watch_code(first.ram_page, static_cast<uint32_t>(cpu_.rip & kPageOffset));
   HomeId home_id = home_for(source, kind);
-  if (!form(source, kind, home_id)) return 0;
+  if (!form(source, kind, home_id, split)) return 0;
   if (source.page_count == 2) home_id = home_for(source, kind);
   find_live_flags();
   const auto items = std::span(items_).first(item_count_);
@@ -517,7 +553,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   Assembler out = assembler(room.often);
   Assembler cold = assembler(room.seldom);
   Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind);
-  emitter.emit(items, poll_at, windows_, seeker == Seeker::kEntry);
+  emitter.emit(items, poll_at, inner_, windows_, seeker == Seeker::kEntry);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;
   statistics_.host_bytes += out.here() - room.often;

@@ -134,7 +134,9 @@ class Translator {
   [[nodiscard]] bool poll_with_stack();
   [[nodiscard]] size_t place_for_poll() const;
   size_t place_windows(std::span<Item> items, bool split);
-  bool form(Source& source, CodeKind kind, HomeId home);
+  bool form(Source& source, CodeKind kind, HomeId home, bool split);
+  bool suits_inner_loop();
+  void repeat_round(bool split);
   bool decode_next(Source& source, CodeKind kind, Item& item);
   void find_live_flags();
   // In x87_state.cc.
@@ -167,6 +169,7 @@ class Translator {
   FormCache forms_;
   std::vector<Item> items_;
   unsigned item_count_ = 0;
+  InnerLoop inner_;              // among them
   std::vector<Window> windows_;  // of the block that is being translated
   uint64_t seen_changes_ = 0;
   uint8_t last_kind_ = 0xFF;

@@ -19,6 +19,8 @@ constexpr uint16_t kElsewhere = (1u << 10) | (1u << 11);  // R10, R11: in memory
 constexpr uint8_t kCounter = 1, kStackPointer = 4, kFramePointer = 5;
 
 constexpr int64_t kFarthestDisplacement = int64_t{1} << 30;
+/// Bytes. A round of an inner loop that goes farther is soon at the end of its page.
+constexpr int64_t kFarthestStep = 1024;
 
 /// What is known of a register: `offset` more than something unknown, which has a number.
 struct Value {
@@ -76,8 +78,9 @@ struct Open {
 
 class Search {
  public:
-  Search(std::span<Item> items, size_t poll_at, std::vector<Window>& windows)
-      : items_(items), poll_at_(poll_at), windows_(windows) {
+  Search(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+         std::vector<Window>& windows)
+      : items_(items), poll_at_(poll_at), inner_(inner), windows_(windows) {
     forget_all();
   }
 
@@ -85,6 +88,8 @@ class Search {
     windows_.clear();
     for (at_ = 0; at_ < items_.size(); ++at_) {
       if (at_ == poll_at_) close_all();
+      if (at_ == inner_.at) begin_inner();
+      if (inner_.begins_round(at_)) begin_round();
       Item& item = items_[at_];
       item.window = item.stack_window = 0;
       item.inside_window = false;
@@ -96,11 +101,13 @@ class Search {
       follow(item);
     }
     close_all();
+    for (Open& open : inner_open_) close_inner(open);
     for (Item& item : items_) {
       item.window = numbers_[item.window];
       item.stack_window = numbers_[item.stack_window];
     }
-    std::ranges::sort(windows_, {}, [](const Window& window) { return window.item; });
+    std::ranges::sort(windows_, {},
+                      [](const Window& window) { return std::pair(window.item, !window.inner); });
     int last_of_stack = -1;
     for (Window& window : windows_) {
       // Without PEXT there is no check of the stack's page that keeps flags.
@@ -174,10 +181,99 @@ class Search {
     note(root, through, offset, item.memory_size, item.writes_memory, item.window);
   }
 
+  /// Finds out how far a round of the inner loop moves each register.
+  void begin_inner() {
+    close_all();
+    forget_all();
+    round_start_ = registers_;
+    const auto round = std::span<const Item>(items_).subspan(inner_.at, inner_.round);
+    const bool simple = std::ranges::all_of(round, [](const Item& item) {
+      return item.kind == Kind::kPlain || item.kind == Kind::kAddress ||
+             item.kind == Kind::kNothing || item.kind == Kind::kJump || item.kind == Kind::kBranch;
+    });
+    if (!simple) return;
+    for (const Item& item : round) {
+      follow(item);
+      inner_written_ |= item.registers_written;
+    }
+    for (unsigned i = 0; i < steps_.size(); ++i)
+      if (registers_[i].root == round_start_[i].root && (kElsewhere >> i & 1) == 0)
+        steps_[i] = registers_[i];
+  }
+
+  /// All rounds are alike, as seen from their start: each may be the first one.
+  void begin_round() {
+    close_all();
+    registers_ = round_start_;
+  }
+
+  /// The register that holds the root when a round begins; kNone if there is none, or if it is
+  /// not known how far a round moves it.
+  [[nodiscard]] uint8_t inner_register(uint32_t root) const {
+    for (unsigned i = 0; i < steps_.size(); ++i)
+      if (root != 0 && steps_[i].root == root) return static_cast<uint8_t>(i);
+    return Window::kNone;
+  }
+
+  /// Like note(), for an access that each round of the inner loop moves by what is known. Opening
+  /// such a window asks no more than whether the bank has its page: ways out do not matter.
+  bool note_inner(const Root& root, uint8_t base, int64_t offset, int64_t size, bool write,
+                  uint8_t& use) {
+    Window through{.base = inner_register(root.base), .index = inner_register(root.index)};
+    through.scale = root.scale;
+    const auto lacks = [](uint32_t part, uint8_t number) {
+      return part != 0 && number == Window::kNone;
+    };
+    if (lacks(root.base, through.base) || lacks(root.index, through.index)) return false;
+    int64_t step = 0;
+    if (root.base != 0) step += steps_[through.base].offset;
+    if (root.index != 0) step += steps_[through.index].offset * (int64_t{1} << root.scale);
+    if (step > kFarthestStep || step < -kFarthestStep) return false;
+    const bool has_base = root.base != 0 && root.index != 0 && base == through.base &&
+                          (inner_written_ >> base & 1) == 0;
+    for (Open& open : inner_open_) {
+      const int64_t from = std::min(open.from, offset);
+      const int64_t to = std::max(open.to, offset + size);
+      if (open.root != root || to - from > kMostBytes) continue;
+      open.from = from;
+      open.to = to;
+      open.window.write = open.window.write || write;
+      open.window.has_base = open.window.has_base && has_base;
+      use = open.candidate;
+      return true;
+    }
+    Open open;
+    open.root = root;
+    open.from = offset;
+    open.to = offset + size;
+    open.window = through;
+    open.window.write = write;
+    open.window.has_base = has_base;
+    open.window.step = static_cast<int32_t>(step);
+    use = open.candidate = ++candidates_;
+    inner_open_.push_back(open);
+    return true;
+  }
+
+  void close_inner(Open& open) {
+    if (open.from < -kFarthestDisplacement || open.to > kFarthestDisplacement) return;
+    Window& window = open.window;
+    window.inner = true;
+    window.item = static_cast<uint8_t>(inner_.at);
+    window.last = static_cast<uint8_t>(items_.size() - 1);
+    window.number = static_cast<uint8_t>(++made_);
+    window.size = static_cast<uint16_t>(open.to - open.from);
+    window.displacement = static_cast<int32_t>(open.from);
+    numbers_[open.candidate] = window.number;
+    for (Item& item : items_.subspan(inner_.at)) item.inside_window = true;
+    windows_.push_back(window);
+  }
+
   /// An access to `size` bytes at `root` and `offset`, made through registers that `through`
   /// names.
   void note(const Root& root, const Window& through, int64_t offset, int64_t size, bool write,
             uint8_t& use) {
+    if (at_ >= inner_.at && note_inner(root, through.base, offset, size, write, use)) return;
     const auto found = std::ranges::find(open_, root, &Open::root);
     if (found != open_.end()) {
       Open& open = *found;
@@ -334,11 +430,17 @@ class Search {
 
   std::span<Item> items_;
   size_t poll_at_;
+  InnerLoop inner_;
   std::vector<Window>& windows_;
   size_t at_ = 0;
   Values registers_;
   uint32_t last_root_ = 0;
   std::vector<Open> open_;
+  // Of the inner loop.
+  std::vector<Open> inner_open_;
+  Values round_start_;
+  Values steps_;                // roots when a round begins, and how far it moves them; 0: unknown
+  uint16_t inner_written_ = 0;  // general registers
   Place dead_{registers_};
   bool dead_known_ = false;            // and it is behind the last branch or whatever ends windows
   bool dead_known_for_stack_ = false;  // and it is behind the last of the latter
@@ -350,8 +452,9 @@ class Search {
 
 }  // namespace
 
-void find_windows(std::span<Item> items, size_t poll_at, std::vector<Window>& windows) {
-  Search(items, poll_at, windows).run();
+void find_windows(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+                  std::vector<Window>& windows) {
+  Search(items, poll_at, inner, windows).run();
 }
 
 }  // namespace limen::soft::translate

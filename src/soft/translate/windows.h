@@ -1,6 +1,7 @@
 // Accesses that share one check of the soft TLB.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,8 +24,24 @@ struct Window {
   bool write = false;  ///< Some access writes.
   bool stack = false;  ///< At RSP or RBP, which stands where RSP did; asks for the stack's page.
   bool polls = false;  ///< Of the stack, whose page a call for attention takes away: a poll.
-  uint16_t size = 0;   ///< Bytes.
+  bool inner = false;  ///< Of an InnerLoop: open before its first item, round after round.
+  /// `inner`: the difference is one of host addresses and what the index makes of the guest's: the
+  /// base, which does not change, is part of it.
+  bool has_base = false;
+  uint16_t size = 0;  ///< Bytes.
   int32_t displacement = 0;
+  int32_t step = 0;  ///< `inner`: how far a round moves it, in bytes.
+};
+
+/// The last items of a block if they are rounds of a loop, the last one of each round being the
+/// branch to its start.
+struct InnerLoop {
+  size_t at = SIZE_MAX;  ///< The first item; SIZE_MAX: there is none.
+  size_t round = 1;      ///< Items.
+
+  [[nodiscard]] bool begins_round(size_t item) const {
+    return item >= at && (item - at) % round == 0;
+  }
 };
 
 /// Looks through a block, whose live flags are known, for accesses that reach bytes near each other
@@ -32,6 +49,10 @@ struct Window {
 /// Fills in the windows of its items, `inside_window`, and `windows` in the order in which they are
 /// opened: with the first access or before it, where flags are dead. `poll_at`: before this item
 /// the code may be left and entered again. No two windows of the stack are open at a time.
-void find_windows(std::span<Item> items, size_t poll_at, std::vector<Window>& windows);
+///
+/// In an inner loop, accesses whose addresses each round changes by what is known, and a little,
+/// are made through windows that stay open from one round to the next: Window::inner.
+void find_windows(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+                  std::vector<Window>& windows);
 
 }  // namespace limen::soft::translate
