@@ -21,6 +21,8 @@ bool is_base_alone(const Item& item) {
 }  // namespace
 
 void Emitter::effective_address(const Item& item) {
+  const bool has_r10 = r10_window_ == kGuests;
+  const bool has_r11 = r11_window_ == kGuests;
   r10_window_ = r11_window_ = 0;
   const Address& memory = item.address;
   const bool wide = memory.wide;
@@ -35,7 +37,7 @@ void Emitter::effective_address(const Item& item) {
     if (memory.index != kNoGeneral) {
       index = static_cast<Reg>(memory.index);
       if (kSpilled & (1u << index)) {
-        out_.cpu_load(kR11, layout_.gpr(index));
+        if (index != kR11 || !has_r11) out_.cpu_load(kR11, layout_.gpr(index));
         index = kR11;
       }
     }
@@ -44,7 +46,7 @@ void Emitter::effective_address(const Item& item) {
     } else {
       auto base = static_cast<Reg>(memory.base);
       if (kSpilled & (1u << base)) {
-        out_.cpu_load(kR10, layout_.gpr(base));
+        if (base != kR10 || !has_r10) out_.cpu_load(kR10, layout_.gpr(base));
         base = kR10;
       }
       if (index == kRsp && item.displacement == 0 && wide) {

@@ -130,6 +130,7 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner
     faults_plainly_ = item.faults_plainly;
     emit_item(item, last);
     if (item.x87 == X87::kIsNoted) note_x87(items.subspan(i), windows);
+    if (may_leave(item)) forget_spilled();
     if (last) settle_stack();
     if (item.ends_block) continue;
     switch (item.kind) {
@@ -289,6 +290,21 @@ void Emitter::emit_item(const Item& item, bool last) {
   }
 }
 
+/// Whether the interpreter may run the item, and the code behind it go on.
+bool Emitter::may_leave(const Item& item) {
+  switch (item.kind) {
+    case Kind::kPlain:
+      return item.has_memory;
+    case Kind::kAddress:
+    case Kind::kNothing:
+    case Kind::kJump:
+    case Kind::kBranch:
+      return false;
+    default:
+      return true;
+  }
+}
+
 /// Whether the item may come before RSP has been moved by what pushes and pops before it left
 /// pending: they are in one window, so nothing can leave the block or fault in between.
 bool Emitter::leaves_stack_pending(const Item& item) {
@@ -315,20 +331,32 @@ void Emitter::settle_stack() {
   pending_rsp_ = 0;
 }
 
+/// R10 and R11 are the translator's where code may go on that was left for the interpreter.
+void Emitter::forget_spilled() {
+  if (r10_window_ == kGuests) r10_window_ = 0;
+  if (r11_window_ == kGuests) r11_window_ = 0;
+}
+
 void Emitter::load_spilled(uint16_t registers) {
-  if (registers & (1u << kR10)) {
+  if ((registers & (1u << kR10)) != 0 && r10_window_ != kGuests) {
     out_.cpu_load(kR10, layout_.gpr(kR10));
-    r10_window_ = 0;
+    r10_window_ = kGuests;
   }
-  if (registers & (1u << kR11)) {
+  if ((registers & (1u << kR11)) != 0 && r11_window_ != kGuests) {
     out_.cpu_load(kR11, layout_.gpr(kR11));
-    r11_window_ = 0;
+    r11_window_ = kGuests;
   }
 }
 
 void Emitter::store_spilled(uint16_t registers) {
-  if (registers & (1u << kR10)) out_.cpu_store(layout_.gpr(kR10), kR10);
-  if (registers & (1u << kR11)) out_.cpu_store(layout_.gpr(kR11), kR11);
+  if (registers & (1u << kR10)) {
+    out_.cpu_store(layout_.gpr(kR10), kR10);
+    r10_window_ = kGuests;
+  }
+  if (registers & (1u << kR11)) {
+    out_.cpu_store(layout_.gpr(kR11), kR11);
+    r11_window_ = kGuests;
+  }
 }
 
 void Emitter::emit_plain(const Item& item) {
@@ -380,6 +408,7 @@ void Emitter::emit_address_of(const Item& item) {
     const bool spilled = (kSpilled & (1u << reg)) != 0;
     const Reg into = spilled ? kR10 : reg;
     if (spilled) r10_window_ = 0;
+    if (reg == kR11) r11_window_ = 0;
     load_address(out_, into, item.relative_target());
     if (!item.address.wide || item.operand_size == 4) out_.mov32(into, into);
     if (spilled) out_.cpu_store(layout_.gpr(reg), into);

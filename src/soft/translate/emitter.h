@@ -239,9 +239,11 @@ class Emitter {
   void save_flags(Assembler& out);
   void restore_flags() { restore_flags(out_); }
   void restore_flags(Assembler& out);
+  static bool may_leave(const Item& item);
   static bool leaves_stack_pending(const Item& item);
   void settle_stack();
   void move_stack(const Item& item, int32_t by);
+  void forget_spilled();
   void load_spilled(uint16_t registers);
   void store_spilled(uint16_t registers);
   static constexpr unsigned kNoRegister = 16;
@@ -273,7 +275,9 @@ class Emitter {
   unsigned round_ = 0;                    // the one that is next
   std::vector<CodeOffset> round_jumps_;   // from the renewal to rounds but the first
   std::array<unsigned, 2> inner_held_{};  // windows that R10 and R11 hold when a round begins
-  unsigned r10_window_ = 0;               // whose difference R10 holds; 0: none
+  /// In place of a window's number: the register holds the guest's of its name.
+  static constexpr unsigned kGuests = ~0u;
+  unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
   std::array<bool, Context::kMostWindows> of_stack_{};
   std::array<bool, Context::kMostWindows> has_base_{};  // Window::has_base

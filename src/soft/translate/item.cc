@@ -107,6 +107,14 @@ void note_flags(Draft& item) {
   item.flags_written = compact_flags(written);
 }
 
+/// Whether something may be left of what a general register held that is not read.
+bool keeps_part(const decode::Instruction& instruction, const ZydisDecodedOperand& operand) {
+  if (instruction.raw.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return false;
+  return operand.size < 32 || (operand.actions & ZYDIS_OPERAND_ACTION_CONDWRITE) != 0 ||
+         instruction.mnemonic() == ZYDIS_MNEMONIC_BSF ||
+         instruction.mnemonic() == ZYDIS_MNEMONIC_BSR;
+}
+
 /// False where an operand is of a kind that cannot be carried over.
 bool note_operands(Draft& item) {
   const auto& instruction = item.instruction;
@@ -129,9 +137,8 @@ bool note_operands(Draft& item) {
         const ZydisRegister reg = operand.reg.value;
         if (is_general(reg)) {
           const auto bit = static_cast<uint16_t>(1u << general_number(reg));
-          // A narrow destination keeps the rest of its register; VEX has none.
           if ((operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0 ||
-              instruction.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+              keeps_part(instruction, operand))
             item.registers_read |= bit;
           if (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) item.registers_written |= bit;
           break;
