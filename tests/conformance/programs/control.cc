@@ -41,6 +41,28 @@ void Generator::backward_branch() {
   raw32({rex, 0xFF, 0xC8u | (counter_ & 7u), 0x0F, 0x8F}, 0, Fix::kBranch32, target);
 }
 
+// A loop through memory, mostly across the end of a page. Nothing in it leads out, so that the
+// counter, set anew, does not bring a loop around it back.
+void Generator::walk() {
+  static constexpr std::array<int32_t, 16> kSteps = {1,  -1, 2,   4,  -4,  8,  8,   -8,
+                                                     16, 16, -16, 32, -32, 64, -64, 200};
+  static constexpr std::array kBodies = {
+      &Generator::move, &Generator::move, &Generator::arithmetic,  &Generator::extend,
+      &Generator::sse,  &Generator::vex,  &Generator::on_registers};
+  const uint8_t reg = *pointer();
+  if (reg == x86::kRsp) return;
+  const auto rounds = static_cast<int32_t>(2 + random_.below(60));
+  const int32_t step = kSteps[random_.below(kSteps.size())];
+  const unsigned high = counter_ > 7 ? 1 : 0;
+  raw32({0x48u | high, 0xC7, 0xC0u | (counter_ & 7u)}, rounds);
+  const int32_t start = here();
+  for (uint64_t i = 1 + random_.below(4); i > 0; --i)
+    (this->*kBodies[random_.below(kBodies.size())])();
+  raw32({reg > 7 ? 0x49u : 0x48u, 0x81, 0xC0u | (reg & 7u)}, step);  // ADD reg, step
+  raw32({0x48u | high, 0xFF, 0xC8u | (counter_ & 7u), 0x0F, 0x8F}, 0, Fix::kBranch32, start);
+  if (pointers_[reg]) *pointers_[reg] += step * rounds;
+}
+
 void Generator::call() {
   if (next_callee_ >= functions_) return;
   const auto callee = static_cast<int32_t>(next_callee_ + random_.below(functions_ - next_callee_));

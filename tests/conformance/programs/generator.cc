@@ -114,7 +114,7 @@ void Generator::instruction() {
     unsigned weight;
     void (Generator::*write)();
   };
-  static constexpr std::array<Choice, 29> kChoices = {{
+  static constexpr std::array<Choice, 30> kChoices = {{
       {150, &Generator::move},
       {110, &Generator::arithmetic},
       {35, &Generator::unary},
@@ -137,6 +137,7 @@ void Generator::instruction() {
       {6, &Generator::control_word},
       {60, &Generator::forward_branch},
       {25, &Generator::backward_branch},
+      {20, &Generator::walk},
       {25, &Generator::call},
       {10, &Generator::jump_table},
       {12, &Generator::modify_self},

@@ -95,6 +95,7 @@ class Generator {
   // control.cc
   void forward_branch();
   void backward_branch();
+  void walk();
   void call();
   void jump_table();
   void modify_self();

@@ -1,0 +1,78 @@
+// Which accesses share a check of the soft TLB.
+#include "soft/translate/windows.h"
+
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+#include <vector>
+
+namespace limen::soft::translate {
+namespace {
+
+std::vector<Item> items_of(std::initializer_list<uint8_t> code) {
+  std::vector<uint8_t> bytes(code);
+  bytes.resize(bytes.size() + decode::kMaxInstructionLength, 0xCC);
+  std::vector<Item> items;
+  for (size_t at = 0; at < code.size();) {
+    Item item;
+    item.rip = 0x1000 + at;
+    EXPECT_EQ(decode::decode(decode::CodeMode::k64, std::span(bytes).subspan(at), item.instruction),
+              decode::Outcome::kOk);
+    classify(item, {.user = true, .sse = true}, {});
+    at += item.instruction.length();
+    items.push_back(item);
+  }
+  return items;
+}
+
+std::vector<Window> windows_of(std::vector<Item>& items, const InnerLoop& inner) {
+  std::vector<Window> windows;
+  find_windows(items, 0, inner, windows);
+  return windows;
+}
+
+TEST(Windows, OfAnInnerLoopMoveAsTheirPointersDo) {
+  // MOV EDX, [RSI]; ADD RSI, 4; MOV [RDI - 8], EDX; SUB RDI, 8; DEC RCX; JNZ
+  auto items = items_of({0x8B, 0x16, 0x48, 0x83, 0xC6, 0x04, 0x89, 0x57, 0xF8, 0x48, 0x83, 0xEF,
+                         0x08, 0x48, 0xFF, 0xC9, 0x75, 0xEF});
+  const auto windows = windows_of(items, {.at = 0, .round = items.size()});
+  ASSERT_EQ(windows.size(), 2u);
+  EXPECT_TRUE(windows[0].inner);
+  EXPECT_EQ(windows[0].step, 4);
+  EXPECT_EQ(windows[0].displacement, 0);
+  EXPECT_FALSE(windows[0].write);
+  EXPECT_EQ(windows[1].step, -8);
+  EXPECT_EQ(windows[1].displacement, -8);
+  EXPECT_EQ(windows[1].size, 4);
+  EXPECT_TRUE(windows[1].write);
+}
+
+TEST(Windows, OfAnInnerLoopHaveTheBaseThatStays) {
+  // MOV EDX, [RSI + RCX * 4]; DEC RCX; JNZ
+  auto items = items_of({0x8B, 0x14, 0x8E, 0x48, 0xFF, 0xC9, 0x75, 0xF8});
+  const auto windows = windows_of(items, {.at = 0, .round = items.size()});
+  ASSERT_EQ(windows.size(), 1u);
+  EXPECT_EQ(windows[0].step, -4);
+  EXPECT_TRUE(windows[0].has_base);
+}
+
+TEST(Windows, OfAnInnerLoopDoNotFollowWhatIsLoaded) {
+  // MOV RSI, [RSI]; DEC RCX; JNZ
+  auto items = items_of({0x48, 0x8B, 0x36, 0x48, 0xFF, 0xC9, 0x75, 0xF8});
+  EXPECT_TRUE(windows_of(items, {.at = 0, .round = items.size()}).empty());
+}
+
+TEST(Windows, OfAnInnerLoopAreTheSameInEachRound) {
+  // MOV EDX, [RSI]; ADD RSI, 4; DEC RCX; JNZ: twice
+  auto items = items_of({0x8B, 0x16, 0x48, 0x83, 0xC6, 0x04, 0x48, 0xFF, 0xC9, 0x75, 0xF5,
+                         0x8B, 0x16, 0x48, 0x83, 0xC6, 0x04, 0x48, 0xFF, 0xC9, 0x75, 0xF5});
+  const auto windows = windows_of(items, {.at = 0, .round = items.size() / 2});
+  ASSERT_EQ(windows.size(), 1u);
+  EXPECT_EQ(windows[0].size, 4);
+  EXPECT_EQ(windows[0].step, 4);
+  EXPECT_EQ(items[0].window, windows[0].number);
+  EXPECT_EQ(items[4].window, windows[0].number);
+}
+
+}  // namespace
+}  // namespace limen::soft::translate
