@@ -1,5 +1,7 @@
 // How translated code reaches memory: through the soft TLB, once for each access or once for all of
 // a window.
+#include <algorithm>
+
 #include "soft/interpret/native/host.h"
 #include "soft/translate/emitter.h"
 
@@ -149,12 +151,27 @@ void Emitter::window_address(const Window& window) {
     out_.lea(kR10, base, index, window.scale, window.displacement);
 }
 
+/// Those of one item. Flags that are live are put aside once for all windows that can do without
+/// them and RAX meanwhile.
+void Emitter::open_windows(std::span<const Window> windows, bool flags_live) {
+  const auto shares = [&](const Window& window) {
+    return flags_live && !window.stack && window.base != kRax && window.index != kRax;
+  };
+  for (const Window& window : windows)
+    if (!shares(window)) open_window(window, flags_live ? Flags::kLive : Flags::kDead);
+  if (std::ranges::none_of(windows, shares)) return;
+  save_flags();
+  for (const Window& window : windows)
+    if (shares(window)) open_window(window, Flags::kSaved);
+  restore_flags();
+}
+
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
-void Emitter::open_window(const Window& window, bool flags_live) {
+void Emitter::open_window(const Window& window, Flags flags) {
   of_stack_[window.number] = window.stack;
-  if (window.stack) return open_stack(window, flags_live);
+  if (window.stack) return open_stack(window, flags == Flags::kLive);
   window_address(window);
-  look_up(window.size, window.write, Wanted::kWindow, flags_live ? Flags::kLive : Flags::kDead);
+  look_up(window.size, window.write, Wanted::kWindow, flags);
   out_.cpu_store(layout_.window(window.number), kR10);
   r10_window_ = window.number;
 }

@@ -107,8 +107,10 @@ void Emitter::emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner
     const Item& item = items[i];
     if (i == poll_at) emit_poll(item.flags_live);
     if (item.checks_x87) emit_x87_check(item);
-    for (; !windows.empty() && windows.front().item == i; windows = windows.subspan(1))
-      open_window(windows.front(), item.flags_live);
+    size_t opened = 0;
+    while (opened < windows.size() && windows[opened].item == i) ++opened;
+    open_windows(windows.first(opened), item.flags_live);
+    windows = windows.subspan(opened);
     switch (item.kind) {
       case Kind::kPlain:
       case Kind::kAddress:

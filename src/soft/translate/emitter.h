@@ -231,7 +231,8 @@ class Emitter {
   HostOperand reach_memory(const Item& item, unsigned size, bool write, bool may_hold = false);
   HostOperand reach_stack(const Item& item, Reg base, int32_t displacement, bool write,
                           bool may_hold = false);
-  void open_window(const Window& window, bool flags_live);
+  void open_windows(std::span<const Window> windows, bool flags_live);
+  void open_window(const Window& window, Flags flags);
   void open_stack(const Window& window, bool flags_live);
   Reg hold_window(unsigned number, bool may_hold);
   void jump_to_r10();

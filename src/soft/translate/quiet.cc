@@ -38,12 +38,19 @@ QuickAccess gather(Cpu& cpu, uint64_t linear, unsigned size) {
 
 namespace {
 
-/// A window, from `linear` on, which may be before what the first access reaches.
+/// A window, from `linear` on, which may be before what the first access reaches. Where it cannot
+/// be opened, as it reaches over its page's end or for any other reason, code without windows goes
+/// on.
 Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noexcept {
   const Access access = site.write != 0 ? Access::kWrite : Access::kRead;
   Context& context = cpu.generated;
   const bool saved = site.flags_saved != 0;
-  if ((linear & kPageOffset) + site.size > 4096) {
+  QuickAccess found;
+  if ((linear & kPageOffset) + site.size <= 4096)
+    found = site.of == CallSite::Of::kStack
+                ? cpu.mmu.quick_stack(linear, site.size, access)
+                : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
+  if (found.host == nullptr) {
     if (site.split != 0) {
       const uint8_t* code = context.code + site.split;
       return {reinterpret_cast<uint64_t>(code), saved ? context.go_on_restoring : code};
@@ -51,11 +58,6 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noex
     return {static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(&site) - context.code),
             saved ? context.exit_split_restoring : context.exit_split};
   }
-  const QuickAccess found =
-      site.of == CallSite::Of::kStack
-          ? cpu.mmu.quick_stack(linear, site.size, access)
-          : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
-  if (found.host == nullptr) return leave_to_interpreter(cpu, site);
   if (site.of == CallSite::Of::kStack && cpu.attention.is_called()) {
     cpu.attention.call();  // takes the page away again
     if (site.polls != 0)

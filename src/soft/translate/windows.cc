@@ -71,6 +71,7 @@ struct Open {
   int64_t register_offset = 0;  ///< Of the opening registers' sum from the root.
   Window window;
   bool passed_branch = false;  ///< Since its first access.
+  bool shares_save = false;    ///< Another one is opened with it, where flags are live.
   size_t first_access = 0, last_item = 0;
   uint8_t candidate = 0;  ///< In place of its number, until it has one.
   unsigned uses = 0;
@@ -120,6 +121,7 @@ class Search {
  private:
   void set(unsigned number, const Value& value) {
     dead_.note_change(number);
+    saved_.note_change(number);
     registers_[number] = value;
   }
   void forget(unsigned number) { set(number, {.root = ++last_root_}); }
@@ -313,17 +315,29 @@ class Search {
     open.window.item = static_cast<uint8_t>(at_);
     const bool stack = open.root.index == 0 && open.root.base == registers_[kStackPointer].root;
     open.window.stack = stack;
-    if (items_[at_].flags_live && (stack ? dead_known_for_stack_ : dead_known_)) {
+    const bool live = items_[at_].flags_live;
+    if (live && !stack && !dead_known_ && !saved_known_) {
+      saved_.set(at_);
+      saved_known_ = true;
+    }
+    const bool by_save = !stack && !dead_known_;
+    const Place& place = by_save ? saved_ : dead_;
+    const bool known = stack ? dead_known_for_stack_ : dead_known_ || saved_known_;
+    if (live && known && place.item() != at_) {
       Window moved = open.window;
-      if (find_root(open.root.base, moved.base) && find_root(open.root.index, moved.index)) {
-        moved.item = static_cast<uint8_t>(dead_.item());
+      if (find_root(place, open.root.base, moved.base) &&
+          find_root(place, open.root.index, moved.index)) {
+        moved.item = static_cast<uint8_t>(place.item());
         open.window = moved;
         earlier = true;
+        if (by_save)
+          for (Open& other : open_)
+            if (other.window.item == place.item()) other.shares_save = true;
       }
     }
     const auto offset_of = [&](uint8_t number) {
       if (number == Window::kNone) return int64_t{0};
-      return (earlier ? dead_.value(number) : registers_[number]).offset;
+      return (earlier ? place.value(number) : registers_[number]).offset;
     };
     open.register_offset =
         offset_of(open.window.base) + (offset_of(open.window.index) << open.window.scale);
@@ -331,10 +345,10 @@ class Search {
 
   /// A register that held `root` and something where flags were dead, the one that did later if
   /// it can be.
-  bool find_root(uint32_t root, uint8_t& number) const {
-    if (number == Window::kNone || dead_.value(number).root == root) return true;
-    for (unsigned i = 0; i < registers_.size(); ++i)
-      if (dead_.value(i).root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
+  static bool find_root(const Place& place, uint32_t root, uint8_t& number) {
+    if (number == Window::kNone || place.value(number).root == root) return true;
+    for (unsigned i = 0; i < std::tuple_size_v<Values>; ++i)
+      if (place.value(i).root == root && (kElsewhere >> i & 1) == 0 && i != kStackPointer) {
         number = static_cast<uint8_t>(i);
         return true;
       }
@@ -346,7 +360,7 @@ class Search {
     const int64_t displacement = open.from - open.register_offset;
     const bool moved = window.item < open.first_access;
     window.stack = window.stack && (window.base == kStackPointer || window.base == kFramePointer);
-    if (open.uses < 2 && !moved && !window.stack) return;
+    if (open.uses < 2 && !moved && !window.stack && !open.shares_save) return;
     if (displacement > kFarthestDisplacement || displacement < -kFarthestDisplacement) return;
     window.number = static_cast<uint8_t>(++made_);
     window.size = static_cast<uint16_t>(open.to - open.from);
@@ -359,7 +373,7 @@ class Search {
   void close_all() {
     for (Open& open : open_) close(open);
     open_.clear();
-    dead_known_ = dead_known_for_stack_ = false;
+    dead_known_ = dead_known_for_stack_ = saved_known_ = false;
   }
 
   /// What the item does to registers and windows.
@@ -370,7 +384,7 @@ class Search {
         return;
       case Kind::kBranch:
         for (Open& open : open_) open.passed_branch = true;
-        dead_known_ = false;
+        dead_known_ = saved_known_ = false;
         if (item.counter == Counter::kLoop) add(kCounter, -1);
         return;
       case Kind::kPush:
@@ -444,6 +458,9 @@ class Search {
   Place dead_{registers_};
   bool dead_known_ = false;            // and it is behind the last branch or whatever ends windows
   bool dead_known_for_stack_ = false;  // and it is behind the last of the latter
+  /// Where flags are live, and a window is opened all the same: others can be while they are aside.
+  Place saved_{registers_};
+  bool saved_known_ = false;
   uint8_t candidates_ = 0;
   unsigned made_ = 0;
   // The number of a candidate's window; 0: it has not become one.
