@@ -396,7 +396,8 @@ bool Translator::suits_inner_loop() {
   const auto in_windows = std::ranges::count_if(round, [&](const Item& item) {
     return std::ranges::find(windows_, item.window, &Window::number) != windows_.end();
   });
-  const auto accesses = std::ranges::count_if(round, &Item::has_memory);
+  const auto accesses =
+      std::ranges::count_if(round, [](const Item& item) { return item.has_memory; });
   return 2 * in_windows >= accesses &&
          std::ranges::any_of(windows_, [](const Window& window) { return window.step != 0; });
 }

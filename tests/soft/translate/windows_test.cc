@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <vector>
+
+#include "soft/system/guest.h"
+#include "soft/translate/form_cache.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -12,14 +16,15 @@ namespace {
 std::vector<Item> items_of(std::initializer_list<uint8_t> code) {
   std::vector<uint8_t> bytes(code);
   bytes.resize(bytes.size() + decode::kMaxInstructionLength, 0xCC);
+  soft::testing::Guest guest;
+  FormCache forms(*guest.cpu);
   std::vector<Item> items;
-  for (size_t at = 0; at < code.size();) {
+  for (size_t at = 0; at < code.size(); at += items.back().length) {
     Item item;
     item.rip = 0x1000 + at;
-    EXPECT_EQ(decode::decode(decode::CodeMode::k64, std::span(bytes).subspan(at), item.instruction),
+    std::copy_n(&bytes[at], decode::kMaxInstructionLength, item.bytes.begin());
+    EXPECT_EQ(forms.find({.user = true, .sse = true}, decode::kMaxInstructionLength, item),
               decode::Outcome::kOk);
-    classify(item, {.user = true, .sse = true}, {});
-    at += item.instruction.length();
     items.push_back(item);
   }
   return items;
