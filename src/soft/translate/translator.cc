@@ -21,6 +21,7 @@ namespace {
 
 constexpr unsigned kMaxFollowed = 2;   // jumps inside a block
 constexpr unsigned kMaxStraight = 48;  // instructions of a block that is no loop
+constexpr unsigned kMaxTail = 8;       // of one that ends a function and is taken in by others
 // Of a loop that has an inner loop: instructions before it and in it, unless they are one round,
 // and rounds in it.
 constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
@@ -344,6 +345,13 @@ bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
   return true;
 }
 
+/// Another block begins there, and is worth a jump. What stands before the end of a function gives
+/// it flags that are dead, and often an open window.
+bool Translator::must_end_at(HomeId home, uint64_t offset) const {
+  const BlockId id = blocks_.at(home, offset);
+  return id != 0 && !blocks_[id].is_tail;
+}
+
 /// Up to an instruction that a block of the home begins with.
 bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
   const uint64_t start = cpu_.rip;
@@ -355,7 +363,7 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
   inner_ = {};
   while (item_count_ < (round == 0 ? kMaxStraight : kMaxItems) && rip - source.base < 4096 &&
          source.page_count == 1) {
-    if (item_count_ != 0 && round == 0 && blocks_.at(home, rip - source.base) != 0) break;
+    if (item_count_ != 0 && round == 0 && must_end_at(home, rip - source.base)) break;
     Item& item = items_[item_count_];
     item.rip = rip;
     if (!decode_next(source, kind, item)) break;
@@ -549,6 +557,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   Block block;
   block.home = home_id;
   block.split = split;
+  block.is_tail = item_count_ <= kMaxTail && items_[item_count_ - 1].kind == Kind::kReturn;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);

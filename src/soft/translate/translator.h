@@ -134,6 +134,7 @@ class Translator {
   [[nodiscard]] bool poll_with_stack();
   [[nodiscard]] size_t place_for_poll() const;
   size_t place_windows(std::span<Item> items, bool split);
+  [[nodiscard]] bool must_end_at(HomeId home, uint64_t offset) const;
   bool form(Source& source, CodeKind kind, HomeId home, bool split);
   bool suits_inner_loop();
   void repeat_round(bool split);
