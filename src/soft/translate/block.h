@@ -55,9 +55,9 @@ struct Block {
   HomeId home = 0;
   uint16_t offset = 0;  ///< Of its first instruction, from the home's base.
   bool valid = true;
-  bool split = false;    ///< Has no windows: it stands in where one would reach over a page's end.
-  bool is_tail = false;  ///< The end of a function, so short that others take it in.
-  BlockId next = 0;      ///< In the same bucket; 0: none. Block 0 is nobody.
+  bool split = false;     ///< Has no windows: it stands in where one would reach over a page's end.
+  bool is_short = false;  ///< Those that lead to it take it in.
+  BlockId next = 0;       ///< In the same bucket; 0: none. Block 0 is nobody.
   // Entries. `indirect` expects the block's guest address, as far as low 12 bits, in R10 and looks
   // whether the rest and the epoch are right; `body` looks at nothing. The first one is not there
   // before somebody needs it.

@@ -21,7 +21,7 @@ namespace {
 
 constexpr unsigned kMaxFollowed = 2;   // jumps inside a block
 constexpr unsigned kMaxStraight = 48;  // instructions of a block that is no loop
-constexpr unsigned kMaxTail = 8;       // of one that ends a function and is taken in by others
+constexpr unsigned kMaxShort = 9;      // of one that others take in
 // Of a loop that has an inner loop: instructions before it and in it, unless they are one round,
 // and rounds in it.
 constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
@@ -345,11 +345,11 @@ bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
   return true;
 }
 
-/// Another block begins there, and is worth a jump. What stands before the end of a function gives
-/// it flags that are dead, and often an open window.
+/// Another block begins there, and is worth a jump. A short one, as the end of a function, is not:
+/// behind other items its flags are dead and its windows open.
 bool Translator::must_end_at(HomeId home, uint64_t offset) const {
   const BlockId id = blocks_.at(home, offset);
-  return id != 0 && !blocks_[id].is_tail;
+  return id != 0 && !blocks_[id].is_short;
 }
 
 /// Up to an instruction that a block of the home begins with.
@@ -557,7 +557,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   Block block;
   block.home = home_id;
   block.split = split;
-  block.is_tail = item_count_ <= kMaxTail && items_[item_count_ - 1].kind == Kind::kReturn;
+  block.is_short = item_count_ <= kMaxShort;
   block.offset = static_cast<uint16_t>(cpu_.rip - source.base);
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);
