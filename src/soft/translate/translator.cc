@@ -19,13 +19,13 @@
 namespace limen::soft::translate {
 namespace {
 
-constexpr unsigned kMaxFollowed = 2;   // jumps inside a block
-constexpr unsigned kMaxStraight = 48;  // instructions of a block that is no loop
+constexpr unsigned kMaxFollowed = 4;   // jumps inside a block
+constexpr unsigned kMaxStraight = 80;  // instructions of a block that is no loop
 constexpr unsigned kMaxShort = 9;      // of one that others take in
 // Of a loop that has an inner loop: instructions before it and in it, unless they are one round,
 // and rounds in it.
 constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
-static_assert(kMaxOuter + kMaxInner <= kMaxItems && 2 * kMaxStraight <= kMaxItems);
+static_assert(kMaxOuter + kMaxInner <= kMaxItems);
 /// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
 
@@ -376,7 +376,7 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
     item.loops = false;
     if (item.kind == Kind::kBranch && item.target() == start && round == 0) {
       round = item_count_;
-      if (shares_checks) repeat_round(split);
+      if (shares_checks && 2 * round <= kMaxItems) repeat_round(split);
       if (inner_.at != SIZE_MAX) break;
     }
     if (item.kind == Kind::kJump) {
