@@ -334,6 +334,14 @@ class Assembler {
   /// MOV reg, [data], data being as far from the code as `from` says.
   void load_relative(Reg reg, CodeOffset from) { relative(0x8B, reg, from); }
 
+  /// The arithmetic flags: AH has all but OF (LAHF), AL has that (SETO).
+  void flags_to_ax() {
+    for (const unsigned code : {0x9F, 0x0F, 0x90, 0xC0}) byte(code);
+  }
+  /// ADD AL, 127 makes OF of what AL has; SAHF.
+  void flags_from_ax() {
+    for (const unsigned code : {0x04, 0x7F, 0x9E}) byte(code);
+  }
   /// Jumps. What they return is where their 32-bit displacement stands: for patch().
   CodeOffset jump() {
     byte(0xE9);

@@ -423,16 +423,11 @@ void Emitter::emit_address_of(const Item& item) {
 
 void Emitter::save_flags(Assembler& out) {
   out.cpu_store(layout_.saved_rax, kRax);
-  out.byte(0x9F);  // LAHF
-  out.byte(0x0F);  // SETO AL
-  out.byte(0x90);
-  out.byte(0xC0);
+  out.flags_to_ax();
 }
 
 void Emitter::restore_flags(Assembler& out) {
-  out.byte(0x04);  // ADD AL, 127: OF
-  out.byte(0x7F);
-  out.byte(0x9E);  // SAHF
+  out.flags_from_ax();
   out.cpu_load(kRax, layout_.saved_rax);
 }
 
@@ -538,18 +533,6 @@ void Emitter::emit_return(const Item& item) {
 void Emitter::jump_to_r10() {
   out_.movzx16(kR11, kR10);
   out_.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
-}
-
-void Emitter::emit_call_site(Assembler& out, const CallSite& site) {
-  std::array<uint8_t, sizeof site> bytes;
-  std::memcpy(bytes.data(), &site, sizeof site);
-  out.bytes(bytes);
-}
-
-void Emitter::emit_window_site(Assembler& out, const WindowSite& site) {
-  std::array<uint8_t, sizeof site> bytes;
-  std::memcpy(bytes.data(), &site, sizeof site);
-  out.bytes(bytes);
 }
 
 void Emitter::emit_bit_test(const Item& item) {
@@ -756,7 +739,7 @@ void Emitter::emit_stack_miss(const Cold& cold) {
   out.lea_relative(kR11, kJumpSize);
   out.jump(cold.restore_flags ? trampolines_.stack_miss_keeping_flags[ring]
                               : trampolines_.stack_miss[ring]);
-  emit_window_site(out, {call_site(cold), 0});
+  emit_call_site(out, WindowSite{call_site(cold), 0});
 }
 
 void Emitter::emit_miss(const Cold& cold) {
@@ -767,7 +750,7 @@ void Emitter::emit_miss(const Cold& cold) {
   out.jump(trampolines_.miss);
   const CallSite site = call_site(cold);
   if (cold.of == CallSite::Of::kWindow)
-    emit_window_site(out, {site, 0});
+    emit_call_site(out, WindowSite{site, 0});
   else
     emit_call_site(out, site);
 }

@@ -164,8 +164,10 @@ class Emitter {
   void emit_read_tsc(const Item& item);
   void emit_set_interrupt(const Item& item, bool last);
   void emit_set_ac(bool set);
-  static void emit_call_site(Assembler& out, const CallSite& site);
-  static void emit_window_site(Assembler& out, const WindowSite& site);
+  /// `site`: a CallSite or a WindowSite.
+  static void emit_call_site(Assembler& out, const auto& site) {
+    out.bytes({reinterpret_cast<const uint8_t*>(&site), sizeof site});
+  }
 
   // In emit_system.cc.
   void emit_system(const Item& item);

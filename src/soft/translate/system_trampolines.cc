@@ -31,15 +31,10 @@ class SystemCode {
   void save() {
     out_.cpu_store(layout_.temporary, kR11);
     out_.cpu_store(layout_.saved_rax, kRax);
-    out_.byte(0x9F);  // LAHF
-    out_.byte(0x0F);  // SETO AL
-    out_.byte(0x90);
-    out_.byte(0xC0);
+    out_.flags_to_ax();
   }
   void restore() {
-    out_.byte(0x04);  // ADD AL, 127: OF
-    out_.byte(0x7F);
-    out_.byte(0x9E);  // SAHF
+    out_.flags_from_ax();
     out_.cpu_load(kRax, layout_.saved_rax);
   }
   void leave_if(Condition condition) { leaves_.push_back(out_.jump_if(condition)); }

@@ -121,9 +121,7 @@ void emit_enter(Assembler& out, const CpuLayout& layout) {
   out.patch(same, out.here());
   out.cpu_load8(kRax, layout.flags_overflow);
   out.cpu(false, {0x8A}, static_cast<Reg>(4), layout.flags_low);  // MOV AH
-  out.byte(0x04);                                                 // ADD AL, 127: OF
-  out.byte(0x7F);
-  out.byte(0x9E);  // SAHF
+  out.flags_from_ax();
   for (unsigned reg = 0; reg < 16; ++reg)
     if (reg != kR10 && reg != kR11) out.cpu_load(static_cast<Reg>(reg), layout.gpr(reg));
   out.cpu_jump(layout.target);
@@ -135,10 +133,7 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
   out.cpu_store(layout.reason, kR11);
   for (unsigned reg = 0; reg < 16; ++reg)
     if (reg != kR10 && reg != kR11) out.cpu_store(layout.gpr(reg), static_cast<Reg>(reg));
-  out.byte(0x9F);  // LAHF
-  out.byte(0x0F);  // SETO AL
-  out.byte(0x90);
-  out.byte(0xC0);
+  out.flags_to_ax();
   out.cpu_store8(layout.flags_overflow, kRax);
   out.cpu(false, {0x88}, static_cast<Reg>(4), layout.flags_low);  // MOV from AH
   out.cpu_load(kRsp, layout.host_rsp);
@@ -164,18 +159,13 @@ void emit_leave(Assembler& out, const CpuLayout& layout) {
 constexpr std::array kChanged = {kRax, kRcx, kRdx, kRsi, kRdi, kR8, kR9};
 
 void restore_flags(Assembler& out, const CpuLayout& layout) {
-  out.byte(0x04);  // ADD AL, 127: OF
-  out.byte(0x7F);
-  out.byte(0x9E);  // SAHF
+  out.flags_from_ax();
   out.cpu_load(kRax, layout.saved_rax);
 }
 
 void save_flags(Assembler& out, const CpuLayout& layout) {
   out.cpu_store(layout.saved_rax, kRax);
-  out.byte(0x9F);  // LAHF
-  out.byte(0x0F);  // SETO AL
-  out.byte(0x90);
-  out.byte(0xC0);
+  out.flags_to_ax();
 }
 
 /// Goes on with R11 zero: where an access looks for R10 + R11, R10 is all of it.
