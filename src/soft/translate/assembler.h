@@ -1,6 +1,7 @@
 // Writes host code: the few instructions that translated code has around the guest's own.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -63,7 +64,7 @@ class Assembler {
 
   void byte(unsigned value) { code_[at_++] = static_cast<uint8_t>(value); }
   void bytes(std::span<const uint8_t> values) {
-    std::memcpy(&code_[at_], values.data(), values.size());
+    std::ranges::copy(values, code_.subspan(at_).begin());
     at_ += static_cast<CodeOffset>(values.size());
   }
   void dword(uint32_t value) { put(value); }
