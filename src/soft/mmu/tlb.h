@@ -138,7 +138,8 @@ using StackPages = std::array<StackPage, 2>;  ///< Index: CPL is 3.
 /// CR4.PCIDE everything is PCID 0. One of them is current.
 class Tlb {
  public:
-  static constexpr unsigned kSlots = 8;  ///< Linux uses six PCIDs on a processor.
+  /// Linux uses six PCIDs on a processor, and 0 before it has any.
+  static constexpr unsigned kSlots = 7;
 
   explicit Tlb(uint64_t ram_pages);
 

@@ -57,18 +57,20 @@ struct Block {
   bool valid = true;
   bool split = false;     ///< Has no windows: it stands in where one would reach over a page's end.
   bool is_short = false;  ///< Those that lead to it take it in.
-  BlockId next = 0;       ///< In the same bucket; 0: none. Block 0 is nobody.
+  uint8_t site_count = 0;
+  uint8_t link_count = 0;
+  BlockId next = 0;  ///< In the same bucket; 0: none. Block 0 is nobody.
   // Entries. `indirect` expects the block's guest address, as far as low 12 bits, in R10 and looks
   // whether the rest and the epoch are right; `body` looks at nothing. The first one is not there
   // before somebody needs it.
   CodeOffset indirect = 0;
   CodeOffset body = 0;
   CodeOffset end = 0;
-  CodeOffset sites = 0;  ///< Where its Sites stand: beside the code.
-  uint8_t site_count = 0;
-  uint8_t link_count = 0;  ///< The Links, its ways out, stand before the Sites.
-  LinkId incoming = 0;     ///< The first link that leads here; 0: none. Link 0 is nobody.
+  CodeOffset sites = 0;  ///< Where its Sites stand; before them the Links, its ways out.
+  LinkId incoming = 0;   ///< The first link that leads here; 0: none. Link 0 is nobody.
 };
+
+static_assert(sizeof(Block) == 36);
 
 /// Per instruction: where it is from the home's base, and where its code begins.
 struct Site {
