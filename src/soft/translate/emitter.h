@@ -183,6 +183,8 @@ class Emitter {
   void load_general(Reg to, Reg from);
   void store_general(Reg to, int32_t from);
   void leave_if(Condition condition, bool restore_flags);
+
+  // In emit_cold.cc.
   void emit_cold();
   void emit_tables();
   void emit_link_stub(const Cold& cold);
@@ -237,7 +239,8 @@ class Emitter {
   void open_window(const Window& window, Flags flags);
   void open_stack(const Window& window, bool flags_live);
   Reg hold_window(unsigned number, bool may_hold);
-  void jump_to_r10();
+  void jump_to_r10() { jump_to_r10(out_); }
+  void jump_to_r10(Assembler& out);
   void save_flags() { save_flags(out_); }
   void save_flags(Assembler& out);
   void restore_flags() { restore_flags(out_); }
@@ -254,7 +257,7 @@ class Emitter {
   void add_link(CodeOffset place, uint64_t target) {
     cold_.push_back({.what = Cold::What::kLink, .place = place, .target = from_base(target)});
   }
-  void add_last_link(uint64_t target);
+  void add_last_link(uint64_t target);  // in emit_cold.cc
   [[nodiscard]] static Reg general(const Operand& operand) {
     return static_cast<Reg>(operand.number);
   }
