@@ -128,6 +128,9 @@ class Assembler {
   void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
   void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
   void sub_memory(Reg to, Reg base, int32_t displacement) { memory(0x2B, to, base, displacement); }
+  void cmp_memory(Reg reg, Reg base, int32_t displacement) {
+    memory(0x3B, reg, base, displacement);
+  }
   void load(Reg to, const HostOperand& from) { memory(0x8B, to, from); }
   void store(const HostOperand& to, Reg from) { memory(0x89, from, to); }
   /// MOV qword, imm32 (sign-extended).
@@ -331,6 +334,20 @@ class Assembler {
     byte(0x24);
     byte(0xC5u | ((index & 7u) << 3));
     put(static_cast<uint32_t>(displacement));
+  }
+  /// MOV gs:[index * 8 + displacement], reg; `index` is one of the first eight.
+  void gs_store_indexed(Reg index, int32_t displacement, Reg reg) {
+    byte(0x65);
+    byte(0x48u | (reg > 7 ? 4u : 0u));
+    byte(0x89);
+    byte(((reg & 7u) << 3) | 4u);
+    byte(0xC5u | ((index & 7u) << 3));
+    put(static_cast<uint32_t>(displacement));
+  }
+  /// The next instruction's memory operand is relative to GS.
+  Assembler& gs() {
+    byte(0x65);
+    return *this;
   }
   /// MOV reg, [data], data being as far from the code as `from` says.
   void load_relative(Reg reg, CodeOffset from) { relative(0x8B, reg, from); }

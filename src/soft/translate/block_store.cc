@@ -22,11 +22,9 @@ size_t BlockStore::data_size(size_t code_size) {
   return (code_size / kCodePerHome * sizeof(HomeData) + kPage - 1) & ~(kPage - 1);
 }
 
-BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, Context& context,
-                       CodeOffset miss)
+BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, JumpTables& jump_tables)
     : cache_(cache),
-      context_(context),
-      miss_(cache.executable(miss)),
+      jump_tables_(jump_tables),
       max_homes_(cache.code().size() / kCodePerHome),
       buckets_(size_t{1} << kBucketBits) {
   const size_t size = cache.code().size();
@@ -42,7 +40,6 @@ BlockStore::BlockStore(const CodeCache& cache, CodeOffset first_free, Context& c
     segment.used = segment.populated = segment.start;
     segments_.push_back(std::move(segment));
   }
-  for (auto& table : context_.jump_tables) table.fill(miss_);
 }
 
 BlockStore::Room BlockStore::make_room(size_t size) {
@@ -56,18 +53,14 @@ BlockStore::Room BlockStore::make_room(size_t size) {
     evict(segments_[current_]);
   }
   Segment& segment = segments_[current_];
-  populate(segment.populated.often, segment.used.often, segment.end.often, size);
-  populate(segment.populated.seldom, segment.used.seldom, segment.end.seldom, size);
+  populate(segment.populated.often, segment.used.often, size);
+  populate(segment.populated.seldom, segment.used.seldom, size);
   return segment.used;
 }
 
 /// Up to `populated` there is memory; sees to it that this is so for `size` bytes behind `used`.
-void BlockStore::populate(CodeOffset& populated, CodeOffset used, CodeOffset end, size_t size) {
-  constexpr size_t kStep = size_t{128} << 10;
-  if (populated >= used + size) return;
-  const size_t wanted = std::min<size_t>(end - populated, kStep);
-  cache_.populate(populated, wanted);
-  populated += static_cast<CodeOffset>(wanted);
+void BlockStore::populate(CodeOffset& populated, CodeOffset used, size_t size) {
+  if (populated < used + size) populated = cache_.populate(populated, used + size - populated);
 }
 
 BlockId BlockStore::next_id() const {
@@ -221,16 +214,13 @@ void BlockStore::take_out(BlockId id) {
   BlockId* at = &buckets_[bucket_of(home.ram_pages[0], block.offset)];
   while (*at != id) at = &blocks_[*at].next;
   *at = block.next;
-  if (block.indirect == 0) return;
-  const uint8_t* const entry = cache_.executable(block.indirect);
-  auto& table = context_.jump_tables[home.kind & 1];
-  for (size_t slot = block.offset; slot < table.size(); slot += 4096)
-    if (table[slot] == entry) table[slot] = miss_;
+  if (block.indirect != 0) jump_tables_.forget((home.kind & 1) != 0, block.offset, block.indirect);
 }
 
 void BlockStore::invalidate_blocks(Home& home) {
   invalidated_ += home.blocks.size();
   for (const BlockId id : home.blocks) take_out(id);
+  jump_tables_.forget_others();
   home.blocks.clear();
 }
 
@@ -258,6 +248,7 @@ void BlockStore::evict(Segment& segment) {
     if (entry >= segment.start.often && entry < segment.end.often) remove(id);
   }
   segment.entries.clear();
+  jump_tables_.forget_others();
   remove_links(segment);
   free_blocks_.insert(free_blocks_.end(), segment.blocks.begin(), segment.blocks.end());
   segment.blocks.clear();

@@ -9,7 +9,7 @@
 
 #include "soft/translate/block.h"
 #include "soft/translate/code_cache.h"
-#include "soft/translate/context.h"
+#include "soft/translate/jump_tables.h"
 
 namespace limen::soft::translate {
 
@@ -17,9 +17,9 @@ namespace limen::soft::translate {
 /// what that holds is evicted, a small part of the whole.
 class BlockStore {
  public:
-  /// Blocks stand behind `first_free` of the cache. Whoever finds a block's entry in a jump table
-  /// of `context` after the block is gone finds `miss`.
-  BlockStore(const CodeCache& cache, CodeOffset first_free, Context& context, CodeOffset miss);
+  /// Blocks stand behind `first_free` of the cache. When a block goes, so does its entry in
+  /// `jump_tables`.
+  BlockStore(const CodeCache& cache, CodeOffset first_free, JumpTables& jump_tables);
   /// Bytes of data that go with so much code.
   [[nodiscard]] static size_t data_size(size_t code_size);
 
@@ -111,7 +111,7 @@ class BlockStore {
   [[nodiscard]] static size_t bucket_of(uint64_t ram_page, uint64_t offset) {
     return ((ram_page << 12 | offset) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
   }
-  void populate(CodeOffset& populated, CodeOffset used, CodeOffset end, size_t size);
+  void populate(CodeOffset& populated, CodeOffset used, size_t size);
   void set_way(const Link& link, CodeOffset way);
   void lead(LinkId id, BlockId to, CodeOffset way);
   CodeOffset checked_way(const Link& link, const Block& to);
@@ -122,8 +122,7 @@ class BlockStore {
   void remove_empty_homes();
 
   const CodeCache& cache_;
-  Context& context_;
-  const uint8_t* miss_;
+  JumpTables& jump_tables_;
   size_t max_homes_;
   std::vector<Segment> segments_;
   size_t current_ = 0;

@@ -11,6 +11,7 @@ namespace limen::soft::translate {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1
 
 size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
@@ -62,12 +63,15 @@ bool CodeCache::map_protected(const void* near) {
 }
 
 void CodeCache::map_twice(const void* near) {
+  area_size_ = size_ + kHugePage;
+  area_ = mmap(nullptr, area_size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (area_ == MAP_FAILED) throw std::bad_alloc();
   // Without a name, so that perf looks for the code in its map.
-  void* writable = mmap(nullptr, size_, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (writable == MAP_FAILED) throw std::bad_alloc();
-  void* executable = reserve(size_, near);
-  if (executable != nullptr &&  // size 0: a second view
+  void* writable =
+      mmap(reinterpret_cast<void*>(round_up(reinterpret_cast<uintptr_t>(area_), kHugePage)), size_,
+           PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  void* executable = reserve(size_, near);  // at a multiple of a huge page, if it is near
+  if (writable != MAP_FAILED && executable != nullptr &&  // size 0: a second view
       mremap(writable, 0, size_, MREMAP_MAYMOVE | MREMAP_FIXED, executable) == executable &&
       mprotect(executable, code_size_, PROT_READ | PROT_EXEC) == 0 &&
       mprotect(static_cast<uint8_t*>(executable) + code_size_, size_ - code_size_, PROT_READ) ==
@@ -77,18 +81,16 @@ void CodeCache::map_twice(const void* near) {
     return;
   }
   if (executable != nullptr) munmap(executable, size_);
-  munmap(writable, size_);
+  munmap(area_, area_size_);
   throw std::bad_alloc();
 }
 
 CodeCache::~CodeCache() {
-  if (key_ >= 0) {
-    munmap(area_, area_size_);
+  munmap(area_, area_size_);
+  if (key_ >= 0)
     pkey_free(key_);
-  } else {
-    munmap(writable_, size_);
+  else
     munmap(executable_, size_);
-  }
 }
 
 void CodeCache::prepare_thread() const {
@@ -96,14 +98,20 @@ void CodeCache::prepare_thread() const {
   if (key_ >= 0) pkey_set(key_, PKEY_DISABLE_WRITE);
 }
 
-void CodeCache::populate(uint32_t offset, size_t size) const {
-  if (key_ >= 0) return;  // huge pages come whole
-  constexpr uintptr_t kPage = 4096;
-  const auto start = reinterpret_cast<uintptr_t>(writable_ + offset) & ~(kPage - 1);
-  const auto end = reinterpret_cast<uintptr_t>(writable_ + offset + size);
+uint32_t CodeCache::populate(uint32_t offset, size_t size) const {
+  const auto rounded = [&](size_t unit) {
+    return std::pair(offset / unit * unit, std::min(round_up(offset + size, unit), code_size_));
+  };
+  if (key_ >= 0) return static_cast<uint32_t>(code_size_);  // huge pages that come as they are used
+  if (const auto [start, end] = rounded(kHugePage);
+      end % kHugePage == 0 && madvise(writable_ + start, end - start, kCollapse) == 0 &&
+      madvise(executable_ + start, end - start, kCollapse) == 0)
+    return static_cast<uint32_t>(end);
+  constexpr size_t kStep = size_t{128} << 10;
+  const auto [start, end] = rounded(kStep);
   // Before Linux 5.14 there is no such advice, and the pages come one by one.
-  static_cast<void>(
-      madvise(reinterpret_cast<void*>(start), round_up(end - start, kPage), MADV_POPULATE_WRITE));
+  static_cast<void>(madvise(writable_ + start, end - start, MADV_POPULATE_WRITE));
+  return static_cast<uint32_t>(end);
 }
 
 size_t CodeCache::resident_bytes() const {

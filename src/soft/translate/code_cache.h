@@ -10,9 +10,9 @@ namespace limen::soft::translate {
 /// Code that nobody can write while it may run. Where the host has protection keys for user pages
 /// (SDM Vol. 3A 4.6.2), it is huge pages of anonymous memory that are writable for an Edit's
 /// lifetime only and for the thread that has it; elsewhere shared memory mapped twice, the writable
-/// view being for the translator alone (the kernel seldom gives shared memory huge pages, without
-/// which large programs run a fifth slower). Behind the code stands data, writable and not
-/// executable.
+/// view being for the translator alone, in huge pages where the host gives shared memory such when
+/// it is asked (Linux 6.1): without them large programs run a tenth to a quarter slower. Behind the
+/// code stands data, writable and not executable.
 class CodeCache {
  public:
   /// Sizes in bytes. Tries to place the code within 2 GiB of `near`. Throws std::bad_alloc where
@@ -38,8 +38,8 @@ class CodeCache {
   };
 
   /// Has the host give memory for a part of the code that is about to be written: page by page, as
-  /// they are written, that takes much longer.
-  void populate(uint32_t offset, size_t size) const;
+  /// they are written, that takes much longer. Returns up to which offset there is memory now.
+  uint32_t populate(uint32_t offset, size_t size) const;
 
   [[nodiscard]] std::span<uint8_t> code() const { return {writable_, code_size_}; }
   /// Where the host runs what was written at an offset.

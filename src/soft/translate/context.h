@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "soft/translate/fast_calls.h"
+#include "soft/translate/jump_tables.h"
 #include "soft/translate/x87_state.h"
 
 namespace limen::soft::translate {
@@ -25,11 +26,6 @@ constexpr unsigned kLargestAccess = 64;
 constexpr unsigned kMaxItems = 96;
 
 struct Context {
-  static constexpr size_t kJumpTableSize = size_t{1} << 16;
-  /// Entries of blocks by the low 16 bits of their guest address; one table for code at CPL 3, one
-  /// for the others. What an entry leads to checks the rest of the address itself.
-  using JumpTable = std::array<const uint8_t*, kJumpTableSize>;
-
   static constexpr unsigned kMostWindows = 2 * kMaxItems + 1;
 
   uint64_t saved_rax = 0;                 ///< While RAX holds the guest's flags.
@@ -79,7 +75,7 @@ struct Context {
   const uint8_t* go_on_onward_restoring = nullptr;
   const uint8_t* exit_lookup = nullptr;
   const uint8_t* exit_lookup_restoring = nullptr;
-  alignas(64) std::array<JumpTable, 2> jump_tables{};  ///< Index: CPL is 3.
+  JumpTables jump_tables;
 };
 
 }  // namespace limen::soft::translate

@@ -100,7 +100,7 @@ void Emitter::emit_revalidation() {
   out.cpu_sub(kR10, epoch());
   out.lea(kR10, kR10, block_.offset);
   out.lea_relative(kR11, kJumpSize);
-  out.jump(trampolines_.revalidate);
+  out.jump(trampolines_.revalidate[kind_.user ? 1 : 0]);
   CallSite site{};
   site.site = id_;
   site.resume = block_.body;

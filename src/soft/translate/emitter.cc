@@ -66,7 +66,10 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   x87.site = displacement(context.x87.site);
   x87.data = displacement(context.x87.data);
   x87.on_load = displacement(context.on_load_x87);
-  for (unsigned i = 0; i < 2; ++i) jump_table[i] = displacement(context.jump_tables[i]);
+  for (unsigned i = 0; i < 2; ++i) {
+    jump_table[i] = displacement(context.jump_tables.tables[i]);
+    other_entries[i] = displacement(context.jump_tables.others[i]);
+  }
 }
 
 void Emitter::emit_entries_alone() {

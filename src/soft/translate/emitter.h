@@ -75,7 +75,8 @@ struct CpuLayout {
   int32_t onward = 0;
   int32_t payload = 0;
   int32_t reason = 0;
-  int32_t jump_table[2];
+  int32_t jump_table[2];  // JumpTables
+  int32_t other_entries[2];
   struct {
     int32_t away = 0;
     int32_t site = 0;

@@ -209,8 +209,7 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
     const Home& home = blocks_.home(block.home);
     if (home.kind != kind || home.ram_pages[0] != page->ram_page || !quick_bind(id, linear))
       continue;
-    const uint8_t* const code = cache_.executable(block.indirect);
-    cpu_.generated.jump_tables[kind & 1][linear & 0xFFFF] = code;
+    cpu_.generated.jump_tables.enter((kind & 1) != 0, linear, block.indirect, block.body);
     ++statistics_.quick_lookups;
     return cache_.executable(block.body);
   }

@@ -279,6 +279,49 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
   return at;
 }
 
+/// `slowly`: what finds every block.
+CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset slowly, bool user) {
+  using Other = JumpTables::Other;
+  static_assert(sizeof(Other) == 16);
+  const int32_t others = layout.other_entries[user ? 1 : 0];
+  const auto field = [&](size_t offset) { return others + static_cast<int32_t>(offset); };
+  const auto restore_scratch = [&] {
+    out.cpu_load(kRdx, layout.scratch[1]);
+    out.cpu_load(kRcx, layout.scratch[0]);
+  };
+  out.align(64);
+  const CodeOffset at = out.here();
+  out.cpu_store(layout.scratch[0], kRcx);
+  out.cpu_store(layout.scratch[1], kRdx);
+  out.mov32(kRcx, kR10);  // JumpTables::other_index()
+  out.shr32(kRcx, 16);
+  out.exclusive_or(kRcx, kR10);
+  out.and32(kRcx, JumpTables::kOthers - 1);
+  out.shl32(kRcx, 4);
+  out.gs().cmp_memory(kR10, kRcx, field(offsetof(Other, linear)));
+  const CodeOffset unknown = out.jump_if(Condition::kNotEqual);
+  out.gs().load32(kRdx, kRcx, field(offsetof(Other, body)));
+  out.load32(kR10, kR11, offsetof(CallSite, resume));
+  out.cmp(kRdx, kR10);
+  out.gs().load(kR10, kRcx, field(offsetof(Other, linear)));
+  const CodeOffset same = out.jump_if(Condition::kEqual);
+  out.gs().load32(kRcx, kRcx, field(offsetof(Other, entry)));
+  out.cpu_add(kRcx, layout.code);
+  out.movzx16(kRdx, kR10);
+  out.gs_store_indexed(kRdx, layout.jump_table[user ? 1 : 0], kRcx);
+  out.mov(kR11, kRcx);
+  restore_scratch();
+  restore_flags(out, layout);
+  out.byte(0x41);  // JMP R11
+  out.byte(0xFF);
+  out.byte(0xE3);
+  out.patch(unknown, out.here());
+  out.patch(same, out.here());
+  restore_scratch();
+  out.jump(slowly);
+  return at;
+}
+
 CodeOffset emit_exit(Assembler& out, ExitReason reason, CodeOffset leave) {
   const CodeOffset at = out.here();
   out.mov(kR11, static_cast<uint64_t>(reason));
@@ -314,7 +357,9 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   }
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);
-  made.revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
+  const CodeOffset revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
+  for (const bool user : {false, true})
+    made.revalidate[user] = emit_revalidate(out, layout, revalidate, user);
   made.interrupt_return = emit_quiet_call(out, layout, layout.system.on_interrupt_return);
   made.load_cr3 = emit_quiet_call(out, layout, layout.system.on_load_cr3);
   made.invalidate_page = emit_quiet_call(out, layout, layout.system.on_invalidate_page);

@@ -39,7 +39,9 @@ struct Trampolines {
   CodeOffset stack_miss[2] = {};
   CodeOffset stack_miss_keeping_flags[2] = {};
   CodeOffset string = 0;
-  CodeOffset revalidate = 0;
+  /// An entry was reached for which R10, the guest address, is another one's, or nothing has found
+  /// it right as yet; RAX and flags were put aside. Looks for another entry first.
+  CodeOffset revalidate[2] = {};
   CodeOffset lookup = 0;  ///< R11 does not matter.
   CodeOffset interrupt_return = 0;
   CodeOffset load_cr3 = 0;

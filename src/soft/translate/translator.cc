@@ -39,12 +39,13 @@ Translator::Translator(Cpu& cpu, size_t code_size)
       layout_(cpu),
       cache_(code_size, BlockStore::data_size(code_size), &cpu),
       first_free_(write_trampolines()),
-      blocks_(cache_, first_free_, cpu.generated, trampolines_.lookup),
+      blocks_(cache_, first_free_, cpu.generated.jump_tables),
       forms_(cpu),
       items_(kMaxItems),
       interpreted_by_mnemonic_(ZYDIS_MNEMONIC_MAX_VALUE + 1) {
   static_cast<void>(interpret::native::CodeArea::instance());  // the fault handlers
   Context& context = cpu_.generated;
+  context.jump_tables.clear(cache_.executable(0), trampolines_.lookup);
   context.cpu = &cpu_;
   context.on_miss = reinterpret_cast<const void*>(&on_miss);
   context.translator = this;
@@ -155,8 +156,7 @@ const uint8_t* Translator::code_for_rip(Seeker seeker) {
   if (id == 0) return nullptr;
   const Block& block = blocks_[id];
   if (seeker == Seeker::kEntry)
-    cpu_.generated.jump_tables[cpu_.cpl == 3 ? 1 : 0][cpu_.rip & 0xFFFF] =
-        cache_.executable(block.indirect);
+    cpu_.generated.jump_tables.enter(cpu_.cpl == 3, cpu_.rip, block.indirect, block.body);
   return cache_.executable(block.body);
 }
 
@@ -241,10 +241,8 @@ BlockId Translator::find(Seeker seeker) {
   const CodeKind kind = code_kind();
   if (kind.bits() != last_kind_) {
     // Jump tables tell user code from other code, and nothing else.
-    if (((kind.bits() ^ last_kind_) & ~1) != 0) {
-      const uint8_t* const miss = cache_.executable(trampolines_.lookup);
-      for (auto& table : cpu_.generated.jump_tables) table.fill(miss);
-    }
+    if (((kind.bits() ^ last_kind_) & ~1) != 0)
+      cpu_.generated.jump_tables.clear(cache_.executable(0), trampolines_.lookup);
     last_kind_ = kind.bits();
   }
   const uint64_t rip = cpu_.rip;

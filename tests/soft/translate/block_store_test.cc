@@ -24,6 +24,8 @@ class BlockStoreTest : public testing::Test {
     Block block;
   };
 
+  BlockStoreTest() { jump_tables_->clear(cache_.executable(0), kMiss); }
+
   static Home home_of(uint64_t ram_page) {
     Home home;
     home.ram_pages[0] = ram_page;
@@ -58,7 +60,7 @@ class BlockStoreTest : public testing::Test {
     made.block.sites = made.link + static_cast<CodeOffset>(sizeof link);
     store_.link(made.link) = link;
     store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
-    context_->jump_tables[1][offset] = cache_.executable(made.block.indirect);
+    jump_tables_->enter(true, offset, made.block.indirect, made.block.body);
     return made;
   }
 
@@ -77,9 +79,9 @@ class BlockStoreTest : public testing::Test {
     return false;
   }
 
-  std::unique_ptr<Context> context_ = std::make_unique<Context>();
-  CodeCache cache_{kCodeSize, BlockStore::data_size(kCodeSize), context_.get()};
-  BlockStore store_{cache_, kFirstFree, *context_, kMiss};
+  std::unique_ptr<JumpTables> jump_tables_ = std::make_unique<JumpTables>();
+  CodeCache cache_{kCodeSize, BlockStore::data_size(kCodeSize), jump_tables_.get()};
+  BlockStore store_{cache_, kFirstFree, *jump_tables_};
 };
 
 TEST_F(BlockStoreTest, EvictsTheOldestAndKeepsTheRest) {
@@ -89,7 +91,8 @@ TEST_F(BlockStoreTest, EvictsTheOldestAndKeepsTheRest) {
     made.push_back(make(1 + made.size() % kPages, static_cast<uint16_t>(1 + made.size() / kPages)));
   EXPECT_GT(made.size(), kCodeSize / kBlockSize / 4);
   EXPECT_FALSE(is_found(first, 0));
-  EXPECT_EQ(context_->jump_tables[1][0], cache_.executable(kMiss));
+  EXPECT_EQ(jump_tables_->tables[1][0], cache_.executable(kMiss));
+  EXPECT_EQ(jump_tables_->others[1][JumpTables::other_index(0)].entry, kMiss);
   // A quarter is gone, and what was made before and after it is there.
   size_t found = 0;
   for (size_t i = 0; i < made.size(); ++i) found += is_found(made[i], 1 + i % kPages) ? 1 : 0;
