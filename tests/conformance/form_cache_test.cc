@@ -41,10 +41,11 @@ class FormCacheTest : public testing::Test {
   }
 
   void expect_same_as_anew(CodeKind kind, const InstructionBytes& bytes) {
-    FormCache empty(guest_->cpu);
     Item kept, anew;
     const auto outcome = find(*cache_, kind, bytes, kept);
-    ASSERT_EQ(outcome, find(empty, kind, bytes, anew)) << testing::PrintToString(bytes);
+    anew.bytes = bytes;
+    ASSERT_EQ(outcome, cache_->decode(kind, kMaxInstructionLength, anew))
+        << testing::PrintToString(bytes);
     if (outcome != soft::decode::Outcome::kOk) return;
     ASSERT_TRUE(kept == anew) << testing::PrintToString(bytes);
   }
@@ -55,6 +56,20 @@ class FormCacheTest : public testing::Test {
     const auto layout = soft::decode::find_layout(bytes);
     for (unsigned i = layout.known() ? layout.head : 1; i < other.size(); ++i)
       other[i] = static_cast<uint8_t>(random.next());
+    return other;
+  }
+
+  /// And other registers, by ModRM, SIB and the low bits of REX.
+  static InstructionBytes with_other_registers(const InstructionBytes& bytes, Random& random) {
+    InstructionBytes other = with_other_values(bytes, random);
+    const auto layout = soft::decode::find_layout(bytes);
+    if (layout.modrm == 0) return other;
+    const auto change = [&](unsigned at, unsigned mask) {
+      other[at] ^= static_cast<uint8_t>(random.next() & mask);
+    };
+    change(layout.modrm, layout.sib ? 0x38 : 0x3F);
+    if (layout.sib) change(layout.modrm + 1u, 0xFF);
+    if (layout.rex != 0) change(layout.rex - 1u, 7);
     return other;
   }
 
@@ -76,6 +91,8 @@ TEST_F(FormCacheTest, GivesWhatDecodingGivesForEveryForm) {
         find(*cache_, kind, bytes, first);
         expect_same_as_anew(kind, bytes);
         expect_same_as_anew(kind, with_other_values(bytes, random));
+        for (unsigned i = 0; i < 8; ++i)
+          expect_same_as_anew(kind, with_other_registers(bytes, random));
       }
       if (HasFatalFailure()) return;
     }
@@ -90,8 +107,17 @@ TEST_F(FormCacheTest, KnowsAnInstructionFromAnotherOfItsForm) {
   EXPECT_EQ(item.displacement, -16);
   EXPECT_EQ(item.length, 5u);
   EXPECT_EQ(item.address.base, x86::kRsp);
-  EXPECT_EQ(cache_->statistics().found, 1u);
-  EXPECT_EQ(cache_->statistics().decoded, 1u);
+  // mov r9, [r12 + r15 * 8 + 8]
+  ASSERT_EQ(find(*cache_, kUser, {0x4F, 0x8B, 0x4C, 0xFC, 0x08}, item), soft::decode::Outcome::kOk);
+  EXPECT_EQ(item.registers_written, 1u << 9);
+  EXPECT_EQ(item.address.base, 12);
+  EXPECT_EQ(item.address.index, 15);
+  EXPECT_EQ(item.address.scale, 3);
+  // mov rdx, [rcx + rbx + 8]
+  ASSERT_EQ(find(*cache_, kUser, {0x48, 0x8B, 0x54, 0x19, 0x08}, item), soft::decode::Outcome::kOk);
+  EXPECT_EQ(item.registers_written, 1u << x86::kRdx);
+  EXPECT_EQ(cache_->statistics().found, 2u);
+  EXPECT_EQ(cache_->statistics().decoded, 2u);
 }
 
 }  // namespace

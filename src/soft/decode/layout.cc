@@ -6,6 +6,7 @@ namespace {
 /// What follows an opcode. kOdd: not known here.
 enum class Tail : uint8_t {
   kOdd,
+  kPrefix,  ///< It is one.
   kNothing,
   kByte,
   kWord,
@@ -36,6 +37,8 @@ constexpr Map make_one_byte() {
     map[row + 4] = Tail::kByte;
     map[row + 5] = Tail::kSized;
   }
+  for (const unsigned prefix : {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
+    map[prefix] = Tail::kPrefix;
   set(map, 0x50, 0x5F, Tail::kNothing);  // PUSH, POP
   map[0x63] = Tail::kModrm;              // MOVSXD
   map[0x68] = Tail::kSized;              // PUSH
@@ -110,14 +113,97 @@ constexpr Map make_0f() {
   return map;
 }
 
+/// How an opcode with ModRM names registers.
+enum class Names : uint8_t {
+  kBoth,       ///< By reg and rm.
+  kBytes,      ///< The same, and they are of 8 bits.
+  kFromByte,   ///< The same, and rm is of 8 bits.
+  kRm,         ///< By rm; reg is part of the opcode.
+  kByteRm,     ///< The same, of 8 bits.
+  kAddress,    ///< Only in a memory operand.
+  kUnrelated,  ///< Not at all, or rm is part of the opcode.
+};
+using NamesMap = std::array<Names, 256>;
+
+constexpr void set(NamesMap& map, unsigned first, unsigned last, Names names) {
+  for (unsigned i = first; i <= last; ++i) map[i] = names;
+}
+
+constexpr NamesMap make_one_byte_names() {
+  NamesMap map{};
+  for (unsigned row = 0; row < 0x40; row += 8)
+    map[row] = map[row + 2] = Names::kBytes;  // ADD OR ADC SBB AND SUB XOR CMP
+  map[0x80] = map[0xC0] = map[0xD0] = map[0xD2] = map[0xF6] = map[0xFE] = Names::kByteRm;
+  map[0x81] = map[0x83] = map[0xC1] = map[0xD1] = map[0xD3] = map[0xF7] = map[0xFF] = Names::kRm;
+  map[0x84] = map[0x86] = map[0x88] = map[0x8A] = Names::kBytes;
+  map[0xC6] = map[0xC7] = Names::kAddress;  // MOV; XABORT and XBEGIN
+  map[0x8C] = map[0x8E] = Names::kUnrelated;
+  map[0x8F] = Names::kUnrelated;  // POP or XOP
+  set(map, 0xD8, 0xDF, Names::kAddress);
+  return map;
+}
+
+constexpr NamesMap make_0f_names() {
+  NamesMap map{};
+  set(map, 0x00, 0x01, Names::kUnrelated);
+  map[0x0D] = Names::kUnrelated;
+  set(map, 0x18, 0x1F, Names::kUnrelated);
+  set(map, 0x71, 0x73, Names::kRm);
+  map[0x78] = map[0x79] = Names::kUnrelated;
+  set(map, 0x90, 0x9F, Names::kBytes);  // SETcc
+  map[0xAE] = map[0xB9] = map[0xC7] = Names::kUnrelated;
+  map[0xB0] = map[0xC0] = Names::kBytes;     // CMPXCHG, XADD
+  map[0xB6] = map[0xBE] = Names::kFromByte;  // MOVZX, MOVSX
+  map[0xBA] = Names::kRm;
+  map[0xF7] = map[0xFF] = Names::kUnrelated;  // MASKMOVQ has RDI as well
+  return map;
+}
+
+constexpr NamesMap make_0f38_names() {
+  NamesMap map{};
+  set(map, 0x80, 0x82, Names::kUnrelated);
+  map[0xD8] = Names::kUnrelated;  // AESENCWIDE128KL and its kind
+  map[0xF0] = Names::kFromByte;   // CRC32
+  return map;
+}
+
+constexpr NamesMap kOneByteNames = make_one_byte_names();
+constexpr NamesMap k0fNames = make_0f_names();
+constexpr NamesMap k0f38Names = make_0f38_names();
+
+/// What is named, by `names`, whether rm is a register, and whether there is REX: without it four
+/// of the registers of 8 bits are parts of others.
+struct Named {
+  bool reg = false, rm = false, address = false;
+};
+constexpr Named named(Names names, bool is_register, bool has_rex) {
+  switch (names) {
+    case Names::kBoth:
+      return {true, is_register, !is_register};
+    case Names::kBytes:
+      return {has_rex, is_register && has_rex, !is_register};
+    case Names::kFromByte:
+      return {true, is_register && has_rex, !is_register};
+    case Names::kRm:
+      return {false, is_register, !is_register};
+    case Names::kByteRm:
+      return {false, is_register && has_rex, !is_register};
+    case Names::kAddress:
+      return {false, false, !is_register};
+    default:
+      return {};
+  }
+}
+constexpr auto kNamed = [] {
+  std::array<std::array<std::array<Named, 2>, 2>, 7> table{};
+  for (unsigned names = 0; names < table.size(); ++names)
+    for (unsigned i = 0; i < 4; ++i)
+      table[names][i >> 1][i & 1] = named(static_cast<Names>(names), i >> 1 != 0, (i & 1) != 0);
+  return table;
+}();
+
 constexpr Map kOneByte = make_one_byte();
 constexpr Map k0f = make_0f();
-
-struct Prefixes {
-  bool operand_size = false;
-  bool rex_w = false;
-  bool any_before_vex = false;  ///< Some with which VEX is no instruction.
-};
 
 /// The tail of an opcode of VEX's map `number`.
 Tail vex_tail(unsigned number, uint8_t opcode) {
@@ -135,9 +221,11 @@ Tail vex_tail(unsigned number, uint8_t opcode) {
   }
 }
 
-/// What an immediate of `tail` takes.
-unsigned immediate_size(Tail tail, const Prefixes& prefixes, unsigned modrm_reg) {
-  const unsigned sized = prefixes.operand_size && !prefixes.rex_w ? 2 : 4;
+enum class Sized : uint8_t { k32, k16, k64 };  // the operand size
+
+/// What an immediate of `tail` takes; `is_test`: ModRM.reg is 0 or 1.
+constexpr uint8_t immediate_size(Tail tail, Sized size, bool is_test) {
+  const uint8_t sized = size == Sized::k16 ? 2 : 4;
   switch (tail) {
     case Tail::kByte:
     case Tail::kRelative8:
@@ -152,74 +240,92 @@ unsigned immediate_size(Tail tail, const Prefixes& prefixes, unsigned modrm_reg)
     case Tail::kModrmSized:
       return sized;
     case Tail::kWide:
-      return prefixes.rex_w ? 8 : sized;
+      return size == Sized::k64 ? 8 : sized;
     case Tail::kTestByte:
-      return modrm_reg < 2 ? 1 : 0;
+      return is_test ? 1 : 0;
     case Tail::kTestSized:
-      return modrm_reg < 2 ? sized : 0;
+      return is_test ? sized : 0;
     default:
       return 0;
   }
 }
+constexpr size_t kTails = static_cast<size_t>(Tail::kTestSized) + 1;
+constexpr auto kImmediateSize = [] {
+  std::array<std::array<std::array<uint8_t, 2>, 3>, kTails> table{};
+  for (size_t tail = 0; tail < kTails; ++tail)
+    for (unsigned i = 0; i < 6; ++i)
+      table[tail][i >> 1][i & 1] =
+          immediate_size(static_cast<Tail>(tail), static_cast<Sized>(i >> 1), (i & 1) != 0);
+  return table;
+}();
 
 }  // namespace
 
-Layout find_layout(const InstructionBytes& bytes) {
+// With tables in place of branches where these would be hard to predict.
+void find_layout(const InstructionBytes& bytes, Layout& layout) {
   // What follows the prefixes and counts is at most six bytes: there is room.
   constexpr unsigned kMostPrefixes = 8;
-  Prefixes prefixes;
+  layout = {};
+  bool operand_size = false;
+  bool any_before_vex = false;  // with which VEX is no instruction
   unsigned at = 0;
-  for (; at < kMostPrefixes; ++at) {
+  for (; at < kMostPrefixes && kOneByte[bytes[at]] == Tail::kPrefix; ++at) {
     const uint8_t byte = bytes[at];
-    if (byte == 0x66)
-      prefixes.operand_size = prefixes.any_before_vex = true;
-    else if (byte == 0xF0 || byte == 0xF2 || byte == 0xF3)
-      prefixes.any_before_vex = true;
-    else if ((byte & 0xE7) != 0x26 && byte != 0x64 && byte != 0x65 && byte != 0x67)
-      break;
+    operand_size = operand_size || byte == 0x66;
+    any_before_vex = any_before_vex || byte == 0x66 || byte >= 0xF0;
   }
-  if (at == kMostPrefixes) return {};
-  if ((bytes[at] & 0xF0) == 0x40) {
-    prefixes.rex_w = (bytes[at] & 8) != 0;
-    prefixes.any_before_vex = true;
-    ++at;
-  }
+  if (at == kMostPrefixes) return;
+  const bool has_rex = (bytes[at] & 0xF0) == 0x40;
+  const unsigned rex = has_rex ? bytes[at] : 0u;
+  at += has_rex ? 1 : 0;
+  const unsigned rex_end = has_rex ? at : 0u;
   uint8_t opcode = bytes[at++];
   Tail tail = kOneByte[opcode];
+  Names names = kOneByteNames[opcode];
   if (opcode == 0x0F) {
     opcode = bytes[at++];
     tail = k0f[opcode];
-    if (opcode == 0x38 || opcode == 0x3A) {
-      ++at;
-      tail = opcode == 0x38 ? Tail::kModrm : Tail::kModrmByte;
+    names = k0fNames[opcode];
+    if (opcode == 0x38) {
+      names = k0f38Names[bytes[at++]];
+      tail = Tail::kModrm;
+    } else if (opcode == 0x3A) {
+      names = bytes[at++] == 0xF0 ? Names::kUnrelated : Names::kBoth;  // HRESET
+      tail = Tail::kModrmByte;
     }
   } else if (opcode == 0xC4 || opcode == 0xC5) {
-    if (prefixes.any_before_vex) return {};
+    if (any_before_vex || has_rex) return;
     const unsigned map = opcode == 0xC5 ? 1 : bytes[at] & 0x1Fu;
     at += opcode == 0xC5 ? 1 : 2;
     tail = vex_tail(map, bytes[at++]);
+    names = Names::kUnrelated;
   }
-  if (tail == Tail::kOdd) return {};
+  if (tail == Tail::kOdd || tail == Tail::kPrefix) return;
   // Processors of different makers differ in what the prefix means here.
-  if (tail == Tail::kRelative32 && prefixes.operand_size) return {};
+  if (tail == Tail::kRelative32 && operand_size) return;
 
-  Layout layout;
   unsigned reg = 0;
   if (tail >= Tail::kModrm) {
+    layout.modrm = static_cast<uint8_t>(at);
     const uint8_t modrm = bytes[at++];
     const unsigned mod = modrm >> 6, rm = modrm & 7;
     reg = modrm >> 3 & 7;
-    bool absolute = mod == 0 && rm == 5;
-    if (mod != 3 && rm == 4) {
-      const uint8_t sib = bytes[at++];
-      absolute = mod == 0 && (sib & 7) == 5;
-    }
-    layout.displacement = absolute || mod == 2 ? 4 : mod == 1 ? 1 : 0;
+    layout.sib = mod != 3 && rm == 4;
+    const unsigned base = layout.sib ? bytes[at] & 7u : rm;
+    at += layout.sib ? 1 : 0;
+    const Named& is = kNamed[static_cast<size_t>(names)][mod == 3 ? 1 : 0][has_rex ? 1 : 0];
+    layout.names_reg = is.reg;
+    layout.names_rm = is.rm;
+    layout.names_address = is.address;
+    constexpr std::array<uint8_t, 4> kSizes = {0, 1, 4, 0};
+    layout.displacement = mod == 0 && base == 5 ? 4 : kSizes[mod];
   }
+  layout.rex = static_cast<uint8_t>(rex_end);
   layout.head = static_cast<uint8_t>(at);
-  layout.immediate = static_cast<uint8_t>(immediate_size(tail, prefixes, reg));
+  const Sized size = (rex & 8) != 0 ? Sized::k64 : operand_size ? Sized::k16 : Sized::k32;
+  layout.immediate =
+      kImmediateSize[static_cast<size_t>(tail)][static_cast<size_t>(size)][reg < 2 ? 1 : 0];
   layout.immediate_counts = tail == Tail::kModrmCount;
-  return layout;
 }
 
 }  // namespace limen::soft::decode

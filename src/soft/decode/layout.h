@@ -19,6 +19,14 @@ struct Layout {
   /// The immediate is more than a value: it decides which registers or flags the instruction reads
   /// and writes (a shift's count, a register in VEX's last byte).
   bool immediate_counts = false;
+  uint8_t rex = 0;    ///< One more than where REX stands; 0: there is none.
+  uint8_t modrm = 0;  ///< Where ModRM stands; 0: there is none.
+  bool sib = false;   ///< SIB follows it.
+  // What could be another register without changing what the instruction does with it, as far as
+  // the opcode decides: REX tells SPL to DIL from AH to BH.
+  bool names_reg = false;      ///< ModRM.reg.
+  bool names_rm = false;       ///< ModRM.rm, a register.
+  bool names_address = false;  ///< Base and index.
 
   [[nodiscard]] bool known() const { return head != 0; }
   [[nodiscard]] unsigned length() const { return head + displacement + immediate; }
@@ -27,6 +35,11 @@ struct Layout {
 /// Knows the usual prefixes, the one-byte opcodes, the maps 0FH, 0F38H and 0F3AH, and VEX (SDM Vol.
 /// 2A 2, Vol. 2D A.3). Not known(): it is something else, or there may be no such instruction. What
 /// is known need not be an instruction either; but if it is one, it looks so.
-Layout find_layout(const InstructionBytes& bytes);
+void find_layout(const InstructionBytes& bytes, Layout& layout);
+inline Layout find_layout(const InstructionBytes& bytes) {
+  Layout layout;
+  find_layout(bytes, layout);
+  return layout;
+}
 
 }  // namespace limen::soft::decode

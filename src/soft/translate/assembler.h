@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -62,10 +63,34 @@ class Assembler {
   [[nodiscard]] CodeOffset here() const { return at_; }
   [[nodiscard]] size_t room() const { return code_.size() - at_; }
 
+  /// Up to eight bytes that are written as one word: what stands behind them in the code does not
+  /// matter yet.
+  class Piece {
+   public:
+    void byte(unsigned value) {
+      bytes_ |= uint64_t{value & 0xFF} << bits_;
+      bits_ += 8;
+    }
+
+   private:
+    friend class Assembler;
+    uint64_t bytes_ = 0;
+    unsigned bits_ = 0;
+  };
+
+  void piece(const Piece& piece) {
+    std::memcpy(&code_[at_], &piece.bytes_, sizeof piece.bytes_);
+    at_ += piece.bits_ / 8;
+  }
   void byte(unsigned value) { code_[at_++] = static_cast<uint8_t>(value); }
   void bytes(std::span<const uint8_t> values) {
     std::ranges::copy(values, code_.subspan(at_).begin());
     at_ += static_cast<CodeOffset>(values.size());
+  }
+  /// The first `size` bytes; more are written.
+  void bytes(const std::array<uint8_t, 16>& values, unsigned size) {
+    std::memcpy(&code_[at_], values.data(), values.size());
+    at_ += size;
   }
   void dword(uint32_t value) { put(value); }
   void align(unsigned to) {
@@ -91,39 +116,47 @@ class Assembler {
   }
   /// MOV r32, r32.
   void mov32(Reg to, Reg from) {
-    rex_if(false, to, from);
-    byte(0x8B);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    Piece code;
+    rex_if(code, false, to, from);
+    code.byte(0x8B);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    piece(code);
   }
   void movzx16(Reg to, Reg from) {
-    rex_if(false, to, from);
-    byte(0x0F);
-    byte(0xB7);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    Piece code;
+    rex_if(code, false, to, from);
+    code.byte(0x0F);
+    code.byte(0xB7);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    piece(code);
   }
   /// `index` kRsp: none. `base` may be kRsp.
   void lea(Reg to, Reg base, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
-    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u) |
-         (base > 7 ? 1u : 0u));
-    byte(0x8D);
-    memory_sib(to, base, index, scale, displacement);
+    Piece code;
+    code.byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u) |
+              (base > 7 ? 1u : 0u));
+    code.byte(0x8D);
+    memory_sib(code, to, base, index, scale, displacement);
   }
   void lea(Reg to, Reg base, int32_t displacement) { lea(to, base, kRsp, 0, displacement); }
   /// LEA with index and displacement alone.
   void lea_index(Reg to, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
-    byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u));
-    byte(0x8D);
-    byte(((to & 7u) << 3) | 4u);
-    byte((scale << 6) | ((index & 7u) << 3) | 5u);
+    Piece code;
+    code.byte((wide ? 0x48u : 0x40u) | (to > 7 ? 4u : 0u) | (index > 7 ? 2u : 0u));
+    code.byte(0x8D);
+    code.byte(((to & 7u) << 3) | 4u);
+    code.byte((scale << 6) | ((index & 7u) << 3) | 5u);
+    piece(code);
     put(static_cast<uint32_t>(displacement));
   }
   /// MOV to, [base + displacement].
   void load(Reg to, Reg base, int32_t displacement) { memory(0x8B, to, base, displacement); }
   /// MOV r32, [base + displacement].
   void load32(Reg to, Reg base, int32_t displacement) {
-    rex_if(false, to, base);
-    byte(0x8B);
-    memory_sib(to, base, kRsp, 0, displacement);
+    Piece code;
+    rex_if(code, false, to, base);
+    code.byte(0x8B);
+    memory_sib(code, to, base, kRsp, 0, displacement);
   }
   void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
   void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
@@ -141,56 +174,72 @@ class Assembler {
   /// ModRM and what follows it. `wide`: the displacement has 32 bits, if there is one (EVEX scales
   /// one of 8 bits).
   void operand(unsigned reg, const HostOperand& of, bool wide = false) {
-    memory_sib(static_cast<Reg>(reg), of.base, of.index, of.scale, of.displacement, wide);
+    memory_sib({}, static_cast<Reg>(reg), of.base, of.index, of.scale, of.displacement, wide);
   }
   void shr32(Reg reg, unsigned count) {
-    if (reg > 7) byte(0x41);
-    byte(0xC1);
-    byte(0xE8u | (reg & 7u));
-    byte(count);
+    Piece code;
+    if (reg > 7) code.byte(0x41);
+    code.byte(0xC1);
+    code.byte(0xE8u | (reg & 7u));
+    code.byte(count);
+    piece(code);
   }
   void shl32(Reg reg, unsigned count) {
-    if (reg > 7) byte(0x41);
-    byte(0xC1);
-    byte(0xE0u | (reg & 7u));
-    byte(count);
+    Piece code;
+    if (reg > 7) code.byte(0x41);
+    code.byte(0xC1);
+    code.byte(0xE0u | (reg & 7u));
+    code.byte(count);
+    piece(code);
   }
   /// RORX r32, r32, count: keeps flags.
   void rorx32(Reg to, Reg from, unsigned count) {
-    byte(0xC4);
-    byte((to > 7 ? 0u : 0x80u) | 0x40u | (from > 7 ? 0u : 0x20u) | 3u);
-    byte(0x7B);
-    byte(0xF0);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    byte(count);
+    Piece code;
+    code.byte(0xC4);
+    code.byte((to > 7 ? 0u : 0x80u) | 0x40u | (from > 7 ? 0u : 0x20u) | 3u);
+    code.byte(0x7B);
+    code.byte(0xF0);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    code.byte(count);
+    piece(code);
   }
   void sar(Reg reg, unsigned count) {
-    byte(0x48u | (reg > 7 ? 1u : 0u));
-    byte(0xC1);
-    byte(0xF8u | (reg & 7u));
-    byte(count);
+    Piece code;
+    code.byte(0x48u | (reg > 7 ? 1u : 0u));
+    code.byte(0xC1);
+    code.byte(0xF8u | (reg & 7u));
+    code.byte(count);
+    piece(code);
   }
   /// MOVZX r32, r8; `from` is not RSP to RDI.
   void movzx8(Reg to, Reg from) {
-    rex_if(false, to, from);
-    byte(0x0F);
-    byte(0xB6);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    Piece code;
+    rex_if(code, false, to, from);
+    code.byte(0x0F);
+    code.byte(0xB6);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    piece(code);
   }
   void movsxd(Reg to, Reg from) {
-    rex_if(true, to, from);
-    byte(0x63);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    Piece code;
+    rex_if(code, true, to, from);
+    code.byte(0x63);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    piece(code);
   }
   void neg(Reg reg) {
-    byte(0x48u | (reg > 7 ? 1u : 0u));
-    byte(0xF7);
-    byte(0xD8u | (reg & 7u));
+    Piece code;
+    code.byte(0x48u | (reg > 7 ? 1u : 0u));
+    code.byte(0xF7);
+    code.byte(0xD8u | (reg & 7u));
+    piece(code);
   }
   void and32(Reg reg, uint32_t mask) {
-    if (reg > 7) byte(0x41);
-    byte(0x81);
-    byte(0xE0u | (reg & 7u));
+    Piece code;
+    if (reg > 7) code.byte(0x41);
+    code.byte(0x81);
+    code.byte(0xE0u | (reg & 7u));
+    piece(code);
     put(mask);
   }
   void xor32(Reg reg, uint32_t mask) {
@@ -201,22 +250,28 @@ class Assembler {
   }
   /// IMUL r32, r32, imm32.
   void imul32(Reg reg, uint32_t value) {
-    rex_if(false, reg, reg);
-    byte(0x69);
-    byte(0xC0u | ((reg & 7u) << 3) | (reg & 7u));
+    Piece code;
+    rex_if(code, false, reg, reg);
+    code.byte(0x69);
+    code.byte(0xC0u | ((reg & 7u) << 3) | (reg & 7u));
+    piece(code);
     put(value);
   }
   /// CMOVB r64, r64.
   void move_if_below(Reg to, Reg from) {
-    rex_if(true, to, from);
-    byte(0x0F);
-    byte(0x42);
-    byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    Piece code;
+    rex_if(code, true, to, from);
+    code.byte(0x0F);
+    code.byte(0x42);
+    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
+    piece(code);
   }
   void cmp(Reg reg, int32_t value) {
-    byte(0x48u | (reg > 7 ? 1u : 0u));
-    byte(0x81);
-    byte(0xF8u | (reg & 7u));
+    Piece code;
+    code.byte(0x48u | (reg > 7 ? 1u : 0u));
+    code.byte(0x81);
+    code.byte(0xF8u | (reg & 7u));
+    piece(code);
     put(static_cast<uint32_t>(value));
   }
 
@@ -251,9 +306,11 @@ class Assembler {
 
   /// LEA of the address `beyond` bytes behind this instruction.
   void lea_relative(Reg to, uint32_t beyond) {
-    byte(0x48u | (to > 7 ? 4u : 0u));
-    byte(0x8D);
-    byte(((to & 7u) << 3) | 5u);
+    Piece code;
+    code.byte(0x48u | (to > 7 ? 4u : 0u));
+    code.byte(0x8D);
+    code.byte(((to & 7u) << 3) | 5u);
+    piece(code);
     put(beyond);
   }
 
@@ -262,12 +319,13 @@ class Assembler {
   void cpu_add(Reg to, int32_t displacement) { cpu(true, {0x03}, to, displacement); }
   /// PEXT to, from, [Cpu + displacement].
   void cpu_pext(Reg to, Reg from, int32_t displacement) {
-    if (!cpu_.near) byte(0x65);
-    byte(0xC4);
-    byte(0x62u | (to > 7 ? 0u : 0x80u));
-    byte(0x82u | ((~unsigned{from} & 15u) << 3));
-    byte(0xF5);
-    cpu_operand(to, displacement, 0);
+    Piece code;
+    if (!cpu_.near) code.byte(0x65);
+    code.byte(0xC4);
+    code.byte(0x62u | (to > 7 ? 0u : 0x80u));
+    code.byte(0x82u | ((~unsigned{from} & 15u) << 3));
+    code.byte(0xF5);
+    cpu_operand(code, to, displacement, 0);
   }
   void cpu_sub(Reg to, int32_t displacement) { cpu(true, {0x2B}, to, displacement); }
   /// CMP byte [Cpu + displacement], value.
@@ -319,20 +377,23 @@ class Assembler {
   /// the instruction that follow the displacement.
   void cpu(bool wide, std::initializer_list<uint8_t> opcode, Reg reg, int32_t displacement,
            unsigned behind = 0) {
-    if (!cpu_.near) byte(0x65);
+    Piece code;
+    if (!cpu_.near) code.byte(0x65);
     const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u);
-    if (rex != 0) byte(0x40 | rex);
-    for (const uint8_t part : opcode) byte(part);
-    cpu_operand(reg, displacement, behind);
+    if (rex != 0) code.byte(0x40 | rex);
+    for (const uint8_t part : opcode) code.byte(part);
+    cpu_operand(code, reg, displacement, behind);
   }
   void cpu_jump(int32_t displacement) { cpu(false, {0xFF}, static_cast<Reg>(4), displacement); }
   /// JMP gs:[index * 8 + displacement].
   void gs_jump_indexed(Reg index, int32_t displacement) {
-    byte(0x65);
-    if (index > 7) byte(0x42);
-    byte(0xFF);
-    byte(0x24);
-    byte(0xC5u | ((index & 7u) << 3));
+    Piece code;
+    code.byte(0x65);
+    if (index > 7) code.byte(0x42);
+    code.byte(0xFF);
+    code.byte(0x24);
+    code.byte(0xC5u | ((index & 7u) << 3));
+    piece(code);
     put(static_cast<uint32_t>(displacement));
   }
   /// MOV gs:[index * 8 + displacement], reg; `index` is one of the first eight.
@@ -392,50 +453,60 @@ class Assembler {
     std::memcpy(&code_[at_], &value, sizeof value);
     at_ += static_cast<CodeOffset>(sizeof value);
   }
-  void cpu_operand(Reg reg, int32_t displacement, unsigned behind) {
+  // Behind what `code` has of the instruction.
+  void cpu_operand(Piece code, Reg reg, int32_t displacement, unsigned behind) {
     const unsigned field = (reg & 7u) << 3;
     if (!cpu_.near) {
-      byte(field | 4u);
-      byte(0x25);
+      code.byte(field | 4u);
+      code.byte(0x25);
+      piece(code);
       put(static_cast<uint32_t>(displacement));
       return;
     }
-    byte(field | 5u);
+    code.byte(field | 5u);
+    piece(code);
     put(static_cast<uint32_t>(cpu_.distance + displacement - (int64_t{at_} + 4 + behind)));
   }
-  void rex_if(bool wide, Reg reg, Reg rm) {
+  static void rex_if(Piece& code, bool wide, Reg reg, Reg rm) {
     const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u) | (rm > 7 ? 1u : 0u);
-    if (rex != 0) byte(0x40 | rex);
+    if (rex != 0) code.byte(0x40 | rex);
   }
   void modrm_reg(unsigned opcode, Reg reg, Reg rm) {
-    rex_if(true, reg, rm);
-    byte(opcode);
-    byte(0xC0u | ((reg & 7u) << 3) | (rm & 7u));
+    Piece code;
+    rex_if(code, true, reg, rm);
+    code.byte(opcode);
+    code.byte(0xC0u | ((reg & 7u) << 3) | (rm & 7u));
+    piece(code);
   }
   void relative(unsigned opcode, Reg reg, CodeOffset data) {
-    byte(0x48u | (reg > 7 ? 4u : 0u));
-    byte(opcode);
-    byte(((reg & 7u) << 3) | 5u);
+    Piece code;
+    code.byte(0x48u | (reg > 7 ? 4u : 0u));
+    code.byte(opcode);
+    code.byte(((reg & 7u) << 3) | 5u);
+    piece(code);
     put(data - (at_ + 4));
   }
   void memory(unsigned opcode, Reg reg, Reg base, int32_t displacement) {
-    rex_if(true, reg, base);
-    byte(opcode);
-    memory_sib(reg, base, kRsp, 0, displacement);
+    Piece code;
+    rex_if(code, true, reg, base);
+    code.byte(opcode);
+    memory_sib(code, reg, base, kRsp, 0, displacement);
   }
   void memory(unsigned opcode, Reg reg, const HostOperand& of) {
-    byte(0x48u | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
-    byte(opcode);
-    operand(reg, of);
+    Piece code;
+    code.byte(0x48u | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
+    code.byte(opcode);
+    memory_sib(code, reg, of.base, of.index, of.scale, of.displacement);
   }
-  void memory_sib(Reg reg, Reg base, Reg index, unsigned scale, int32_t displacement,
+  void memory_sib(Piece code, Reg reg, Reg base, Reg index, unsigned scale, int32_t displacement,
                   bool wide = false) {
     const bool has_sib = index != kRsp || (base & 7) == kRsp;
     const bool is_byte = !wide && displacement == static_cast<int8_t>(displacement);
     const unsigned mod = displacement == 0 && (base & 7) != kRbp ? 0u : is_byte ? 1u : 2u;
-    byte((mod << 6) | ((reg & 7u) << 3) | (has_sib ? 4u : base & 7u));
-    if (has_sib) byte((scale << 6) | ((index & 7u) << 3) | (base & 7u));
-    if (mod == 1) byte(static_cast<uint8_t>(displacement));
+    code.byte((mod << 6) | ((reg & 7u) << 3) | (has_sib ? 4u : base & 7u));
+    if (has_sib) code.byte((scale << 6) | ((index & 7u) << 3) | (base & 7u));
+    if (mod == 1) code.byte(static_cast<uint8_t>(displacement));
+    piece(code);
     if (mod == 2) put(static_cast<uint32_t>(displacement));
   }
 

@@ -169,6 +169,7 @@ void Emitter::open_windows(std::span<const Window> windows, bool flags_live) {
 /// R10: the difference of host and guest addresses, which Context::windows gets, too.
 void Emitter::open_window(const Window& window, Flags flags) {
   of_stack_[window.number] = window.stack;
+  has_base_[window.number] = false;
   if (window.stack) return open_stack(window, flags == Flags::kLive);
   window_address(window);
   look_up(window.size, window.write, Wanted::kWindow, flags);
@@ -228,11 +229,16 @@ Reg Emitter::hold_window(unsigned number, bool may_hold) {
     return kR10;
   }
   const Reg reg = may_hold && r10_window_ != 0 ? kR11 : kR10;
+  load_window(reg, number);
+  (reg == kR10 ? r10_window_ : r11_window_) = number;
+  return reg;
+}
+
+/// The difference of one that is open.
+void Emitter::load_window(Reg reg, unsigned number) {
   out_.cpu_load(reg, of_stack_[number] ? layout_.stack_page[kind_.user ? 1 : 0] +
                                              static_cast<int32_t>(offsetof(StackPage, difference))
                                        : layout_.window(number));
-  (reg == kR10 ? r10_window_ : r11_window_) = number;
-  return reg;
 }
 
 HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, bool may_hold) {
@@ -280,29 +286,31 @@ void Emitter::rewrite(const Item& item, unsigned in_r11, const HostOperand& oper
   const auto& extension = item.extension;
   // X and B as VEX and EVEX have them.
   const unsigned inverted = (operand.index > 7 ? 0u : 0x40u) | (operand.base > 7 ? 0u : 0x20u);
+  Assembler::Piece code;
   switch (item.encoding) {
     case Encoding::kLegacy:
       for (const uint8_t prefix : std::span(item.bytes).first(item.prefix_count))
         if (prefix == 0xF0 || prefix == 0x66 || prefix == 0xF2 || prefix == 0xF3) out_.byte(prefix);
-      out_.byte(0x40u | (extension[0] & 8u) | (reg_in_r11 ? 4u : extension[0] & 4u) |
+      code.byte(0x40u | (extension[0] & 8u) | (reg_in_r11 ? 4u : extension[0] & 4u) |
                 (operand.index > 7 ? 2u : 0u) | (operand.base > 7 ? 1u : 0u));
-      if (item.map != ZYDIS_OPCODE_MAP_DEFAULT) out_.byte(0x0F);
-      if (item.map == ZYDIS_OPCODE_MAP_0F38) out_.byte(0x38);
-      if (item.map == ZYDIS_OPCODE_MAP_0F3A) out_.byte(0x3A);
+      if (item.map != ZYDIS_OPCODE_MAP_DEFAULT) code.byte(0x0F);
+      if (item.map == ZYDIS_OPCODE_MAP_0F38) code.byte(0x38);
+      if (item.map == ZYDIS_OPCODE_MAP_0F3A) code.byte(0x3A);
       break;
     case Encoding::kVex:
-      out_.byte(0xC4);
-      out_.byte((reg_in_r11 ? 0u : extension[0] & 0x80u) | inverted | (extension[0] & 0x1Fu));
-      out_.byte(vvvv_in_r11 ? (extension[1] & 0x87u) | (~11u & 15u) << 3 : extension[1]);
+      code.byte(0xC4);
+      code.byte((reg_in_r11 ? 0u : extension[0] & 0x80u) | inverted | (extension[0] & 0x1Fu));
+      code.byte(vvvv_in_r11 ? (extension[1] & 0x87u) | (~11u & 15u) << 3 : extension[1]);
       break;
     case Encoding::kEvex:
-      out_.byte(0x62);
-      out_.byte((reg_in_r11 ? (extension[0] & 0x0Fu) | 0x10u : extension[0] & 0x9Fu) | inverted);
-      out_.byte(extension[1]);
-      out_.byte(extension[2]);
+      code.byte(0x62);
+      code.byte((reg_in_r11 ? (extension[0] & 0x0Fu) | 0x10u : extension[0] & 0x9Fu) | inverted);
+      code.byte(extension[1]);
+      code.byte(extension[2]);
       break;
   }
-  out_.byte(item.opcode);
+  code.byte(item.opcode);
+  out_.piece(code);
   out_.operand(reg, operand, item.encoding == Encoding::kEvex);
   if (item.immediate_size != 0) out_.bytes(item.code().subspan(item.immediate_offset));
 }

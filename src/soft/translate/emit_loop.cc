@@ -30,6 +30,7 @@ void Emitter::begin_inner(std::span<const Window> windows, unsigned rounds) {
     window_address(window);
     out_.patch(ask_bank(window.size, tag), block_.body);
     out_.load(kR10, kR11, kDifference);
+    of_stack_[window.number] = false;
     has_base_[window.number] = window.has_base;
     if (window.has_base) out_.lea(kR10, static_cast<Reg>(window.base), kR10, 0, 0);
     out_.cpu_store(layout_.window(window.number), kR10);

@@ -344,7 +344,7 @@ void Emitter::store_spilled(uint16_t registers) {
 void Emitter::emit_plain(const Item& item) {
   if (!item.has_memory) {
     load_spilled(item.registers_read);
-    out_.bytes(item.code());
+    out_.bytes(item.bytes, item.length);
     store_spilled(item.registers_written);
     return;
   }
@@ -397,7 +397,7 @@ void Emitter::emit_address_of(const Item& item) {
     return;
   }
   load_spilled(item.registers_read);
-  out_.bytes(item.code());
+  out_.bytes(item.bytes, item.length);
   store_spilled(item.registers_written);
 }
 
@@ -483,22 +483,45 @@ void Emitter::emit_call(const Item& item) {
 }
 
 void Emitter::emit_away(const Item& item) {
+  const bool calls = item.kind == Kind::kCallAway;
   if (item.has_memory) {
     out_.load(kR10, reach_memory(item, 8, false));
     r10_window_ = 0;
-    if (item.kind == Kind::kCallAway) out_.cpu_store(layout_.temporary, kR10);
-  }
-  if (item.kind == Kind::kCallAway) emit_call(item);
-  if (!item.has_memory) {
+    if (calls && item.stack_window != 0) {
+      emit_call_beside_r10(item);
+    } else if (calls) {
+      out_.cpu_store(layout_.temporary, kR10);
+      emit_call(item);
+      out_.cpu_load(kR10, layout_.temporary);
+    }
+  } else {
+    if (calls) emit_call(item);
     const Reg reg = general(item.operands[0]);
     if (kSpilled & (1u << reg))
       out_.cpu_load(kR10, layout_.gpr(reg));
     else
       out_.mov(kR10, reg);
-  } else if (item.kind == Kind::kCallAway) {
-    out_.cpu_load(kR10, layout_.temporary);
   }
   jump_to_r10();
+}
+
+/// R10, the target, waits for nothing that this does: the sooner it is known, the sooner the host
+/// finds out that it went the wrong way.
+void Emitter::emit_call_beside_r10(const Item& item) {
+  if (r11_window_ != item.stack_window) load_window(kR11, item.stack_window);
+  const HostOperand to{.base = kRsp, .index = kR11, .displacement = pending_rsp_ - 8};
+  const uint64_t next = item.next();
+  if (place_.fixed && static_cast<int64_t>(next) == static_cast<int32_t>(next)) {
+    out_.store_immediate(to, static_cast<uint32_t>(next));
+  } else {
+    out_.cpu_store(layout_.temporary, kRcx);
+    load_address(out_, kRcx, next);
+    out_.store(to, kRcx);
+    out_.cpu_load(kRcx, layout_.temporary);
+  }
+  r11_window_ = 0;  // the jump's
+  pending_rsp_ -= 8;
+  settle_stack();
 }
 
 void Emitter::emit_return(const Item& item) {

@@ -87,35 +87,6 @@ struct CpuLayout {
 };
 
 class Emitter {
- public:
-  /// Where things are.
-  struct Place {
-    BlockId id = 0;
-    bool fixed = false;  ///< Of the home; so are the others.
-    bool global = false;
-    uint64_t base = 0;    ///< Where it is mapped now.
-    CodeOffset data = 0;  ///< Its HomeData in the code cache.
-  };
-  /// Code goes to `out`, what it seldom needs to `cold`.
-  Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, Assembler& cold,
-          const Place& place, Block& block, CodeKind kind)
-      : layout_(layout),
-        trampolines_(trampolines),
-        out_(out),
-        cold_out_(cold),
-        id_(place.id),
-        place_(place),
-        block_(block),
-        kind_(kind) {}
-
-  /// Writes the block: its entries if it is to have them, a poll before item `poll_at`, one piece
-  /// of code per item, stubs. Fills in the block's sites and entries.
-  void emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
-            std::span<const Window> windows, bool entries);
-  /// Writes the entries of a block that is elsewhere.
-  void emit_entries_alone();
-
- private:
   /// Code off the main path, written behind it.
   struct Cold {
     enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kStackMiss, kLoadX87 };
@@ -139,6 +110,55 @@ class Emitter {
     int32_t displacement = 0;
   };
 
+ public:
+  /// Memory that one emitter uses after another.
+  class Scratch {
+    friend class Emitter;
+    std::vector<Cold> cold;
+    std::vector<Link> links;
+    std::vector<CodeOffset> link_names;
+    std::vector<Site> sites;
+    std::vector<CodeOffset> round_jumps;
+  };
+  /// Where things are.
+  struct Place {
+    BlockId id = 0;
+    bool fixed = false;  ///< Of the home; so are the others.
+    bool global = false;
+    uint64_t base = 0;    ///< Where it is mapped now.
+    CodeOffset data = 0;  ///< Its HomeData in the code cache.
+  };
+  /// Code goes to `out`, what it seldom needs to `cold`.
+  Emitter(const CpuLayout& layout, const Trampolines& trampolines, Assembler& out, Assembler& cold,
+          const Place& place, Block& block, CodeKind kind, Scratch& scratch)
+      : layout_(layout),
+        trampolines_(trampolines),
+        out_(out),
+        cold_out_(cold),
+        id_(place.id),
+        place_(place),
+        block_(block),
+        kind_(kind),
+        cold_(scratch.cold),
+        links_(scratch.links),
+        link_names_(scratch.link_names),
+        sites_(scratch.sites),
+        round_jumps_(scratch.round_jumps) {
+    cold_.clear();
+    links_.clear();
+    link_names_.clear();
+    sites_.clear();
+    round_jumps_.clear();
+  }
+
+  /// Writes the block: its entries if it is to have them, a poll before item `poll_at`, one piece
+  /// of code per item, stubs. Fills in the block's sites and entries.
+  void emit(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+            std::span<const Window> windows, bool entries);
+  /// Writes the entries of a block that is elsewhere.
+  void emit_entries_alone();
+
+ private:
   void emit_entries();
   // In emit_loop.cc.
   void begin_inner(std::span<const Window> windows, unsigned rounds);
@@ -156,6 +176,7 @@ class Emitter {
   void emit_leave(const Item& item);
   void emit_call(const Item& item);
   void emit_away(const Item& item);
+  void emit_call_beside_r10(const Item& item);
   void emit_return(const Item& item);
   CodeOffset emit_branch(const Item& item, bool inverted);
   void emit_interpret();
@@ -240,6 +261,7 @@ class Emitter {
   void open_window(const Window& window, Flags flags);
   void open_stack(const Window& window, bool flags_live);
   Reg hold_window(unsigned number, bool may_hold);
+  void load_window(Reg reg, unsigned number);
   void jump_to_r10() { jump_to_r10(out_); }
   void jump_to_r10(Assembler& out);
   void save_flags() { save_flags(out_); }
@@ -271,26 +293,27 @@ class Emitter {
   const Place place_;
   Block& block_;
   CodeKind kind_;
-  std::vector<Cold> cold_;
-  std::vector<Link> links_;
-  std::vector<CodeOffset> link_names_;  // where in the exits their ids are to stand
-  std::vector<Site> sites_;
+  std::vector<Cold>& cold_;
+  std::vector<Link>& links_;
+  std::vector<CodeOffset>& link_names_;  // where in the exits their ids are to stand
+  std::vector<Site>& sites_;
   uint8_t index_ = 0;
   // Of the inner loop.
   CodeOffset renewal_ = 0;                // where its windows are opened
   CodeOffset pass_ = 0;                   // where a pass begins
   unsigned round_ = 0;                    // the one that is next
-  std::vector<CodeOffset> round_jumps_;   // from the renewal to rounds but the first
+  std::vector<CodeOffset>& round_jumps_;  // from the renewal to rounds but the first
   std::array<unsigned, 2> inner_held_{};  // windows that R10 and R11 hold when a round begins
   /// In place of a window's number: the register holds the guest's of its name.
   static constexpr unsigned kGuests = ~0u;
   unsigned r10_window_ = 0;  // whose difference R10 holds; 0: none
   unsigned r11_window_ = 0;
-  std::array<bool, Context::kMostWindows> of_stack_{};
-  std::array<bool, Context::kMostWindows> has_base_{};  // Window::has_base
-  int32_t pending_rsp_ = 0;                             // what RSP is yet to be moved by
-  bool faults_plainly_ = true;                          // the item's
-  const Item* x87_data_ = nullptr;                      // whose memory operand is yet to be noted
+  // Of windows that are open.
+  std::array<bool, Context::kMostWindows> of_stack_;
+  std::array<bool, Context::kMostWindows> has_base_;  // Window::has_base
+  int32_t pending_rsp_ = 0;                           // what RSP is yet to be moved by
+  bool faults_plainly_ = true;                        // the item's
+  const Item* x87_data_ = nullptr;                    // whose memory operand is yet to be noted
 };
 
 }  // namespace limen::soft::translate

@@ -1,25 +1,25 @@
 #include "soft/translate/form_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "soft/interpret/block_cache.h"
+#include "soft/translate/register_fields.h"
 
 namespace limen::soft::translate {
 namespace {
 
-/// The bytes that say what the form is, and for which kind of code; 0: they do not fit.
-uint64_t make_key(const decode::InstructionBytes& bytes, const decode::Layout& layout,
-                  CodeKind kind) {
-  constexpr unsigned kMostBytes = 7;
+constexpr unsigned kMostKeyBytes = 7;
+
+/// The bytes that say what the form is, of which `bytes` has the first, and for which kind of code;
+/// 0: they do not fit.
+uint64_t make_key(uint64_t bytes, uint8_t immediate, const decode::Layout& layout, CodeKind kind) {
   constexpr uint8_t kUsed = 0x80;  // no key is 0
   const unsigned size = layout.head + (layout.immediate_counts ? 1u : 0u);
-  if (!layout.known() || size > kMostBytes) return 0;
-  uint64_t key = 0;
-  std::memcpy(&key, bytes.data(), sizeof key);
-  key &= (uint64_t{1} << (8 * layout.head)) - 1;
-  if (layout.immediate_counts)
-    key |= uint64_t{bytes[layout.head + layout.displacement]} << (8 * layout.head);
-  return key | uint64_t{kind.bits() | unsigned{kUsed}} << (8 * kMostBytes);
+  if (!layout.known() || size > kMostKeyBytes) return 0;
+  uint64_t key = bytes & ((uint64_t{1} << (8 * layout.head)) - 1);
+  if (layout.immediate_counts) key |= uint64_t{immediate} << (8 * layout.head);
+  return key | uint64_t{kind.bits() | unsigned{kUsed}} << (8 * kMostKeyBytes);
 }
 
 int64_t read_signed(const uint8_t* from, unsigned size) {
@@ -66,47 +66,62 @@ bool stands_for_all(const Form& form, const decode::Instruction& instruction,
 }  // namespace
 
 decode::Outcome FormCache::find(CodeKind kind, unsigned given, Item& item) {
-  const decode::Layout layout = decode::find_layout(item.bytes);
-  const uint64_t key = layout.length() <= given ? make_key(item.bytes, layout, kind) : 0;
+  decode::Layout layout;
+  decode::find_layout(item.bytes, layout);
+  if (layout.length() > given) return decode(kind, given, item);
+  const RegisterFields fields(item.bytes, layout);
+  uint64_t head = 0;
+  std::memcpy(&head, item.bytes.data(), sizeof head);
+  head = fields.stand_in(head);
+  const uint8_t immediate = item.bytes[layout.head + unsigned{layout.displacement}];
+  const uint64_t key = make_key(head, immediate, layout, kind);
+  if (key == 0) return decode(kind, given, item);
   Set& set = sets_[(key * 0x9E3779B97F4A7C15u) >> (64 - kSetBits)];
-  if (key != 0)
-    for (const Entry& entry : set)
-      if (entry.key == key) {
-        ++statistics_.found;
-        static_cast<Form&>(item) = entry.form;
-        item.length = static_cast<uint8_t>(layout.length());
-        read_values(item);
-        return decode::Outcome::kOk;
-      }
-  decode::Instruction instruction;
-  const auto outcome = decode(kind, given, item, instruction);
-  if (key != 0 && outcome == decode::Outcome::kOk && stands_for_all(item, instruction, layout)) {
+  const auto known = std::ranges::find(set, key, &Entry::key);
+  if (known != set.end()) {
+    ++statistics_.found;
+    static_cast<Form&>(item) = known->form;
+  } else {
+    ++statistics_.decoded;
+    decode::InstructionBytes bytes = item.bytes;
+    std::memcpy(bytes.data(), &head, layout.head);
+    decode::Instruction instruction;
+    const auto outcome = classify_bytes(kind, std::span(bytes).first(given), item, instruction);
+    if (outcome != decode::Outcome::kOk) return outcome;
+    if (!stands_for_all(item, instruction, layout)) return decode(kind, given, item);
     set[1] = set[0];
     set[0] = {key, item};
   }
-  return outcome;
+  fields.name(item);
+  item.length = static_cast<uint8_t>(layout.length());
+  read_values(item);
+  return decode::Outcome::kOk;
 }
 
-/// The long way.
-decode::Outcome FormCache::decode(CodeKind kind, unsigned given, Item& item,
-                                  decode::Instruction& instruction) {
-  ++statistics_.decoded;
-  const auto outcome =
-      decode::decode(decode::CodeMode::k64, std::span(item.bytes).first(given), instruction);
+decode::Outcome FormCache::decode(CodeKind kind, unsigned given, Item& item) const {
+  decode::Instruction instruction;
+  const auto outcome = classify_bytes(kind, std::span(item.bytes).first(given), item, instruction);
   if (outcome != decode::Outcome::kOk) return outcome;
-  static_cast<Form&>(item) = classify(instruction, kind, cpu_.cpuid);
-  if (item.kind == Kind::kInterpret) {
-    interpret::Operation operation;
-    interpret::make_operation(cpu_, instruction, operation);
-    item.ends_block =
-        (operation.flags & (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
-  }
   item.length = static_cast<uint8_t>(instruction.length());
   read_values(item);
   if (item.encoding == Encoding::kEvex)  // scales a displacement of 8 bits (SDM Vol. 2A 2.7.5)
     for (const auto& operand : std::span(instruction.operands).first(instruction.raw.operand_count))
       if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY)
         item.displacement = static_cast<int32_t>(operand.mem.disp.value);
+  return outcome;
+}
+
+decode::Outcome FormCache::classify_bytes(CodeKind kind, std::span<const uint8_t> bytes, Form& form,
+                                          decode::Instruction& instruction) const {
+  const auto outcome = decode::decode(decode::CodeMode::k64, bytes, instruction);
+  if (outcome != decode::Outcome::kOk) return outcome;
+  form = classify(instruction, kind, cpu_.cpuid);
+  if (form.kind == Kind::kInterpret) {
+    interpret::Operation operation;
+    interpret::make_operation(cpu_, instruction, operation);
+    form.ends_block =
+        (operation.flags & (interpret::Operation::kEndsBlock | interpret::Operation::kSystem)) != 0;
+  }
   return outcome;
 }
 

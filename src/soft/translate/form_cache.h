@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "soft/cpu.h"
@@ -19,6 +20,8 @@ class FormCache {
   /// Fills in the item whose instruction begins `item.bytes`, of which `given` (at most 15) are
   /// there; but not what other items, or its place, decide.
   decode::Outcome find(CodeKind kind, unsigned given, Item& item);
+  /// The same by decoding, whatever is known.
+  decode::Outcome decode(CodeKind kind, unsigned given, Item& item) const;
 
   struct Statistics {
     uint64_t found = 0;
@@ -36,8 +39,8 @@ class FormCache {
   /// Where a form may be, the younger one first.
   using Set = std::array<Entry, 2>;
 
-  decode::Outcome decode(CodeKind kind, unsigned given, Item& item,
-                         decode::Instruction& instruction);
+  decode::Outcome classify_bytes(CodeKind kind, std::span<const uint8_t> bytes, Form& form,
+                                 decode::Instruction& instruction) const;
 
   Cpu& cpu_;
   std::vector<Set> sets_;

@@ -272,7 +272,8 @@ bool Translator::make_entries(BlockId id, CodeKind kind) {
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);
   Assembler cold = assembler(room.seldom);
-  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, block.home), block, kind);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, block.home), block, kind,
+                  scratch_);
   emitter.emit_entries_alone();
   statistics_.host_bytes += out.here() - room.often;
   statistics_.cold_bytes += cold.here() - room.seldom;
@@ -318,7 +319,10 @@ bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
   const auto rest = std::span(page.host_page + offset, 4096 - offset);
   // A copy, so that what is decoded is what mark_code() is told of.
   const size_t here = std::min<size_t>(rest.size(), item.bytes.size());
-  std::copy_n(rest.begin(), here, item.bytes.begin());
+  if (here == item.bytes.size())
+    std::copy_n(rest.begin(), item.bytes.size(), item.bytes.begin());  // at once
+  else
+    std::copy_n(rest.begin(), here, item.bytes.begin());
   size_t given = std::min<size_t>(here, decode::kMaxInstructionLength);
   auto outcome = forms_.find(kind, static_cast<unsigned>(given), item);
   if (outcome == decode::Outcome::kNeedMoreBytes && item_count_ == 0) {
@@ -397,7 +401,7 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
 bool Translator::suits_inner_loop() {
   const auto round = std::span(items_).first(item_count_);
   if (round[0].flags_live) return false;
-  find_windows(round, 0, {.at = 0, .round = round.size()}, windows_);
+  window_search_.run(round, 0, {.at = 0, .round = round.size()}, windows_);
   std::erase_if(windows_, [](const Window& window) { return !window.inner; });
   const auto in_windows = std::ranges::count_if(round, [&](const Item& item) {
     return std::ranges::find(windows_, item.window, &Window::number) != windows_.end();
@@ -522,10 +526,10 @@ size_t Translator::place_windows(std::span<Item> items, bool split) {
     for (Item& item : items) item.window = item.stack_window = 0, item.inside_window = false;
     return polls ? place_for_poll() : items.size();
   }
-  find_windows(items, items.size(), inner_, windows_);
+  window_search_.run(items, items.size(), inner_, windows_);
   if (!polls || poll_with_stack()) return items.size();
   const size_t poll_at = place_for_poll();
-  find_windows(items, poll_at, inner_, windows_);
+  window_search_.run(items, poll_at, inner_, windows_);
   return poll_at;
 }
 
@@ -560,7 +564,7 @@ BlockId Translator::translate(const FetchResult& first, CodeKind kind, Seeker se
   const CodeCache::Edit edit(cache_);
   Assembler out = assembler(room.often);
   Assembler cold = assembler(room.seldom);
-  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind);
+  Emitter emitter(layout_, trampolines_, out, cold, place_of(id, home_id), block, kind, scratch_);
   emitter.emit(items, poll_at, inner_, windows_, seeker == Seeker::kEntry);
   ++statistics_.blocks;
   statistics_.instructions += item_count_;

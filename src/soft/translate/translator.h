@@ -18,6 +18,7 @@
 #include "soft/translate/form_cache.h"
 #include "soft/translate/item.h"
 #include "soft/translate/trampolines.h"
+#include "soft/translate/windows.h"
 
 namespace limen::soft::translate {
 
@@ -170,8 +171,10 @@ class Translator {
   FormCache forms_;
   std::vector<Item> items_;
   unsigned item_count_ = 0;
-  InnerLoop inner_;              // among them
+  InnerLoop inner_;  // among them
+  WindowSearch window_search_;
   std::vector<Window> windows_;  // of the block that is being translated
+  Emitter::Scratch scratch_;
   uint64_t seen_changes_ = 0;
   uint8_t last_kind_ = 0xFF;
   std::vector<uint64_t> interpreted_by_mnemonic_;

@@ -77,16 +77,13 @@ struct Open {
   unsigned uses = 0;
 };
 
-class Search {
- public:
-  Search(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
-         std::vector<Window>& windows)
-      : items_(items), poll_at_(poll_at), inner_(inner), windows_(windows) {
-    forget_all();
-  }
+}  // namespace
 
-  void run() {
-    windows_.clear();
+class WindowSearch::State {
+ public:
+  void run(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+           std::vector<Window>& windows) {
+    begin(items, poll_at, inner);
     for (at_ = 0; at_ < items_.size(); ++at_) {
       if (at_ == poll_at_) close_all();
       if (at_ == inner_.at) begin_inner();
@@ -109,8 +106,9 @@ class Search {
     }
     std::ranges::sort(windows_, {},
                       [](const Window& window) { return std::pair(window.item, !window.inner); });
+    windows.swap(windows_);
     int last_of_stack = -1;
-    for (Window& window : windows_) {
+    for (Window& window : windows) {
       // Without PEXT there is no check of the stack's page that keeps flags.
       window.stack = window.stack && window.item > last_of_stack &&
                      (!items_[window.item].flags_live || interpret::native::host_features().bmi2);
@@ -119,6 +117,24 @@ class Search {
   }
 
  private:
+  void begin(std::span<Item> items, size_t poll_at, const InnerLoop& inner) {
+    items_ = items;
+    poll_at_ = poll_at;
+    inner_ = inner;
+    windows_.clear();
+    open_.clear();
+    inner_open_.clear();
+    dead_known_ = dead_known_for_stack_ = saved_known_ = false;
+    candidates_ = 0;
+    made_ = 0;
+    last_root_ = 0;
+    for (Value& value : registers_) value = {.root = ++last_root_};
+  }
+  [[nodiscard]] uint8_t new_candidate() {
+    numbers_[++candidates_] = 0;
+    return candidates_;
+  }
+
   void set(unsigned number, const Value& value) {
     dead_.note_change(number);
     saved_.note_change(number);
@@ -188,6 +204,8 @@ class Search {
     close_all();
     forget_all();
     round_start_ = registers_;
+    steps_ = {};
+    inner_written_ = 0;
     const auto round = std::span<const Item>(items_).subspan(inner_.at, inner_.round);
     const bool simple = std::ranges::all_of(round, [](const Item& item) {
       return item.kind == Kind::kPlain || item.kind == Kind::kAddress ||
@@ -252,7 +270,7 @@ class Search {
     open.window.write = write;
     open.window.has_base = has_base;
     open.window.step = static_cast<int32_t>(step);
-    use = open.candidate = ++candidates_;
+    use = open.candidate = new_candidate();
     inner_open_.push_back(open);
     return true;
   }
@@ -302,7 +320,7 @@ class Search {
     open.window.write = write;
     open.first_access = open.last_item = at_;
     open.uses = 1;
-    use = open.candidate = ++candidates_;
+    use = open.candidate = new_candidate();
     choose_place(open);
     open_.push_back(open);
   }
@@ -443,9 +461,9 @@ class Search {
   }
 
   std::span<Item> items_;
-  size_t poll_at_;
+  size_t poll_at_ = 0;
   InnerLoop inner_;
-  std::vector<Window>& windows_;
+  std::vector<Window> windows_;
   size_t at_ = 0;
   Values registers_;
   uint32_t last_root_ = 0;
@@ -467,11 +485,12 @@ class Search {
   std::array<uint8_t, 2 * kMaxItems + 1> numbers_{};
 };
 
-}  // namespace
+WindowSearch::WindowSearch() : state_(std::make_unique<State>()) {}
+WindowSearch::~WindowSearch() = default;
 
-void find_windows(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
-                  std::vector<Window>& windows) {
-  Search(items, poll_at, inner, windows).run();
+void WindowSearch::run(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+                       std::vector<Window>& windows) {
+  state_->run(items, poll_at, inner, windows);
 }
 
 }  // namespace limen::soft::translate

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -52,7 +53,19 @@ struct InnerLoop {
 ///
 /// In an inner loop, accesses whose addresses each round changes by what is known, and a little,
 /// are made through windows that stay open from one round to the next: Window::inner.
-void find_windows(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
-                  std::vector<Window>& windows);
+class WindowSearch {
+ public:
+  WindowSearch();
+  ~WindowSearch();
+  WindowSearch(const WindowSearch&) = delete;
+  WindowSearch& operator=(const WindowSearch&) = delete;
+
+  void run(std::span<Item> items, size_t poll_at, const InnerLoop& inner,
+           std::vector<Window>& windows);
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace limen::soft::translate

@@ -32,7 +32,7 @@ std::vector<Item> items_of(std::initializer_list<uint8_t> code) {
 
 std::vector<Window> windows_of(std::vector<Item>& items, const InnerLoop& inner) {
   std::vector<Window> windows;
-  find_windows(items, 0, inner, windows);
+  WindowSearch().run(items, 0, inner, windows);
   return windows;
 }
 
