@@ -8,17 +8,15 @@
 namespace limen::memory {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-
 /// Maps the file shared, at a multiple of a huge page: only so can the host give it huge pages.
 /// MAP_FAILED: it could not.
 void* map_aligned(int fd, size_t size) {
-  const size_t reserved = size + kHugePage;
+  const size_t reserved = size + kHugePageSize;
   void* area =
       ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return MAP_FAILED;
   const auto start = reinterpret_cast<uintptr_t>(area);
-  const uintptr_t aligned = (start + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t aligned = (start + kHugePageSize - 1) & ~(kHugePageSize - 1);
   void* mapping = ::mmap(reinterpret_cast<void*>(aligned), size, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
   const int error = errno;
@@ -60,6 +58,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   memory->page_count_ = memory->size_ >> kPageShift;
   memory->code_generation_ = std::make_unique<std::atomic<uint32_t>[]>(memory->page_count_);
   memory->has_code_ = std::make_unique<std::atomic<bool>[]>(memory->page_count_);
+  memory->lookups_ = std::make_unique<std::atomic<uint16_t>[]>(memory->size_ / kHugePageSize + 1);
   return memory;
 }
 

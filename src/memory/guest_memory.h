@@ -17,6 +17,7 @@ namespace limen::memory {
 
 inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kPageShift = 12;
+inline constexpr uint64_t kHugePageSize = uint64_t{2} << 20;
 
 /// A run of guest-physical addresses backed by RAM.
 struct RamRegion {
@@ -93,6 +94,19 @@ class GuestMemory {
     return mapping_ + (page << kPageShift);
   }
 
+  /// Counts that a processor looked for the page, by its index. True, once, when that happened
+  /// often in the 2 MiB around it, all of which are RAM: worth a huge page of the host's.
+  [[nodiscard]] bool note_lookup(uint64_t page) noexcept {
+    constexpr uint16_t kOften = 128;
+    const uint64_t block = page / (kHugePageSize / kPageSize);
+    if (block >= size_ / kHugePageSize) return false;
+    auto& lookups = lookups_[block];  // that some are not counted does not matter
+    const uint16_t now = lookups.load(std::memory_order_relaxed);
+    if (now == kOften) return false;
+    lookups.store(now + 1, std::memory_order_relaxed);
+    return now + 1 == kOften;
+  }
+
  private:
   GuestMemory() = default;
 
@@ -104,6 +118,7 @@ class GuestMemory {
   std::unique_ptr<std::atomic<uint32_t>[]> code_generation_;
   std::unique_ptr<std::atomic<bool>[]> has_code_;
   std::atomic<uint64_t> code_changes_ = 0;
+  std::unique_ptr<std::atomic<uint16_t>[]> lookups_;  // per 2 MiB
 };
 
 }  // namespace limen::memory

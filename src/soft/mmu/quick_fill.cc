@@ -1,6 +1,8 @@
 // The misses of the soft TLB that need nothing but a walk: for translated code, which calls here
 // with the guest's vector registers in the host's. Built without vector instructions, and nothing
 // here may call what is not.
+#include <sys/mman.h>
+
 #include "soft/mmu/mmu.h"
 
 namespace limen::soft {
@@ -128,6 +130,12 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
     return {.host = location.host};
   }
   tlb_.fill_data(linear, view, page, location, writable);
+  if (ram_.note_lookup(location.page)) [[unlikely]] {
+    constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1; others do without
+    constexpr uint64_t kPages = memory::kHugePageSize / memory::kPageSize;
+    static_cast<void>(
+        madvise(ram_.page_data(location.page / kPages * kPages), memory::kHugePageSize, kCollapse));
+  }
   return {.host = location.host};
 }
 
