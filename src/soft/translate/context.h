@@ -23,7 +23,7 @@ enum class ExitReason : uint32_t {
 /// Bytes that an instruction of translated code accesses at most.
 constexpr unsigned kLargestAccess = 64;
 /// Instructions of a block, at most.
-constexpr unsigned kMaxItems = 96;
+constexpr unsigned kMaxItems = 120;
 
 struct Context {
   static constexpr unsigned kMostWindows = 2 * kMaxItems + 1;

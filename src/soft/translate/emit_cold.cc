@@ -85,12 +85,14 @@ void Emitter::emit_miss(const Cold& cold) {
   Assembler& out = cold_out_;
   out.add_memory(kR10, kR11, cold.write ? kWriteTag : kReadTag);
   out.lea_relative(kR11, kJumpSize);
-  out.jump(trampolines_.miss);
   const CallSite site = call_site(cold);
-  if (cold.of == CallSite::Of::kWindow)
+  if (cold.of == CallSite::Of::kWindow) {
+    out.jump(trampolines_.window_miss);
     emit_call_site(out, WindowSite{site, 0});
-  else
+  } else {
+    out.jump(trampolines_.miss);
     emit_call_site(out, site);
+  }
 }
 
 void Emitter::emit_revalidation() {

@@ -215,6 +215,45 @@ CodeOffset emit_go_on_onward_restoring(Assembler& out, const CpuLayout& layout) 
   return at;
 }
 
+/// R10: the window's address; R11: its WindowSite. One that reaches over its page's end, as a frame
+/// of the stack may in every call of a function, goes to the code without windows if that is there.
+CodeOffset emit_window_miss(Assembler& out, const CpuLayout& layout, const Trampolines& made) {
+  constexpr int32_t kBits = 2 * sizeof(uint32_t);  // CallSite::size and what stands beside it
+  constexpr uint32_t kSizeMask = 0x3FF, kFlagsSaved = 1u << 11;
+  const auto restore_scratch = [&] {
+    out.cpu_load(kRdx, layout.scratch[1]);
+    out.cpu_load(kRcx, layout.scratch[0]);
+  };
+  out.align(64);
+  const CodeOffset at = out.here();
+  out.cpu_store(layout.scratch[0], kRcx);
+  out.cpu_store(layout.scratch[1], kRdx);
+  out.load32(kRdx, kR11, kBits);
+  out.mov32(kRcx, kR10);
+  out.and32(kRcx, 0xFFF);
+  out.and32(kRdx, kSizeMask);
+  out.lea(kRcx, kRcx, kRdx, 0, 0);
+  out.cmp(kRcx, 4096);
+  const CodeOffset crosses = out.jump_if(Condition::kAbove);
+  const CodeOffset slowly = out.here();
+  restore_scratch();
+  out.jump(made.miss);
+  out.patch(crosses, out.here());
+  out.load32(kRcx, kR11, sizeof(CallSite));  // WindowSite::split
+  out.test32(kRcx, ~uint32_t{0});
+  out.jump_if(Condition::kEqual, slowly);
+  out.cpu_add(kRcx, layout.code);
+  out.mov(kR10, kRcx);
+  out.load32(kRdx, kR11, kBits);
+  out.test32(kRdx, kFlagsSaved);
+  restore_scratch();
+  out.jump_if(Condition::kNotEqual, made.go_on_restoring);
+  out.byte(0x41);  // JMP R10
+  out.byte(0xFF);
+  out.byte(0xE2);
+  return at;
+}
+
 /// R10: the window's address; R11: its WindowSite. The bank may have the page, if the stack has
 /// moved from one page to another. At CPL 0 it is the bank without RFLAGS.AC, whose pages can be
 /// used with it, too.
@@ -275,7 +314,7 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
   out.patch(unknown, out.here());
   out.add_memory(kR10, kRax, kWriteTag);
   restore_scratch();
-  out.jump(made.miss);
+  out.jump(made.window_miss);
   return at;
 }
 
@@ -351,6 +390,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.go_on_restoring = emit_go_on_restoring(out, layout);
   made.go_on_onward_restoring = emit_go_on_onward_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
+  made.window_miss = emit_window_miss(out, layout, made);
   for (const bool user : {false, true}) {
     made.stack_miss[user] = emit_stack_miss(out, layout, made, user, false);
     made.stack_miss_keeping_flags[user] = emit_stack_miss(out, layout, made, user, true);

@@ -34,6 +34,7 @@ struct Trampolines {
   CodeOffset go_on_onward_restoring = 0;
   // Call a function of quiet.h with R10 (the address) and R11 (the CallSite), and go on as it says.
   CodeOffset miss = 0;
+  CodeOffset window_miss = 0;  ///< The same for a WindowSite.
   /// Like `miss`, for a window that is not on the stack's page, flags being dead, or live and still
   /// in their place: looks into the bank first. Index: CPL is 3.
   CodeOffset stack_miss[2] = {};
