@@ -19,9 +19,9 @@
 namespace limen::soft::translate {
 namespace {
 
-constexpr unsigned kMaxFollowed = 4;   // jumps inside a block
+constexpr unsigned kMaxFollowed = 4;    // jumps inside a block
 constexpr unsigned kMaxStraight = 116;  // instructions of a block that is no loop
-constexpr unsigned kMaxShort = 9;      // of one that others take in
+constexpr unsigned kMaxShort = 9;       // of one that others take in
 // Of a loop that has an inner loop: instructions before it and in it, unless they are one round,
 // and rounds in it.
 constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
