@@ -114,11 +114,11 @@ class Emitter {
   /// Memory that one emitter uses after another.
   class Scratch {
     friend class Emitter;
-    std::vector<Cold> cold;
-    std::vector<Link> links;
-    std::vector<CodeOffset> link_names;
-    std::vector<Site> sites;
-    std::vector<CodeOffset> round_jumps;
+    std::vector<Cold> cold_;
+    std::vector<Link> links_;
+    std::vector<CodeOffset> link_names_;
+    std::vector<Site> sites_;
+    std::vector<CodeOffset> round_jumps_;
   };
   /// Where things are.
   struct Place {
@@ -139,11 +139,11 @@ class Emitter {
         place_(place),
         block_(block),
         kind_(kind),
-        cold_(scratch.cold),
-        links_(scratch.links),
-        link_names_(scratch.link_names),
-        sites_(scratch.sites),
-        round_jumps_(scratch.round_jumps) {
+        cold_(scratch.cold_),
+        links_(scratch.links_),
+        link_names_(scratch.link_names_),
+        sites_(scratch.sites_),
+        round_jumps_(scratch.round_jumps_) {
     cold_.clear();
     links_.clear();
     link_names_.clear();
