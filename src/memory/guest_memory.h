@@ -11,13 +11,13 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "memory/huge_pages.h"
 #include "x86/address.h"
 
 namespace limen::memory {
 
 inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kPageShift = 12;
-inline constexpr uint64_t kHugePageSize = uint64_t{2} << 20;
 
 /// A run of guest-physical addresses backed by RAM.
 struct RamRegion {

@@ -36,6 +36,12 @@ enum class Outcome : uint8_t {
   kTooLong,        ///< More than 15 bytes: #GP(0) (SDM Vol. 3A 6.15, #GP).
 };
 
+/// NOP, ENDBR and PREFETCH: nothing that a guest sees comes of it.
+[[nodiscard]] bool is_hint(ZydisMnemonic mnemonic);
+[[nodiscard]] bool is_general(ZydisRegister reg);
+/// Number of the 64-bit general register that `reg` is (part of).
+[[nodiscard]] uint8_t general_number(ZydisRegister reg);
+
 /// Decodes the instruction at the start of `bytes`; 15 of them always suffice.
 Outcome decode(CodeMode mode, std::span<const uint8_t> bytes, Instruction& instruction);
 

@@ -1,8 +1,6 @@
 // The misses of the soft TLB that need nothing but a walk: for translated code, which calls here
 // with the guest's vector registers in the host's. Built without vector instructions, and nothing
 // here may call what is not.
-#include <sys/mman.h>
-
 #include "soft/mmu/mmu.h"
 
 namespace limen::soft {
@@ -131,10 +129,9 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
   }
   tlb_.fill_data(linear, view, page, location, writable);
   if (ram_.note_lookup(location.page)) [[unlikely]] {
-    constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1; others do without
     constexpr uint64_t kPages = memory::kHugePageSize / memory::kPageSize;
     static_cast<void>(
-        madvise(ram_.page_data(location.page / kPages * kPages), memory::kHugePageSize, kCollapse));
+        memory::make_huge(ram_.page_data(location.page / kPages * kPages), memory::kHugePageSize));
   }
   return {.host = location.host};
 }

@@ -63,8 +63,8 @@ class Assembler {
   [[nodiscard]] CodeOffset here() const { return at_; }
   [[nodiscard]] size_t room() const { return code_.size() - at_; }
 
-  /// Up to eight bytes that are written as one word: what stands behind them in the code does not
-  /// matter yet.
+  /// Up to eight bytes that are written as one word. So what writes code may write up to
+  /// kMostBeyond bytes behind here(); only jumps and nop5() do not, with which code is changed.
   class Piece {
    public:
     void byte(unsigned value) {
@@ -77,6 +77,8 @@ class Assembler {
     uint64_t bytes_ = 0;
     unsigned bits_ = 0;
   };
+
+  static constexpr size_t kMostBeyond = 15;
 
   void piece(const Piece& piece) {
     std::memcpy(&code_[at_], &piece.bytes_, sizeof piece.bytes_);
@@ -97,16 +99,14 @@ class Assembler {
     while (at_ % to != 0) byte(0xCC);
   }
 
-  void mov(Reg to, Reg from) { modrm_reg(0x8B, to, from); }
+  void mov(Reg to, Reg from) { registers(true, {0x8B}, to, from); }
   void mov(Reg to, uint64_t value) {
     if (value <= 0xFFFF'FFFF) {  // MOV r32, imm32
       if (to > 7) byte(0x41);
       byte(0xB8u | (to & 7u));
       put(static_cast<uint32_t>(value));
     } else if (static_cast<int64_t>(value) == static_cast<int32_t>(value)) {
-      byte(0x48u | (to > 7 ? 1u : 0u));
-      byte(0xC7);
-      byte(0xC0u | (to & 7u));
+      registers(true, {0xC7}, 0, to);
       put(static_cast<uint32_t>(value));
     } else {
       byte(0x48u | (to > 7 ? 1u : 0u));
@@ -115,21 +115,8 @@ class Assembler {
     }
   }
   /// MOV r32, r32.
-  void mov32(Reg to, Reg from) {
-    Piece code;
-    rex_if(code, false, to, from);
-    code.byte(0x8B);
-    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    piece(code);
-  }
-  void movzx16(Reg to, Reg from) {
-    Piece code;
-    rex_if(code, false, to, from);
-    code.byte(0x0F);
-    code.byte(0xB7);
-    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    piece(code);
-  }
+  void mov32(Reg to, Reg from) { registers(false, {0x8B}, to, from); }
+  void movzx16(Reg to, Reg from) { registers(false, {0x0F, 0xB7}, to, from); }
   /// `index` kRsp: none. `base` may be kRsp.
   void lea(Reg to, Reg base, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
     Piece code;
@@ -153,16 +140,16 @@ class Assembler {
   void load(Reg to, Reg base, int32_t displacement) { memory(0x8B, to, base, displacement); }
   /// MOV r32, [base + displacement].
   void load32(Reg to, Reg base, int32_t displacement) {
-    Piece code;
-    rex_if(code, false, to, base);
-    code.byte(0x8B);
-    memory_sib(code, to, base, kRsp, 0, displacement);
+    memory(0x8B, to, base, displacement, false);
   }
   void store(Reg base, int32_t displacement, Reg from) { memory(0x89, from, base, displacement); }
   void add_memory(Reg to, Reg base, int32_t displacement) { memory(0x03, to, base, displacement); }
   void sub_memory(Reg to, Reg base, int32_t displacement) { memory(0x2B, to, base, displacement); }
   void cmp_memory(Reg reg, Reg base, int32_t displacement) {
     memory(0x3B, reg, base, displacement);
+  }
+  void cmp32_memory(Reg reg, Reg base, int32_t displacement) {
+    memory(0x3B, reg, base, displacement, false);
   }
   void load(Reg to, const HostOperand& from) { memory(0x8B, to, from); }
   void store(const HostOperand& to, Reg from) { memory(0x89, from, to); }
@@ -177,20 +164,12 @@ class Assembler {
     memory_sib({}, static_cast<Reg>(reg), of.base, of.index, of.scale, of.displacement, wide);
   }
   void shr32(Reg reg, unsigned count) {
-    Piece code;
-    if (reg > 7) code.byte(0x41);
-    code.byte(0xC1);
-    code.byte(0xE8u | (reg & 7u));
-    code.byte(count);
-    piece(code);
+    registers(false, {0xC1}, 5, reg);
+    byte(count);
   }
   void shl32(Reg reg, unsigned count) {
-    Piece code;
-    if (reg > 7) code.byte(0x41);
-    code.byte(0xC1);
-    code.byte(0xE0u | (reg & 7u));
-    code.byte(count);
-    piece(code);
+    registers(false, {0xC1}, 4, reg);
+    byte(count);
   }
   /// RORX r32, r32, count: keeps flags.
   void rorx32(Reg to, Reg from, unsigned count) {
@@ -204,96 +183,46 @@ class Assembler {
     piece(code);
   }
   void sar(Reg reg, unsigned count) {
-    Piece code;
-    code.byte(0x48u | (reg > 7 ? 1u : 0u));
-    code.byte(0xC1);
-    code.byte(0xF8u | (reg & 7u));
-    code.byte(count);
-    piece(code);
+    registers(true, {0xC1}, 7, reg);
+    byte(count);
   }
   /// MOVZX r32, r8; `from` is not RSP to RDI.
-  void movzx8(Reg to, Reg from) {
-    Piece code;
-    rex_if(code, false, to, from);
-    code.byte(0x0F);
-    code.byte(0xB6);
-    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    piece(code);
-  }
-  void movsxd(Reg to, Reg from) {
-    Piece code;
-    rex_if(code, true, to, from);
-    code.byte(0x63);
-    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    piece(code);
-  }
-  void neg(Reg reg) {
-    Piece code;
-    code.byte(0x48u | (reg > 7 ? 1u : 0u));
-    code.byte(0xF7);
-    code.byte(0xD8u | (reg & 7u));
-    piece(code);
-  }
+  void movzx8(Reg to, Reg from) { registers(false, {0x0F, 0xB6}, to, from); }
+  void movsxd(Reg to, Reg from) { registers(true, {0x63}, to, from); }
+  void neg(Reg reg) { registers(true, {0xF7}, 3, reg); }
   void and32(Reg reg, uint32_t mask) {
-    Piece code;
-    if (reg > 7) code.byte(0x41);
-    code.byte(0x81);
-    code.byte(0xE0u | (reg & 7u));
-    piece(code);
+    registers(false, {0x81}, 4, reg);
     put(mask);
   }
   void xor32(Reg reg, uint32_t mask) {
-    if (reg > 7) byte(0x41);
-    byte(0x81);
-    byte(0xF0u | (reg & 7u));
+    registers(false, {0x81}, 6, reg);
     put(mask);
   }
   /// IMUL r32, r32, imm32.
   void imul32(Reg reg, uint32_t value) {
-    Piece code;
-    rex_if(code, false, reg, reg);
-    code.byte(0x69);
-    code.byte(0xC0u | ((reg & 7u) << 3) | (reg & 7u));
-    piece(code);
+    registers(false, {0x69}, reg, reg);
     put(value);
   }
   /// CMOVB r64, r64.
-  void move_if_below(Reg to, Reg from) {
-    Piece code;
-    rex_if(code, true, to, from);
-    code.byte(0x0F);
-    code.byte(0x42);
-    code.byte(0xC0u | ((to & 7u) << 3) | (from & 7u));
-    piece(code);
-  }
+  void move_if_below(Reg to, Reg from) { registers(true, {0x0F, 0x42}, to, from); }
   void cmp(Reg reg, int32_t value) {
-    Piece code;
-    code.byte(0x48u | (reg > 7 ? 1u : 0u));
-    code.byte(0x81);
-    code.byte(0xF8u | (reg & 7u));
-    piece(code);
+    registers(true, {0x81}, 7, reg);
     put(static_cast<uint32_t>(value));
   }
 
-  void cmp(Reg a, Reg b) { modrm_reg(0x3B, a, b); }
-  void exclusive_or(Reg to, Reg from) { modrm_reg(0x33, to, from); }
-  void inclusive_or(Reg to, Reg from) { modrm_reg(0x0B, to, from); }
+  void cmp(Reg a, Reg b) { registers(true, {0x3B}, a, b); }
+  void exclusive_or(Reg to, Reg from) { registers(true, {0x33}, to, from); }
+  void inclusive_or(Reg to, Reg from) { registers(true, {0x0B}, to, from); }
   void test32(Reg reg, uint32_t mask) {
-    if (reg > 7) byte(0x41);
-    byte(0xF7);
-    byte(0xC0u | (reg & 7u));
+    registers(false, {0xF7}, 0, reg);
     put(mask);
   }
   void add32(Reg reg, uint8_t value) {
-    if (reg > 7) byte(0x41);
-    byte(0x83);
-    byte(0xC0u | (reg & 7u));
+    registers(false, {0x83}, 0, reg);
     byte(value);
   }
   void shl(Reg reg, unsigned count) {
-    byte(0x48u | (reg > 7 ? 1u : 0u));
-    byte(0xC1);
-    byte(0xE0u | (reg & 7u));
+    registers(true, {0xC1}, 4, reg);
     byte(count);
   }
   /// `opcode` (the form for bytes) on the low `size` bytes of `reg`, not RSP to RDI, and [R10].
@@ -435,6 +364,7 @@ class Assembler {
     return at_ - 4;
   }
   void jump(CodeOffset target) { patch(jump(), target); }
+  void jump_register(Reg to) { registers(false, {0xFF}, 4, to); }
   /// As long as jump().
   void nop5() {
     for (const unsigned code : {0x0F, 0x1F, 0x44, 0x00, 0x00}) byte(code);
@@ -471,10 +401,11 @@ class Assembler {
     const unsigned rex = (wide ? 8u : 0u) | (reg > 7 ? 4u : 0u) | (rm > 7 ? 1u : 0u);
     if (rex != 0) code.byte(0x40 | rex);
   }
-  void modrm_reg(unsigned opcode, Reg reg, Reg rm) {
+  /// An opcode whose ModRM names the register `rm` and in `reg` another one or an extension.
+  void registers(bool wide, std::initializer_list<uint8_t> opcode, unsigned reg, Reg rm) {
     Piece code;
-    rex_if(code, true, reg, rm);
-    code.byte(opcode);
+    rex_if(code, wide, static_cast<Reg>(reg), rm);
+    for (const uint8_t part : opcode) code.byte(part);
     code.byte(0xC0u | ((reg & 7u) << 3) | (rm & 7u));
     piece(code);
   }
@@ -486,9 +417,9 @@ class Assembler {
     piece(code);
     put(data - (at_ + 4));
   }
-  void memory(unsigned opcode, Reg reg, Reg base, int32_t displacement) {
+  void memory(unsigned opcode, Reg reg, Reg base, int32_t displacement, bool wide = true) {
     Piece code;
-    rex_if(code, true, reg, base);
+    rex_if(code, wide, reg, base);
     code.byte(opcode);
     memory_sib(code, reg, base, kRsp, 0, displacement);
   }

@@ -7,11 +7,12 @@
 #include <new>
 #include <vector>
 
+#include "memory/huge_pages.h"
+
 namespace limen::soft::translate {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1
+constexpr size_t kHugePage = memory::kHugePageSize;
 
 size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
@@ -99,13 +100,13 @@ void CodeCache::prepare_thread() const {
 }
 
 uint32_t CodeCache::populate(uint32_t offset, size_t size) const {
+  if (key_ >= 0) return static_cast<uint32_t>(code_size_);  // huge pages that come as they are used
   const auto rounded = [&](size_t unit) {
     return std::pair(offset / unit * unit, std::min(round_up(offset + size, unit), code_size_));
   };
-  if (key_ >= 0) return static_cast<uint32_t>(code_size_);  // huge pages that come as they are used
   if (const auto [start, end] = rounded(kHugePage);
-      end % kHugePage == 0 && madvise(writable_ + start, end - start, kCollapse) == 0 &&
-      madvise(executable_ + start, end - start, kCollapse) == 0)
+      end % kHugePage == 0 && memory::make_huge(writable_ + start, end - start) &&
+      memory::make_huge(executable_ + start, end - start))
     return static_cast<uint32_t>(end);
   constexpr size_t kStep = size_t{128} << 10;
   const auto [start, end] = rounded(kStep);

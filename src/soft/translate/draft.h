@@ -15,9 +15,8 @@ struct Draft : Form {
   uint8_t memory_operand = 0;  ///< Index in instruction.operands.
 };
 
-bool is_general(ZydisRegister reg);
-/// Number of the general register that `reg` is (part of).
-uint8_t general_number(ZydisRegister reg);
+using decode::general_number;
+using decode::is_general;
 
 // In item_operands.cc.
 /// False where an operand is of a kind that cannot be carried over.

@@ -66,16 +66,20 @@ bool stands_for_all(const Form& form, const decode::Instruction& instruction,
 }  // namespace
 
 decode::Outcome FormCache::find(CodeKind kind, unsigned given, Item& item) {
+  const auto decode_anew = [&] {
+    ++statistics_.decoded;
+    return decode(kind, given, item);
+  };
   decode::Layout layout;
   decode::find_layout(item.bytes, layout);
-  if (layout.length() > given) return decode(kind, given, item);
+  if (layout.length() > given) return decode_anew();
   const RegisterFields fields(item.bytes, layout);
   uint64_t head = 0;
   std::memcpy(&head, item.bytes.data(), sizeof head);
   head = fields.stand_in(head);
   const uint8_t immediate = item.bytes[layout.head + unsigned{layout.displacement}];
   const uint64_t key = make_key(head, immediate, layout, kind);
-  if (key == 0) return decode(kind, given, item);
+  if (key == 0) return decode_anew();
   Set& set = sets_[(key * 0x9E3779B97F4A7C15u) >> (64 - kSetBits)];
   const auto known = std::ranges::find(set, key, &Entry::key);
   if (known != set.end()) {

@@ -291,19 +291,9 @@ Kind kind_of(Draft& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   if (raw.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) return Kind::kInterpret;
   const bool near = raw.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
                     raw.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+  if (decode::is_hint(raw.mnemonic))
+    return (raw.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0 ? Kind::kInterpret : Kind::kNothing;
   switch (raw.mnemonic) {
-    case ZYDIS_MNEMONIC_NOP:
-    case ZYDIS_MNEMONIC_ENDBR64:
-    case ZYDIS_MNEMONIC_ENDBR32:
-    case ZYDIS_MNEMONIC_PREFETCH:
-    case ZYDIS_MNEMONIC_PREFETCHNTA:
-    case ZYDIS_MNEMONIC_PREFETCHT0:
-    case ZYDIS_MNEMONIC_PREFETCHT1:
-    case ZYDIS_MNEMONIC_PREFETCHT2:
-    case ZYDIS_MNEMONIC_PREFETCHW:
-    case ZYDIS_MNEMONIC_PREFETCHWT1:
-      if (raw.attributes & ZYDIS_ATTRIB_HAS_LOCK) return Kind::kInterpret;
-      return Kind::kNothing;
     case ZYDIS_MNEMONIC_PUSH:
     case ZYDIS_MNEMONIC_POP: {
       const Kind form = kind_of_stack_form(item);

@@ -5,23 +5,6 @@
 
 namespace limen::soft::translate {
 
-bool is_general(ZydisRegister reg) {
-  switch (ZydisRegisterGetClass(reg)) {
-    case ZYDIS_REGCLASS_GPR8:
-    case ZYDIS_REGCLASS_GPR16:
-    case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-      return true;
-    default:
-      return false;
-  }
-}
-
-uint8_t general_number(ZydisRegister reg) {
-  return static_cast<uint8_t>(
-      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
-}
-
 namespace {
 
 /// Whether something may be left of what a general register held that is not read.

@@ -202,9 +202,7 @@ CodeOffset emit_restoring(Assembler& out, const CpuLayout& layout, CodeOffset ex
 CodeOffset emit_go_on_restoring(Assembler& out, const CpuLayout& layout) {
   const CodeOffset at = out.here();
   restore_flags(out, layout);
-  out.byte(0x41);  // JMP R10
-  out.byte(0xFF);
-  out.byte(0xE2);
+  out.jump_register(kR10);
   return at;
 }
 
@@ -215,28 +213,42 @@ CodeOffset emit_go_on_onward_restoring(Assembler& out, const CpuLayout& layout) 
   return at;
 }
 
+/// Two registers put aside while a trampoline uses them.
+class Borrowed {
+ public:
+  Borrowed(Assembler& out, const CpuLayout& layout, Reg first, Reg second)
+      : out_(out), layout_(layout), regs_{first, second} {
+    for (unsigned i = 0; i < 2; ++i) out_.cpu_store(layout_.scratch[i], regs_[i]);
+  }
+  void give_back() const {
+    for (unsigned i = 0; i < 2; ++i) out_.cpu_load(regs_[i], layout_.scratch[i]);
+  }
+
+ private:
+  Assembler& out_;
+  const CpuLayout& layout_;
+  std::array<Reg, 2> regs_;
+};
+
+// CallSite::size and what stands beside it, which has no address.
+constexpr int32_t kCallBits = 2 * sizeof(uint32_t);
+constexpr uint32_t kCallSize = 0x3FF, kCallFlagsSaved = 1u << 11, kCallPolls = 1u << 13;
+
 /// R10: the window's address; R11: its WindowSite. One that reaches over its page's end, as a frame
 /// of the stack may in every call of a function, goes to the code without windows if that is there.
 CodeOffset emit_window_miss(Assembler& out, const CpuLayout& layout, const Trampolines& made) {
-  constexpr int32_t kBits = 2 * sizeof(uint32_t);  // CallSite::size and what stands beside it
-  constexpr uint32_t kSizeMask = 0x3FF, kFlagsSaved = 1u << 11;
-  const auto restore_scratch = [&] {
-    out.cpu_load(kRdx, layout.scratch[1]);
-    out.cpu_load(kRcx, layout.scratch[0]);
-  };
   out.align(64);
   const CodeOffset at = out.here();
-  out.cpu_store(layout.scratch[0], kRcx);
-  out.cpu_store(layout.scratch[1], kRdx);
-  out.load32(kRdx, kR11, kBits);
+  const Borrowed borrowed(out, layout, kRcx, kRdx);
+  out.load32(kRdx, kR11, kCallBits);
   out.mov32(kRcx, kR10);
   out.and32(kRcx, 0xFFF);
-  out.and32(kRdx, kSizeMask);
+  out.and32(kRdx, kCallSize);
   out.lea(kRcx, kRcx, kRdx, 0, 0);
   out.cmp(kRcx, 4096);
   const CodeOffset crosses = out.jump_if(Condition::kAbove);
   const CodeOffset slowly = out.here();
-  restore_scratch();
+  borrowed.give_back();
   out.jump(made.miss);
   out.patch(crosses, out.here());
   out.load32(kRcx, kR11, sizeof(CallSite));  // WindowSite::split
@@ -244,13 +256,11 @@ CodeOffset emit_window_miss(Assembler& out, const CpuLayout& layout, const Tramp
   out.jump_if(Condition::kEqual, slowly);
   out.cpu_add(kRcx, layout.code);
   out.mov(kR10, kRcx);
-  out.load32(kRdx, kR11, kBits);
-  out.test32(kRdx, kFlagsSaved);
-  restore_scratch();
+  out.load32(kRdx, kR11, kCallBits);
+  out.test32(kRdx, kCallFlagsSaved);
+  borrowed.give_back();
   out.jump_if(Condition::kNotEqual, made.go_on_restoring);
-  out.byte(0x41);  // JMP R10
-  out.byte(0xFF);
-  out.byte(0xE2);
+  out.jump_register(kR10);
   return at;
 }
 
@@ -261,26 +271,18 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
                            bool user, bool keeps_flags) {
   constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag),
                     kDifference = offsetof(DataEntry, difference);
-  // CallSite::size and what stands beside it, which has no address.
-  constexpr int32_t kSize = 2 * sizeof(uint32_t);
-  constexpr uint32_t kSizeMask = 0x3FF, kPolls = 1u << 13;
   const int32_t stack = layout.stack_page[user ? 1 : 0];
   const int32_t minus_page = stack + static_cast<int32_t>(offsetof(StackPage, minus_page));
-  const auto restore_scratch = [&] {
-    out.cpu_load(kRcx, layout.scratch[1]);
-    out.cpu_load(kRax, layout.scratch[0]);
-  };
   out.align(64);
   const CodeOffset at = out.here();
   if (keeps_flags) save_flags(out, layout);
-  out.cpu_store(layout.scratch[0], kRax);
-  out.cpu_store(layout.scratch[1], kRcx);
+  const Borrowed borrowed(out, layout, kRax, kRcx);
   out.mov32(kRax, kR10);
   out.shr32(kRax, 12 - 5);
   out.and32(kRax, static_cast<uint32_t>(DataBank::kMask) << 5);
   out.cpu_add(kRax, user ? layout.data_bank : layout.ac.chosen_data[0]);
-  out.load32(kRcx, kR11, kSize);
-  out.and32(kRcx, kSizeMask);
+  out.load32(kRcx, kR11, kCallBits);
+  out.and32(kRcx, kCallSize);
   out.neg(kRcx);
   out.lea(kRcx, kRcx, 4096);
   out.sub_memory(kR10, kRax, kWriteTag);
@@ -297,23 +299,21 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
   const CodeOffset go_on = out.here();
   out.load32(kR11, kR11, offsetof(CallSite, resume));
   out.cpu_add(kR11, layout.code);
-  restore_scratch();
+  borrowed.give_back();
   if (keeps_flags) restore_flags(out, layout);
-  out.byte(0x41);  // JMP R11
-  out.byte(0xFF);
-  out.byte(0xE3);
+  out.jump_register(kR11);
   out.patch(called, out.here());
   out.mov(kRcx, StackPage::kNowhere);
   out.cpu_store(minus_page, kRcx);
-  out.load32(kRcx, kR11, kSize);
-  out.test32(kRcx, kPolls);
+  out.load32(kRcx, kR11, kCallBits);
+  out.test32(kRcx, kCallPolls);
   out.jump_if(Condition::kEqual, go_on);
   out.load32(kR10, kR11, offsetof(CallSite, site));
-  restore_scratch();
+  borrowed.give_back();
   out.jump(keeps_flags ? made.exit_poll_restoring : made.exit_poll);
   out.patch(unknown, out.here());
   out.add_memory(kR10, kRax, kWriteTag);
-  restore_scratch();
+  borrowed.give_back();
   out.jump(made.window_miss);
   return at;
 }
@@ -324,14 +324,9 @@ CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset s
   static_assert(sizeof(Other) == 16);
   const int32_t others = layout.other_entries[user ? 1 : 0];
   const auto field = [&](size_t offset) { return others + static_cast<int32_t>(offset); };
-  const auto restore_scratch = [&] {
-    out.cpu_load(kRdx, layout.scratch[1]);
-    out.cpu_load(kRcx, layout.scratch[0]);
-  };
   out.align(64);
   const CodeOffset at = out.here();
-  out.cpu_store(layout.scratch[0], kRcx);
-  out.cpu_store(layout.scratch[1], kRdx);
+  const Borrowed borrowed(out, layout, kRcx, kRdx);
   out.mov32(kRcx, kR10);  // JumpTables::other_index()
   out.shr32(kRcx, 16);
   out.exclusive_or(kRcx, kR10);
@@ -340,23 +335,19 @@ CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset s
   out.gs().cmp_memory(kR10, kRcx, field(offsetof(Other, linear)));
   const CodeOffset unknown = out.jump_if(Condition::kNotEqual);
   out.gs().load32(kRdx, kRcx, field(offsetof(Other, body)));
-  out.load32(kR10, kR11, offsetof(CallSite, resume));
-  out.cmp(kRdx, kR10);
-  out.gs().load(kR10, kRcx, field(offsetof(Other, linear)));
+  out.cmp32_memory(kRdx, kR11, offsetof(CallSite, resume));
   const CodeOffset same = out.jump_if(Condition::kEqual);
   out.gs().load32(kRcx, kRcx, field(offsetof(Other, entry)));
   out.cpu_add(kRcx, layout.code);
   out.movzx16(kRdx, kR10);
   out.gs_store_indexed(kRdx, layout.jump_table[user ? 1 : 0], kRcx);
   out.mov(kR11, kRcx);
-  restore_scratch();
+  borrowed.give_back();
   restore_flags(out, layout);
-  out.byte(0x41);  // JMP R11
-  out.byte(0xFF);
-  out.byte(0xE3);
+  out.jump_register(kR11);
   out.patch(unknown, out.here());
   out.patch(same, out.here());
-  restore_scratch();
+  borrowed.give_back();
   out.jump(slowly);
   return at;
 }

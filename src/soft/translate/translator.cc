@@ -26,8 +26,9 @@ constexpr unsigned kMaxShort = 9;       // of one that others take in
 // and rounds in it.
 constexpr unsigned kMaxOuter = 32, kMaxInner = 64, kMaxRounds = 8;
 static_assert(kMaxOuter + kMaxInner <= kMaxItems);
-/// No block's code is larger, on either side: what an item and its stubs may take, and the entries.
-constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512;
+/// No block's code is larger, on either side: what an item and its exits may take, the entries, and
+/// what is written beyond the end.
+constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512 + Assembler::kMostBeyond;
 
 /// No block takes so long: cycles of the TSC, 1 ms at 3 GHz. Another process had the processor.
 constexpr uint64_t kInterruptedCycles = 3'000'000;
@@ -604,8 +605,10 @@ std::string Translator::report() const {
       s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults, s.strays,
       blocks_.invalidated());
   const double seconds = static_cast<double>(s.cycles) / static_cast<double>(x86::host_tsc_hz());
-  text += fmt::format("translation: {:.3f} s, {:.1f} MB of guest code a second\n", seconds,
-                      seconds > 0 ? static_cast<double>(s.timed_bytes) / seconds / 1e6 : 0.0);
+  text += fmt::format(
+      "translation: {:.3f} s, {:.1f} MB of guest code a second, {} instructions decoded\n", seconds,
+      seconds > 0 ? static_cast<double>(s.timed_bytes) / seconds / 1e6 : 0.0,
+      forms_.statistics().decoded);
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i] != 0) order.emplace_back(interpreted_by_mnemonic_[i], i);

@@ -129,7 +129,10 @@ bool Guest::run() {
   };
   const vcpu::Exit exit = runner.run();
   port_log.on_write = nullptr;
-  if (runner.translator() != nullptr) interpreted = runner.translator()->statistics().interpreted;
+  if (const auto* translator = runner.translator()) {
+    interpreted = translator->statistics().interpreted;
+    quick_lookups = translator->statistics().quick_lookups;
+  }
   triple_fault = exit.reason == vcpu::ExitReason::kShutdown;
   return exit.reason == vcpu::ExitReason::kInterrupted;
 }

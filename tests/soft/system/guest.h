@@ -115,6 +115,7 @@ class Guest {
   bool triple_fault = false;
   /// Instructions that the last run() had the interpreter run for translated code.
   uint64_t interpreted = 0;
+  uint64_t quick_lookups = 0;  ///< By translated code, without leaving it.
 
  private:
   Tier tier_ = Tier::kInterpreter;

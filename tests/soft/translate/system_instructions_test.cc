@@ -70,6 +70,15 @@ TEST(SystemInstructions, StayInTranslatedCode) {
   EXPECT_LT(guest.interpreted, 100u);
 }
 
+TEST(JumpTables, RememberTwoBlocksOfOneSlot) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("same_slot");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 1000u);
+  EXPECT_EQ(guest.result(1), 2000u);
+  EXPECT_LT(guest.quick_lookups, 20u);
+}
+
 TEST(X87Instructions, StayInTranslatedCode) {
   Guest guest(Tier::kTranslator);
   guest.load_program("x87_loop");

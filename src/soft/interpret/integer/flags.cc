@@ -92,18 +92,8 @@ void ascii_adjust_divide(Cpu& cpu, const Operation& operation) {
 }  // namespace
 
 Handler select_flags(const decode::Instruction& instruction, Operation&) {
+  if (decode::is_hint(instruction.mnemonic())) return no_operation;
   switch (instruction.mnemonic()) {
-    case ZYDIS_MNEMONIC_NOP:
-    case ZYDIS_MNEMONIC_ENDBR32:
-    case ZYDIS_MNEMONIC_ENDBR64:
-    case ZYDIS_MNEMONIC_PREFETCH:
-    case ZYDIS_MNEMONIC_PREFETCHNTA:
-    case ZYDIS_MNEMONIC_PREFETCHT0:
-    case ZYDIS_MNEMONIC_PREFETCHT1:
-    case ZYDIS_MNEMONIC_PREFETCHT2:
-    case ZYDIS_MNEMONIC_PREFETCHW:
-    case ZYDIS_MNEMONIC_PREFETCHWT1:
-      return no_operation;
     case ZYDIS_MNEMONIC_PAUSE:
       return pause;
     case ZYDIS_MNEMONIC_LFENCE:

@@ -205,16 +205,9 @@ void translate_byte(Cpu& cpu, const Operation& operation) {
 
 Handler select_move(const decode::Instruction& instruction, Operation& operation) {
   const auto is_general = [&](unsigned operand) {
-    if (!is_register(instruction, operand)) return true;
-    switch (ZydisRegisterGetClass(instruction.operands[operand].reg.value)) {
-      case ZYDIS_REGCLASS_GPR8:
-      case ZYDIS_REGCLASS_GPR16:
-      case ZYDIS_REGCLASS_GPR32:
-      case ZYDIS_REGCLASS_GPR64:
-        return true;
-      default:
-        return false;  // MOV to and from segment, control and debug registers
-    }
+    // MOV to and from segment, control and debug registers is another one.
+    return !is_register(instruction, operand) ||
+           decode::is_general(instruction.operands[operand].reg.value);
   };
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_MOV:

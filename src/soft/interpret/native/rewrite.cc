@@ -8,22 +8,13 @@ namespace limen::soft::interpret::native {
 namespace {
 
 using decode::CodeMode;
+using decode::general_number;
+using decode::is_general;
 
 constexpr uint8_t kUnbound = 0xFF;
 
-bool is_general(ZydisRegisterClass kind) {
-  return kind == ZYDIS_REGCLASS_GPR8 || kind == ZYDIS_REGCLASS_GPR16 ||
-         kind == ZYDIS_REGCLASS_GPR32 || kind == ZYDIS_REGCLASS_GPR64;
-}
-
 bool is_high_byte(ZydisRegister reg) {
   return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
-}
-
-/// Number of the full register that `reg` is part of.
-uint8_t general_number(ZydisRegister reg) {
-  return static_cast<uint8_t>(
-      ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
 }
 
 /// The fields of ModRM and the prefixes, each as a whole register number.
@@ -115,7 +106,7 @@ class Rewriter {
       if (reg == ZYDIS_REGISTER_X87CONTROL || reg == ZYDIS_REGISTER_X87STATUS ||
           reg == ZYDIS_REGISTER_X87TAG || reg == ZYDIS_REGISTER_MXCSR)
         continue;
-      if (!is_general(kind)) return false;
+      if (!is_general(reg)) return false;
       general_ = true;
       if (operand.encoding != ZYDIS_OPERAND_ENCODING_NONE) continue;
       if (is_high_byte(reg)) return false;
@@ -131,8 +122,7 @@ class Rewriter {
     static constexpr uint8_t kFree[] = {0, 1, 2, 8, 9, 10};
     for (const auto& operand : operands()) {
       if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER ||
-          operand.encoding == ZYDIS_OPERAND_ENCODING_NONE ||
-          !is_general(ZydisRegisterGetClass(operand.reg.value)))
+          operand.encoding == ZYDIS_OPERAND_ENCODING_NONE || !is_general(operand.reg.value))
         continue;
       const uint8_t guest = general_number(operand.reg.value);
       note(guest, operand);
@@ -182,9 +172,7 @@ class Rewriter {
 
   void rename() {
     for (const auto& operand : operands()) {
-      if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER ||
-          !is_general(ZydisRegisterGetClass(operand.reg.value)))
-        continue;
+      if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER || !is_general(operand.reg.value)) continue;
       uint8_t host = host_of_[general_number(operand.reg.value)];
       if (is_high_byte(operand.reg.value)) {
         host = static_cast<uint8_t>(host + 4);
@@ -327,8 +315,8 @@ class Rewriter {
           (is.mem.base != ZYDIS_REGISTER_RSI || is.mem.index != ZYDIS_REGISTER_NONE ||
            is.mem.disp.has_displacement))
         return false;
-      if (was.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-          !is_general(ZydisRegisterGetClass(was.reg.value)) && was.reg.value != is.reg.value)
+      if (was.type == ZYDIS_OPERAND_TYPE_REGISTER && !is_general(was.reg.value) &&
+          was.reg.value != is.reg.value)
         return false;
     }
     if ((in_.raw.meta.isa_ext == ZYDIS_ISA_EXT_X87 || in_.mnemonic() == ZYDIS_MNEMONIC_FISTTP) &&
