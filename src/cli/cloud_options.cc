@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <CLI/App.hpp>
 #include <cerrno>
 
 #include "block/image_file.h"

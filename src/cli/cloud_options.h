@@ -1,15 +1,12 @@
 // What `limen image seed` and `limen run` take for images that cloud-init sets up.
 #pragma once
 
+#include <CLI/App.hpp>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
-
-namespace CLI {
-class App;
-}
 
 namespace limen::cli {
 
