@@ -84,7 +84,7 @@ Result<std::vector<Partition>> read_entries(const DiskReader& disk, const Header
   std::vector<uint8_t> table(size_t{header.entry_count} * header.entry_size);
   if (header.entries_lba >= sectors || table.size() > (sectors - header.entries_lba) * kSector)
     return fail("the table begins in sector {}, the disk has {}", header.entries_lba, sectors);
-  LIMEN_TRY(disk.read(header.entries_lba * kSector, table));
+  if (!table.empty()) LIMEN_TRY(disk.read(header.entries_lba * kSector, table));
   if (const uint32_t crc = crc_of(table); crc != header.entries_crc)
     return fail("the table has the checksum {:#x}; should be {:#x}", crc, header.entries_crc);
 
