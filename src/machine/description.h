@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "net/options.h"
 #include "x86/topology.h"
 
 namespace limen::machine {
@@ -45,6 +46,12 @@ struct EntropySourceDescription {
   std::string id = {};
 };
 
+/// What stands behind a network card, QEMU's netdev.
+struct NetdevDescription {
+  net::BackendDescription backend = {};
+  std::string origin = {};  ///< "-netdev user,id=n0", for messages.
+};
+
 /// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
 struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
@@ -70,6 +77,7 @@ struct MachineDescription {
   std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
+  std::vector<NetdevDescription> netdevs = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
   bool pit = true;           ///< The 8254, with port 61H.

@@ -38,6 +38,47 @@ constexpr std::array kBlockProperties = {
     kDisableLegacy,
     kDisableModern,
 };
+constexpr PropertySpecification kMac = {"mac", kText, "address, 52:54:00:12:34:56 and on"};
+constexpr PropertySpecification kNetdev = {"netdev", kText, "id of a -netdev"};
+constexpr PropertySpecification kBootIndex = {"bootindex", kText, "taken, without effect"};
+constexpr PropertySpecification kRomFile = {"romfile", kText, "taken, without effect"};
+constexpr std::array kNetProperties = {
+    kId,
+    kMac,
+    kNetdev,
+    PropertySpecification{"mq", kBoolean, "several pairs of queues, as many as the netdev has"},
+    PropertySpecification{"rx_queue_size", kNumber, "entries of a receive queue, a power of two", 64, 1024},
+    PropertySpecification{"tx_queue_size", kNumber, "entries of a transmit queue, a power of two", 64, 1024},
+    PropertySpecification{"host_mtu", kNumber, "MTU that the guest is told; 0: none", 0, 65535},
+    PropertySpecification{"speed", kNumber, "Mbit/s that the guest is told", 0, INT32_MAX},
+    PropertySpecification{"duplex", kText, "full or half: what the guest is told"},
+    PropertySpecification{"csum", kBoolean, "the guest may leave checksums to the host"},
+    PropertySpecification{"guest_csum", kBoolean, "the guest takes frames without checksums"},
+    PropertySpecification{"gso", kBoolean, "the guest may send frames to be cut"},
+    PropertySpecification{"host_tso4", kBoolean, "as gso, for TCP over IPv4"},
+    PropertySpecification{"host_tso6", kBoolean, "as gso, for TCP over IPv6"},
+    PropertySpecification{"host_ecn", kBoolean, "as gso, for TCP with ECN"},
+    PropertySpecification{"host_ufo", kBoolean, "as gso, for UDP"},
+    PropertySpecification{"guest_tso4", kBoolean, "the guest takes large frames: TCP over IPv4"},
+    PropertySpecification{"guest_tso6", kBoolean, "the same, TCP over IPv6"},
+    PropertySpecification{"guest_ecn", kBoolean, "the same, TCP with ECN"},
+    PropertySpecification{"guest_ufo", kBoolean, "the same, UDP"},
+    PropertySpecification{"mrg_rxbuf", kBoolean, "a frame may lie in several buffers"},
+    PropertySpecification{"status", kBoolean, "the guest sees the link go up and down"},
+    PropertySpecification{"ctrl_vq", kBoolean, "there is a control queue"},
+    PropertySpecification{"ctrl_rx", kBoolean, "the guest chooses what it receives"},
+    PropertySpecification{"ctrl_vlan", kBoolean, "the guest chooses VLANs"},
+    PropertySpecification{"ctrl_rx_extra", kBoolean, "more ways to choose"},
+    PropertySpecification{"ctrl_mac_addr", kBoolean, "the guest may change the address"},
+    PropertySpecification{"guest_announce", kBoolean, "the guest can be asked to announce itself"},
+    kBootIndex,
+    kRomFile,
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
 constexpr std::array kEntropyProperties = {
     kId,
     PropertySpecification{"rng", kText, "id of an -object rng-random or rng-builtin"},
@@ -80,6 +121,8 @@ constexpr std::array kTestDeviceProperties = {kId};
 
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
+    DeviceSpecification{"virtio-net-pci", "virtio-net", "PCI", "virtio network card",
+                        kNetProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
     DeviceSpecification{"virtio-serial-pci", "virtio-serial", "PCI", "virtio console controller",

@@ -24,6 +24,7 @@ constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
 DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
   static const std::map<std::string_view, Create> kFactories = {
       {"virtio-blk-pci", &DeviceFactory::create_block},
+      {"virtio-net-pci", &DeviceFactory::create_net},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},

@@ -1,6 +1,8 @@
 // Makes the devices that -device and -drive ask for and plugs them into a board.
 #pragma once
 
+#include <array>
+#include <set>
 #include <string>
 
 #include "base/result.h"
@@ -35,10 +37,13 @@ class DeviceFactory {
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
 
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
+  Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
+  Result<net::Network*> network();
   Result<Drive*> take_drive(const std::string& id);
   Result<device::CharacterBackend*> backend_of(const DeviceProperties& properties);
 
@@ -48,6 +53,7 @@ class DeviceFactory {
   };
   Q35Board& board_;
   std::vector<SerialBus> serial_buses_;
+  std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.
 };
 
 }  // namespace limen::machine

@@ -103,7 +103,10 @@ Result<> Q35Board::plug_in(const MachineDescription& description) {
   LIMEN_TRY(open_characters(description));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
-  return DeviceFactory(*this).create_all(description);
+  LIMEN_TRY(open_network(description));
+  LIMEN_TRY(DeviceFactory(*this).create_all(description));
+  warn_of_loose_ends();
+  return {};
 }
 
 Result<> Q35Board::open_drives(const MachineDescription& description) {

@@ -20,6 +20,7 @@
 #include "machine/description.h"
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
+#include "net/network.h"
 #include "pci/pci_bus.h"
 #include "x86/cpuid.h"
 
@@ -85,6 +86,8 @@ class Q35Board {
   /// Waits for the disks and flushes them.
   Result<> flush_disks();
 
+  /// The cards' other side; null where there is neither a card nor a back end.
+  [[nodiscard]] net::Network* network() { return network_.get(); }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
@@ -96,6 +99,8 @@ class Q35Board {
   Result<> plug_in(const MachineDescription& description);
   Result<> open_drives(const MachineDescription& description);
   Result<> open_characters(const MachineDescription& description);
+  Result<> open_network(const MachineDescription& description);
+  void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
   Result<> build_serials(const MachineDescription& description);
 
@@ -118,6 +123,7 @@ class Q35Board {
   std::vector<Character> characters_;
   std::vector<std::string> new_files_;  ///< Made for `characters_`; removed when the board fails.
   std::unique_ptr<device::CharacterBackend> nowhere_;
+  std::unique_ptr<net::Network> network_;
 
   std::unique_ptr<pci::PciBus> bus_;
   /// In the order in which they are reset; destroyed from the last on.

@@ -36,6 +36,8 @@ class Builder {
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
+  Result<> nic(const std::string& argument);
+  Result<> netdev(const std::string& argument);
   Result<> clock(const std::string& argument);
   Result<> name(const std::string& argument);
   Result<> no_graphic(const std::string& argument);
@@ -60,10 +62,16 @@ class Builder {
   Result<std::string> add_backend(std::string_view specification, std::string_view label);
   void add_default_console();
   Result<> check_references() const;
+  Result<> add_netdev(const net::Parameters& parameters, const std::string& origin);
+  void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
+               const std::string& address);
+  Result<> finish_network();
 
   std::string program_;
   CommandLine result_;
   std::vector<std::string> serials_;  ///< -serial, as given.
+  std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
+  bool network_chosen_ = false;
   bool no_defaults_ = false;
   bool no_graphic_ = false;
   bool no_monitor_ = false;

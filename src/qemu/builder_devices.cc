@@ -241,6 +241,7 @@ Result<CommandLine> Builder::finish() {
     result_.machine.serials.push_back(
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
+  LIMEN_TRY(finish_network());
   LIMEN_TRY(check_references());
   return std::move(result_);
 }

@@ -37,8 +37,16 @@ constexpr std::array kOptions = {
     Option{"monitor", "none", "there is no monitor yet", &Builder::monitor},
     Option{"display", "none", "there is no display yet", &Builder::display},
     Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
-    Option{"net", "none", "there is no network yet", &Builder::network},
-    Option{"nic", "none", "there is no network yet", &Builder::network},
+    Option{"netdev",
+           "user|tap|socket|stream|dgram|hubport,id=ID[,...]\n"
+           "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
+           "          tap[,ifname=NAME][,fd=N][,script=FILE|no][,queues=N]...\n"
+           "          stream,addr.type=unix|inet,addr.path=FILE[,server=on|off]...",
+           "what stands behind a network card", &Builder::netdev},
+    Option{"nic", "TYPE[,model=MODEL][,mac=MAC][,...] | none",
+           "a network card and what stands behind it (default: user)", &Builder::nic},
+    Option{"net", "nic[,model=MODEL][,macaddr=MAC] | TYPE[,...] | none",
+           "the same in two, joined by a hub", &Builder::network},
     Option{"rtc", "base=utc", "real-time clock", &Builder::clock},
     Option{"name", "[guest=]TEXT", "name of the machine", &Builder::name},
     Option{"nographic", "", "serial port on this terminal; Ctrl-a h helps, Ctrl-a x ends",
