@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "cli/cloud_options.h"
+#include "cli/network_options.h"
 #include "cli/programs.h"
 #include "machine/device_catalog.h"
 #include "qemu/key_values.h"
@@ -32,6 +33,7 @@ struct RunWords {
   std::string accelerator = "soft";
   std::string console = "stdio";
   SeedWords seed;
+  NetworkWords network;
   bool append_given = false;
   bool read_only = false;
   bool no_reboot = false;
@@ -42,11 +44,13 @@ constexpr const char* kRunFooter = R"(
 Without --append the kernel's command line is "console=ttyS0", with a disk also
 "root=/dev/vda rw", or the root partition of a GUID partition table.
 --user-data and its kind give cloud-init what it sets the guest up with (NoCloud).
+The guest reaches the world through this host; --publish leads the other way.
 On the terminal, Ctrl-a x ends the machine and Ctrl-a h helps.
 
 example:
   limen run --disk debian.raw --kernel vmlinuz --initrd initrd.img --memory 1G
-  limen run --disk cloud.raw --kernel vmlinuz --initrd initrd.img --user-data user.yaml)";
+  limen run --disk cloud.raw --kernel vmlinuz --initrd initrd.img \
+    --user-data user.yaml --publish 2222:22)";
 
 constexpr const char* kFooter = R"(
 examples:
@@ -110,6 +114,7 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
       return fail("--device {}: {}", text, checked.error().message);
     description.devices.push_back(std::move(device));
   }
+  LIMEN_TRY(describe_network(words.network, description));
 
   Character console{.id = "console", .kind = Character::Kind::kNull, .path = {}};
   constexpr std::array<std::string_view, 3> kConsoles = {"stdio", "none", "file:"};
@@ -207,6 +212,7 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_option("--device", run.devices, "a device, as QEMU's -device names it")
       ->type_name("DRIVER,...")
       ->allow_extra_args(false);
+  add_network_options(*run_command, run.network);
   add_seed_options(*run_command, run.seed);
   run_command->add_flag("--read-only", run.read_only, "the guest cannot write to the disks");
   run_command->add_flag("--no-reboot", run.no_reboot, "end instead of rebooting");

@@ -2,7 +2,9 @@
 found in a partition table."""
 
 import shutil
+import socket
 import subprocess
+import time
 import unittest
 
 import harness
@@ -18,6 +20,12 @@ users:
   plain_text_passwd: {PASSWORD}
   ssh_authorized_keys: ["@KEY@"]
 """
+
+
+def free_port():
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
 
 
 class CloudTest(harness.MachineTest):
@@ -49,6 +57,29 @@ class CloudTest(harness.MachineTest):
         status, output = machine.run("cloud-init status --wait", 300)
         self.assertIn("status: done", output)
         self.assertEqual(status, 0)
+
+    def test_one_logs_in_over_ssh(self):
+        if shutil.which("ssh") is None:
+            self.skipTest("ssh is not there")
+        key, port = str(self.folder / "key"), free_port()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        public = (self.folder / "key.pub").read_text().strip()
+        machine = Console([harness.LIMEN, "run", *self.cloud_image(), "--user-data",
+                           self.user_data(public), "--hostname", "web-7", "--publish",
+                           f"{port}:22"])
+        self.addCleanup(machine.close)
+        machine.wait_for_login(600)
+        command = ["ssh", "-i", key, "-p", str(port), "-o", "StrictHostKeyChecking=no", "-o",
+                   "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
+                   "-o", "ConnectTimeout=20", "ada@127.0.0.1", "id -un; hostname"]
+        deadline = time.monotonic() + 300
+        while True:  # the server starts beside the login prompt
+            result = self.run_program(*command)
+            if result.returncode == 0 or time.monotonic() > deadline:
+                break
+            time.sleep(2)
+        self.assertEqual((result.returncode, result.stdout.split()), (0, ["ada", "web-7"]),
+                         result.stderr)
 
     def test_a_seed_is_an_image_that_others_read(self):
         seed = str(self.folder / "seed.iso")
