@@ -17,7 +17,7 @@ namespace limen::machine {
 struct DriveDescription {
   std::string id = {};  ///< "" for an unnamed -drive.
   std::string file = {};
-  std::string format = "raw";
+  std::string format = {};           ///< raw, qcow2, or "" to guess.
   std::string interface = "virtio";  ///< "virtio" or "none" (a -device refers to it by id).
   bool read_only = false;
   std::string cache = "writeback";  ///< none, writeback, writethrough, directsync, unsafe.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "block/open_image.h"
 #include "boot/acpi/tables.h"
 #include "boot/memory_map.h"
 #include "device/acpi_pm.h"
@@ -115,7 +116,7 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
     options.read_only = drive.read_only;
     options.cache = LIMEN_TRY(block::parse_cache_mode(drive.cache));
     options.discard_unmap = drive.discard_unmap;
-    auto image = LIMEN_TRY(block::RawImage::open(drive.file, options));
+    auto image = LIMEN_TRY(block::open_image(drive.file, drive.format, options));
     drives_.push_back({drive, std::move(image), false});
   }
   return {};

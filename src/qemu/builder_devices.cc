@@ -38,14 +38,14 @@ Result<> Builder::drive(const std::string& argument) {
   constexpr std::array<std::string_view, 8> kKnown = {"file",  "format",  "if",     "readonly",
                                                       "cache", "discard", "serial", "id"};
   LIMEN_TRY(values.check(kKnown));
-  constexpr std::array<std::string_view, 1> kFormats = {"raw"};
+  constexpr std::array<std::string_view, 2> kFormats = {"raw", "qcow2"};
   constexpr std::array<std::string_view, 2> kInterfaces = {"virtio", "none"};
   constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
                                                        "directsync", "unsafe"};
   constexpr std::array<std::string_view, 4> kDiscards = {"unmap", "on", "ignore", "off"};
   machine::DriveDescription drive;
   drive.file = values.text("file");
-  drive.format = LIMEN_TRY(values.choice("format", kFormats, "raw"));
+  drive.format = LIMEN_TRY(values.choice("format", kFormats, ""));
   drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, "virtio"));
   drive.read_only = LIMEN_TRY(values.boolean("readonly", false));
   drive.cache = LIMEN_TRY(values.choice("cache", kCaches, "writeback"));
