@@ -91,7 +91,7 @@ Result<std::unique_ptr<Layer>> open_in_chain(const std::string& path, const Laye
   std::string format = options.format;
   if (format.empty()) {
     format = LIMEN_TRY(probe_format(*file));
-    if (format == "raw" && options.warn_when_guessed)
+    if (format == "raw" && options.warn_when_guessed && !options.file.read_only)
       log::warning(
           "Image format was not specified for '{}' and probing guessed raw. Automatically detecting "
           "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove this "
@@ -150,7 +150,7 @@ Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const s
     examined.cache = CacheMode::kWriteback;
     const auto file = LIMEN_TRY(FileLayer::open(path, examined));
     layers.format = LIMEN_TRY(probe_format(*file));
-    if (layers.format == "raw")
+    if (layers.format == "raw" && !options.read_only)
       log::warning(
           "Image format was not specified for '{}' and probing guessed raw. Automatically detecting "
           "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove this "

@@ -72,6 +72,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
+  callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
   board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(), cpuid_,
                                       physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
@@ -170,6 +171,36 @@ void Machine::quit() {
   loop_->post([this] { end(0); });
 }
 
+void Machine::stop() {
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this] {
+    pause();
+    stopped_ = true;
+  });
+}
+
+void Machine::cont() {
+  loop_->post([this] {
+    if (!std::exchange(stopped_, false)) return;
+    board_->retry_disks();
+    resume();
+  });
+}
+
+void Machine::disk_failed(const DiskError& failure) {
+  using block::ErrorAction;
+  const bool stops = failure.error.action == ErrorAction::kStop;
+  const auto text =
+      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? "?" : failure.device,
+                  failure.error.write ? "write" : "read", ::strerror(failure.error.error),
+                  stops ? "the machine stands still until it is told to go on"
+                        : block::error_action_name(failure.error.action));
+  // A guest can make as many of the others as it likes.
+  if (!stops) return log::info("{}", text);
+  log::warning("{}", text);
+  stop();
+}
+
 void Machine::raise(Occurrence occurrence) {
   if (occurrence.event == Event::kQuit) return quit();
   if (event_raised_.exchange(true)) return;
@@ -211,7 +242,7 @@ void Machine::handle(const Occurrence& occurrence) {
   }
   if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
   event_raised_ = false;
-  resume();
+  if (!stopped_) resume();
 }
 
 void Machine::end(Result<int> outcome) {

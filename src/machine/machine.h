@@ -40,6 +40,10 @@ class Machine {
 
   /// As if the guest had powered off. Thread-safe.
   void quit();
+  /// Holds the processors, as a disk does whose werror= says stop. Thread-safe.
+  void stop();
+  /// Goes on, and has failed requests of disks made again. Thread-safe.
+  void cont();
 
  private:
   enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
@@ -65,6 +69,7 @@ class Machine {
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
   void end(Result<int> outcome);
+  void disk_failed(const DiskError& failure);
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
@@ -80,6 +85,7 @@ class Machine {
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
+  bool stopped_ = false;                // loop thread
   std::optional<Result<int>> outcome_;  // loop thread
 };
 
