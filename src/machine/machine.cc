@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "base/host_tsc.h"
@@ -83,6 +84,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology, i), apic));
     vcpus_.push_back(
         std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
+          if (exit.reason == vcpu::ExitReason::kDebug) return stopped_for_debugger(i, exit.debug);
           const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
           raise({shutdown ? Event::kTripleFault : Event::kInternalError, 0, i, exit.detail});
         }));
@@ -111,6 +113,52 @@ void Machine::pause() {
 
 void Machine::resume() {
   for (auto& vcpu : vcpus_) vcpu->resume();
+}
+
+void Machine::change_state(RunState state) {
+  if (std::exchange(run_state_, state) != state && debug_observer_ != nullptr)
+    debug_observer_->run_state_changed(state);
+}
+
+void Machine::stop(RunState reason) {
+  if (run_state_ != RunState::kRunning) return;
+  pause();
+  change_state(reason);
+}
+
+bool Machine::cont() {
+  std::vector<unsigned> all(vcpus_.size());
+  std::iota(all.begin(), all.end(), 0u);
+  return cont_some(all);
+}
+
+bool Machine::cont_some(std::span<const unsigned> indices) {
+  if (run_state_ == RunState::kShutdown || run_state_ == RunState::kInternalError) return false;
+  resumptions_.fetch_add(1);
+  change_state(RunState::kRunning);
+  resumed_.assign(indices.begin(), indices.end());
+  // Something that happened to the machine holds them: handle() resumes them.
+  if (event_raised_) return true;
+  for (const unsigned index : indices) vcpus_[index]->resume();
+  return true;
+}
+
+void Machine::stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop) {
+  const uint64_t resumptions = resumptions_.load();
+  for (auto& other : vcpus_) other->request_pause();
+  loop_->post([this, vcpu, stop, resumptions] {
+    const bool running = run_state_ == RunState::kRunning;
+    // If it went on meanwhile it comes to a breakpoint once more. What was watched has happened.
+    if ((!running || resumptions != resumptions_.load()) &&
+        stop.cause != vcpu::DebugStop::Cause::kWatchpoint) {
+      if (running && !event_raised_)
+        for (const unsigned index : resumed_) vcpus_[index]->resume();
+      return;
+    }
+    pause();
+    if (running) change_state(RunState::kDebug);
+    if (debug_observer_ != nullptr) debug_observer_->debug_stopped(vcpu, stop);
+  });
 }
 
 Machine::~Machine() {
@@ -151,7 +199,7 @@ Result<> Machine::power_on() {
 }
 
 Result<int> Machine::run() {
-  resume();
+  if (!description_.start_stopped) cont();
   loop_->run();
   pause();
   if (const auto stats = description_.accelerator_properties.find("stats");
@@ -184,6 +232,7 @@ void Machine::handle(const Occurrence& occurrence) {
     case Event::kPowerOff:
       if (description_.no_shutdown) {
         log::info("the guest powered off; the machine stands still");
+        change_state(RunState::kShutdown);
         return;
       }
       return end(0);
@@ -211,11 +260,14 @@ void Machine::handle(const Occurrence& occurrence) {
   }
   if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
   event_raised_ = false;
-  resume();
+  if (run_state_ == RunState::kRunning) resume();
 }
 
 void Machine::end(Result<int> outcome) {
-  if (!outcome_) outcome_ = std::move(outcome);
+  if (!outcome_) {
+    outcome_ = std::move(outcome);
+    if (debug_observer_ != nullptr) debug_observer_->ending(outcome_->value_or(1));
+  }
   loop_->stop();
 }
 
