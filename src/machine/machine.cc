@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "base/host_tsc.h"
@@ -84,6 +85,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology, i), apic));
     vcpus_.push_back(
         std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
+          if (exit.reason == vcpu::ExitReason::kDebug) return stopped_for_debugger(i, exit.debug);
           const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
           raise({shutdown ? Event::kTripleFault : Event::kInternalError, 0, i, exit.detail});
         }));
@@ -112,6 +114,53 @@ void Machine::pause() {
 
 void Machine::resume() {
   for (auto& vcpu : vcpus_) vcpu->resume();
+}
+
+void Machine::change_state(RunState state) {
+  if (std::exchange(run_state_, state) != state && debug_observer_ != nullptr)
+    debug_observer_->run_state_changed(state);
+}
+
+void Machine::stop(RunState reason) {
+  if (run_state_ != RunState::kRunning) return;
+  pause();
+  change_state(reason);
+}
+
+bool Machine::cont() {
+  std::vector<unsigned> all(vcpus_.size());
+  std::iota(all.begin(), all.end(), 0u);
+  return cont_some(all);
+}
+
+bool Machine::cont_some(std::span<const unsigned> indices) {
+  if (run_state_ == RunState::kShutdown || run_state_ == RunState::kInternalError) return false;
+  resumptions_.fetch_add(1);
+  board_->retry_disks();
+  change_state(RunState::kRunning);
+  resumed_.assign(indices.begin(), indices.end());
+  // Something that happened to the machine holds them: handle() resumes them.
+  if (event_raised_) return true;
+  for (const unsigned index : indices) vcpus_[index]->resume();
+  return true;
+}
+
+void Machine::stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop) {
+  const uint64_t resumptions = resumptions_.load();
+  for (auto& other : vcpus_) other->request_pause();
+  loop_->post([this, vcpu, stop, resumptions] {
+    const bool running = run_state_ == RunState::kRunning;
+    // If it went on meanwhile it comes to a breakpoint once more. What was watched has happened.
+    if ((!running || resumptions != resumptions_.load()) &&
+        stop.cause != vcpu::DebugStop::Cause::kWatchpoint) {
+      if (running && !event_raised_)
+        for (const unsigned index : resumed_) vcpus_[index]->resume();
+      return;
+    }
+    pause();
+    if (running) change_state(RunState::kDebug);
+    if (debug_observer_ != nullptr) debug_observer_->debug_stopped(vcpu, stop);
+  });
 }
 
 Machine::~Machine() {
@@ -152,7 +201,7 @@ Result<> Machine::power_on() {
 }
 
 Result<int> Machine::run() {
-  resume();
+  if (!description_.start_stopped) cont();
   loop_->run();
   pause();
   if (const auto stats = description_.accelerator_properties.find("stats");
@@ -171,22 +220,6 @@ void Machine::quit() {
   loop_->post([this] { end(0); });
 }
 
-void Machine::stop() {
-  for (auto& vcpu : vcpus_) vcpu->request_pause();
-  loop_->post([this] {
-    pause();
-    stopped_ = true;
-  });
-}
-
-void Machine::cont() {
-  loop_->post([this] {
-    if (!std::exchange(stopped_, false)) return;
-    board_->retry_disks();
-    resume();
-  });
-}
-
 void Machine::disk_failed(const DiskError& failure) {
   using block::ErrorAction;
   const bool stops = failure.error.action == ErrorAction::kStop;
@@ -198,7 +231,8 @@ void Machine::disk_failed(const DiskError& failure) {
   // A guest can make as many of the others as it likes.
   if (!stops) return log::info("{}", text);
   log::warning("{}", text);
-  stop();
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this] { stop(RunState::kIoError); });
 }
 
 void Machine::raise(Occurrence occurrence) {
@@ -215,6 +249,7 @@ void Machine::handle(const Occurrence& occurrence) {
     case Event::kPowerOff:
       if (description_.no_shutdown) {
         log::info("the guest powered off; the machine stands still");
+        change_state(RunState::kShutdown);
         return;
       }
       return end(0);
@@ -242,11 +277,14 @@ void Machine::handle(const Occurrence& occurrence) {
   }
   if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
   event_raised_ = false;
-  if (!stopped_) resume();
+  if (run_state_ == RunState::kRunning) resume();
 }
 
 void Machine::end(Result<int> outcome) {
-  if (!outcome_) outcome_ = std::move(outcome);
+  if (!outcome_) {
+    outcome_ = std::move(outcome);
+    if (debug_observer_ != nullptr) debug_observer_->ending(outcome_->value_or(1));
+  }
   loop_->stop();
 }
 

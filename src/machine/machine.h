@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "base/result.h"
 #include "machine/description.h"
 #include "machine/q35_board.h"
+#include "machine/run_state.h"
 #include "machine/signal_watch.h"
 #include "machine/vcpu_thread.h"
 #include "memory/guest_memory.h"
@@ -19,6 +21,18 @@
 #include "x86/cpuid.h"
 
 namespace limen::machine {
+
+/// A debugger. All calls come on the loop's thread.
+class DebugObserver {
+ public:
+  virtual ~DebugObserver() = default;
+  /// A processor came to a stop that Vcpu::set_debug() asked for; all stand still.
+  virtual void debug_stopped(unsigned vcpu, const vcpu::DebugStop& stop) = 0;
+  /// The guest was stopped or goes on, whoever wanted it.
+  virtual void run_state_changed(RunState state) = 0;
+  /// The machine is about to end with this exit status.
+  virtual void ending(int status) = 0;
+};
 
 class Machine {
  public:
@@ -40,10 +54,24 @@ class Machine {
 
   /// As if the guest had powered off. Thread-safe.
   void quit();
-  /// Holds the processors, as a disk does whose werror= says stop. Thread-safe.
-  void stop();
-  /// Goes on, and has failed requests of disks made again. Thread-safe.
-  void cont();
+
+  // For a monitor and a debugger, on the loop's thread (or before run()).
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  [[nodiscard]] RunState run_state() const { return run_state_; }
+  /// Returns once no processor runs. Does nothing if none did.
+  void stop(RunState reason);
+  /// Goes on, and has failed requests of disks made again. False, and nothing happens, where the
+  /// guest must be reset first.
+  bool cont();
+  /// The same for some of the processors: the others stand still until the next cont().
+  bool cont_some(std::span<const unsigned> indices);
+  [[nodiscard]] unsigned vcpu_count() const { return static_cast<unsigned>(vcpus_.size()); }
+  /// Touch its state only while nothing runs.
+  [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
+  [[nodiscard]] memory::GuestMemory& memory() { return *memory_; }
+  [[nodiscard]] Q35Board& board() { return *board_; }
+  /// nullptr: nobody. It outlives run().
+  void set_debug_observer(DebugObserver* observer) { debug_observer_ = observer; }
 
  private:
   enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
@@ -68,6 +96,9 @@ class Machine {
   /// Holds the processors and handles it on the loop's thread. Of several, the first counts.
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
+  void change_state(RunState state);
+  /// On the processor's thread.
+  void stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop);
   void end(Result<int> outcome);
   void disk_failed(const DiskError& failure);
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
@@ -85,8 +116,11 @@ class Machine {
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  bool stopped_ = false;                // loop thread
   std::optional<Result<int>> outcome_;  // loop thread
+  RunState run_state_ = RunState::kPrelaunch;  // loop thread
+  DebugObserver* debug_observer_ = nullptr;    // loop thread
+  std::vector<unsigned> resumed_;              // loop thread: by the last cont() or its kind
+  std::atomic<uint64_t> resumptions_ = 0;      // counts cont() and its kind
 };
 
 }  // namespace limen::machine

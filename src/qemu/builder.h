@@ -54,6 +54,10 @@ class Builder {
   Result<> no_defaults(const std::string& argument);
   Result<> no_reboot(const std::string& argument);
   Result<> no_shutdown(const std::string& argument);
+  // In builder_debug.cc.
+  Result<> debugger(const std::string& argument);
+  Result<> debugger_at_default(const std::string& argument);
+  Result<> start_stopped(const std::string& argument);
   Result<> log_items(const std::string& argument);
   Result<> log_file(const std::string& argument);
   Result<> perf_map(const std::string& argument);

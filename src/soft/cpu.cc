@@ -49,6 +49,11 @@ void Cpu::update_mode() {
   leave_block = true;
 }
 
+void Cpu::set_debug(const vcpu::DebugRequest& request) {
+  debugger.set(request);
+  mmu.set_debugger_watchpoints(request.watchpoints);
+}
+
 CpuState Cpu::state() const {
   CpuState out;
   std::copy_n(gpr.begin(), 16, out.gpr.begin());
@@ -71,6 +76,7 @@ void Cpu::set_state(const CpuState& in) {
   activity = in.activity;
   interrupts.set_tsc_offset(system.tsc_offset);
   mmu.set_supervisor_keys(system.pkrs);
+  mmu.set_watchpoints(system.dr);
   paravirtual.registers_changed(*this);
   update_mode();
   mmu.flush_all();

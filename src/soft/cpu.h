@@ -8,6 +8,7 @@
 
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
+#include "soft/debugger.h"
 #include "soft/decode/decoder.h"
 #include "soft/interpret/operation.h"
 #include "soft/mmu/mmu.h"
@@ -70,6 +71,8 @@ struct Cpu {
 
   Paravirtual paravirtual;
 
+  Debugger debugger;
+
   Trace* trace = nullptr;          ///< What -d asks for; nullptr: nothing.
   bool traces_interrupts = false;  ///< Every delivery is to be told to `trace`.
 
@@ -106,6 +109,9 @@ struct Cpu {
   }
 
   [[nodiscard]] uint64_t guest_tsc() const { return __builtin_ia32_rdtsc() + system.tsc_offset; }
+
+  /// What a debugger wants from now on; no guest code runs meanwhile.
+  void set_debug(const vcpu::DebugRequest& request);
 
   [[nodiscard]] x86::CpuState state() const;
   void set_state(const x86::CpuState& state);

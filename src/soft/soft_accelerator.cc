@@ -56,6 +56,17 @@ class SoftVcpu final : public vcpu::Vcpu {
   void interrupt() override { runner_.interrupt(); }
   [[nodiscard]] x86::CpuState state() const override { return cpu_.state(); }
   void set_state(const x86::CpuState& state) override { cpu_.set_state(state); }
+  Result<> set_debug(const vcpu::DebugRequest& request) override {
+    if (request.watchpoints.size() > Watchpoints::kMostOfDebugger)
+      return fail("{} watchpoints are too many; the software engine has {}",
+                  request.watchpoints.size(), Watchpoints::kMostOfDebugger);
+    cpu_.set_debug(request);
+    return {};
+  }
+  [[nodiscard]] std::optional<GuestPhysicalAddress> translate(
+      GuestLinearAddress address) const override {
+    return cpu_.mmu.translate(address.value);
+  }
   [[nodiscard]] std::string recent_instructions() override { return runner_.recent_instructions(); }
   [[nodiscard]] std::string statistics() override {
     std::string text = runner_.report();

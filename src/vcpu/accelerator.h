@@ -4,13 +4,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
+#include "vcpu/debug.h"
 #include "vcpu/local_interrupt_controller.h"
+#include "x86/address.h"
 #include "x86/cpu_state.h"
 #include "x86/cpuid.h"
 
@@ -20,13 +23,14 @@ namespace limen::vcpu {
 enum class ExitReason {
   kInterrupted,    ///< kick() was called.
   kShutdown,       ///< Triple fault (SDM Vol. 3A 6.15, "Interrupt 8").
-  kDebug,          ///< A breakpoint of the monitor's, not the guest's.
+  kDebug,          ///< What set_debug() asked for; `debug` says what.
   kInternalError,  ///< The engine cannot go on; `detail` says why.
 };
 
 struct Exit {
   ExitReason reason = ExitReason::kInterrupted;
-  std::string detail;
+  std::string detail = {};
+  DebugStop debug = {};
 };
 
 /// One virtual processor. All calls but kick() and interrupt() belong to the thread that runs it
@@ -48,6 +52,17 @@ class Vcpu {
 
   [[nodiscard]] virtual x86::CpuState state() const = 0;
   virtual void set_state(const x86::CpuState& state) = 0;
+
+  /// Asks for stops; an engine that cannot says so.
+  virtual Result<> set_debug([[maybe_unused]] const DebugRequest& request) {
+    return fail("this accelerator cannot be debugged");
+  }
+  /// Where the processor's page tables lead to now, whatever the rights; nothing: nowhere. Changes
+  /// no state of the guest's.
+  [[nodiscard]] virtual std::optional<GuestPhysicalAddress> translate(
+      [[maybe_unused]] GuestLinearAddress address) const {
+    return std::nullopt;
+  }
 
   /// The last instructions that ran, one per line, oldest first: for a person who reads why the
   /// guest died. May be empty.

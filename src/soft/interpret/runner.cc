@@ -65,6 +65,8 @@ void Runner::interrupt() {
 vcpu::Exit Runner::run() {
   look_up_ = true;
   const GuestRun inside(cpu_.mmu);
+  if (cpu_.debugger.single_step()) [[unlikely]]
+    return run_one_step();
   std::optional<translate::HostThread> thread;
   std::optional<translate::Alarm> alarm;
   if (translator_) {
@@ -74,24 +76,29 @@ vcpu::Exit Runner::run() {
   }
   for (;;) {
     Next next = Next::kGoOn;
-    if (look_up_ || cpu_.attention.is_called()) [[unlikely]]
+    if (cpu_.mmu.has_debugger_hits()) [[unlikely]]
+      next = look_for_stop();
+    else if (look_up_ || cpu_.attention.is_called()) [[unlikely]]
       next = service();
     try {
       while (next == Next::kGoOn && !look_up_ && !cpu_.attention.is_called()) {
         if (--blocks_until_poll_ == 0) [[unlikely]]
           poll_timer();
+        if (cpu_.debugger.active() && (next = look_for_stop()) != Next::kGoOn) [[unlikely]]
+          break;
         if (needs_single_step()) [[unlikely]]
           next = run_single();
         else if (translator_ && translator_->handles_mode())
           next = run_translated();
         else
-          run_block(cache_.find(cpu_));
+          next = run_interpreted();
       }
     } catch (const Exception& exception) {
       next = deliver(exception);
     }
     if (next == Next::kReturn) return {ExitReason::kInterrupted, {}};
     if (next == Next::kShutdown) return {ExitReason::kShutdown, "triple fault"};
+    if (next == Next::kStop) return {.reason = ExitReason::kDebug, .debug = stop_};
   }
 }
 
@@ -113,16 +120,16 @@ Runner::Next Runner::run_translated() {
       look_up_ = true;
       break;
     case translate::Translator::Outcome::kInterpret:
-      run_block(cache_.find(cpu_));
-      break;
+      return run_interpreted();
   }
   return Next::kGoOn;
 }
 
-inline void Runner::execute(const Operation& operation) {
-  cpu_.gpr[kNextRip] = (cpu_.rip + operation.length) & cpu_.rip_mask;
-  operation.handler(cpu_, operation);
-  cpu_.rip = cpu_.gpr[kNextRip];
+Runner::Next Runner::run_interpreted() {
+  if (cpu_.debugger.active()) [[unlikely]]
+    return run_block_to_breakpoint();
+  run_block(cache_.find(cpu_));
+  return Next::kGoOn;
 }
 
 void Runner::run_block(const Block& block) {
@@ -221,6 +228,8 @@ Runner::Next Runner::service() {
   look_up_ = false;
   cpu_.paravirtual.looked_up(cpu_, __builtin_ia32_rdtsc());
   if (const Next next = take_events(); next != Next::kGoOn) return next;
+  if (cpu_.debugger.holds_interrupts()) [[unlikely]]
+    return wake_without_interrupt();
 
   cpu_.attention.interrupt_waits = false;
   const bool shadow = cpu_.activity.sti_shadow || cpu_.activity.mov_ss_shadow;

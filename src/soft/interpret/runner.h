@@ -54,7 +54,7 @@ class Runner {
 
  private:
   /// What the loop does next.
-  enum class Next : uint8_t { kGoOn, kReturn, kShutdown };
+  enum class Next : uint8_t { kGoOn, kReturn, kShutdown, kStop };
 
   Next service();
   Next take_events();
@@ -69,10 +69,25 @@ class Runner {
            activity.pending_debug != 0;
   }
 
+  // For a debugger; in run_debugged.cc.
+  /// run() while single steps are asked for.
+  vcpu::Exit run_one_step();
+  /// Whether what runs next is where a debugger wants to look; notes it in stop_.
+  Next look_for_stop();
+  /// service() where no interrupt may be delivered.
+  Next wake_without_interrupt();
+  /// A block up to the next breakpoint.
+  Next run_block_to_breakpoint();
+
+  Next run_interpreted();
   void run_block(const Block& block);
   Next run_translated();
   Next run_single();
-  void execute(const Operation& operation);
+  void execute(const Operation& operation) {
+    cpu_.gpr[kNextRip] = (cpu_.rip + operation.length) & cpu_.rip_mask;
+    operation.handler(cpu_, operation);
+    cpu_.rip = cpu_.gpr[kNextRip];
+  }
   /// How many of the block's operations may run in one go; throws #GP(0) where CS ends.
   [[nodiscard]] unsigned operations_inside_segment(const Block& block) const;
   [[nodiscard]] Next deliver(const x86::Exception& exception);
@@ -91,6 +106,7 @@ class Runner {
     uint64_t halts = 0;       ///< Waits in HLT.
   };
   Counts counts_;
+  vcpu::DebugStop stop_;  // with Next::kStop
   unsigned blocks_until_poll_ = 0;
   bool look_up_ = true;  // interrupts and events must be looked at before the next block
 

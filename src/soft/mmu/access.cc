@@ -76,6 +76,12 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   return piece;
 }
 
+void Mmu::note_watched(uint64_t linear, uint64_t size, bool write) {
+  watch_hits_ |= watchpoints_.hits(linear, size, write);
+  // The debugger sees the state right behind the instruction.
+  if (has_debugger_hits()) *code_write_signal_ = true;
+}
+
 namespace {
 
 /// Copies as one access where the processor would: another may look at the bytes meanwhile, and
@@ -162,7 +168,7 @@ void Mmu::read_slow(uint64_t linear, void* into, uint64_t size, View view, uint6
     }
   }
   if (watchpoints_.any()) [[unlikely]]
-    watch_hits_ |= watchpoints_.hits(linear, size, false);
+    note_watched(linear, size, false);
 }
 
 void Mmu::write_slow(uint64_t linear, const void* from, uint64_t size, View view,
@@ -186,7 +192,7 @@ void Mmu::write_slow(uint64_t linear, const void* from, uint64_t size, View view
     }
   }
   if (watchpoints_.any()) [[unlikely]]
-    watch_hits_ |= watchpoints_.hits(linear, size, true);
+    note_watched(linear, size, true);
 }
 
 uint64_t Mmu::read_integer_slow(uint64_t linear, uint64_t size, View view, uint64_t alignment) {
@@ -230,9 +236,10 @@ void Mmu::wrote_locked(const LockedPlace& place) {
   const auto offset = static_cast<uint32_t>(place.linear & kPageOffset);
   note_store(place.ram_pages[0], offset, place.size);
   if (offset + place.size > 4096) note_store(place.ram_pages[1], 0, offset + place.size - 4096);
-  if (watchpoints_.any()) [[unlikely]]
-    watch_hits_ |= watchpoints_.hits(place.linear, place.size, false) |
-                   watchpoints_.hits(place.linear, place.size, true);
+  if (watchpoints_.any()) [[unlikely]] {
+    note_watched(place.linear, place.size, false);
+    note_watched(place.linear, place.size, true);
+  }
 }
 
 uint8_t Mmu::change_byte_supervisor(uint64_t linear, uint8_t clear, uint8_t set) {
@@ -250,8 +257,10 @@ uint8_t Mmu::change_byte_supervisor(uint64_t linear, uint8_t clear, uint8_t set)
                                       __ATOMIC_RELAXED)) {
   }
   note_store(piece.ram_page, static_cast<uint32_t>(linear & kPageOffset), 1);
-  if (watchpoints_.any()) [[unlikely]]
-    watch_hits_ |= watchpoints_.hits(linear, 1, false) | watchpoints_.hits(linear, 1, true);
+  if (watchpoints_.any()) [[unlikely]] {
+    note_watched(linear, 1, false);
+    note_watched(linear, 1, true);
+  }
   return change(old);
 }
 

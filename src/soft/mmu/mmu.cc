@@ -1,5 +1,7 @@
 #include "soft/mmu/mmu.h"
 
+#include <bit>
+
 namespace limen::soft {
 
 using namespace x86;  // NOLINT(google-build-using-namespace): register bits by the dozen
@@ -79,6 +81,17 @@ bool Mmu::invalidate_pcid(uint64_t type, uint64_t pcid, uint64_t linear) {
 
 void Mmu::set_watchpoints(const std::array<uint64_t, 8>& debug_registers) {
   if (watchpoints_.set(debug_registers)) tlb_.flush_all();
+}
+
+void Mmu::set_debugger_watchpoints(std::span<const vcpu::Watchpoint> watchpoints) {
+  if (watchpoints_.set_debugger(watchpoints)) tlb_.flush_all();
+  watch_hits_ &= Watchpoints::kGuestHits;
+}
+
+vcpu::Watchpoint Mmu::take_debugger_hit() {
+  const auto index = std::countr_zero(watch_hits_ >> Watchpoints::kDebuggerShift);
+  watch_hits_ &= Watchpoints::kGuestHits;
+  return watchpoints_.of_debugger(static_cast<size_t>(index));
 }
 
 std::optional<GuestPhysicalAddress> Mmu::translate(uint64_t linear) const {

@@ -314,10 +314,24 @@ class Mmu {
 
   /// Arms the data breakpoints of DR0-DR3 and DR7 (index 7); to be called when one of them changed.
   void set_watchpoints(const std::array<uint64_t, 8>& debug_registers);
-  /// Set by an access that hit a watchpoint.
-  [[nodiscard]] bool has_watch_hits() const { return watch_hits_ != 0; }
+  /// The same for a debugger's.
+  void set_debugger_watchpoints(std::span<const vcpu::Watchpoint> watchpoints);
+  /// Set by an access that hit a watchpoint of the guest's.
+  [[nodiscard]] bool has_watch_hits() const {
+    return (watch_hits_ & Watchpoints::kGuestHits) != 0;
+  }
   /// DR6 bits of the watchpoints hit since the last call.
-  uint64_t take_watch_hits() { return std::exchange(watch_hits_, 0); }
+  uint64_t take_watch_hits() {
+    const uint64_t hits = watch_hits_ & Watchpoints::kGuestHits;
+    watch_hits_ &= ~Watchpoints::kGuestHits;
+    return hits;
+  }
+  /// Set by an access that hit one of the debugger's; the code write signal is then set, too.
+  [[nodiscard]] bool has_debugger_hits() const {
+    return watch_hits_ >> Watchpoints::kDebuggerShift != 0;
+  }
+  /// The first one that was hit, and forgets all.
+  vcpu::Watchpoint take_debugger_hit();
 
   /// IA32_PKRS. Its rights hold from the next access on, without a flush of the guest's.
   void set_supervisor_keys(uint32_t pkrs) {
@@ -392,6 +406,7 @@ class Mmu {
   void note_entry_writes();
   void note_store(uint32_t ram_page, uint32_t offset, uint32_t size);
   void check_alignment(uint64_t linear, uint64_t mask) const;
+  void note_watched(uint64_t linear, uint64_t size, bool write);
 
   // Integers travel in registers, so that the fast path around needs no stack.
   uint64_t read_integer_slow(uint64_t linear, uint64_t size, View view, uint64_t alignment);

@@ -138,7 +138,10 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
 
 Mmu::QuickAccess Mmu::quick_access(uint64_t linear, unsigned size, Access access, View view,
                                    Dirty dirty) noexcept {
-  if (check_alignment_ || watchpoints_.any()) return {};
+  if (check_alignment_) return {};
+  if (watchpoints_.any() && (watchpoints_.touches_page(linear) ||
+                             watchpoints_.touches_page(linear + size - 1))) [[unlikely]]
+    return {};
   const auto in_page = static_cast<unsigned>(4096 - (linear & kPageOffset));
   if (size <= in_page) return quick_page(linear, size, access, view, dirty);
   // Two pages will do as one if they stand side by side in the host, too.

@@ -97,6 +97,8 @@ Translator::~Translator() = default;
 
 Translator::Outcome Translator::run() {
   if (cpu_.ram.code_changes() != seen_changes_) drop_changed_code();
+  if (cpu_.debugger.additions() != seen_breakpoints_) [[unlikely]]
+    drop_code_at_breakpoints();
   cpu_.generated.calls.update(cpu_.system);
   const uint8_t* code = nullptr;
   const bool resumes = resume_.code != nullptr && resume_.rip == cpu_.rip &&
@@ -215,7 +217,7 @@ const uint8_t* Translator::interpret(uint32_t site, Outcome& outcome) {
   }
   if (cpu_.leave_block) {
     drop_changed_code();
-    if (!handles_mode()) outcome = Outcome::kLookAround;
+    if (!handles_mode() || cpu_.mmu.has_debugger_hits()) outcome = Outcome::kLookAround;
     return nullptr;
   }
   return cpu_.rip == next ? resume : nullptr;
@@ -313,6 +315,23 @@ void Translator::drop_changed_code() {
   blocks_.invalidate_changed([this](uint64_t ram_page) { return cpu_.code_generation(ram_page); });
 }
 
+/// Blocks that hold an instruction at which a debugger stops, and what shares their page.
+void Translator::drop_code_at_breakpoints() {
+  seen_breakpoints_ = cpu_.debugger.additions();
+  resume_.code = nullptr;
+  for (HomeId id = 0; id < blocks_.home_count(); ++id) {
+    Home& home = blocks_.home(id);
+    const uint64_t base = blocks_.data(id).base;
+    const auto holds_breakpoint = [&](BlockId block) {
+      for (unsigned i = 0; i < blocks_[block].site_count; ++i)
+        if (cpu_.debugger.may_stop_at(base + site_at(blocks_[block], i).offset, !home.fixed))
+          return true;
+      return false;
+    };
+    if (std::ranges::any_of(home.blocks, holds_breakpoint)) blocks_.invalidate_blocks(home);
+  }
+}
+
 /// Only the block's first instruction may reach into a second page.
 bool Translator::decode_next(Source& source, CodeKind kind, Item& item) {
   const FetchResult& page = source.pages[0];
@@ -367,6 +386,7 @@ bool Translator::form(Source& source, CodeKind kind, HomeId home, bool split) {
   while (item_count_ < (round == 0 ? kMaxStraight : kMaxItems) && rip - source.base < 4096 &&
          source.page_count == 1) {
     if (item_count_ != 0 && round == 0 && must_end_at(home, rip - source.base)) break;
+    if (cpu_.debugger.may_stop_at(rip, kind.user)) break;
     Item& item = items_[item_count_];
     item.rip = rip;
     if (!decode_next(source, kind, item)) break;

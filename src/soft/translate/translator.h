@@ -150,6 +150,7 @@ class Translator {
   HomeId home_for(const Source& source, CodeKind kind);
   bool bind(HomeId id, uint64_t base);
   void drop_changed_code();
+  void drop_code_at_breakpoints();
   /// Epochs begin anew: what was found right in one of them is to be looked at again.
   void forget_epochs() noexcept;
   interpret::Operation& operation_at(uint32_t site);
@@ -176,6 +177,7 @@ class Translator {
   std::vector<Window> windows_;  // of the block that is being translated
   Emitter::Scratch scratch_;
   uint64_t seen_changes_ = 0;
+  uint64_t seen_breakpoints_ = 0;
   uint8_t last_kind_ = 0xFF;
   std::vector<uint64_t> interpreted_by_mnemonic_;
   Resume resume_;

@@ -217,7 +217,8 @@ struct StringInstruction {
       StringStep<T> step(cpu, operation);
       std::conditional_t<Kind<T>::kCompares, FlagsUntilDone, NoFlags> flags(cpu);
       step.cut_registers(Kind<T>::kCutsSource, Kind<T>::kCutsDestination);
-      const bool single_step = (cpu.flags_rest & x86::rflags::kTrap) != 0;
+      const bool single_step =
+          (cpu.flags_rest & x86::rflags::kTrap) != 0 || cpu.debugger.single_step();
       for (uint64_t done = 0; step.count() != 0;) {
         if (done >= kElementsBetweenPolls || (single_step && done > 0) || cpu.leave_block) {
           if (single_step || cpu.leave_block || cpu.attention.is_called()) {
