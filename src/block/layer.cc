@@ -29,8 +29,7 @@ Result<ChainExtent> chain_extent(Layer& layer, const Layer* base, uint64_t offse
       found.layer = current;
       return found;
     }
-    found.extent =
-        LIMEN_TRY(current->extent(offset, std::min(length, current->size() - offset)));
+    found.extent = LIMEN_TRY(current->extent(offset, std::min(length, current->size() - offset)));
     length = found.extent.length;
     if (found.extent.present) {
       found.layer = current;

@@ -9,7 +9,6 @@
 
 #include "block/image_file.h"
 #include "cloud/nocloud_seed.h"
-#include "cloud/partition_table.h"
 
 namespace limen::cli {
 namespace {
@@ -71,25 +70,6 @@ Result<UniqueFd> seed_in_memory(const SeedWords& words) {
   if (!fd.valid()) return fail_errno(errno, "cannot make memory for the seed");
   LIMEN_TRY(write_all(fd.get(), bytes, "the seed"));
   return fd;
-}
-
-Result<std::string> root_on(const std::string& disk) {
-  const auto file = LIMEN_TRY(block::open_image_file(disk, O_RDONLY));
-  const cloud::DiskReader reader{
-      .size = file.size, .read = [&](uint64_t offset, std::span<uint8_t> bytes) -> Result<> {
-        const ssize_t count =
-            pread(file.fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-        if (count == static_cast<ssize_t>(bytes.size())) return {};
-        return fail_errno(count < 0 ? errno : EIO, fmt::format("cannot read '{}'", disk));
-      }};
-  const auto partitions = cloud::read_partitions(reader);
-  if (!partitions) return fail("'{}': {}", disk, partitions.error().message);
-  if (!*partitions) return "/dev/vda";
-  const auto* root = cloud::find_root(**partitions);
-  if (root == nullptr)
-    return fail("'{}' has a partition table without a Linux file system; name the root by --append",
-                disk);
-  return fmt::format("PARTUUID={}", root->id);
 }
 
 }  // namespace limen::cli

@@ -26,8 +26,4 @@ Result<> write_seed(const SeedWords& words, const std::string& path);
 /// Keeps it in memory.
 Result<UniqueFd> seed_in_memory(const SeedWords& words);
 
-/// What a kernel should take for its root with this disk as /dev/vda: "/dev/vda", or, if it has a
-/// partition table, "PARTUUID=" and the root partition's.
-Result<std::string> root_on(const std::string& disk);
-
 }  // namespace limen::cli

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "cli/cloud_options.h"
+#include "cli/disk_options.h"
 #include "cli/network_options.h"
 #include "cli/programs.h"
 #include "machine/device_catalog.h"
@@ -60,10 +61,11 @@ examples:
 
 QEMU's command lines: limen-system-x86_64 and limen-img.)";
 
-Result<std::string> command_line(const RunWords& words) {
+Result<std::string> command_line(const RunWords& words,
+                                 const std::vector<machine::DriveDescription>& disks) {
   if (words.append_given) return words.append;
-  if (words.disks.empty()) return "console=ttyS0";
-  return fmt::format("console=ttyS0 root={} rw", LIMEN_TRY(root_on(words.disks.front())));
+  if (disks.empty()) return "console=ttyS0";
+  return fmt::format("console=ttyS0 root={} rw", LIMEN_TRY(root_on(disks.front())));
 }
 
 /// `seed`: a file in memory, if cloud-init is to have one.
@@ -78,7 +80,12 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
       *memory > UINT64_MAX - kPage ? *memory : (*memory + kPage - 1) & ~(kPage - 1);
   description.kernel = words.kernel;
   description.initrd = words.initrd;
-  description.append = LIMEN_TRY(command_line(words));
+  for (const auto& disk : words.disks) {
+    auto drive = LIMEN_TRY(parse_disk(disk));
+    drive.read_only = words.read_only;
+    description.drives.push_back(std::move(drive));
+  }
+  description.append = LIMEN_TRY(command_line(words, description.drives));
   const auto cpus = machine::parse_number(words.cpus);
   if (!cpus) return fail("--cpus {}: {}", words.cpus, cpus.error().message);
   if (*cpus == 0) return fail("--cpus 0: a machine needs a processor");
@@ -90,15 +97,10 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
   if (std::ranges::find(kAccelerators, words.accelerator) == kAccelerators.end())
     return fail("--accel {}: there is no such accelerator{}", words.accelerator,
                 choice_hint(words.accelerator, kAccelerators));
-  for (const auto& disk : words.disks) {
-    machine::DriveDescription drive;
-    drive.file = disk;
-    drive.read_only = words.read_only;
-    description.drives.push_back(std::move(drive));
-  }
   if (seed.valid()) {
     machine::DriveDescription drive;
     drive.file = fmt::format("/proc/self/fd/{}", seed.get());
+    drive.format = "raw";
     drive.read_only = true;
     description.drives.push_back(std::move(drive));
   }
@@ -191,8 +193,8 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   RunWords run;
   auto* run_command = app.add_subcommand("run", "run a virtual machine");
   run_command->footer(kRunFooter);
-  run_command->add_option("-d,--disk", run.disks, "raw disk image; may be given several times")
-      ->type_name("FILE")
+  run_command->add_option("-d,--disk", run.disks, "disk image; may be given several times")
+      ->type_name("FILE[,format=FORMAT]")
       ->allow_extra_args(false);
   run_command->add_option("-k,--kernel", run.kernel, "kernel: bzImage, PVH ELF or multiboot")
       ->type_name("FILE");

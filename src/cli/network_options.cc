@@ -29,10 +29,10 @@ Result<std::string> host_forward(std::string_view text) {
   const size_t before = last == std::string_view::npos ? last : words.substr(0, last).rfind(':');
   const bool has_address = before != std::string_view::npos;
   const auto address = has_address ? words.substr(0, before) : "127.0.0.1";
-  const auto port = last == std::string_view::npos
-                        ? std::string_view()
-                        : words.substr(has_address ? before + 1 : 0,
-                                       last - (has_address ? before + 1 : 0));
+  const auto port =
+      last == std::string_view::npos
+          ? std::string_view()
+          : words.substr(has_address ? before + 1 : 0, last - (has_address ? before + 1 : 0));
   const auto guest_port = last == std::string_view::npos ? words : words.substr(last + 1);
   if (!is_port(port) || !is_port(guest_port) || (protocol != "tcp" && protocol != "udp"))
     return fail("--publish {}: should be [ADDRESS:]PORT:GUEST_PORT, with /udp behind it for UDP",
@@ -70,7 +70,8 @@ Result<> describe_network(const NetworkWords& words, machine::MachineDescription
     parameters.emplace_back("hostfwd", LIMEN_TRY(host_forward(published)));
   auto backend = net::parse_backend(parameters);
   if (!backend) return fail("--network {}: {}", words.network, backend.error().message);
-  description.netdevs.push_back({.backend = std::move(*backend), .origin = "--network " + words.network});
+  description.netdevs.push_back(
+      {.backend = std::move(*backend), .origin = "--network " + words.network});
   description.devices.push_back({.driver = "virtio-net-pci", .properties = {{"netdev", kId}}});
   return {};
 }

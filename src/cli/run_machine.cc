@@ -23,8 +23,7 @@ int run_machine(const std::string& program, const machine::MachineDescription& d
   if (!description.gdb.empty()) {
     auto created = gdb::Server::create(**machine, description.gdb);
     if (!created)
-      return complain(program,
-                      {"-gdb " + description.gdb + ": " + created.error().message});
+      return complain(program, {"-gdb " + description.gdb + ": " + created.error().message});
     debugger = std::move(*created);
   }
   const auto outcome = (*machine)->run();

@@ -116,7 +116,7 @@ class Machine {
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  std::optional<Result<int>> outcome_;  // loop thread
+  std::optional<Result<int>> outcome_;         // loop thread
   RunState run_state_ = RunState::kPrelaunch;  // loop thread
   DebugObserver* debug_observer_ = nullptr;    // loop thread
   std::vector<unsigned> resumed_;              // loop thread: by the last cont() or its kind

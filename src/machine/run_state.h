@@ -7,11 +7,11 @@
 namespace limen::machine {
 
 enum class RunState : uint8_t {
-  kPrelaunch,      ///< Has not run yet (-S).
+  kPrelaunch,  ///< Has not run yet (-S).
   kRunning,
-  kPaused,         ///< A person stopped it.
-  kDebug,          ///< A debugger's breakpoint, watchpoint or step.
-  kShutdown,       ///< The guest powered off (-no-shutdown).
+  kPaused,    ///< A person stopped it.
+  kDebug,     ///< A debugger's breakpoint, watchpoint or step.
+  kShutdown,  ///< The guest powered off (-no-shutdown).
   kInternalError,
   kIoError,  ///< A disk failed whose werror= or rerror= says stop.
 };

@@ -1,5 +1,5 @@
-// How often each cluster of the file is used: the refcount table, its blocks, and the search for free
-// clusters.
+// How often each cluster of the file is used: the refcount table, its blocks, and the search for
+// free clusters.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,8 @@ class Refcounts {
   /// Exactly these clusters, if they are all free: for growing in place. False when they are not.
   [[nodiscard]] int allocate_at(uint64_t cluster, uint64_t count, bool& done);
 
-  /// Moves the table to where it can be longer, on the disk when this returns. Nobody may be writing
-  /// what take_dirty() and take_dirty_table() gave.
+  /// Moves the table to where it can be longer, on the disk when this returns. Nobody may be
+  /// writing what take_dirty() and take_dirty_table() gave.
   [[nodiscard]] int grow_table();
 
   [[nodiscard]] SliceCache& cache() { return cache_; }

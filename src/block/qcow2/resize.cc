@@ -18,8 +18,8 @@ Result<> Image::resize(uint64_t size) {
   if (header_.version < 3 && !snapshots_.empty())
     return fail("image '{}': can't resize a v2 image which has snapshots", path());
   if (header_.l1_entries_for(size) > kLargestL1 / 8 || size > uint64_t{INT64_MAX} - cluster_size_)
-    return fail("image '{}': a size of {} bytes is too large for its cluster size of {}", path(), size,
-                cluster_size_);
+    return fail("image '{}': a size of {} bytes is too large for its cluster size of {}", path(),
+                size, cluster_size_);
   const auto failed = [this](int error) {
     return fail_errno(error, fmt::format("resizing image '{}'", path()));
   };
@@ -74,7 +74,8 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
     const uint64_t file_end = data_.file_size();
     if (write) {
       for (uint64_t done = 0; done < bytes && error == 0; done += kZeroPiece) {
-        const iovec buffer = {zeroes.get(), static_cast<size_t>(std::min(kZeroPiece, bytes - done))};
+        const iovec buffer = {zeroes.get(),
+                              static_cast<size_t>(std::min(kZeroPiece, bytes - done))};
         error = data_.write(host + done, {&buffer, 1});
       }
     } else if (take_room) {
