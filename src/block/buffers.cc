@@ -32,8 +32,9 @@ uint64_t total_size(std::span<const iovec> buffers) {
 
 std::vector<iovec> slice(std::span<const iovec> buffers, uint64_t skip, uint64_t length) {
   std::vector<iovec> part;
-  for_each_piece(buffers, skip, length,
-                 [&part](std::byte* at, size_t size) { part.push_back({at, size}); });
+  for_each_piece(buffers, skip, length, [&part](std::byte* at, size_t size) {
+    part.push_back({at, size});
+  });
   return part;
 }
 

@@ -1,4 +1,5 @@
-// One image of a backing chain, read and written with calls that block and that any thread may make.
+// One image of a backing chain, read and written with calls that block and that any thread may
+// make.
 #pragma once
 
 #include <sys/uio.h>
@@ -48,8 +49,8 @@ class Layer {
 /// Reads what may lie beyond the end of the layer, where zeroes are. 0 or an errno.
 [[nodiscard]] int read_or_zero(Layer* layer, uint64_t offset, std::span<const iovec> buffers);
 
-/// What the chain that begins with `layer` and ends before `base` has at `offset`. `depth` counts the
-/// layers that were passed.
+/// What the chain that begins with `layer` and ends before `base` has at `offset`. `depth` counts
+/// the layers that were passed.
 struct ChainExtent {
   Extent extent;
   unsigned depth = 0;

@@ -51,8 +51,8 @@ Result<std::unique_ptr<Layer>> open_backing(const qcow2::Image& image, const Lay
   auto opened = open_in_chain(path, lower, seen);
   if (!opened) {
     auto error = std::move(opened).error();
-    error.message = fmt::format("could not open backing file '{}' of image '{}': {}", path, image.path(),
-                                error.message);
+    error.message = fmt::format("could not open backing file '{}' of image '{}': {}", path,
+                                image.path(), error.message);
     return std::unexpected(std::move(error));
   }
   return opened;
@@ -64,7 +64,8 @@ Result<std::unique_ptr<qcow2::Image>> open_qcow2_in_chain(std::unique_ptr<FileLa
   const auto header = LIMEN_TRY(qcow2::Image::read_header(*file));
   std::unique_ptr<FileLayer> data;
   if (header.has_data_file()) {
-    const auto path = LIMEN_TRY(backing_path(file->path(), header.data_file));
+    // As QEMU: a relative name begins in the current folder, unlike a backing file's.
+    const auto& path = header.data_file;
     auto opened = FileLayer::open(path, file_options(options));
     if (!opened)
       return fail("could not open data file '{}' of image '{}': {}", path, file->path(),
@@ -93,8 +94,10 @@ Result<std::unique_ptr<Layer>> open_in_chain(const std::string& path, const Laye
     format = LIMEN_TRY(probe_format(*file));
     if (format == "raw" && options.warn_when_guessed)
       log::warning(
-          "Image format was not specified for '{}' and probing guessed raw. Automatically detecting "
-          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove this "
+          "Image format was not specified for '{}' and probing guessed raw. Automatically "
+          "detecting "
+          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove "
+          "this "
           "warning",
           path);
   }
@@ -115,8 +118,8 @@ Result<std::string> backing_path(const std::string& image, const std::string& ba
       if (at->is_object() && at->contains(key) && (*at)[key].is_string())
         name = (*at)[key].get<std::string>();
     if (name == backing)
-      return fail("backing file '{}' of image '{}' is not understood: expected a file's name", backing,
-                  image);
+      return fail("backing file '{}' of image '{}' is not understood: expected a file's name",
+                  backing, image);
   }
   if (name.starts_with("file:")) name.erase(0, 5);
   if (const auto colon = name.find(':'), bar = name.find('/');
@@ -133,7 +136,8 @@ Result<std::unique_ptr<Layer>> open_layer(const std::string& path, const LayerOp
   return open_in_chain(path, options, seen);
 }
 
-Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path, const LayerOptions& options) {
+Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path,
+                                                 const LayerOptions& options) {
   std::vector<FileIdentity> seen = {LIMEN_TRY(identity_of(path))};
   auto file = LIMEN_TRY(FileLayer::open(path, file_options(options)));
   return open_qcow2_in_chain(std::move(file), options, seen);
@@ -152,8 +156,10 @@ Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const s
     layers.format = LIMEN_TRY(probe_format(*file));
     if (layers.format == "raw")
       log::warning(
-          "Image format was not specified for '{}' and probing guessed raw. Automatically detecting "
-          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove this "
+          "Image format was not specified for '{}' and probing guessed raw. Automatically "
+          "detecting "
+          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove "
+          "this "
           "warning",
           path);
   }

@@ -28,8 +28,8 @@ constexpr std::array<Sign, 9> kSigns = {{
     {"qed", 0, "QED\0"sv},
     {"luks", 0, "LUKS\xBA\xBE"sv},
 }};
-constexpr std::array<std::string_view, 8> kRefused = {"vmdk", "vdi", "vhdx",     "vpc",
-                                                      "qcow", "qed", "luks",     "parallels"};
+constexpr std::array<std::string_view, 8> kRefused = {"vmdk", "vdi", "vhdx", "vpc",
+                                                      "qcow", "qed", "luks", "parallels"};
 constexpr std::array<std::string_view, 2> kSupported = {"raw", "qcow2"};
 
 }  // namespace
@@ -56,7 +56,8 @@ Result<> check_format_supported(std::string_view format, const std::string& path
   if (std::ranges::find(kSupported, format) != kSupported.end()) return {};
   if (std::ranges::find(kRefused, format) != kRefused.end())
     return fail(
-        "image '{}' is in {} format, which is not supported; convert it first, on a machine that has "
+        "image '{}' is in {} format, which is not supported; convert it first, on a machine that "
+        "has "
         "qemu-img: qemu-img convert -O qcow2 IN OUT",
         path, format);
   return fail("unknown image format '{}'{}", format, choice_hint(format, kSupported));

@@ -6,6 +6,12 @@
 #include "block/qcow2/checker.h"
 
 namespace limen::block::qcow2 {
+namespace {
+
+/// Clusters beyond the end of the file are looked at up to here: a table may point anywhere.
+constexpr uint64_t kMostCounted = uint64_t{1} << 26;
+
+}  // namespace
 
 Result<CheckResult> Checker::run(Fix fix) {
   result_.total_clusters = divide_up(header_.size, header_.cluster_size());
@@ -42,8 +48,8 @@ void Checker::use(uint64_t offset, uint64_t bytes, const std::string& what) {
   const uint64_t first = offset / cluster, last = (offset + bytes - 1) / cluster;
   for (uint64_t i = first; i <= last; ++i) {
     if (i >= users_.size()) {
-      corrupt(fmt::format("{} at offset {:#x} exceeds the end of the file by one cluster or more", what,
-                          i * cluster));
+      corrupt(fmt::format("{} at offset {:#x} exceeds the end of the file by one cluster or more",
+                          what, i * cluster));
       return;
     }
     ++users_[i];
@@ -84,7 +90,8 @@ Result<> Checker::count_l1(uint64_t offset, uint64_t entries, bool active) {
       corrupt(fmt::format("found L1 entry with reserved bits set: {:x}", l1[i] & kL1Reserved));
     const uint64_t table = l1[i] & kOffsetMask;
     if (table % header_.cluster_size() != 0) {
-      corrupt(fmt::format("l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted", table));
+      corrupt(
+          fmt::format("l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted", table));
       continue;
     }
     if (table == 0) continue;
@@ -128,7 +135,8 @@ void Checker::count_entry(const L2Entry& entry, uint64_t table, uint64_t index, 
       corrupt(fmt::format("compressed cluster {:#x} in an image with an external data file",
                           entry.entry));
     if (header_.extended() && entry.bitmap != 0)
-      corrupt(fmt::format("compressed cluster {:#x} with subclusters {:#x}", entry.entry, entry.bitmap));
+      corrupt(fmt::format("compressed cluster {:#x} with subclusters {:#x}", entry.entry,
+                          entry.bitmap));
     use(image_.compressed_offset(entry), image_.compressed_size(entry), "compressed cluster");
     ++result_.allocated_clusters;
     ++result_.compressed_clusters;
@@ -136,12 +144,14 @@ void Checker::count_entry(const L2Entry& entry, uint64_t table, uint64_t index, 
     return;
   }
   if (header_.extended() && ((entry.bitmap >> 32) & entry.bitmap & UINT32_MAX) != 0)
-    corrupt(fmt::format("offset={:x}: invalid subcluster bitmap {:#x} (L2 table {:#x}, index {:#x})",
-                        entry.entry & kOffsetMask, entry.bitmap, table, index));
+    corrupt(
+        fmt::format("offset={:x}: invalid subcluster bitmap {:#x} (L2 table {:#x}, index {:#x})",
+                    entry.entry & kOffsetMask, entry.bitmap, table, index));
   if (!image_.has_host(entry)) {
     if (header_.extended() && (entry.bitmap & UINT32_MAX) != 0)
-      corrupt(fmt::format("allocated subclusters {:#x} without a cluster (L2 table {:#x}, index {:#x})",
-                          entry.bitmap, table, index));
+      corrupt(
+          fmt::format("allocated subclusters {:#x} without a cluster (L2 table {:#x}, index {:#x})",
+                      entry.bitmap, table, index));
     return;
   }
   const uint64_t host = entry.entry & kOffsetMask;
@@ -156,8 +166,9 @@ void Checker::count_entry(const L2Entry& entry, uint64_t table, uint64_t index, 
   // A zero cluster's place may be beyond the end of the file.
   const bool reads_it = header_.extended() ? (entry.bitmap & UINT32_MAX) != 0
                                            : image_.kind_of(entry, 0) == Kind::kData;
-  if (!reads_it && host / header_.cluster_size() >= users_.size()) {
-    users_.resize(std::min<uint64_t>(host / header_.cluster_size() + 1, users_.size() + (1u << 24)));
+  if (!reads_it && host / header_.cluster_size() >= users_.size() &&
+      host / header_.cluster_size() < kMostCounted) {
+    users_.resize(host / header_.cluster_size() + 1);
     refcount_users_.resize(users_.size());
   }
   use(host, header_.cluster_size(), "data cluster");
@@ -168,7 +179,8 @@ Result<> Checker::count_refcount_blocks() {
   for (size_t i = 0; i < table.size(); ++i) {
     if (table[i] == 0) continue;
     if (table[i] % header_.cluster_size() != 0) {
-      corrupt(fmt::format("refcount block {} is not cluster aligned; refcount table entry corrupted", i));
+      corrupt(fmt::format(
+          "refcount block {} is not cluster aligned; refcount table entry corrupted", i));
       continue;
     }
     if (table[i] / header_.cluster_size() >= users_.size()) {
@@ -223,15 +235,8 @@ Result<> Checker::count_bitmaps() {
 
 Result<> Checker::compare(Fix fix) {
   auto& refcounts = image_.refcounts_;
-  const uint64_t described = refcounts.described_clusters();
   uint64_t highest = 0;
-  for (uint64_t i = 0; i < std::max<uint64_t>(described, users_.size()); ++i) {
-    // Where there is no block there is nothing to read.
-    if (i % refcounts.block_entries() == 0 && i >= users_.size() &&
-        refcounts.table()[i / refcounts.block_entries()] == 0) {
-      i += refcounts.block_entries() - 1;
-      continue;
-    }
+  for (uint64_t i = 0; i < users_.size(); ++i) {
     uint64_t refcount = 0;
     if (const int error = refcounts.get(i, refcount); error != 0) {
       ++result_.check_errors;
@@ -239,13 +244,16 @@ Result<> Checker::compare(Fix fix) {
       i += refcounts.block_entries() - 1 - i % refcounts.block_entries();
       continue;
     }
-    const uint64_t users = i < users_.size() ? users_[i] : 0;
+    const uint64_t users = users_[i];
     if (refcount != 0 || users != 0) highest = i + 1;
     if (refcount == users) continue;
     const bool leak = refcount > users;
     const bool fixing = leak ? fix != Fix::kNothing : fix == Fix::kAll;
     report_(fmt::format("{} cluster {} refcount={} reference={}",
-                        fixing ? "Repairing" : leak ? "Leaked" : "ERROR", i, refcount, users));
+                        fixing ? "Repairing"
+                        : leak ? "Leaked"
+                               : "ERROR",
+                        i, refcount, users));
     if (leak && fixing) {
       for (uint64_t j = refcount; j > users; --j)
         if (const int error = refcounts.change(i, 1, -1); error != 0)
@@ -269,11 +277,12 @@ Result<> Checker::compare(Fix fix) {
 Result<bool> Checker::copied_is_wrong(uint64_t entry, const std::string& what, bool fix) {
   uint64_t refcount = 1;
   const uint64_t offset = entry & kOffsetMask;
-  if (const int error = image_.refcounts_.get(offset / header_.cluster_size(), refcount); error != 0)
+  if (const int error = image_.refcounts_.get(offset / header_.cluster_size(), refcount);
+      error != 0)
     return false;
   if ((refcount == 1) == ((entry & kCopied) != 0)) return false;
-  report_(fmt::format("{} OFLAG_COPIED {}: entry={:x} refcount={}", fix ? "Repairing" : "ERROR", what,
-                      entry, refcount));
+  report_(fmt::format("{} OFLAG_COPIED {}: entry={:x} refcount={}", fix ? "Repairing" : "ERROR",
+                      what, entry, refcount));
   ++(fix ? result_.corruptions_fixed : result_.corruptions);
   return true;
 }
@@ -282,7 +291,8 @@ Result<> Checker::check_copied(bool fix) {
   const auto l1 = LIMEN_TRY(image_.read_l1(header_.l1_offset, header_.l1_size));
   for (size_t i = 0; i < l1.size(); ++i) {
     const uint64_t table = l1[i] & kOffsetMask;
-    if (table == 0 || table % header_.cluster_size() != 0 || table >= image_.file_->file_size()) continue;
+    if (table == 0 || table % header_.cluster_size() != 0 || table >= image_.file_->file_size())
+      continue;
     if (LIMEN_TRY(copied_is_wrong(l1[i], fmt::format("L2 cluster: l1_index={}", i), fix)) && fix) {
       std::byte field[8];
       store_big(field, l1[i] ^ kCopied);
@@ -339,7 +349,8 @@ Result<> Checker::rebuild() {
       store_refcount(block.data(), j, header_.refcount_order, users_[i * per_block + j]);
     const uint64_t offset = (start + i) * cluster;
     store_big(&table[8 * i], offset);
-    if (const int error = image_.file_->write_bytes(offset, block); error != 0) return fail_write(error);
+    if (const int error = image_.file_->write_bytes(offset, block); error != 0)
+      return fail_write(error);
   }
   const uint64_t table_offset = (start + blocks) * cluster;
   int error = image_.file_->write_bytes(table_offset, table);

@@ -28,9 +28,11 @@ enum class Fix : uint8_t { kNothing, kLeaks, kAll };
 
 /// `report` is given a line for each thing that is wrong. The image must have been opened with
 /// check_only, for writing if anything is to be repaired, and be used for nothing else afterwards.
-Result<CheckResult> check(Image& image, Fix fix, const std::function<void(const std::string&)>& report);
+Result<CheckResult> check(Image& image, Fix fix,
+                          const std::function<void(const std::string&)>& report);
 
-/// Makes the refcounts what they ought to be and takes the dirty bit away. Fails when more is wrong.
+/// Makes the refcounts what they ought to be and takes the dirty bit away. Fails when more is
+/// wrong.
 Result<> repair(Image& image);
 
 }  // namespace limen::block::qcow2

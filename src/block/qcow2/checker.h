@@ -39,9 +39,9 @@ class Checker {
   Header& header_;
   std::function<void(const std::string&)> report_;
   CheckResult result_;
-  std::vector<uint32_t> users_;          // per cluster
-  std::vector<uint32_t> refcount_users_; // of these, the refcount table and its blocks
-  uint64_t beyond_repair_ = 0;           // corruptions that counting again does not mend
+  std::vector<uint32_t> users_;           // per cluster
+  std::vector<uint32_t> refcount_users_;  // of these, the refcount table and its blocks
+  uint64_t beyond_repair_ = 0;            // corruptions that counting again does not mend
   bool counting_refcounts_ = false;
 };
 

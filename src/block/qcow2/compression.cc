@@ -61,8 +61,8 @@ bool unpack_zstd(std::span<const std::byte> packed, std::span<std::byte> cluster
 
 std::vector<std::byte> pack_zstd(std::span<const std::byte> cluster) {
   std::vector<std::byte> packed(cluster.size() - 1);
-  const size_t size =
-      ::ZSTD_compress(packed.data(), packed.size(), cluster.data(), cluster.size(), ZSTD_CLEVEL_DEFAULT);
+  const size_t size = ::ZSTD_compress(packed.data(), packed.size(), cluster.data(), cluster.size(),
+                                      ZSTD_CLEVEL_DEFAULT);
   packed.resize(::ZSTD_isError(size) != 0 ? 0 : size);
   return packed;
 }

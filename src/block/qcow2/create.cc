@@ -11,26 +11,40 @@ Result<> check_options(const CreateOptions& options) {
   const uint64_t cluster = options.cluster_size;
   if (!std::has_single_bit(cluster) || cluster < (1u << kSmallestClusterBits) ||
       cluster > (1u << kLargestClusterBits))
-    return fail("cluster_size={}: cluster size must be a power of two between 512 and 2048k", cluster);
+    return fail("cluster_size={}: cluster size must be a power of two between 512 and 2048k",
+                cluster);
   const bool version_3 = options.version >= 3;
   if (!std::has_single_bit(options.refcount_bits) || options.refcount_bits > 64)
-    return fail("refcount_bits={}: refcount width must be a power of two and may not exceed 64 bits",
-                options.refcount_bits);
+    return fail(
+        "refcount_bits={}: refcount width must be a power of two and may not exceed 64 bits",
+        options.refcount_bits);
   if (!version_3 && options.refcount_bits != 16)
-    return fail("refcount_bits={}: different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)",
-                options.refcount_bits);
+    return fail(
+        "refcount_bits={}: different refcount widths than 16 bits require compatibility level 1.1 "
+        "or above (use version=v3 or greater)",
+        options.refcount_bits);
   if (!version_3 && options.lazy_refcounts)
-    return fail("lazy_refcounts=on: lazy refcounts only supported with compatibility level v3 and above (use version=v3 or greater)");
+    return fail(
+        "lazy_refcounts=on: lazy refcounts only supported with compatibility level v3 and above "
+        "(use version=v3 or greater)");
   if (!version_3 && options.compression != Compression::kZlib)
-    return fail("compression_type=zstd: non-zlib compression type is only supported with compatibility level v3 and above (use version=v3 or greater)");
+    return fail(
+        "compression_type=zstd: non-zlib compression type is only supported with compatibility "
+        "level v3 and above (use version=v3 or greater)");
   if (!version_3 && !options.data_file.empty())
-    return fail("data_file={}: external data files are only supported with compatibility level v3 and above (use version=v3 or greater)",
-                options.data_file);
+    return fail(
+        "data_file={}: external data files are only supported with compatibility level v3 and "
+        "above (use version=v3 or greater)",
+        options.data_file);
   if (options.extended_l2 && !version_3)
-    return fail("extended_l2=on: extended L2 entries are only supported with compatibility level v3 and above (use version=v3 or greater)");
+    return fail(
+        "extended_l2=on: extended L2 entries are only supported with compatibility level v3 and "
+        "above (use version=v3 or greater)");
   if (options.extended_l2 && cluster < 16384)
-    return fail("extended_l2=on: extended L2 entries are only supported with cluster sizes of at least 16384 bytes, not {}",
-                cluster);
+    return fail(
+        "extended_l2=on: extended L2 entries are only supported with cluster sizes of at least "
+        "16384 bytes, not {}",
+        cluster);
   if (options.data_file_raw && options.data_file.empty())
     return fail("data_file_raw=on: data-file-raw requires data-file");
   if (options.data_file_raw && !options.backing_file.empty())
@@ -43,8 +57,10 @@ Result<> check_options(const CreateOptions& options) {
   header.incompatible = options.extended_l2 ? kExtendedL2 : 0;
   if (options.size > uint64_t{INT64_MAX} - cluster ||
       header.l1_entries_for(options.size) > kLargestL1 / 8)
-    return fail("size={}: the image size is too large for a cluster size of {} (try using a larger cluster size)",
-                options.size, cluster);
+    return fail(
+        "size={}: the image size is too large for a cluster size of {} (try using a larger cluster "
+        "size)",
+        options.size, cluster);
   return {};
 }
 
@@ -68,7 +84,8 @@ Result<> create(FileLayer& file, const CreateOptions& options) {
   header.l1_size = static_cast<uint32_t>(header.l1_entries_for(options.size));
 
   // Header, refcount table, refcount blocks, L1 table.
-  const uint64_t l1_clusters = std::max<uint64_t>(divide_up(uint64_t{header.l1_size} * 8, cluster), 1);
+  const uint64_t l1_clusters =
+      std::max<uint64_t>(divide_up(uint64_t{header.l1_size} * 8, cluster), 1);
   const uint64_t per_block = cluster * 8 / header.refcount_bits();
   uint64_t blocks = 1, table_clusters = 1;
   while (true) {

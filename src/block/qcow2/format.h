@@ -1,4 +1,5 @@
-// The numbers of the qcow2 format (QEMU's docs/interop/qcow2.txt). Everything on disk is big-endian.
+// The numbers of the qcow2 format (QEMU's docs/interop/qcow2.txt). Everything on disk is
+// big-endian.
 #pragma once
 
 #include <bit>
@@ -67,7 +68,9 @@ void store_big(std::byte* at, T value) {
   std::memcpy(at, &value, sizeof value);
 }
 
-constexpr uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr uint64_t round_up(uint64_t value, uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 constexpr uint64_t divide_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit; }
 
 }  // namespace limen::block::qcow2

@@ -133,8 +133,9 @@ Result<> parse_version_3(std::span<const std::byte> start, Header& header,
     return fail("image '{}': qcow2 header of {} bytes exceeds cluster size", path,
                 header.header_length);
   if (header.refcount_order > kLargestRefcountOrder)
-    return fail("image '{}': reference count entry width of 2^{} bits is too large; may not exceed 64 bits",
-                path, header.refcount_order);
+    return fail(
+        "image '{}': reference count entry width of 2^{} bits is too large; may not exceed 64 bits",
+        path, header.refcount_order);
   return {};
 }
 
@@ -206,12 +207,14 @@ Result<Header> parse_header(std::span<const std::byte> start, const std::string&
   if (encryption != 0 || found.encryption)
     return fail("image '{}' is encrypted ({}): encrypted images are not supported", path,
                 encryption == 2 || (encryption == 0 && found.encryption) ? "LUKS"
-                : encryption == 1                                       ? "AES"
-                                                                        : "unknown method");
+                : encryption == 1                                        ? "AES"
+                                                                         : "unknown method");
   LIMEN_TRY(check_compression(start, header, path));
   if (header.extended() && header.cluster_bits < 14)
-    return fail("image '{}': extended L2 entries are only supported with cluster sizes of at least 16384 bytes, it has {}",
-                path, header.cluster_size());
+    return fail(
+        "image '{}': extended L2 entries are only supported with cluster sizes of at least 16384 "
+        "bytes, it has {}",
+        path, header.cluster_size());
   if (header.size > uint64_t{INT64_MAX} - header.cluster_size())
     return fail("image '{}': a disk of {} bytes is too large", path, header.size);
   LIMEN_TRY(check_tables(header, path));

@@ -49,7 +49,8 @@ Result<std::unique_ptr<Image>> Image::open(std::unique_ptr<FileLayer> file,
     return fail("image '{}': its external data file '{}' is not open", path, header.data_file);
   if ((header.incompatible & kCorrupt) != 0 && !options.read_only && !options.check_only)
     return fail("qcow2: Image '{}' is corrupt; cannot be opened read/write", path);
-  std::unique_ptr<Image> image(new Image(std::move(file), std::move(data), std::move(header), options));
+  std::unique_ptr<Image> image(
+      new Image(std::move(file), std::move(data), std::move(header), options));
   image->closed_ = true;  // nothing to write until it is whole
   LIMEN_TRY(image->load());
   if (options.read_only || options.check_only) return image;
@@ -109,7 +110,8 @@ void Image::note_metadata() {
 Result<std::vector<uint64_t>> Image::read_l1(uint64_t offset, uint64_t entries) {
   std::vector<std::byte> raw(entries * 8);
   if (const int error = file_->read_bytes(offset, raw); error != 0)
-    return fail_errno(error, fmt::format("reading the L1 table of image '{}' at {:#x}", path(), offset));
+    return fail_errno(error,
+                      fmt::format("reading the L1 table of image '{}' at {:#x}", path(), offset));
   std::vector<uint64_t> l1(entries);
   for (size_t i = 0; i < l1.size(); ++i) l1[i] = load_big<uint64_t>(&raw[8 * i]);
   return l1;

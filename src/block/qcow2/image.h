@@ -116,12 +116,12 @@ class Image final : public Layer {
   };
   /// What happens to one cluster of a write.
   struct Step {
-    uint64_t guest = 0;   ///< Of the cluster's first byte.
-    uint64_t first = 0;   ///< Of the written bytes within it.
-    uint64_t last = 0;    ///< One past them.
+    uint64_t guest = 0;  ///< Of the cluster's first byte.
+    uint64_t first = 0;  ///< Of the written bytes within it.
+    uint64_t last = 0;   ///< One past them.
     L2Entry old = {};
     L2Entry fresh = {};
-    uint64_t host = 0;    ///< Where the cluster is to be.
+    uint64_t host = 0;  ///< Where the cluster is to be.
     bool allocated = false;
     bool changes = false;  ///< `fresh` is to be stored.
   };
@@ -230,14 +230,15 @@ class Image final : public Layer {
   RangeLock ranges_;
   std::mutex write_back_mutex_;  // before metadata_
   std::atomic<uint64_t> write_backs_begun_ = 0;
-  uint64_t write_backs_done_ = 0;  // guarded by write_back_mutex_: number of the last that succeeded
+  uint64_t write_backs_done_ =
+      0;  // guarded by write_back_mutex_: number of the last that succeeded
   std::mutex metadata_;
   // guarded by metadata_ from here on
   Refcounts refcounts_;
   SliceCache l2_cache_;
   std::vector<uint64_t> l1_;
-  std::set<uint64_t> dirty_l1_;                // indices
-  std::unordered_set<uint64_t> l2_clusters_;   // cluster numbers of the active L2 tables
+  std::set<uint64_t> dirty_l1_;               // indices
+  std::unordered_set<uint64_t> l2_clusters_;  // cluster numbers of the active L2 tables
   std::vector<Free> frees_;
   std::vector<Snapshot> snapshots_;
   uint64_t snapshots_bytes_ = 0;
@@ -245,8 +246,8 @@ class Image final : public Layer {
   bool marked_dirty_ = false;
 
   std::mutex decompressed_mutex_;
-  uint64_t decompressed_entry_ = 0;            // guarded by decompressed_mutex_
-  std::vector<std::byte> decompressed_;        // guarded by decompressed_mutex_
+  uint64_t decompressed_entry_ = 0;      // guarded by decompressed_mutex_
+  std::vector<std::byte> decompressed_;  // guarded by decompressed_mutex_
 };
 
 }  // namespace limen::block::qcow2

@@ -19,8 +19,8 @@ int Image::l2_table(uint64_t guest, uint64_t& offset, bool& copied) {
   if (offset >= known_file_size_) {
     known_file_size_ = file_->file_size();
     if (offset >= known_file_size_)
-      return mark_corrupt(fmt::format("L2 table offset {:#x} is beyond the end of the file (L1 index: {:#x})",
-                                      offset, index));
+      return mark_corrupt(fmt::format(
+          "L2 table offset {:#x} is beyond the end of the file (L1 index: {:#x})", offset, index));
   }
   return 0;
 }
@@ -63,7 +63,8 @@ int Image::make_table_writable(uint64_t guest) {
   if (old != 0 && copied) {
     if (const char* what = metadata_at(old);
         what != nullptr && !l2_clusters_.contains(old / cluster_size_))
-      return mark_corrupt(fmt::format("Preventing invalid write on metadata (overlaps with {})", what));
+      return mark_corrupt(
+          fmt::format("Preventing invalid write on metadata (overlaps with {})", what));
     return 0;
   }
   const uint64_t index = guest / header_.l2_coverage();
@@ -78,7 +79,8 @@ int Image::make_table_writable(uint64_t guest) {
     for (uint64_t at = 0; at < cluster_size_ && error == 0; at += slice_size_) {
       const auto* slice = l2_cache_.get(old + at, error);
       if (slice != nullptr)
-        error = file_->write_bytes(fresh + at, {slice->bytes.get(), static_cast<size_t>(slice_size_)});
+        error =
+            file_->write_bytes(fresh + at, {slice->bytes.get(), static_cast<size_t>(slice_size_)});
     }
   }
   if (error != 0) {
@@ -100,8 +102,8 @@ int Image::check_entry(uint64_t guest, const L2Entry& entry) {
     uint64_t table = 0;
     bool copied = false;
     std::ignore = l2_table(guest, table, copied);
-    return fmt::format("guest cluster {:#x}, L2 offset: {:#x}, L2 index: {:#x}", guest / cluster_size_,
-                       table, guest / cluster_size_ % header_.l2_entries());
+    return fmt::format("guest cluster {:#x}, L2 offset: {:#x}, L2 index: {:#x}",
+                       guest / cluster_size_, table, guest / cluster_size_ % header_.l2_entries());
   };
   if (is_compressed(entry)) {
     if (header_.extended() && entry.bitmap != 0)
@@ -113,8 +115,8 @@ int Image::check_entry(uint64_t guest, const L2Entry& entry) {
   const uint64_t host = entry.entry & kOffsetMask;
   if (header_.extended() && ((entry.bitmap >> 32) & entry.bitmap & UINT32_MAX) != 0)
     return mark_corrupt(fmt::format("Invalid subcluster bitmap {:#x} ({})", entry.bitmap, where()));
-  const bool data = header_.extended() ? (entry.bitmap & UINT32_MAX) != 0
-                                       : kind_of(entry, 0) == Kind::kData;
+  const bool data =
+      header_.extended() ? (entry.bitmap & UINT32_MAX) != 0 : kind_of(entry, 0) == Kind::kData;
   if (!has_host(entry)) {
     if (header_.extended() && data)
       return mark_corrupt(fmt::format("Allocated subclusters without a cluster ({})", where()));
@@ -126,8 +128,9 @@ int Image::check_entry(uint64_t guest, const L2Entry& entry) {
                                     where()));
   if (header_.has_data_file()) {
     if (header_.raw_data_file() && host != guest / cluster_size_ * cluster_size_)
-      return mark_corrupt(fmt::format("External data file host cluster offset {:#x} does not match guest cluster ({})",
-                                      host, where()));
+      return mark_corrupt(fmt::format(
+          "External data file host cluster offset {:#x} does not match guest cluster ({})", host,
+          where()));
     return 0;
   }
   if (data && host >= known_file_size_) {

@@ -9,7 +9,8 @@ namespace limen::block::qcow2 {
 int Image::read(uint64_t offset, std::span<const iovec> buffers) {
   const uint64_t length = total_size(buffers);
   if (length == 0) return 0;
-  const auto range = ranges_.hold(offset / cluster_size_, (offset + length - 1) / cluster_size_, false);
+  const auto range =
+      ranges_.hold(offset / cluster_size_, (offset + length - 1) / cluster_size_, false);
   return read_locked(offset, buffers);
 }
 
@@ -69,10 +70,12 @@ int Image::read_part_of_compressed(const L2Entry& entry, uint64_t within,
 Result<Extent> Image::extent(uint64_t offset, uint64_t length) {
   Run run;
   {
-    const auto range = ranges_.hold(offset / cluster_size_, (offset + length - 1) / cluster_size_, false);
+    const auto range =
+        ranges_.hold(offset / cluster_size_, (offset + length - 1) / cluster_size_, false);
     const std::lock_guard lock(metadata_);
     if (const int error = find_run(offset, length, run); error != 0)
-      return fail_errno(error, fmt::format("reading how image '{}' stores offset {}", path(), offset));
+      return fail_errno(error,
+                        fmt::format("reading how image '{}' stores offset {}", path(), offset));
   }
   Extent found{.length = run.length};
   switch (run.kind) {

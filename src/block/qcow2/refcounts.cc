@@ -48,7 +48,8 @@ void store_refcount(std::byte* block, uint64_t index, unsigned order, uint64_t v
       const uint64_t bit = index << order;
       const auto mask = static_cast<uint8_t>(((1u << bits) - 1) << (bit % 8));
       auto& byte = block[bit / 8];
-      byte = (byte & ~std::byte{mask}) | (static_cast<std::byte>(value << (bit % 8)) & std::byte{mask});
+      byte = (byte & ~std::byte{mask}) |
+             (static_cast<std::byte>(value << (bit % 8)) & std::byte{mask});
     }
   }
 }
@@ -62,7 +63,9 @@ Refcounts::Refcounts(FileLayer& file, Header& header, size_t cache_bytes, Corrup
       largest_(order_ == 6 ? UINT64_MAX : (uint64_t{1} << header.refcount_bits()) - 1),
       block_entries_(header.cluster_size() * 8 / header.refcount_bits()),
       cache_(file, static_cast<size_t>(std::min<uint64_t>(header.cluster_size(), 4096)),
-             std::max<size_t>(cache_bytes / static_cast<size_t>(std::min<uint64_t>(header.cluster_size(), 4096)), 16)) {}
+             std::max<size_t>(
+                 cache_bytes / static_cast<size_t>(std::min<uint64_t>(header.cluster_size(), 4096)),
+                 16)) {}
 
 int Refcounts::load() {
   const uint64_t bytes = header_.refcount_table_clusters * cluster_size_;
@@ -95,8 +98,8 @@ int Refcounts::find(uint64_t cluster, Place& place) {
   }
   const uint64_t offset = table_[block];
   if (offset % cluster_size_ != 0)
-    return corrupt_(fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})", offset,
-                                block));
+    return corrupt_(
+        fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})", offset, block));
   const uint64_t slice_entries = cache_.slice_size() * 8 / header_.refcount_bits();
   const uint64_t index = cluster % block_entries_;
   int error = 0;
@@ -136,9 +139,9 @@ int Refcounts::change(uint64_t cluster, uint64_t count, int delta) {
     int error = get(cluster + i, refcount);
     if (error == 0 && delta > 0 && refcount >= largest_) error = EINVAL;
     if (error == 0 && delta < 0 && refcount == 0)
-      error = corrupt_(fmt::format("Cluster {:#x} is in use and has refcount 0 (refcount block: {:#x})",
-                                   (cluster + i) * cluster_size_,
-                                   (cluster + i) / block_entries_));
+      error =
+          corrupt_(fmt::format("Cluster {:#x} is in use and has refcount 0 (refcount block: {:#x})",
+                               (cluster + i) * cluster_size_, (cluster + i) / block_entries_));
     if (error == 0) error = set(cluster + i, delta > 0 ? refcount + 1 : refcount - 1);
     if (error != 0) {
       // As it was before.
@@ -184,9 +187,10 @@ int Refcounts::allocate(uint64_t most, uint64_t& offset, uint64_t& count) {
     if (const int error = ensure_blocks(cluster, count, made); error != 0) return error;
     if (made) continue;  // a block may have gone where the run was
     if (cluster == 0 || is_table(cluster) || is_block(cluster))
-      return corrupt_(fmt::format(
-          "Preventing invalid allocation of a cluster at offset {:#x}, which holds metadata and has refcount 0",
-          cluster * cluster_size_));
+      return corrupt_(
+          fmt::format("Preventing invalid allocation of a cluster at offset {:#x}, which holds "
+                      "metadata and has refcount 0",
+                      cluster * cluster_size_));
     for (uint64_t i = 0; i < count; ++i)
       if (const int error = set(cluster + i, 1); error != 0) return error;
     next_ = cluster + count;
@@ -287,8 +291,8 @@ int Refcounts::create_block(uint64_t block) {
 
 int Refcounts::place_block(uint64_t block, uint64_t cluster) {
   if (cluster == 0 || is_table(cluster) || is_block(cluster))
-    return corrupt_(
-        fmt::format("Preventing invalid allocation of refcount block at offset {:#x}", cluster * cluster_size_));
+    return corrupt_(fmt::format("Preventing invalid allocation of refcount block at offset {:#x}",
+                                cluster * cluster_size_));
   const uint64_t offset = cluster * cluster_size_;
   if (const int error = file_.write_zeroes(offset, cluster_size_, false); error != 0) return error;
   table_[block] = offset;

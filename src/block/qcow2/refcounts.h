@@ -1,5 +1,5 @@
-// How often each cluster of the file is used: the refcount table, its blocks, and the search for free
-// clusters.
+// How often each cluster of the file is used: the refcount table, its blocks, and the search for
+// free clusters.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,8 @@ class Refcounts {
   /// Exactly these clusters, if they are all free: for growing in place. False when they are not.
   [[nodiscard]] int allocate_at(uint64_t cluster, uint64_t count, bool& done);
 
-  /// Moves the table to where it can be longer, on the disk when this returns. Nobody may be writing
-  /// what take_dirty() and take_dirty_table() gave.
+  /// Moves the table to where it can be longer, on the disk when this returns. Nobody may be
+  /// writing what take_dirty() and take_dirty_table() gave.
   [[nodiscard]] int grow_table();
 
   [[nodiscard]] SliceCache& cache() { return cache_; }
@@ -61,8 +61,6 @@ class Refcounts {
   [[nodiscard]] bool is_table(uint64_t cluster) const;
   [[nodiscard]] bool is_block(uint64_t cluster) const { return blocks_.contains(cluster); }
   [[nodiscard]] const std::vector<uint64_t>& table() const { return table_; }
-  /// One past the last cluster that any block speaks of.
-  [[nodiscard]] uint64_t described_clusters() const { return table_.size() * block_entries_; }
   [[nodiscard]] uint64_t block_entries() const { return block_entries_; }
 
  private:

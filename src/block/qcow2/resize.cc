@@ -18,8 +18,8 @@ Result<> Image::resize(uint64_t size) {
   if (header_.version < 3 && !snapshots_.empty())
     return fail("image '{}': can't resize a v2 image which has snapshots", path());
   if (header_.l1_entries_for(size) > kLargestL1 / 8 || size > uint64_t{INT64_MAX} - cluster_size_)
-    return fail("image '{}': a size of {} bytes is too large for its cluster size of {}", path(), size,
-                cluster_size_);
+    return fail("image '{}': a size of {} bytes is too large for its cluster size of {}", path(),
+                size, cluster_size_);
   const auto failed = [this](int error) {
     return fail_errno(error, fmt::format("resizing image '{}'", path()));
   };
@@ -70,11 +70,13 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
       return own_data ? refcounts_.allocate(wanted, host, count) : 0;
     });
     if (error != 0) return failed(error);
-    const uint64_t bytes = count * cluster_size_;
+    const uint64_t covered = count * cluster_size_;
+    const uint64_t bytes = own_data ? covered : std::min(covered, size_ - offset);
     const uint64_t file_end = data_.file_size();
     if (write) {
       for (uint64_t done = 0; done < bytes && error == 0; done += kZeroPiece) {
-        const iovec buffer = {zeroes.get(), static_cast<size_t>(std::min(kZeroPiece, bytes - done))};
+        const iovec buffer = {zeroes.get(),
+                              static_cast<size_t>(std::min(kZeroPiece, bytes - done))};
         error = data_.write(host + done, {&buffer, 1});
       }
     } else if (take_room) {
@@ -82,8 +84,7 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
     } else if (host < file_end && own_data) {
       error = data_.write_zeroes(host, std::min(bytes, file_end - host), true);
     }
-    const uint64_t need = own_data ? host + bytes : std::min(host + bytes, size_.load());
-    if (error == 0 && need > data_.file_size()) error = data_.truncate(need);
+    if (error == 0 && host + bytes > data_.file_size()) error = data_.truncate(host + bytes);
     const std::lock_guard lock(metadata_);
     for (uint64_t i = 0; i < count && error == 0; ++i) {
       L2Entry entry{.entry = (host + i * cluster_size_) | kCopied};
@@ -92,7 +93,7 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
       error = store_entry(offset + i * cluster_size_, entry);
     }
     if (error != 0) return failed(error);
-    offset += bytes;
+    offset += covered;
   }
   if (const int error = write_back(true); error != 0) return failed(error);
   return {};

@@ -1,5 +1,5 @@
-// Pieces of tables (L2, refcount blocks) in memory: the least recently used go first, those that were
-// changed stay until they are written.
+// Pieces of tables (L2, refcount blocks) in memory: the least recently used go first, those that
+// were changed stay until they are written.
 #pragma once
 
 #include <cstddef>
@@ -34,8 +34,8 @@ class SliceCache {
 
   [[nodiscard]] size_t slice_size() const { return slice_size_; }
 
-  /// The slice at `offset`, a multiple of its size; nullptr and `error` when it cannot be read. Good
-  /// until the next call.
+  /// The slice at `offset`, a multiple of its size; nullptr and `error` when it cannot be read.
+  /// Good until the next call.
   [[nodiscard]] Slice* get(uint64_t offset, int& error) {
     if (const auto found = slices_.find(offset); found != slices_.end()) {
       order_.splice(order_.begin(), order_, found->second);

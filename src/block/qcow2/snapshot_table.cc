@@ -54,8 +54,9 @@ Result<std::vector<Snapshot>> parse_snapshots(std::span<const std::byte> bytes, 
     snapshot.id = take_text(id_size);
     snapshot.name = take_text(name_size);
     if (snapshot.l1_offset % header.cluster_size() != 0 || snapshot.l1_size > kLargestL1 / 8)
-      return fail("image '{}': snapshot '{}' has an L1 table of {} entries at {:#x}, which is invalid",
-                  path, snapshot.name, snapshot.l1_size, snapshot.l1_offset);
+      return fail(
+          "image '{}': snapshot '{}' has an L1 table of {} entries at {:#x}, which is invalid",
+          path, snapshot.name, snapshot.l1_size, snapshot.l1_offset);
     snapshots.push_back(std::move(snapshot));
   }
   used = at;
@@ -76,7 +77,8 @@ std::vector<std::byte> serialize_snapshots(const std::vector<Snapshot>& snapshot
     store_big(entry + 16, snapshot.date_seconds);
     store_big(entry + 20, snapshot.date_nanoseconds);
     store_big(entry + 24, snapshot.vm_clock_nanoseconds);
-    store_big(entry + 32, static_cast<uint32_t>(std::min<uint64_t>(snapshot.vm_state_size, UINT32_MAX)));
+    store_big(entry + 32,
+              static_cast<uint32_t>(std::min<uint64_t>(snapshot.vm_state_size, UINT32_MAX)));
     store_big(entry + 36, static_cast<uint32_t>(kOwnExtra + snapshot.unknown_extra.size()));
     store_big(entry + 40, snapshot.vm_state_size);
     store_big(entry + 48, snapshot.disk_size);

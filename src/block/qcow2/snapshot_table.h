@@ -21,7 +21,7 @@ struct Snapshot {
   uint64_t vm_clock_nanoseconds = 0;
   uint64_t vm_state_size = 0;
   uint64_t disk_size = 0;
-  uint64_t icount = UINT64_MAX;            ///< All ones: not recorded.
+  uint64_t icount = UINT64_MAX;          ///< All ones: not recorded.
   std::vector<std::byte> unknown_extra;  ///< Of later versions; kept.
 };
 

@@ -79,7 +79,8 @@ Result<> Image::count_references(std::vector<uint64_t>& l1, int delta, bool acti
       const L2Entry entry{.entry = load_big<uint64_t>(at)};
       if (is_compressed(entry)) {
         const uint64_t first = compressed_offset(entry) / cluster_size_;
-        const uint64_t last = (compressed_offset(entry) + compressed_size(entry) - 1) / cluster_size_;
+        const uint64_t last =
+            (compressed_offset(entry) + compressed_size(entry) - 1) / cluster_size_;
         if (const int error = change(first, last - first + 1); error != 0) return failed(error);
       } else if (has_host(entry)) {
         const uint64_t cluster = (entry.entry & kOffsetMask) / cluster_size_;
@@ -128,8 +129,9 @@ Result<> Image::replace_l1(std::vector<uint64_t> l1, uint64_t size) {
   for (size_t i = 0; i < l1.size(); ++i) store_big(&raw[8 * i], l1[i]);
   uint64_t offset = header_.l1_offset;
   const uint64_t old_clusters = divide_up(uint64_t{header_.l1_size} * 8, cluster_size_);
-  const bool moves = divide_up(l1.size() * 8, cluster_size_) > std::max<uint64_t>(old_clusters, 1) ||
-                     header_.l1_offset == 0;
+  const bool moves =
+      divide_up(l1.size() * 8, cluster_size_) > std::max<uint64_t>(old_clusters, 1) ||
+      header_.l1_offset == 0;
   int error = 0;
   if (moves) {
     offset = LIMEN_TRY(store_table(raw));
@@ -144,9 +146,11 @@ Result<> Image::replace_l1(std::vector<uint64_t> l1, uint64_t size) {
   store_big(field + 16, offset);
   if (error == 0) error = file_->write_bytes(24, field);
   if (error == 0) error = file_->flush();
-  if (error != 0) return fail_errno(error, fmt::format("writing the L1 table of image '{}'", path()));
+  if (error != 0)
+    return fail_errno(error, fmt::format("writing the L1 table of image '{}'", path()));
   if (moves && header_.l1_offset != 0)
-    frees_.push_back({header_.l1_offset / cluster_size_, std::max<uint64_t>(old_clusters, 1), true});
+    frees_.push_back(
+        {header_.l1_offset / cluster_size_, std::max<uint64_t>(old_clusters, 1), true});
   header_.size = size;
   size_ = size;
   header_.l1_size = static_cast<uint32_t>(l1.size());
@@ -164,10 +168,12 @@ Result<> Image::create_snapshot(const std::string& name) {
     return fail("image '{}' has refcounts of 1 bit: it can have no snapshots", path());
   if (snapshots_.size() >= kMostSnapshots)
     return fail("image '{}' has {} snapshots: no more are possible", path(), snapshots_.size());
-  if (name.size() > UINT16_MAX) return fail("a snapshot's name of {} bytes is too long", name.size());
+  if (name.size() > UINT16_MAX)
+    return fail("a snapshot's name of {} bytes is too long", name.size());
   LIMEN_TRY(begin_rearranging());
   uint64_t id = 0;
-  for (const auto& other : snapshots_) id = std::max<uint64_t>(id, std::strtoull(other.id.c_str(), nullptr, 10));
+  for (const auto& other : snapshots_)
+    id = std::max<uint64_t>(id, std::strtoull(other.id.c_str(), nullptr, 10));
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
   Snapshot snapshot;
@@ -224,7 +230,8 @@ Result<> Image::delete_snapshot(const std::string& name) {
   LIMEN_TRY(store_snapshots(std::move(rest)));
   LIMEN_TRY(count_references(gone, -1, false));
   frees_.push_back({snapshot.l1_offset / cluster_size_,
-                    std::max<uint64_t>(divide_up(uint64_t{snapshot.l1_size} * 8, cluster_size_), 1), true});
+                    std::max<uint64_t>(divide_up(uint64_t{snapshot.l1_size} * 8, cluster_size_), 1),
+                    true});
   auto l1 = l1_;
   LIMEN_TRY(count_references(l1, 0, true));
   LIMEN_TRY(replace_l1(std::move(l1), size_));

@@ -136,9 +136,10 @@ int Image::plan_step(Step& step) {
     step.host = step.old.entry & kOffsetMask;
     if (header_.has_data_file()) return 0;
     if (const char* what = metadata_at(step.host); what != nullptr)
-      return mark_corrupt(fmt::format("Preventing invalid write on metadata (overlaps with {}): "
-                                      "data cluster {:#x} of guest cluster {:#x}",
-                                      what, step.host, step.guest / cluster_size_));
+      return mark_corrupt(
+          fmt::format("Preventing invalid write on metadata (overlaps with {}): "
+                      "data cluster {:#x} of guest cluster {:#x}",
+                      what, step.host, step.guest / cluster_size_));
   } else if (header_.has_data_file()) {
     // Clusters of an external file are where they are on the disk.
     step.host = step.guest;
@@ -159,7 +160,8 @@ int Image::allocate_steps(std::vector<Step>& steps) {
     uint64_t host = 0, count = 0;
     if (const int error = refcounts_.allocate(wanted, host, count); error != 0) {
       for (size_t j = 0; j < i; ++j)
-        if (steps[j].allocated) std::ignore = refcounts_.change(steps[j].host / cluster_size_, 1, -1);
+        if (steps[j].allocated)
+          std::ignore = refcounts_.change(steps[j].host / cluster_size_, 1, -1);
       return error;
     }
     for (size_t j = 0; j < count; ++j) steps[i + j].host = host + j * cluster_size_;
@@ -168,8 +170,9 @@ int Image::allocate_steps(std::vector<Step>& steps) {
   for (auto& step : steps) {
     step.fresh.entry = step.host | kCopied;
     if (header_.extended()) {
-      const uint32_t touched = bits_between(static_cast<unsigned>(step.first / subcluster_size_),
-                                            static_cast<unsigned>((step.last - 1) / subcluster_size_));
+      const uint32_t touched =
+          bits_between(static_cast<unsigned>(step.first / subcluster_size_),
+                       static_cast<unsigned>((step.last - 1) / subcluster_size_));
       const uint64_t before = is_compressed(step.old) ? UINT32_MAX : step.old.bitmap;
       step.fresh.bitmap = (before & ~(uint64_t{touched} << 32)) | touched;
     }
@@ -189,7 +192,11 @@ int Image::fill_around(const Step& step) {
     bool zero;
   };
   std::vector<Part> parts;
-  const auto add = [&parts](uint64_t from, uint64_t to, bool zero) {
+  // An external file ends where the disk ends.
+  const uint64_t limit =
+      header_.has_data_file() ? std::min(cluster_size_, size_ - step.guest) : cluster_size_;
+  const auto add = [&parts, limit](uint64_t from, uint64_t to, bool zero) {
+    to = std::min(to, limit);
     if (from >= to) return;
     if (!parts.empty() && parts.back().to == from && parts.back().zero == zero)
       parts.back().to = to;
@@ -325,7 +332,8 @@ int Image::write_packed(uint64_t offset, std::span<const std::byte> packed) {
     if (error == 0) error = store_entry(offset, fresh);
     if (error != 0) {
       frees_.push_back({host / cluster_size_,
-                        (host + packed.size() - 1) / cluster_size_ - host / cluster_size_ + 1, false});
+                        (host + packed.size() - 1) / cluster_size_ - host / cluster_size_ + 1,
+                        false});
       return error;
     }
     free_entry(old, false);

@@ -27,7 +27,8 @@ int Image::flush() {
 int Image::relieve() {
   {
     const std::lock_guard lock(metadata_);
-    if (!l2_cache_.crowded() && !refcounts_.cache().crowded() && frees_.size() < kMostFrees) return 0;
+    if (!l2_cache_.crowded() && !refcounts_.cache().crowded() && frees_.size() < kMostFrees)
+      return 0;
   }
   return write_back(false);
 }
@@ -94,7 +95,8 @@ int Image::settle_frees(std::vector<Free> frees) {
   uint64_t hole = 0, hole_size = 0;
   const auto punch = [&] {
     // Only room is at stake.
-    if (hole_size != 0) std::ignore = file_->discard(hole * cluster_size_, hole_size * cluster_size_);
+    if (hole_size != 0)
+      std::ignore = file_->discard(hole * cluster_size_, hole_size * cluster_size_);
     hole_size = 0;
   };
   for (const auto& free : frees) {
@@ -128,12 +130,14 @@ int Image::mark_corrupt(const std::string& message) {
   if (options_.check_only) return EIO;
   if (broken_.exchange(true)) return EIO;
   if (options_.read_only) {
-    log::error("qcow2: Image '{}' is corrupt: {}; further non-fatal corruption events will be suppressed",
-               path(), message);
+    log::error(
+        "qcow2: Image '{}' is corrupt: {}; further non-fatal corruption events will be suppressed",
+        path(), message);
     return EIO;
   }
-  log::error("qcow2: Marking image '{}' as corrupt: {}; further corruption events will be suppressed",
-             path(), message);
+  log::error(
+      "qcow2: Marking image '{}' as corrupt: {}; further corruption events will be suppressed",
+      path(), message);
   if (header_.version >= 3) {
     header_.incompatible |= kCorrupt;
     std::ignore = write_features();

@@ -40,8 +40,8 @@ int Image::write_zeroes(uint64_t offset, uint64_t length, bool may_unmap) {
   const uint64_t disk_end = size_;
   const uint64_t end = offset + length;
   const uint64_t body = std::min(round_up(offset, cluster_size_), end);
-  const uint64_t body_end =
-      end == disk_end ? round_up(end, cluster_size_) : std::max(body, end / cluster_size_ * cluster_size_);
+  const uint64_t body_end = end == disk_end ? round_up(end, cluster_size_)
+                                            : std::max(body, end / cluster_size_ * cluster_size_);
   if (body > offset)
     if (const int error = zero_subclusters(offset, body - offset); error != 0) return error;
   if (body_end > body && body < end) {

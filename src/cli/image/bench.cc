@@ -23,18 +23,26 @@ Result<int> run(const Words& words) {
   if (step == 0) step = size;
   const uint64_t flush_interval = LIMEN_TRY(words.number("--flush-interval", 0));
   const uint64_t pattern = LIMEN_TRY(words.number("--pattern", 0));
-  if (depth == 0 || depth > 1024) return fail("bench: -d {}: a queue depth of 1 to 1024 is possible", depth);
+  if (depth == 0 || depth > 1024)
+    return fail("bench: -d {}: a queue depth of 1 to 1024 is possible", depth);
   if (size == 0 || size % 512 != 0) return fail("bench: -s {} is not a multiple of 512", size);
-  if (offset % 512 != 0 || step % 512 != 0) return fail("bench: -o {} and -S {} must be multiples of 512", offset, step);
-  if (flush_interval != 0 && !writes) return fail("bench: --flush-interval is only available in write tests");
+  if (offset % 512 != 0 || step % 512 != 0)
+    return fail("bench: -o {} and -S {} must be multiples of 512", offset, step);
+  if (flush_interval != 0 && !writes)
+    return fail("bench: --flush-interval is only available in write tests");
   if (pattern > 255) return fail("bench: --pattern {} is not a byte", pattern);
   block::OpenOptions options{.read_only = !writes, .lock = !words.has("-U")};
-  options.cache = LIMEN_TRY(block::parse_cache_mode(words.text("-t", words.has("-n") ? "none" : "writeback")));
-  const auto device = LIMEN_TRY(block::open_image(words.positional()[0], words.text("-f"), options));
-  if (size > device->size()) return fail("bench: a buffer of {} bytes is larger than the disk of {}", size, device->size());
+  options.cache =
+      LIMEN_TRY(block::parse_cache_mode(words.text("-t", words.has("-n") ? "none" : "writeback")));
+  const auto device =
+      LIMEN_TRY(block::open_image(words.positional()[0], words.text("-f"), options));
+  if (size > device->size())
+    return fail("bench: a buffer of {} bytes is larger than the disk of {}", size, device->size());
   if (!words.has("-q"))
-    fmt::print("Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size {})\n", count,
-               writes ? "write" : "read", size, depth, offset, step);
+    fmt::print(
+        "Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size "
+        "{})\n",
+        count, writes ? "write" : "read", size, depth, offset, step);
   if (flush_interval != 0 && !words.has("-q"))
     fmt::print("Sending flush every {} requests\n", flush_interval);
 
@@ -60,7 +68,8 @@ Result<int> run(const Words& words) {
             .length = size,
             .buffers = {{memory.get() + i % depth * size, static_cast<size_t>(size)}}});
     at += step;
-    if (flush_interval != 0 && (i + 1) % flush_interval == 0) submit({.kind = block::Request::Kind::kFlush});
+    if (flush_interval != 0 && (i + 1) % flush_interval == 0)
+      submit({.kind = block::Request::Kind::kFlush});
   }
   for (uint64_t i = 0; i < depth; ++i) free.acquire();
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
@@ -70,15 +79,28 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,       kQuietFlag,       kShareFlag,        kCacheFlag,
-                           {"-c", "", true},  {"-d", "", true},  {"-s", "", true}, {"-S", "", true},  {"-o", "", true},
-                           {"-w", "", false}, {"-n", "", false}, {"-i", "", true}, {"", "--flush-interval", true},
-                           {"", "--no-drain", false}, {"", "--pattern", true}};
+constexpr Flag kFlags[] = {kHelpFlag,
+                           kFormatFlag,
+                           kQuietFlag,
+                           kShareFlag,
+                           kCacheFlag,
+                           {"-c", "", true},
+                           {"-d", "", true},
+                           {"-s", "", true},
+                           {"-S", "", true},
+                           {"-o", "", true},
+                           {"-w", "", false},
+                           {"-n", "", false},
+                           {"-i", "", true},
+                           {"", "--flush-interval", true},
+                           {"", "--no-drain", false},
+                           {"", "--pattern", true}};
 
 }  // namespace
 
 const Verb kBench = {"bench",
-                     "[-c COUNT] [-d DEPTH] [-f FORMAT] [--flush-interval=N] [-n] [-o OFFSET] [--pattern=BYTE] [-q] [-s SIZE] "
+                     "[-c COUNT] [-d DEPTH] [-f FORMAT] [--flush-interval=N] [-n] [-o OFFSET] "
+                     "[--pattern=BYTE] [-q] [-s SIZE] "
                      "[-S STEP] [-t CACHE] [-w] [-U] FILE",
                      "measure how fast an image is",
                      R"(  -c COUNT   requests (75000)
@@ -87,6 +109,7 @@ const Verb kBench = {"bench",
   -w         write, else read; --pattern=BYTE what; --flush-interval=N flush after every N
   -n         past the host's page cache
 )",
-                     kFlags, run};
+                     kFlags,
+                     run};
 
 }  // namespace limen::cli::image

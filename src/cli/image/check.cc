@@ -1,8 +1,9 @@
+#include "block/qcow2/check.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "block/qcow2/check.h"
 #include "cli/image/verbs.h"
 
 namespace limen::cli::image {
@@ -16,18 +17,23 @@ constexpr int kFailed = 1, kCorruptions = 2, kLeaks = 3, kNotSupported = 63;
 void print_human(const CheckResult& result) {
   if (result.corruptions_fixed != 0 || result.leaks_fixed != 0) {
     fmt::print("The following inconsistencies were found and repaired:\n\n");
-    fmt::print("    {} leaked clusters\n    {} corruptions\n\n", result.leaks_fixed, result.corruptions_fixed);
+    fmt::print("    {} leaked clusters\n    {} corruptions\n\n", result.leaks_fixed,
+               result.corruptions_fixed);
     fmt::print("Double checking the fixed image now...\n");
   }
   if (result.corruptions == 0 && result.leaks == 0 && result.check_errors == 0) {
     fmt::print("No errors were found on the image.\n");
   } else {
     if (result.corruptions != 0)
-      fmt::print("\n{} errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n",
-                 result.corruptions);
+      fmt::print(
+          "\n{} errors were found on the image.\nData may be corrupted, or further writes to the "
+          "image may corrupt it.\n",
+          result.corruptions);
     if (result.leaks != 0)
-      fmt::print("\n{} leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
-                 result.leaks);
+      fmt::print(
+          "\n{} leaked clusters were found on the image.\nThis means waste of disk space, but no "
+          "harm to data.\n",
+          result.leaks);
     if (result.check_errors != 0)
       fmt::print("\n{} internal errors have occurred during the check.\n", result.check_errors);
   }
@@ -68,7 +74,8 @@ void print_json(const std::string& path, const CheckResult& result) {
 Result<CheckResult> look(const std::string& path, const Words& words, Fix fix, bool quiet) {
   const auto image = LIMEN_TRY(block::open_qcow2(
       path, {.file = {.read_only = fix == Fix::kNothing, .lock = !words.has("-U")},
-             .with_backing = false, .check_only = true}));
+             .with_backing = false,
+             .check_only = true}));
   return block::qcow2::check(*image, fix, [quiet](const std::string& line) {
     if (!quiet) fmt::print(stderr, "{}\n", line);
   });
@@ -87,10 +94,11 @@ Result<int> run(const Words& words) {
     return fail("check: option -r expects 'leaks' or 'all', not '{}'", repair);
   auto format = words.text("-f");
   if (format.empty())
-    format = LIMEN_TRY(block::open_layer(path, {.file = {.read_only = true, .lock = !words.has("-U")},
-                                                .with_backing = false,
-                                                .check_only = true}))
-                 ->format();
+    format =
+        LIMEN_TRY(block::open_layer(path, {.file = {.read_only = true, .lock = !words.has("-U")},
+                                           .with_backing = false,
+                                           .check_only = true}))
+            ->format();
   if (format != "qcow2") {
     fmt::print(stderr, "limen-img: this image format ({}) does not support checks\n", format);
     return kNotSupported;
@@ -112,8 +120,8 @@ Result<int> run(const Words& words) {
   return result.leaks != 0 ? kLeaks : 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,  kFormatFlag,          kQuietFlag,
-                           kShareFlag, kOutputFlag,          {"-r", "--repair", true},
+constexpr Flag kFlags[] = {kHelpFlag,       kFormatFlag, kQuietFlag,
+                           kShareFlag,      kOutputFlag, {"-r", "--repair", true},
                            kSourceCacheFlag};
 
 }  // namespace
@@ -127,6 +135,7 @@ const Verb kCheck = {"check",
 Exit status: 0 no errors; 1 the check failed; 2 the image is corrupt; 3 clusters are lost (leaks);
 63 the format has no check.
 )",
-                     kFlags, run};
+                     kFlags,
+                     run};
 
 }  // namespace limen::cli::image

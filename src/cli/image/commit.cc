@@ -23,12 +23,14 @@ Result<> copy_down(block::Layer& top, const block::Layer& read_base, block::Laye
     const auto found = LIMEN_TRY(block::chain_extent(top, &read_base, at, size - at));
     uint64_t length = found.extent.length;
     if (found.layer != nullptr && found.extent.zero) {
-      if (const int error = base.write_zeroes(at, length, true); error != 0) return failed(error, base, at);
+      if (const int error = base.write_zeroes(at, length, true); error != 0)
+        return failed(error, base, at);
     } else if (found.layer != nullptr) {
       length = std::min(length, kPiece);
       const iovec buffer = {memory.get(), static_cast<size_t>(length)};
       if (const int error = top.read(at, {&buffer, 1}); error != 0) return failed(error, top, at);
-      if (const int error = base.write(at, {&buffer, 1}); error != 0) return failed(error, base, at);
+      if (const int error = base.write(at, {&buffer, 1}); error != 0)
+        return failed(error, base, at);
     }
     at += length;
     progress.show(at, size);
@@ -58,21 +60,23 @@ Result<int> run(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const auto& path = words.positional()[0];
   const auto cache = words.text("-t", "writeback");
-  // Held for as long as this takes: the chain itself is read without locks, since its base is written.
+  // Held for as long as this takes: the chain itself is read without locks, since its base is
+  // written.
   auto locked = LIMEN_TRY(block::FileLayer::open(path, {}));
   auto top = LIMEN_TRY(open(path, {.format = words.text("-f"), .share = true, .cache = cache}));
   const block::Layer* const read_base = LIMEN_TRY(find_base(*top, words.text("-b")));
   Progress progress(words.has("-p"));
   {
-    const auto base = LIMEN_TRY(open(read_base->path(), {.format = read_base->format(), .write = true, .cache = cache}));
+    const auto base = LIMEN_TRY(
+        open(read_base->path(), {.format = read_base->format(), .write = true, .cache = cache}));
     LIMEN_TRY(grow(*base, top->size()));
     LIMEN_TRY(copy_down(*top, *read_base, *base, progress));
   }
   top.reset();
   // With a base further down, what is between would shine through.
   if (!words.has("-d") && !words.has("-b")) {
-    auto options = LIMEN_TRY(layer_options({.format = "qcow2", .write = true, .share = true, .cache = cache,
-                                            .with_backing = false}));
+    auto options = LIMEN_TRY(layer_options(
+        {.format = "qcow2", .write = true, .share = true, .cache = cache, .with_backing = false}));
     const auto image = LIMEN_TRY(block::open_qcow2(path, options));
     LIMEN_TRY(image->make_empty());
   }
@@ -81,18 +85,20 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,       kQuietFlag,        kProgressFlag, kCacheFlag,
-                           {"-b", "", true}, {"-d", "", false}, {"-r", "", true}};
+constexpr Flag kFlags[] = {kHelpFlag,  kFormatFlag,      kQuietFlag,        kProgressFlag,
+                           kCacheFlag, {"-b", "", true}, {"-d", "", false}, {"-r", "", true}};
 
 }  // namespace
 
-const Verb kCommit = {"commit",
-                      "[-f FORMAT] [-q] [-t CACHE] [-b BASE] [-d] [-p] FILE",
-                      "write what an image has into its backing file",
-                      R"(  -b BASE  into this image of the chain instead; the images between are invalid then, and FILE is
+const Verb kCommit = {
+    "commit",
+    "[-f FORMAT] [-q] [-t CACHE] [-b BASE] [-d] [-p] FILE",
+    "write what an image has into its backing file",
+    R"(  -b BASE  into this image of the chain instead; the images between are invalid then, and FILE is
            not emptied
   -d       do not empty FILE afterwards
 )",
-                      kFlags, run};
+    kFlags,
+    run};
 
 }  // namespace limen::cli::image

@@ -26,7 +26,8 @@ Result<std::unique_ptr<block::Layer>> open(const std::string& path, const Openin
 void Progress::show(uint64_t done, uint64_t all) {
   if (!on_) return;
   const int hundredths =
-      all == 0 ? 10000 : static_cast<int>(static_cast<double>(done) * 10000.0 / static_cast<double>(all));
+      all == 0 ? 10000
+               : static_cast<int>(static_cast<double>(done) * 10000.0 / static_cast<double>(all));
   if (hundredths == last_) return;
   last_ = hundredths;
   fmt::print("    ({:.2f}/100%)\r", hundredths / 100.0);

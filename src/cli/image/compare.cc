@@ -20,7 +20,8 @@ struct Side {
 Result<uint64_t> read_piece(Side& side, uint64_t offset, uint64_t length) {
   const iovec buffer = {side.memory.get(), static_cast<size_t>(length)};
   if (const int error = block::read_or_zero(side.layer.get(), offset, {&buffer, 1}); error != 0)
-    return fail_errno(error, fmt::format("error while reading offset {} of {}", offset, side.layer->path()));
+    return fail_errno(
+        error, fmt::format("error while reading offset {} of {}", offset, side.layer->path()));
   return length;
 }
 
@@ -47,7 +48,8 @@ Result<int> compare(const Words& words, Side& a, Side& b) {
   for (uint64_t at = 0; at < all;) {
     const uint64_t end = at < common ? common : all;
     const auto extent_of = [&](Side& side) -> Result<block::ChainExtent> {
-      if (at >= side.layer->size()) return block::ChainExtent{.extent = {.length = end - at, .zero = true}};
+      if (at >= side.layer->size())
+        return block::ChainExtent{.extent = {.length = end - at, .zero = true}};
       return block::chain_extent(*side.layer, nullptr, at, end - at);
     };
     const auto in_a = LIMEN_TRY(extent_of(a));
@@ -84,18 +86,21 @@ Result<int> run(const Words& words) {
     fmt::print(stderr, "limen-img: error: {}\n", error.message);
     return kFailed;
   };
-  auto a = open(words.positional()[0], {.format = words.text("-f"), .share = words.has("-U"), .cache = cache});
+  auto a = open(words.positional()[0],
+                {.format = words.text("-f"), .share = words.has("-U"), .cache = cache});
   if (!a) return fail_with(a.error());
-  auto b = open(words.positional()[1], {.format = words.text("-F"), .share = words.has("-U"), .cache = cache});
+  auto b = open(words.positional()[1],
+                {.format = words.text("-F"), .share = words.has("-U"), .cache = cache});
   if (!b) return fail_with(b.error());
   Side left{std::move(*a)}, right{std::move(*b)};
-  if (left.memory == nullptr || right.memory == nullptr) return fail("no memory for {} bytes", kPiece);
+  if (left.memory == nullptr || right.memory == nullptr)
+    return fail("no memory for {} bytes", kPiece);
   const auto result = compare(words, left, right);
   return result ? *result : fail_with(result.error());
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,  kFormatFlag,       kQuietFlag, kProgressFlag, kSourceCacheFlag,
-                           kShareFlag, {"-F", "", true}, {"-s", "", false}};
+constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag, kQuietFlag,       kProgressFlag,
+                           kSourceCacheFlag, kShareFlag,  {"-F", "", true}, {"-s", "", false}};
 
 }  // namespace
 
@@ -106,6 +111,7 @@ const Verb kCompare = {"compare",
   -s                    strict: the sizes must be the same, and what is allocated
 Exit status: 0 the same; 1 different; 2 one cannot be read.
 )",
-                       kFlags, run};
+                       kFlags,
+                       run};
 
 }  // namespace limen::cli::image

@@ -53,13 +53,16 @@ Result<int> run(const Words& words) {
   const auto& output = words.positional().back();
   CopyOptions options;
   options.sparse = LIMEN_TRY(words.size("-S", 4096));
-  if (options.sparse % 512 != 0) return fail("convert: -S {} is not a multiple of 512", options.sparse);
+  if (options.sparse % 512 != 0)
+    return fail("convert: -S {} is not a multiple of 512", options.sparse);
   options.compress = words.has("-c");
   options.out_of_order = words.has("-W");
   const uint64_t threads = LIMEN_TRY(words.number("-m", 8));
-  if (threads < 1 || threads > 16) return fail("convert: -m {}: allowed number of coroutines is between 1 and 16", threads);
+  if (threads < 1 || threads > 16)
+    return fail("convert: -m {}: allowed number of coroutines is between 1 and 16", threads);
   options.threads = static_cast<unsigned>(threads);
-  if (options.compress && options.out_of_order) return fail("convert: out of order write and compress are mutually exclusive");
+  if (options.compress && options.out_of_order)
+    return fail("convert: out of order write and compress are mutually exclusive");
 
   const auto sources = LIMEN_TRY(open_sources(words));
   uint64_t size = 0;
@@ -70,16 +73,16 @@ Result<int> run(const Words& words) {
     return fail("convert: compression not supported for file format '{}'", target.format);
   if (options.compress && !target.qcow2.data_file.empty())
     return fail("convert: compression is not possible with an external data file");
-  if (options.sparse == 0 && target.format == "qcow2" && target.preallocation == "off" && !existing)
-    options.sparse = 0;
+  if (options.compress && target.preallocation != "off")
+    return fail("convert: compression and preallocation not supported at the same time");
   if (!existing) LIMEN_TRY(make_image(output, target));
   options.target_has_backing = !target.qcow2.backing_file.empty();
   options.target_is_zero = !existing || words.has("--target-is-zero");
-  auto written = LIMEN_TRY(open(output, {.format = target.format,
-                                         .write = true,
-                                         .cache = words.text("-t", "unsafe")}));
+  auto written = LIMEN_TRY(
+      open(output, {.format = target.format, .write = true, .cache = words.text("-t", "unsafe")}));
   if (written->size() < size)
-    return fail("output file '{}' is smaller than input file: {} and {} bytes", output, written->size(), size);
+    return fail("output file '{}' is smaller than input file: {} and {} bytes", output,
+                written->size(), size);
   Progress progress(words.has("-p"));
   LIMEN_TRY(copy(sources, *written, options, progress));
   if (const int error = written->flush(); error != 0)
@@ -89,20 +92,20 @@ Result<int> run(const Words& words) {
 }
 
 constexpr Flag kFlags[] = {
-    kHelpFlag,         kFormatFlag,       kQuietFlag,        kShareFlag,       kProgressFlag,
-    kCacheFlag,        kSourceCacheFlag,  {"-O", "", true},  {"-c", "", false}, {"-o", "", true},
-    {"-S", "", true},  {"-n", "", false}, {"-B", "", true},  {"-F", "", true},  {"-l", "", true},
-    {"-m", "", true},  {"-W", "", false}, {"-C", "", false}, {"-r", "", true},
-    {"", "--target-is-zero", false}};
+    kHelpFlag,         kFormatFlag,       kQuietFlag,       kShareFlag,
+    kProgressFlag,     kCacheFlag,        kSourceCacheFlag, {"-O", "", true},
+    {"-c", "", false}, {"-o", "", true},  {"-S", "", true}, {"-n", "", false},
+    {"-B", "", true},  {"-F", "", true},  {"-l", "", true}, {"-m", "", true},
+    {"-W", "", false}, {"-C", "", false}, {"-r", "", true}, {"", "--target-is-zero", false}};
 
 }  // namespace
 
-const Verb kConvert = {
-    "convert",
-    "[-f FORMAT] [-O FORMAT] [-c] [-p] [-n] [-o OPTIONS] [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] "
-    "[-m COUNT] [-W] [-U] [-t CACHE] [-T CACHE] FILE... OUTPUT",
-    "copy images into a new one, in any format",
-    R"(  -f FORMAT    of the inputs (guessed otherwise)
+const Verb kConvert = {"convert",
+                       "[-f FORMAT] [-O FORMAT] [-c] [-p] [-n] [-o OPTIONS] [-B BACKING -F FORMAT] "
+                       "[-l SNAPSHOT] [-S SIZE] "
+                       "[-m COUNT] [-W] [-U] [-t CACHE] [-T CACHE] FILE... OUTPUT",
+                       "copy images into a new one, in any format",
+                       R"(  -f FORMAT    of the inputs (guessed otherwise)
   -O FORMAT    of the output: raw (the default) or qcow2
   -o OPTIONS   of the output, as for create
   -c           compress the clusters of a qcow2 output
@@ -117,6 +120,7 @@ const Verb kConvert = {
   --target-is-zero  with -n: the output reads as zeroes already
 Several inputs stand one behind the other in the output.
 )",
-    kFlags, run};
+                       kFlags,
+                       run};
 
 }  // namespace limen::cli::image

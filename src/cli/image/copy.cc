@@ -28,7 +28,8 @@ class Copier {
   }
 
   Result<> run() {
-    const unsigned threads = std::clamp(std::min(options_.threads, 2 * std::thread::hardware_concurrency()), 1u, 16u);
+    const unsigned threads =
+        std::clamp(std::min(options_.threads, 2 * std::thread::hardware_concurrency()), 1u, 16u);
     std::vector<std::thread> others;
     for (unsigned i = 1; i < threads; ++i) others.emplace_back([this] { serve(); });
     serve();
@@ -90,7 +91,8 @@ class Copier {
     }
     if (index_ == sources_.size()) return std::nullopt;
     block::Layer& source = *sources_[index_];
-    Piece piece{.number = next_number_++, .source = &source, .source_offset = at_, .offset = base_ + at_};
+    Piece piece{
+        .number = next_number_++, .source = &source, .source_offset = at_, .offset = base_ + at_};
     const uint64_t left = source.size() - at_;
     bool data = true;
     if (options_.sparse != 0 || options_.target_has_backing) {
@@ -144,7 +146,8 @@ class Copier {
     const iovec buffer = block::buffer_over(bytes);
     if (const int error = piece.source->read(piece.source_offset, {&buffer, 1}); error != 0)
       return failed("reading", piece, error);
-    const int error = options_.compress ? write_compressed(piece, bytes) : write_plain(piece, bytes);
+    const int error =
+        options_.compress ? write_compressed(piece, bytes) : write_plain(piece, bytes);
     if (error != 0) return failed("writing", piece, error);
     return {};
   }
@@ -224,7 +227,9 @@ class Copier {
 
   Error error_of(std::string_view what, const Piece& piece, int error) const {
     const auto& path = what == "reading" ? piece.source->path() : target_.path();
-    return fail_errno(error, fmt::format("error while {} at byte {} of '{}'", what, piece.offset, path)).error();
+    return fail_errno(error,
+                      fmt::format("error while {} at byte {} of '{}'", what, piece.offset, path))
+        .error();
   }
   std::unexpected<Error> failed(std::string_view what, const Piece& piece, int error) const {
     return std::unexpected(error_of(what, piece, error));
@@ -239,9 +244,9 @@ class Copier {
 
   std::mutex mutex_;
   std::condition_variable turn_changed_;
-  size_t index_ = 0;           // guarded by mutex_, as all that follows
-  uint64_t at_ = 0;            // within the source
-  uint64_t base_ = 0;          // where it begins in the target
+  size_t index_ = 0;   // guarded by mutex_, as all that follows
+  uint64_t at_ = 0;    // within the source
+  uint64_t base_ = 0;  // where it begins in the target
   uint64_t next_number_ = 0;
   uint64_t turn_ = 0;
   uint64_t copied_ = 0;

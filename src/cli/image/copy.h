@@ -12,11 +12,11 @@
 namespace limen::cli::image {
 
 struct CopyOptions {
-  uint64_t sparse = 4096;     ///< Runs of zeroes of this many bytes are not stored; 0: all are.
+  uint64_t sparse = 4096;  ///< Runs of zeroes of this many bytes are not stored; 0: all are.
   bool compress = false;
   bool out_of_order = false;
   unsigned threads = 8;
-  bool target_is_zero = true;  ///< What is not written reads as zeroes.
+  bool target_is_zero = true;       ///< What is not written reads as zeroes.
   bool target_has_backing = false;  ///< What the top layer of the source does not have is there.
 };
 

@@ -17,22 +17,24 @@ Result<> use_backing(const std::string& path, Target& target, bool unsafe) {
   auto& options = target.qcow2;
   if (options.backing_file.empty()) {
     if (!options.backing_format.empty())
-      return fail("{}: backing format '{}' was given without a backing file", path, options.backing_format);
+      return fail("{}: backing format '{}' was given without a backing file", path,
+                  options.backing_format);
     return {};
   }
   const auto backing = LIMEN_TRY(block::backing_path(path, options.backing_file));
   if (options.backing_format.empty()) {
     const auto detected = detect(backing);
     if (!detected) return std::unexpected(detected.error());
-    return fail("{}: backing file specified without backing format (detected format of {}): use -F {}",
-                path, *detected, *detected);
+    return fail(
+        "{}: backing file specified without backing format (detected format of {}): use -F {}",
+        path, *detected, *detected);
   }
   LIMEN_TRY(block::check_format_supported(options.backing_format, backing));
-  if (backing == path) return fail("{}: trying to create an image with the same filename as the backing file", path);
+  if (backing == path)
+    return fail("{}: trying to create an image with the same filename as the backing file", path);
   if (unsafe) return {};
   auto opened = open(backing, {.format = options.backing_format});
-  if (!opened)
-    return fail("{}: could not open backing image: {}", path, opened.error().message);
+  if (!opened) return fail("{}: could not open backing image: {}", path, opened.error().message);
   if (!target.has_size) {
     options.size = (*opened)->size();
     target.has_size = true;
@@ -59,24 +61,24 @@ Result<int> run(const Words& words) {
     target.has_size = true;
   }
   LIMEN_TRY(use_backing(path, target, words.has("-u")));
-  if (!target.has_size) return fail("create: a file and a size are needed: image '{}' needs a size", path);
+  if (!target.has_size)
+    return fail("create: a file and a size are needed: image '{}' needs a size", path);
   const auto what = describe_target(target);
   LIMEN_TRY(make_image(path, target));
   if (!words.has("-q")) fmt::print("Formatting '{}', {}\n", path, what);
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,          kQuietFlag,
-                           {"-o", "", true},  {"-b", "", true},     {"-F", "", true},
+constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,           kQuietFlag,
+                           {"-o", "", true},  {"-b", "", true},      {"-F", "", true},
                            {"-u", "", false}, {"", "--object", true}};
 
 }  // namespace
 
-const Verb kCreate = {
-    "create",
-    "[-q] [-f raw|qcow2] [-b BACKING -F FORMAT] [-u] [-o OPTIONS] FILE [SIZE]",
-    "make an empty image",
-    R"(  -f FORMAT   raw (the default) or qcow2
+const Verb kCreate = {"create",
+                      "[-q] [-f raw|qcow2] [-b BACKING -F FORMAT] [-u] [-o OPTIONS] FILE [SIZE]",
+                      "make an empty image",
+                      R"(  -f FORMAT   raw (the default) or qcow2
   -b BACKING  the new image shows what BACKING has until it is written; needs -F
   -F FORMAT   the format of BACKING
   -u          do not look at BACKING; SIZE is needed then
@@ -84,6 +86,7 @@ const Verb kCreate = {
   -q          print nothing
 SIZE is a number with b, k, M, G, T, P or E behind it (powers of 1024); without one, bytes.
 )",
-    kFlags, run};
+                      kFlags,
+                      run};
 
 }  // namespace limen::cli::image

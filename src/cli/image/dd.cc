@@ -32,9 +32,12 @@ Result<int> run(const Words& words) {
     else
       return fail("dd: unrecognized operand '{}'; valid choices: bs, count, if, of, skip", key);
   }
-  if (input.empty() || output.empty()) return fail("dd: must specify both input and output files (if= and of=)");
-  if (block_size == 0 || block_size > INT32_MAX) return fail("dd: bs={} is not possible", block_size);
-  const auto source = LIMEN_TRY(open(input, {.format = words.text("-f"), .share = words.has("-U")}));
+  if (input.empty() || output.empty())
+    return fail("dd: must specify both input and output files (if= and of=)");
+  if (block_size == 0 || block_size > INT32_MAX)
+    return fail("dd: bs={} is not possible", block_size);
+  const auto source =
+      LIMEN_TRY(open(input, {.format = words.text("-f"), .share = words.has("-U")}));
   const uint64_t size = source->size();
   const uint64_t from = skip > size / block_size ? size : skip * block_size;
   const uint64_t length = count > (size - from) / block_size ? size - from : count * block_size;
@@ -48,11 +51,14 @@ Result<int> run(const Words& words) {
     const uint64_t step = std::min(kPiece, length - done);
     const iovec buffer = {memory.get(), static_cast<size_t>(step)};
     int error = source->read(from + done, {&buffer, 1});
-    if (error == 0 && !block::all_zero(std::span(&buffer, 1))) error = written->write(done, {&buffer, 1});
-    if (error != 0) return fail_errno(error, fmt::format("dd at byte {} of '{}'", from + done, input));
+    if (error == 0 && !block::all_zero(std::span(&buffer, 1)))
+      error = written->write(done, {&buffer, 1});
+    if (error != 0)
+      return fail_errno(error, fmt::format("dd at byte {} of '{}'", from + done, input));
     done += step;
   }
-  if (const int error = written->flush(); error != 0) return fail_errno(error, fmt::format("flushing '{}'", output));
+  if (const int error = written->flush(); error != 0)
+    return fail_errno(error, fmt::format("flushing '{}'", output));
   return 0;
 }
 
@@ -65,6 +71,7 @@ const Verb kDd = {"dd",
                   "copy a part of a disk into a new image",
                   R"(  bs=SIZE  of a block (512); count=N blocks; skip=N blocks of the input
 )",
-                  kFlags, run};
+                  kFlags,
+                  run};
 
 }  // namespace limen::cli::image

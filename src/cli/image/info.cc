@@ -39,7 +39,8 @@ void print_qcow2(const Facts& facts) {
     fmt::print("backing file: {}", header.backing_file);
     if (full && *full != header.backing_file) fmt::print(" (actual path: {})", *full);
     fmt::print("\n");
-    if (!header.backing_format.empty()) fmt::print("backing file format: {}\n", header.backing_format);
+    if (!header.backing_format.empty())
+      fmt::print("backing file format: {}\n", header.backing_format);
   }
   if (!facts.qcow2->snapshots().empty()) fmt::print("{}", list_snapshots(*facts.qcow2));
   fmt::print("Format specific information:\n    compat: {}\n    compression type: {}\n",
@@ -48,7 +49,8 @@ void print_qcow2(const Facts& facts) {
   fmt::print("    refcount bits: {}\n", header.refcount_bits());
   if (header.version < 3) return;
   if (header.has_data_file())
-    fmt::print("    data file: {}\n    data file raw: {}\n", header.data_file, header.raw_data_file());
+    fmt::print("    data file: {}\n    data file raw: {}\n", header.data_file,
+               header.raw_data_file());
   fmt::print("    corrupt: {}\n    extended l2: {}\n", facts.qcow2->corrupt(), header.extended());
 }
 
@@ -69,7 +71,8 @@ ordered_json json_of(const Facts& facts) {
     const auto& header = facts.qcow2->header();
     if (!facts.qcow2->snapshots().empty()) {
       auto& list = json["snapshots"] = ordered_json::array();
-      for (const auto& snapshot : facts.qcow2->snapshots()) list.push_back(describe_snapshot(snapshot));
+      for (const auto& snapshot : facts.qcow2->snapshots())
+        list.push_back(describe_snapshot(snapshot));
     }
     if (!header.backing_format.empty()) json["backing-filename-format"] = header.backing_format;
   }
@@ -110,9 +113,10 @@ Result<int> run(const Words& words) {
   const bool chain = words.has("--backing-chain");
   // Looking harms nobody, but what a machine writes just now may look odd: -U says that it may.
   const auto top = LIMEN_TRY(block::open_layer(
-      words.positional()[0],
-      {.file = {.read_only = true, .lock = !words.has("-U")}, .format = words.text("-f"),
-       .with_backing = chain, .check_only = true}));
+      words.positional()[0], {.file = {.read_only = true, .lock = !words.has("-U")},
+                              .format = words.text("-f"),
+                              .with_backing = chain,
+                              .check_only = true}));
   auto list = ordered_json::array();
   std::string path = words.positional()[0];
   bool first = true;
@@ -129,11 +133,13 @@ Result<int> run(const Words& words) {
   }
   // A path need not be UTF-8.
   if (json)
-    fmt::print("{}\n", (chain ? list : list[0]).dump(4, ' ', true, ordered_json::error_handler_t::replace));
+    fmt::print("{}\n",
+               (chain ? list : list[0]).dump(4, ' ', true, ordered_json::error_handler_t::replace));
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,   kFormatFlag, kShareFlag, kOutputFlag, {"", "--backing-chain", false}};
+constexpr Flag kFlags[] = {
+    kHelpFlag, kFormatFlag, kShareFlag, kOutputFlag, {"", "--backing-chain", false}};
 
 }  // namespace
 
@@ -145,6 +151,7 @@ const Verb kInfo = {"info",
   --output=json    for programs
   --backing-chain  the image's backing images too
 )",
-                    kFlags, run};
+                    kFlags,
+                    run};
 
 }  // namespace limen::cli::image

@@ -16,8 +16,9 @@ struct Line {
 bool continues(const Line& before, const block::ChainExtent& next) {
   const auto& a = before.found.extent;
   const auto& b = next.extent;
-  if (a.present != b.present || a.zero != b.zero || a.data != b.data || a.compressed != b.compressed ||
-      before.found.depth != next.depth || a.host_offset.has_value() != b.host_offset.has_value())
+  if (a.present != b.present || a.zero != b.zero || a.data != b.data ||
+      a.compressed != b.compressed || before.found.depth != next.depth ||
+      a.host_offset.has_value() != b.host_offset.has_value())
     return false;
   return !a.host_offset || *a.host_offset + before.length == *b.host_offset;
 }
@@ -31,17 +32,22 @@ const std::string& file_of(const block::ChainExtent& found) {
 Result<> print_human(const Line& line) {
   const auto& extent = line.found.extent;
   if (extent.data && !extent.zero && !extent.host_offset)
-    return fail("file contains external, encrypted or compressed clusters: only --output=json shows them");
+    return fail(
+        "file contains external, encrypted or compressed clusters: only --output=json shows them");
   if (extent.data && !extent.zero)
-    fmt::print("{:<16}{:<16}{:<16}{}\n", fmt::format("{:#x}", line.start), fmt::format("{:#x}", line.length),
-               fmt::format("{:#x}", *extent.host_offset), file_of(line.found));
+    fmt::print("{:<16}{:<16}{:<16}{}\n", fmt::format("{:#x}", line.start),
+               fmt::format("{:#x}", line.length), fmt::format("{:#x}", *extent.host_offset),
+               file_of(line.found));
   return {};
 }
 
 void print_json(const Line& line, bool first) {
   const auto& extent = line.found.extent;
-  fmt::print("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": {}", first ? "[" : ",\n",
-             line.start, line.length, line.found.depth, extent.present, extent.zero, extent.data);
+  fmt::print(
+      "{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": "
+      "{}",
+      first ? "[" : ",\n", line.start, line.length, line.found.depth, extent.present, extent.zero,
+      extent.data);
   if (extent.host_offset) fmt::print(", \"offset\": {}", *extent.host_offset);
   fmt::print("}}");
 }
@@ -49,7 +55,8 @@ void print_json(const Line& line, bool first) {
 Result<int> run(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const bool json = LIMEN_TRY(words.json_output());
-  const auto layer = LIMEN_TRY(open(words.positional()[0], {.format = words.text("-f"), .share = words.has("-U")}));
+  const auto layer = LIMEN_TRY(
+      open(words.positional()[0], {.format = words.text("-f"), .share = words.has("-U")}));
   const uint64_t start = LIMEN_TRY(words.size("--start-offset", 0));
   const uint64_t most = LIMEN_TRY(words.size("--max-length", UINT64_MAX));
   if (!json) fmt::print("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
@@ -81,16 +88,23 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,   kFormatFlag, kShareFlag, kOutputFlag, {"", "--start-offset", true}, {"", "--max-length", true}};
+constexpr Flag kFlags[] = {kHelpFlag,
+                           kFormatFlag,
+                           kShareFlag,
+                           kOutputFlag,
+                           {"", "--start-offset", true},
+                           {"", "--max-length", true}};
 
 }  // namespace
 
-const Verb kMap = {"map",
-                   "[-f FORMAT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE",
-                   "show where the parts of a disk are stored",
-                   R"(  --start-offset=OFFSET, --max-length=LENGTH  only a part of the disk
+const Verb kMap = {
+    "map",
+    "[-f FORMAT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE",
+    "show where the parts of a disk are stored",
+    R"(  --start-offset=OFFSET, --max-length=LENGTH  only a part of the disk
   --output=json  every part, and in which image of the backing chain it is
 )",
-                   kFlags, run};
+    kFlags,
+    run};
 
 }  // namespace limen::cli::image

@@ -59,10 +59,12 @@ Result<int> run(const Words& words) {
   if (by_size) {
     size = LIMEN_TRY(block::parse_image_size(words.text("--size")));
   } else {
-    layer = LIMEN_TRY(open(words.positional()[0], {.format = words.text("-f"), .share = words.has("-U")}));
+    layer = LIMEN_TRY(
+        open(words.positional()[0], {.format = words.text("-f"), .share = words.has("-U")}));
     if (words.has("-l")) {
       auto* image = dynamic_cast<block::qcow2::Image*>(layer.get());
-      if (image == nullptr) return fail("image '{}' is raw: it has no snapshots", words.positional()[0]);
+      if (image == nullptr)
+        return fail("image '{}' is raw: it has no snapshots", words.positional()[0]);
       LIMEN_TRY(image->show_snapshot(words.text("-l")));
     }
     size = layer->size();
@@ -76,7 +78,8 @@ Result<int> run(const Words& words) {
     // The refcounts are counted for all of the disk.
     const uint64_t tables = metadata_bytes(target.qcow2, size, whole);
     full = tables + whole;
-    required = target.preallocation == "falloc" || target.preallocation == "full" ? full : tables + data;
+    required =
+        target.preallocation == "falloc" || target.preallocation == "full" ? full : tables + data;
   }
   if (json) {
     fmt::print("{{\n");
@@ -89,17 +92,20 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,   kFormatFlag,      kShareFlag,       kOutputFlag,
-                           {"-O", "", true}, {"-o", "", true}, {"-l", "", true}, {"", "--size", true}};
+constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,         kShareFlag,
+                           kOutputFlag,      {"-O", "", true},    {"-o", "", true},
+                           {"-l", "", true}, {"", "--size", true}};
 
 }  // namespace
 
-const Verb kMeasure = {"measure",
-                       "[--output=human|json] [-O FORMAT] [-o OPTIONS] [--size SIZE | [-f FORMAT] [-l SNAPSHOT] FILE]",
-                       "say how much room an image would take",
-                       R"(  -O FORMAT, -o OPTIONS  of the new image
+const Verb kMeasure = {
+    "measure",
+    "[--output=human|json] [-O FORMAT] [-o OPTIONS] [--size SIZE | [-f FORMAT] [-l SNAPSHOT] FILE]",
+    "say how much room an image would take",
+    R"(  -O FORMAT, -o OPTIONS  of the new image
   --size SIZE            for an empty disk of this size, else for a copy of FILE
 )",
-                       kFlags, run};
+    kFlags,
+    run};
 
 }  // namespace limen::cli::image

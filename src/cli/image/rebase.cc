@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint64_t kPiece = uint64_t{2} << 20;
 
-/// Writes into `image` what it showed through the old backing file and would not show through the new.
+/// Writes into `image` what it showed through the old backing file and would not show through the
+/// new.
 Result<> keep_content(block::qcow2::Image& image, block::Layer* fresh, Progress& progress) {
   const auto old_memory = block::aligned_memory(kPiece), new_memory = block::aligned_memory(kPiece);
   if (old_memory == nullptr || new_memory == nullptr) return fail("no memory for {} bytes", kPiece);
@@ -30,7 +31,8 @@ Result<> keep_content(block::qcow2::Image& image, block::Layer* fresh, Progress&
     const uint64_t length = std::min(extent.length, kPiece);
     const iovec old_buffer = {old_memory.get(), static_cast<size_t>(length)};
     const iovec new_buffer = {new_memory.get(), static_cast<size_t>(length)};
-    if (const int error = image.read(at, {&old_buffer, 1}); error != 0) return failed(error, "reading", at);
+    if (const int error = image.read(at, {&old_buffer, 1}); error != 0)
+      return failed(error, "reading", at);
     if (const int error = block::read_or_zero(fresh, at, {&new_buffer, 1}); error != 0)
       return failed(error, "reading the new backing file at", at);
     for (uint64_t from = 0; from < length;) {
@@ -65,8 +67,11 @@ Result<int> run(const Words& words) {
   const bool unsafe = words.has("-u");
   const auto backing = words.text("-b");
   auto format = words.text("-F");
-  const auto options = LIMEN_TRY(layer_options({.format = words.text("-f"), .write = true, .share = words.has("-U"),
-                                                .cache = words.text("-t", "writeback"), .with_backing = !unsafe}));
+  const auto options = LIMEN_TRY(layer_options({.format = words.text("-f"),
+                                                .write = true,
+                                                .share = words.has("-U"),
+                                                .cache = words.text("-t", "writeback"),
+                                                .with_backing = !unsafe}));
   const auto layer = LIMEN_TRY(block::open_layer(path, options));
   auto* image = dynamic_cast<block::qcow2::Image*>(layer.get());
   if (image == nullptr) return fail("image '{}' is raw: it has no backing file", path);
@@ -79,10 +84,12 @@ Result<int> run(const Words& words) {
     if (!backing.empty()) {
       const auto full = LIMEN_TRY(block::backing_path(path, backing));
       auto opened = open(full, {.format = format, .cache = words.text("-T", "writeback")});
-      if (!opened) return fail("could not open new backing file '{}': {}", full, opened.error().message);
+      if (!opened)
+        return fail("could not open new backing file '{}': {}", full, opened.error().message);
       fresh = std::move(*opened);
       for (const block::Layer* below = fresh.get(); below != nullptr; below = below->backing())
-        if (below->path() == path) return fail("backing file '{}' creates an infinite loop", backing);
+        if (below->path() == path)
+          return fail("backing file '{}' creates an infinite loop", backing);
       if (format.empty()) format = fresh->format();
     }
     LIMEN_TRY(keep_content(*image, fresh.get(), progress));
@@ -92,8 +99,9 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,     kFormatFlag, kQuietFlag,        kShareFlag,        kCacheFlag,
-                           kSourceCacheFlag, kProgressFlag, {"-u", "", false}, {"-b", "", true}, {"-F", "", true}};
+constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,      kQuietFlag,    kShareFlag,
+                           kCacheFlag,       kSourceCacheFlag, kProgressFlag, {"-u", "", false},
+                           {"-b", "", true}, {"-F", "", true}};
 
 }  // namespace
 
@@ -105,6 +113,7 @@ const Verb kRebase = {"rebase",
   -u          unsafe: only the name is changed, nothing is compared (for a file that was moved)
 Without -u the disk shows the same as before: what differs is copied into the image.
 )",
-                      kFlags, run};
+                      kFlags,
+                      run};
 
 }  // namespace limen::cli::image

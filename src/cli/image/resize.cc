@@ -14,7 +14,8 @@ Result<> grow_room(const std::string& path, const std::string& mode, uint64_t fr
     return image->preallocate(from, mode == "falloc", mode == "full");
   auto* file = dynamic_cast<block::FileLayer*>(layer.get());
   const uint64_t length = file->size() - from;
-  const int error = mode == "falloc" ? file->preallocate(from, length) : file->write_zeroes(from, length, false);
+  const int error =
+      mode == "falloc" ? file->preallocate(from, length) : file->write_zeroes(from, length, false);
   if (error != 0) return fail_errno(error, fmt::format("preallocating image '{}'", path));
   return {};
 }
@@ -25,25 +26,30 @@ Result<int> run(const Words& words) {
   const std::string_view size = words.positional()[1];
   const auto mode = words.text("--preallocation", "off");
   if (mode != "off" && mode != "metadata" && mode != "falloc" && mode != "full")
-    return fail("invalid preallocation mode '{}'; valid choices: off, metadata, falloc, full", mode);
+    return fail("invalid preallocation mode '{}'; valid choices: off, metadata, falloc, full",
+                mode);
   auto layer = LIMEN_TRY(open(path, {.format = words.text("-f"), .write = true}));
   const uint64_t before = layer->size();
   auto* const image = dynamic_cast<block::qcow2::Image*>(layer.get());
   if (image == nullptr) {
-    if (mode == "metadata") return fail("image '{}' is raw: preallocation=metadata is for qcow2", path);
+    if (mode == "metadata")
+      return fail("image '{}' is raw: preallocation=metadata is for qcow2", path);
     layer.reset();
     LIMEN_TRY(block::resize_image(path, size, words.has("--shrink")));
   } else {
     const bool grow = size.starts_with('+'), reduce = size.starts_with('-');
-    const uint64_t amount = LIMEN_TRY(block::parse_image_size(grow || reduce ? size.substr(1) : size));
+    const uint64_t amount =
+        LIMEN_TRY(block::parse_image_size(grow || reduce ? size.substr(1) : size));
     if (reduce && amount >= before)
-      return fail("image '{}' of {} bytes cannot shrink by {}: nothing would be left", path, before, amount);
+      return fail("image '{}' of {} bytes cannot shrink by {}: nothing would be left", path, before,
+                  amount);
     if (grow && amount > uint64_t{INT64_MAX} - before)
       return fail("image '{}' of {} bytes cannot grow by {}", path, before, amount);
     const uint64_t wanted = grow ? before + amount : reduce ? before - amount : amount;
     if (wanted < before && !words.has("--shrink"))
-      return fail("image '{}' would shrink from {} to {} bytes and lose what lies behind: use --shrink",
-                  path, before, wanted);
+      return fail(
+          "image '{}' would shrink from {} to {} bytes and lose what lies behind: use --shrink",
+          path, before, wanted);
     if (mode != "off" && image->backing() != nullptr && !image->header().extended())
       return fail("image '{}' has a backing file: preallocation is not possible", path);
     LIMEN_TRY(image->resize(wanted));
@@ -54,7 +60,8 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag, kFormatFlag, kQuietFlag, {"", "--shrink", false}, {"", "--preallocation", true}};
+constexpr Flag kFlags[] = {
+    kHelpFlag, kFormatFlag, kQuietFlag, {"", "--shrink", false}, {"", "--preallocation", true}};
 
 }  // namespace
 
@@ -64,6 +71,7 @@ const Verb kResize = {"resize",
                       R"(  --shrink              allow a smaller size; what lies behind is lost
   --preallocation=MODE  off, metadata, falloc or full: room for what is new
 )",
-                      kFlags, run};
+                      kFlags,
+                      run};
 
 }  // namespace limen::cli::image

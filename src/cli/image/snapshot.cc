@@ -9,8 +9,8 @@ namespace limen::cli::image {
 
 std::string list_snapshots(const block::qcow2::Image& image) {
   std::string text = "Snapshot list:\n";
-  text += fmt::format("{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
-                      "ICOUNT");
+  text += fmt::format("{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}\n", "ID", "TAG", "VM SIZE", "DATE",
+                      "VM CLOCK", "ICOUNT");
   for (const auto& snapshot : image.snapshots()) {
     const std::time_t when = snapshot.date_seconds;
     std::tm local{};
@@ -18,8 +18,8 @@ std::string list_snapshots(const block::qcow2::Image& image) {
     char date[64];
     std::strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
     const uint64_t seconds = snapshot.vm_clock_nanoseconds / 1'000'000'000;
-    const auto clock = fmt::format("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60,
-                                   snapshot.vm_clock_nanoseconds / 1'000'000 % 1000);
+    const auto clock = fmt::format("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60,
+                                   seconds % 60, snapshot.vm_clock_nanoseconds / 1'000'000 % 1000);
     const auto icount = snapshot.icount == UINT64_MAX ? "" : std::to_string(snapshot.icount);
     text += fmt::format("{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}\n", snapshot.id, snapshot.name,
                         human_size(snapshot.vm_state_size), date, clock, icount);
@@ -44,12 +44,13 @@ namespace {
 
 Result<int> run(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
-  const int actions = (words.has("-l") ? 1 : 0) + (words.has("-a") ? 1 : 0) + (words.has("-c") ? 1 : 0) +
-                      (words.has("-d") ? 1 : 0);
+  const int actions = (words.has("-l") ? 1 : 0) + (words.has("-a") ? 1 : 0) +
+                      (words.has("-c") ? 1 : 0) + (words.has("-d") ? 1 : 0);
   if (actions > 1) return fail("snapshot: only one of -l, -a, -c and -d is possible");
   const bool changes = words.has("-a") || words.has("-c") || words.has("-d");
   const auto& path = words.positional()[0];
-  const auto options = LIMEN_TRY(layer_options({.format = words.text("-f"), .write = changes, .share = words.has("-U")}));
+  const auto options = LIMEN_TRY(
+      layer_options({.format = words.text("-f"), .write = changes, .share = words.has("-U")}));
   const auto layer = LIMEN_TRY(block::open_layer(path, options));
   auto* image = dynamic_cast<block::qcow2::Image*>(layer.get());
   if (image == nullptr) {
@@ -74,7 +75,7 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,      kQuietFlag,       kShareFlag,
+constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,      kQuietFlag,       kShareFlag,
                            {"-l", "", false}, {"-a", "", true}, {"-c", "", true}, {"-d", "", true}};
 
 }  // namespace
@@ -88,6 +89,7 @@ const Verb kSnapshot = {"snapshot",
   -d NAME  delete NAME
 NAME may be a snapshot's ID, too.
 )",
-                        kFlags, run};
+                        kFlags,
+                        run};
 
 }  // namespace limen::cli::image

@@ -81,7 +81,8 @@ Result<> apply_qcow2(Target& target, const std::string& key, const std::string& 
     return fail("option '{}': encrypted images are not supported", key);
   } else {
     std::vector<std::string_view> names;
-    for (const auto& option : kQcow2Options) names.push_back(option.name.substr(0, option.name.find('=')));
+    for (const auto& option : kQcow2Options)
+      names.push_back(option.name.substr(0, option.name.find('=')));
     return fail("invalid parameter '{}'{}", key, choice_hint(key, names));
   }
   return {};
@@ -92,18 +93,21 @@ Result<> make_qcow2(const std::string& path, const Target& target) {
   LIMEN_TRY(block::qcow2::check_options(options));
   const bool preallocates = target.preallocation != "off";
   if (preallocates && !options.backing_file.empty() && !options.extended_l2)
-    return fail("preallocation={}: backing file and preallocation can only be used at the same time if extended_l2 is enabled",
-                target.preallocation);
+    return fail(
+        "preallocation={}: backing file and preallocation can only be used at the same time if "
+        "extended_l2 is enabled",
+        target.preallocation);
   if (!options.data_file.empty()) {
-    const auto data_path = LIMEN_TRY(block::backing_path(path, options.data_file));
-    LIMEN_TRY(block::create_image(data_path, "raw", options.data_file_raw || preallocates ? options.size : 0));
+    LIMEN_TRY(block::create_image(options.data_file, "raw",
+                                  options.data_file_raw || preallocates ? options.size : 0));
   }
   // An empty file first, taken away again when what follows fails.
   const bool existed = ::access(path.c_str(), F_OK) == 0;
   const auto fill = [&]() -> Result<> {
     LIMEN_TRY(block::create_image(path, "raw", 0));
     {
-      const auto file = LIMEN_TRY(block::FileLayer::open(path, {.cache = block::CacheMode::kUnsafe}));
+      const auto file =
+          LIMEN_TRY(block::FileLayer::open(path, {.cache = block::CacheMode::kUnsafe}));
       LIMEN_TRY(block::qcow2::create(*file, options));
     }
     if (!preallocates) return {};
@@ -142,7 +146,8 @@ Result<Target> parse_target(const std::string& format, const std::vector<std::st
                                 : check_choice(key, value, kPreallocations));
       target.preallocation = value;
     } else if (format == "raw") {
-      return fail("invalid parameter '{}' for format 'raw'; valid choices: preallocation, size", key);
+      return fail("invalid parameter '{}' for format 'raw'; valid choices: preallocation, size",
+                  key);
     } else {
       LIMEN_TRY(apply_qcow2(target, key, value));
     }
@@ -163,7 +168,8 @@ std::string describe_target(const Target& target) {
   }
   std::string text = "fmt=qcow2";
   if (options.version < 3) text += " compat=0.10";
-  text += fmt::format(" cluster_size={} extended_l2={}", options.cluster_size, on_off(options.extended_l2));
+  text += fmt::format(" cluster_size={} extended_l2={}", options.cluster_size,
+                      on_off(options.extended_l2));
   if (target.preallocation != "off") text += " preallocation=" + target.preallocation;
   text += fmt::format(" compression_type={} size={}",
                       options.compression == block::qcow2::Compression::kZstd ? "zstd" : "zlib",
@@ -179,7 +185,8 @@ std::string describe_target(const Target& target) {
 std::string describe_options(const std::string& format) {
   std::string text = fmt::format("Supported {} options:\n", format);
   const auto add = [&text](std::span<const OptionHelp> options) {
-    for (const auto& option : options) text += fmt::format("  {:<22} - {}\n", option.name, option.text);
+    for (const auto& option : options)
+      text += fmt::format("  {:<22} - {}\n", option.name, option.text);
   };
   if (format == "raw")
     add(kRawOptions);

@@ -24,8 +24,8 @@ struct Verb {
   Result<int> (*run)(const Words& words);  ///< The exit status.
 };
 
-extern const Verb kCreate, kInfo, kCheck, kConvert, kResize, kRebase, kCommit, kCompare, kSnapshot, kMap,
-    kMeasure, kBench, kDd;
+extern const Verb kCreate, kInfo, kCheck, kConvert, kResize, kRebase, kCommit, kCompare, kSnapshot,
+    kMap, kMeasure, kBench, kDd;
 
 // What several verbs share.
 
