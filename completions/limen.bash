@@ -41,7 +41,8 @@ _limen() {
       ;;
     image)
       if [ "$COMP_CWORD" -eq 2 ]; then
-        _limen_words "create info resize seed --help"
+        _limen_words "bench check commit compare convert create dd info map measure rebase resize seed
+          snapshot --help"
         return
       fi
       case ${COMP_WORDS[COMP_CWORD]}/$sub in
@@ -93,16 +94,28 @@ _limen_img() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    _limen_words "create info resize --help --version"
+    _limen_words "bench check commit compare convert create dd info map measure rebase resize snapshot
+      --help --version"
     return
   fi
   case $previous in
-    -f | --format) _limen_words "raw" && return ;;
+    -f | -F | -O | --format) _limen_words "raw qcow2" && return ;;
+    -t | -T) _limen_words "none writeback writethrough directsync unsafe" && return ;;
+    -r) _limen_words "leaks all" && return ;;
   esac
   case ${COMP_WORDS[COMP_CWORD]}/${COMP_WORDS[1]} in
-    -*/create) _limen_words "-f -q --help" ;;
-    -*/info) _limen_words "-f -U --output=human --output=json --help" ;;
-    -*/resize) _limen_words "-f -q --shrink --help" ;;
+    -*/create) _limen_words "-f -o -b -F -u -q --help" ;;
+    -*/info) _limen_words "-f -U --output=human --output=json --backing-chain --help" ;;
+    -*/check) _limen_words "-f -q -r -U --output=human --output=json --help" ;;
+    -*/convert) _limen_words "-f -O -o -c -p -n -B -F -l -S -m -W -U -t -T --help" ;;
+    -*/resize) _limen_words "-f -q --shrink --preallocation=metadata --preallocation=falloc --preallocation=full --help" ;;
+    -*/rebase) _limen_words "-b -F -f -p -u --help" ;;
+    -*/commit) _limen_words "-b -d -f -p -q --help" ;;
+    -*/compare) _limen_words "-f -F -p -q -s -U --help" ;;
+    -*/snapshot) _limen_words "-a -c -d -l -U --help" ;;
+    -*/map) _limen_words "-f -U --output=human --output=json --start-offset= --max-length= --help" ;;
+    -*/measure) _limen_words "-O -o -f -l --size --output=human --output=json --help" ;;
+    -*/bench) _limen_words "-c -d -f -n -o -q -s -S -t -w -U --help" ;;
     *) _limen_files ;;
   esac
 }

@@ -27,6 +27,8 @@ Result<ChainExtent> chain_extent(Layer& layer, const Layer* base, uint64_t offse
       // Beyond the end of a backing image there are zeroes.
       found.extent = {.length = length, .present = false, .zero = true};
       found.layer = current;
+      // As QEMU counts: the layer above says so.
+      if (found.depth != 0) --found.depth;
       return found;
     }
     found.extent = LIMEN_TRY(current->extent(offset, std::min(length, current->size() - offset)));

@@ -64,7 +64,8 @@ Result<std::unique_ptr<qcow2::Image>> open_qcow2_in_chain(std::unique_ptr<FileLa
   const auto header = LIMEN_TRY(qcow2::Image::read_header(*file));
   std::unique_ptr<FileLayer> data;
   if (header.has_data_file()) {
-    const auto path = LIMEN_TRY(backing_path(file->path(), header.data_file));
+    // As QEMU: a relative name begins in the current folder, unlike a backing file's.
+    const auto& path = header.data_file;
     auto opened = FileLayer::open(path, file_options(options));
     if (!opened)
       return fail("could not open data file '{}' of image '{}': {}", path, file->path(),

@@ -63,7 +63,7 @@ class Completion(MachineTest):
 
     def test_image_commands_are_offered(self):
         text = self.run_program(IMG, "--help").stdout
-        for command in ("create", "info", "resize"):
+        for command in ("check", "convert", "create", "info", "resize", "snapshot"):
             self.assertIn(f"limen-img {command}", text)
             self.assertIn(command, self.img(""))
 

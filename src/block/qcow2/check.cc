@@ -6,6 +6,12 @@
 #include "block/qcow2/checker.h"
 
 namespace limen::block::qcow2 {
+namespace {
+
+/// Clusters beyond the end of the file are looked at up to here: a table may point anywhere.
+constexpr uint64_t kMostCounted = uint64_t{1} << 26;
+
+}  // namespace
 
 Result<CheckResult> Checker::run(Fix fix) {
   result_.total_clusters = divide_up(header_.size, header_.cluster_size());
@@ -160,9 +166,9 @@ void Checker::count_entry(const L2Entry& entry, uint64_t table, uint64_t index, 
   // A zero cluster's place may be beyond the end of the file.
   const bool reads_it = header_.extended() ? (entry.bitmap & UINT32_MAX) != 0
                                            : image_.kind_of(entry, 0) == Kind::kData;
-  if (!reads_it && host / header_.cluster_size() >= users_.size()) {
-    users_.resize(
-        std::min<uint64_t>(host / header_.cluster_size() + 1, users_.size() + (1u << 24)));
+  if (!reads_it && host / header_.cluster_size() >= users_.size() &&
+      host / header_.cluster_size() < kMostCounted) {
+    users_.resize(host / header_.cluster_size() + 1);
     refcount_users_.resize(users_.size());
   }
   use(host, header_.cluster_size(), "data cluster");
@@ -229,15 +235,8 @@ Result<> Checker::count_bitmaps() {
 
 Result<> Checker::compare(Fix fix) {
   auto& refcounts = image_.refcounts_;
-  const uint64_t described = refcounts.described_clusters();
   uint64_t highest = 0;
-  for (uint64_t i = 0; i < std::max<uint64_t>(described, users_.size()); ++i) {
-    // Where there is no block there is nothing to read.
-    if (i % refcounts.block_entries() == 0 && i >= users_.size() &&
-        refcounts.table()[i / refcounts.block_entries()] == 0) {
-      i += refcounts.block_entries() - 1;
-      continue;
-    }
+  for (uint64_t i = 0; i < users_.size(); ++i) {
     uint64_t refcount = 0;
     if (const int error = refcounts.get(i, refcount); error != 0) {
       ++result_.check_errors;
@@ -245,7 +244,7 @@ Result<> Checker::compare(Fix fix) {
       i += refcounts.block_entries() - 1 - i % refcounts.block_entries();
       continue;
     }
-    const uint64_t users = i < users_.size() ? users_[i] : 0;
+    const uint64_t users = users_[i];
     if (refcount != 0 || users != 0) highest = i + 1;
     if (refcount == users) continue;
     const bool leak = refcount > users;

@@ -19,9 +19,9 @@ struct CreateOptions {
   bool lazy_refcounts = false;
   bool extended_l2 = false;
   Compression compression = Compression::kZlib;
-  std::string backing_file;
-  std::string backing_format;
-  std::string data_file;
+  std::string backing_file = {};
+  std::string backing_format = {};
+  std::string data_file = {};
   bool data_file_raw = false;
 };
 

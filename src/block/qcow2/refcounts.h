@@ -61,8 +61,6 @@ class Refcounts {
   [[nodiscard]] bool is_table(uint64_t cluster) const;
   [[nodiscard]] bool is_block(uint64_t cluster) const { return blocks_.contains(cluster); }
   [[nodiscard]] const std::vector<uint64_t>& table() const { return table_; }
-  /// One past the last cluster that any block speaks of.
-  [[nodiscard]] uint64_t described_clusters() const { return table_.size() * block_entries_; }
   [[nodiscard]] uint64_t block_entries() const { return block_entries_; }
 
  private:

@@ -70,7 +70,8 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
       return own_data ? refcounts_.allocate(wanted, host, count) : 0;
     });
     if (error != 0) return failed(error);
-    const uint64_t bytes = count * cluster_size_;
+    const uint64_t covered = count * cluster_size_;
+    const uint64_t bytes = own_data ? covered : std::min(covered, size_ - offset);
     const uint64_t file_end = data_.file_size();
     if (write) {
       for (uint64_t done = 0; done < bytes && error == 0; done += kZeroPiece) {
@@ -83,8 +84,7 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
     } else if (host < file_end && own_data) {
       error = data_.write_zeroes(host, std::min(bytes, file_end - host), true);
     }
-    const uint64_t need = own_data ? host + bytes : std::min(host + bytes, size_.load());
-    if (error == 0 && need > data_.file_size()) error = data_.truncate(need);
+    if (error == 0 && host + bytes > data_.file_size()) error = data_.truncate(host + bytes);
     const std::lock_guard lock(metadata_);
     for (uint64_t i = 0; i < count && error == 0; ++i) {
       L2Entry entry{.entry = (host + i * cluster_size_) | kCopied};
@@ -93,7 +93,7 @@ Result<> Image::preallocate(uint64_t offset, bool take_room, bool write) {
       error = store_entry(offset + i * cluster_size_, entry);
     }
     if (error != 0) return failed(error);
-    offset += bytes;
+    offset += covered;
   }
   if (const int error = write_back(true); error != 0) return failed(error);
   return {};

@@ -192,7 +192,11 @@ int Image::fill_around(const Step& step) {
     bool zero;
   };
   std::vector<Part> parts;
-  const auto add = [&parts](uint64_t from, uint64_t to, bool zero) {
+  // An external file ends where the disk ends.
+  const uint64_t limit =
+      header_.has_data_file() ? std::min(cluster_size_, size_ - step.guest) : cluster_size_;
+  const auto add = [&parts, limit](uint64_t from, uint64_t to, bool zero) {
+    to = std::min(to, limit);
     if (from >= to) return;
     if (!parts.empty() && parts.back().to == from && parts.back().zero == zero)
       parts.back().to = to;

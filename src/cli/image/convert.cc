@@ -73,8 +73,8 @@ Result<int> run(const Words& words) {
     return fail("convert: compression not supported for file format '{}'", target.format);
   if (options.compress && !target.qcow2.data_file.empty())
     return fail("convert: compression is not possible with an external data file");
-  if (options.sparse == 0 && target.format == "qcow2" && target.preallocation == "off" && !existing)
-    options.sparse = 0;
+  if (options.compress && target.preallocation != "off")
+    return fail("convert: compression and preallocation not supported at the same time");
   if (!existing) LIMEN_TRY(make_image(output, target));
   options.target_has_backing = !target.qcow2.backing_file.empty();
   options.target_is_zero = !existing || words.has("--target-is-zero");

@@ -98,8 +98,7 @@ Result<> make_qcow2(const std::string& path, const Target& target) {
         "extended_l2 is enabled",
         target.preallocation);
   if (!options.data_file.empty()) {
-    const auto data_path = LIMEN_TRY(block::backing_path(path, options.data_file));
-    LIMEN_TRY(block::create_image(data_path, "raw",
+    LIMEN_TRY(block::create_image(options.data_file, "raw",
                                   options.data_file_raw || preallocates ? options.size : 0));
   }
   // An empty file first, taken away again when what follows fails.
