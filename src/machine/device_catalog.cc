@@ -79,6 +79,9 @@ constexpr std::array kNetProperties = {
     kDisableLegacy,
     kDisableModern,
 };
+constexpr std::array kE1000Properties = {
+    kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,
+};
 constexpr std::array kEntropyProperties = {
     kId,
     PropertySpecification{"rng", kText, "id of an -object rng-random or rng-builtin"},
@@ -121,6 +124,8 @@ constexpr std::array kTestDeviceProperties = {kId};
 
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
+    DeviceSpecification{"e1000", "e1000-82540em", "PCI", "Intel Gigabit Ethernet",
+                        kE1000Properties},
     DeviceSpecification{"virtio-net-pci", "virtio-net", "PCI", "virtio network card",
                         kNetProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",

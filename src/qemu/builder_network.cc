@@ -18,11 +18,13 @@ struct Model {
   std::string_view name;
   std::string_view driver;
 };
-constexpr std::array<Model, 2> kModels = {{
+constexpr std::array<Model, 4> kModels = {{
+    {"e1000", "e1000"},
+    {"e1000-82540em", "e1000"},
     {"virtio-net-pci", "virtio-net-pci"},
     {"virtio", "virtio-net-pci"},
 }};
-constexpr std::string_view kDefaultModel = "virtio-net-pci";
+constexpr std::string_view kDefaultModel = "e1000";
 
 std::string model_list() {
   std::string text = "Supported NIC models:\n";

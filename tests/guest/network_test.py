@@ -15,6 +15,7 @@ import threading
 import time
 import unittest
 
+from full_kernel import initrd, kernel_folder
 from harness import SYSTEM, MachineTest
 from console import Console
 
@@ -71,15 +72,22 @@ def free_port(kind=socket.SOCK_STREAM):
 
 
 class Guest:
-    """A machine that stands at a shell, with its cards up and named eth0 and on."""
+    """A machine that stands at a shell, with its cards up and named eth0 and on. `full`: under the
+    kernel for any hardware, which has the driver of an e1000."""
 
-    def __init__(self, test, *words, dhcp=True, driver="virtio_net"):
+    def __init__(self, test, *words, dhcp=True, full=False):
         self.test = test
         folder = test.debian()
+        kernel, ramdisk = folder / "vmlinuz", folder / "initrd.img"
+        if full:
+            if kernel_folder() is None:
+                test.skipTest("the kernel for any hardware was not fetched yet")
+            kernel = kernel_folder() / "vmlinuz"
+            ramdisk = test.file("full-initrd.img", initrd(ramdisk, kernel_folder()))
         program = test.file(f"peer{id(self)}.img", PROGRAM.read_bytes().ljust(16384, b"\n"))
         self.console = Console([
             SYSTEM, "-m", "512M", "-display", "none", "-no-reboot", "-kernel",
-            str(folder / "vmlinuz"), "-initrd", str(folder / "initrd.img"), "-append",
+            str(kernel), "-initrd", str(ramdisk), "-append",
             "console=ttyS0 quiet root=/dev/vda ro net.ifnames=0 init=/bin/bash", "-serial",
             "stdio", "-drive", f"file={folder}/disk.raw,format=raw,if=none,id=root,readonly=on",
             "-device", "virtio-blk-pci,drive=root", "-drive",
@@ -90,7 +98,7 @@ class Guest:
         self.console.type("stty -echo cols 400; bind 'set enable-bracketed-paste off'; PS1=; "
                           "export TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin\n")
         self.run("mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp; "
-                 f"modprobe {driver}; ip link set lo up; "
+                 f"{'' if full else 'modprobe virtio_net;'} ip link set lo up; "
                  "for i in 1 2 3 4 5 6 7 8 9; do test -e /sys/class/net/eth0 && break; sleep 1; done; "
                  "for n in /sys/class/net/eth*; do ip link set ${n##*/} up; done")
         if dhcp:
@@ -295,6 +303,35 @@ class Network(MachineTest):
             peer.sendall(pattern(5000))
             peer.shutdown(socket.SHUT_WR)
             self.assertEqual(peer.makefile().read(), md5(pattern(5000)))
+        guest.power_off()
+
+    def test_e1000(self):
+        """The card and the network of a machine for which nobody said anything of either."""
+        guest = Guest(self, full=True)
+        self.assertIn("IPV4ADDR='10.0.2.15'", guest.lease)
+        self.assertEqual(guest.run("cat /sys/class/net/eth0/address"), "52:54:00:12:34:56")
+        self.assertIn("e1000", guest.run("readlink /sys/class/net/eth0/device/driver"))
+        self.assertEqual(guest.run("cat /sys/class/net/eth0/speed"), "1000")
+        self.exchange(guest, "10.0.2.2", self.server(), self.server(give=16 * MEBIBYTE),
+                      16 * MEBIBYTE)
+        guest.run("ip link set eth0 down && ip link set eth0 mtu 9000 && ip link set eth0 up && "
+                  "sleep 3 && ip route replace default via 10.0.2.2")
+        self.exchange(guest, "10.0.2.2", self.server(), self.server(give=MEBIBYTE), MEBIBYTE)
+        guest.power_off()
+
+    def test_e1000_pair(self):
+        """Two cards of one machine on a hub, with VLANs and a fragmented datagram between them."""
+        guest = Guest(self, "-netdev", "hubport,id=h0,hubid=3", "-netdev", "hubport,id=h1,hubid=3",
+                      "-device", "e1000,netdev=h0", "-device", "e1000,netdev=h1", dhcp=False,
+                      full=True)
+        guest.run("ip addr add 10.81.0.1/24 dev eth0; mount -t tmpfs none /run; "
+                  "ip netns add other && ip link set eth1 netns other && "
+                  "ip -n other addr add 10.81.0.2/24 dev eth1 && ip -n other link set eth1 up; "
+                  "ip -n other link set lo up; sleep 2")
+        guest.run("ip netns exec other perl /dev/vdb serve 7000 >/tmp/out 2>&1 & sleep 2")
+        self.assertEqual(guest.peer("send", "10.81.0.2", 7000, MEBIBYTE), md5(pattern(MEBIBYTE)))
+        guest.run("ip netns exec other perl /dev/vdb udp-serve 7001 >/tmp/out 2>&1 & sleep 2")
+        self.assertEqual(guest.peer("udp", "10.81.0.2", 7001, 9000), md5(md5(pattern(9000)).encode()))
         guest.power_off()
 
     def test_hub(self):
