@@ -6,7 +6,7 @@ import pathlib
 import os
 
 # In the order in which they need each other; of those that are not there (built in) nothing is said.
-MODULES = ["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
            "virtio_blk", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "e1000"]
 
 INIT = """#!/bin/sh

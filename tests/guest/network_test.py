@@ -88,7 +88,7 @@ class Guest:
         self.console = Console([
             SYSTEM, "-m", "512M", "-display", "none", "-no-reboot", "-kernel",
             str(kernel), "-initrd", str(ramdisk), "-append",
-            "console=ttyS0 quiet root=/dev/vda ro net.ifnames=0 init=/bin/bash", "-serial",
+            "console=ttyS0 quiet panic=-1 root=/dev/vda ro net.ifnames=0 init=/bin/bash", "-serial",
             "stdio", "-drive", f"file={folder}/disk.raw,format=raw,if=none,id=root,readonly=on",
             "-device", "virtio-blk-pci,drive=root", "-drive",
             f"file={program},format=raw,if=none,id=peer,readonly=on", "-device",
