@@ -89,6 +89,12 @@ std::string take(net::Parameters& parameters, std::string_view key) {
   return value;
 }
 
+/// "help" in place of a type.
+bool wants_types(const net::Parameters& parameters) {
+  return !parameters.empty() && parameters[0].first == "type" &&
+         (parameters[0].second == "help" || parameters[0].second == "?");
+}
+
 std::string backend_list() {
   std::string text = "Available netdev backend types:\n";
   for (const auto type : net::backend_types()) text += fmt::format("{}\n", type);
@@ -125,7 +131,7 @@ void Builder::add_nic(std::string driver, const std::string& netdev, const std::
 
 Result<> Builder::netdev(const std::string& argument) {
   const auto parameters = LIMEN_TRY(read_parameters(argument));
-  if (!parameters.empty() && (parameters[0].second == "help" || parameters[0].second == "?")) {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }
@@ -136,7 +142,7 @@ Result<> Builder::netdev(const std::string& argument) {
 Result<> Builder::nic(const std::string& argument) {
   network_chosen_ = true;
   auto parameters = LIMEN_TRY(read_parameters(argument));
-  if (!parameters.empty() && (parameters[0].second == "help" || parameters[0].second == "?")) {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }
@@ -170,7 +176,7 @@ Result<> Builder::network(const std::string& argument) {
   auto parameters = LIMEN_TRY(read_parameters(argument));
   const std::string type = parameters.empty() ? "" : parameters[0].second;
   if (type == "none") return {};
-  if (type == "help" || type == "?") {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }
