@@ -68,7 +68,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   card->config_write(4, 2, 7);
 
   // A driver that behaves up to here, so that most inputs reach the rings.
-  const auto put = [&](uint32_t offset, uint64_t value) { mmio.write(kRegisters + offset, 4, value); };
+  const auto put = [&](uint32_t offset, uint64_t value) {
+    mmio.write(kRegisters + offset, 4, value);
+  };
   put(kTdlen, 256);
   put(kTdbal, 0x1000);
   put(kRdlen, 256);
@@ -78,9 +80,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   put(kTctl, 2);
   put(kRctl, 0x801A);
 
-  constexpr std::array kInteresting = {kCtrl, kEecd,  kEerd,  kMdic, kIcr,  kItr, kIcs,  kIms,
-                                       kRctl, kTctl,  kRdbal, kRdlen, kRdh, kRdt, kTdbal, kTdlen,
-                                       kTdh,  kTdt,   kRal,   kVfta,  kMta, kVet};
+  constexpr std::array kInteresting = {kCtrl, kEecd, kEerd,  kMdic,  kIcr, kItr, kIcs,   kIms,
+                                       kRctl, kTctl, kRdbal, kRdlen, kRdh, kRdt, kTdbal, kTdlen,
+                                       kTdh,  kTdt,  kRal,   kVfta,  kMta, kVet};
   Reader input{{data, size}};
   while (!input.left.empty()) {
     switch (input.take(1) % 6) {

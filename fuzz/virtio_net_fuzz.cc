@@ -1,5 +1,5 @@
-// A whole virtio network card under a hostile driver: its control queue first of all, its rings, and
-// frames that come in meanwhile.
+// A whole virtio network card under a hostile driver: its control queue first of all, its rings,
+// and frames that come in meanwhile.
 #include <sys/socket.h>
 
 #include <algorithm>

@@ -72,8 +72,8 @@ Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
   virtio::VirtioPciProperties pci;
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
-  return add_function(properties, std::make_unique<virtio::VirtioPci>(pci, std::move(device),
-                                                                      board_.memory_));
+  return add_function(properties,
+                      std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_));
 }
 
 Result<> DeviceFactory::add_function(const DeviceProperties& properties,

@@ -104,8 +104,8 @@ Result<> DatagramBackend::join(const ResolvedAddress& group, const DatagramOptio
       return fail_errno(errno, "can't set the default network send interface");
   }
   if (::setsockopt(fd.get(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &membership, sizeof membership) != 0)
-    return fail_errno(errno, fmt::format("can't add socket to multicast group {}",
-                                         to_text(*options.remote)));
+    return fail_errno(
+        errno, fmt::format("can't add socket to multicast group {}", to_text(*options.remote)));
   // Machines on this host hear each other.
   ::setsockopt(fd.get(), IPPROTO_IP, IP_MULTICAST_LOOP, &one, sizeof one);
   return attach(std::move(fd));

@@ -18,8 +18,8 @@ namespace limen::net {
 class DatagramBackend final : public Port {
  public:
   /// `loop` is the network's. Call on its thread.
-  static Result<std::unique_ptr<Port>> create(const DatagramOptions& options,
-                                              const std::string& id, EventLoop& loop);
+  static Result<std::unique_ptr<Port>> create(const DatagramOptions& options, const std::string& id,
+                                              EventLoop& loop);
   /// Over a socket that was handed over; without `remote` it is connected.
   static Result<std::unique_ptr<Port>> adopt(UniqueFd socket, const DatagramOptions& options,
                                              const std::string& id, EventLoop& loop);

@@ -49,8 +49,7 @@ class Reader {
     const auto value = find(key);
     if (!value) return std::nullopt;
     unsigned number = 0;
-    const auto [end, error] =
-        std::from_chars(value->data(), value->data() + value->size(), number);
+    const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), number);
     if (error != std::errc() || end != value->data() + value->size() || number > most)
       return fail("Parameter '{}' expects a number up to {}, not '{}'", key, most, *value);
     return number;
@@ -165,8 +164,8 @@ Result<std::optional<SocketAddress>> parse_address(Reader& reader, const std::st
         "local.abstract"},
        {"remote", "remote.type", "remote.host", "remote.port", "remote.path", "remote.str",
         "remote.abstract"}}};
-  const auto& names = *std::ranges::find(kNames, std::string_view(prefix),
-                                         [](const auto& row) { return row[0]; });
+  const auto& names =
+      *std::ranges::find(kNames, std::string_view(prefix), [](const auto& row) { return row[0]; });
   const auto type = reader.find(names[1]);
   SocketAddress address;
   const auto host = reader.find(names[2]), port = reader.find(names[3]),
@@ -237,8 +236,11 @@ Result<DatagramOptions> parse_datagram(Reader& reader) {
 /// "host:port"; an empty host is any.
 Result<SocketAddress> parse_host_port(const std::string& text) {
   const auto colon = text.rfind(':');
-  if (colon == std::string::npos) return fail("host address '{}' doesn't contain ':' separating "
-                                              "host from port", text);
+  if (colon == std::string::npos)
+    return fail(
+        "host address '{}' doesn't contain ':' separating "
+        "host from port",
+        text);
   SocketAddress address;
   address.host = text.substr(0, colon);
   address.port = text.substr(colon + 1);
@@ -254,16 +256,15 @@ Result<BackendDescription> parse_socket(Reader& reader) {
   const auto fd = reader.find("fd"), listen = reader.find("listen"),
              connect = reader.find("connect"), mcast = reader.find("mcast"),
              udp = reader.find("udp"), local = reader.find("localaddr");
-  const auto given = fd.has_value() + listen.has_value() + connect.has_value() +
-                     mcast.has_value() + udp.has_value();
+  const auto given = fd.has_value() + listen.has_value() + connect.has_value() + mcast.has_value() +
+                     udp.has_value();
   if (fd && given == 1) {
     // Stream or datagrams: the socket itself says.
     DatagramOptions datagram;
     datagram.local = SocketAddress{.kind = SocketAddress::Kind::kFd, .path = *fd};
     return BackendDescription{.id = {}, .options = datagram};
   }
-  if (given != 1)
-    return fail("exactly one of listen=, connect=, mcast= or udp= is required");
+  if (given != 1) return fail("exactly one of listen=, connect=, mcast= or udp= is required");
   if (local && !mcast && !udp) return fail("localaddr= is only valid with mcast= or udp=");
   if (listen || connect) {
     StreamOptions stream;
@@ -311,8 +312,7 @@ Result<BackendDescription> parse_backend(const Parameters& parameters) {
   const auto type = reader.find("type");
   if (!type) return fail("Parameter 'type' is missing");
   if (std::ranges::find(kTypes, std::string_view(*type)) == kTypes.end())
-    return fail("Parameter 'type' does not accept value '{}'{}", *type,
-                choice_hint(*type, kTypes));
+    return fail("Parameter 'type' does not accept value '{}'{}", *type, choice_hint(*type, kTypes));
   BackendDescription backend;
   if (*type == "user")
     backend.options = LIMEN_TRY(parse_user(reader));
@@ -330,8 +330,10 @@ Result<BackendDescription> parse_backend(const Parameters& parameters) {
   const auto id = reader.find("id");
   if (!id) return fail("Parameter 'id' is missing");
   if (!is_identifier(*id))
-    return fail("Parameter 'id' expects an identifier, not '{}': letters, digits, '-', '.', '_', "
-                "starting with a letter", *id);
+    return fail(
+        "Parameter 'id' expects an identifier, not '{}': letters, digits, '-', '.', '_', "
+        "starting with a letter",
+        *id);
   backend.id = *id;
   return backend;
 }

@@ -124,8 +124,6 @@ void Port::peer_set_queues(unsigned pairs) {
   if (peer_ != nullptr) peer_->set_queues(pairs);
 }
 
-Offloads Port::peer_offloads() const {
-  return peer_ != nullptr ? peer_->offloads() : Offloads{};
-}
+Offloads Port::peer_offloads() const { return peer_ != nullptr ? peer_->offloads() : Offloads{}; }
 
 }  // namespace limen::net

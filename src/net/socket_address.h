@@ -15,9 +15,7 @@ namespace limen::net {
 struct ResolvedAddress {
   sockaddr_storage storage{};
   socklen_t size = 0;
-  [[nodiscard]] const sockaddr* get() const {
-    return reinterpret_cast<const sockaddr*>(&storage);
-  }
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   [[nodiscard]] int family() const { return storage.ss_family; }
   [[nodiscard]] bool is_multicast() const;
 };

@@ -24,12 +24,17 @@ constexpr size_t kLengthBytes = 4, kInputBytes = 4 * kMaximumFrame;
 }  // namespace
 
 StreamBackend::StreamBackend(const StreamOptions& options, std::string id, EventLoop& loop)
-    : options_(options), id_(std::move(id)), loop_(loop), reconnect_(loop, [this] {
-        if (auto connected = connect(); !connected) {
-          log::debug("{}: {}", id_, connected.error().message);
-          reconnect_.arm(loop_.now() + std::chrono::seconds(options_.reconnect_seconds));
-        }
-      }), input_(kInputBytes) {}
+    : options_(options),
+      id_(std::move(id)),
+      loop_(loop),
+      reconnect_(loop,
+                 [this] {
+                   if (auto connected = connect(); !connected) {
+                     log::debug("{}: {}", id_, connected.error().message);
+                     reconnect_.arm(loop_.now() + std::chrono::seconds(options_.reconnect_seconds));
+                   }
+                 }),
+      input_(kInputBytes) {}
 
 Result<std::unique_ptr<Port>> StreamBackend::create(const StreamOptions& options,
                                                     const std::string& id, EventLoop& loop) {
@@ -147,8 +152,8 @@ void StreamBackend::lose(const std::string& reason) {
 
 void StreamBackend::update_watch() {
   if (!socket_.valid()) return;
-  const uint32_t events = (read_blocked_ ? 0u : uint32_t{EPOLLIN}) |
-                          (unsent_.empty() ? 0u : uint32_t{EPOLLOUT});
+  const uint32_t events =
+      (read_blocked_ ? 0u : uint32_t{EPOLLIN}) | (unsent_.empty() ? 0u : uint32_t{EPOLLOUT});
   [[maybe_unused]] const auto changed = loop_.change(socket_.get(), events);
 }
 

@@ -43,9 +43,9 @@ Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, cons
     // The kernel's own rings need its own view of the guest's memory and interrupts.
     const UniqueFd vhost(::open("/dev/vhost-net", O_RDWR | O_CLOEXEC));
     log::warning("{}: vhost=on: {}; frames go through this process", id,
-                 vhost.valid() ? "not there yet"
-                               : fmt::format("tap: open vhost char device failed: {}",
-                                             std::strerror(errno)));
+                 vhost.valid()
+                     ? "not there yet"
+                     : fmt::format("tap: open vhost char device failed: {}", std::strerror(errno)));
   }
   backend->set_offloads();
   for (unsigned i = 0; i < backend->queues_.size(); ++i) backend->watch(i);
@@ -79,9 +79,9 @@ Result<> TapBackend::open(const TapOptions& options) {
     request.ifr_flags = static_cast<short>(flags);
     if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) {
       const int error = errno;
-      return fail_errno(error, fmt::format("could not configure /dev/net/tun ({})",
-                                           options.interface.empty() ? "tap%d"
-                                                                     : options.interface));
+      return fail_errno(error,
+                        fmt::format("could not configure /dev/net/tun ({})",
+                                    options.interface.empty() ? "tap%d" : options.interface));
     }
     request.ifr_name[IFNAMSIZ - 1] = '\0';
     interface_ = request.ifr_name;
@@ -100,7 +100,8 @@ Result<> TapBackend::adopt(const TapOptions& options) {
     if (error != std::errc() || end != text.data() + text.size() || number < 0)
       return fail("'{}' is not the number of a file descriptor", text);
     const int flags = ::fcntl(number, F_GETFL);
-    if (flags < 0) return fail_errno(errno, fmt::format("{}: Can't use file descriptor {}", id_, number));
+    if (flags < 0)
+      return fail_errno(errno, fmt::format("{}: Can't use file descriptor {}", id_, number));
     UniqueFd fd(number);
     ::fcntl(number, F_SETFL, flags | O_NONBLOCK);
     ::fcntl(number, F_SETFD, FD_CLOEXEC);
@@ -123,8 +124,7 @@ Result<> TapBackend::set_up(UniqueFd fd) {
   interface_ = request.ifr_name;
   if (header) {
     const int size = static_cast<int>(kHeaderBytes);
-    if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &size) != 0)
-      return fail_errno(errno, "TUNSETVNETHDRSZ");
+    if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &size) != 0) return fail_errno(errno, "TUNSETVNETHDRSZ");
     // UFO is gone from Linux; a kernel that lacks it says EINVAL.
     accepted_ = {.checksum = true, .tcp4 = true, .tcp6 = true, .ecn = true, .udp = true};
   }
@@ -148,12 +148,14 @@ Result<> TapBackend::run_script(const std::string& script) const {
   sigemptyset(&none);
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  const int error = ::posix_spawn(&child, path.c_str(), nullptr, &attributes, words.data(), environ);
+  const int error =
+      ::posix_spawn(&child, path.c_str(), nullptr, &attributes, words.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0)
     return fail("could not launch network script {}: {}", script, std::strerror(error));
   while (::waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return fail_errno(errno, fmt::format("waiting for network script {}", script));
+    if (errno != EINTR)
+      return fail_errno(errno, fmt::format("waiting for network script {}", script));
   if (status != 0) return fail("network script {} failed with status {}", script, status);
   return {};
 }
@@ -198,14 +200,15 @@ void TapBackend::set_queues(unsigned pairs) {
 // --- Frames --------------------------------------------------------------------------------------
 
 void TapBackend::watch(unsigned index) {
-  const auto watched = loop_.watch(queues_[index].fd.get(), EPOLLIN, [this, index](uint32_t events) {
-    if ((events & EPOLLOUT) != 0 && queues_[index].write_blocked) {
-      queues_[index].write_blocked = false;
-      update_watch(index);
-      ready();
-    }
-    if ((events & (EPOLLIN | EPOLLERR)) != 0) read_frames(index);
-  });
+  const auto watched =
+      loop_.watch(queues_[index].fd.get(), EPOLLIN, [this, index](uint32_t events) {
+        if ((events & EPOLLOUT) != 0 && queues_[index].write_blocked) {
+          queues_[index].write_blocked = false;
+          update_watch(index);
+          ready();
+        }
+        if ((events & (EPOLLIN | EPOLLERR)) != 0) read_frames(index);
+      });
   if (!watched) log::warning("{}: {}", id_, watched.error().message);
 }
 

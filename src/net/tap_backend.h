@@ -35,7 +35,7 @@ class TapBackend final : public Port {
  private:
   struct Queue {
     UniqueFd fd;
-    bool attached = true;      ///< The kernel gives it frames (IFF_ATTACH_QUEUE).
+    bool attached = true;  ///< The kernel gives it frames (IFF_ATTACH_QUEUE).
     bool write_blocked = false;
     bool read_blocked = false;  ///< The card has no room: the kernel keeps the frames.
     size_t waiting = 0;         ///< Bytes in `buffer` that the card had no room for.

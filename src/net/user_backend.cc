@@ -224,7 +224,8 @@ Result<> UserBackend::start(const UserOptions& options) {
   if (options.boot_file.size() > 127)
     return fail("bootfile={}: DHCP has room for 127 characters", options.boot_file);
   for (const auto* name : {&options.host_name, &options.domain_name, &options.tftp_server_name})
-    if (name->size() > 255) return fail("'{}' is too long: DHCP has room for 255 characters", *name);
+    if (name->size() > 255)
+      return fail("'{}' is too long: DHCP has room for 255 characters", *name);
   std::vector<const char*> searches;
   for (const auto& search : options.dns_search) searches.push_back(search.c_str());
   searches.push_back(nullptr);
@@ -241,8 +242,8 @@ Result<> UserBackend::start(const UserOptions& options) {
   for (const auto& rule : options.guest_forwards) LIMEN_TRY(add_guest_forward(rule));
   std::array<char, INET_ADDRSTRLEN> net{};
   ::inet_ntop(AF_INET, &ip4.net, net.data(), net.size());
-  description_ = fmt::format("user: net={},restrict={}", net.data(),
-                             options.restricted ? "on" : "off");
+  description_ =
+      fmt::format("user: net={},restrict={}", net.data(), options.restricted ? "on" : "off");
   watch_descriptors();
   return {};
 }
@@ -293,13 +294,15 @@ Result<> UserBackend::add_guest_forward(const std::string& rule) {
   constexpr std::string_view kCommand = "cmd:", kUnix = "unix:";
   int added = -1;
   if (rest.starts_with(kCommand))
-    added = slirp_add_exec(slirp_, std::string(rest.substr(kCommand.size())).c_str(), &address,
-                           *port);
+    added =
+        slirp_add_exec(slirp_, std::string(rest.substr(kCommand.size())).c_str(), &address, *port);
   else if (rest.starts_with(kUnix))
     added = slirp_add_unix(slirp_, std::string(rest.substr(kUnix.size())).c_str(), &address, *port);
   else
-    return fail("guest forwarding rule '{}' leads to what is not there; valid: cmd:COMMAND, "
-                "unix:PATH", rule);
+    return fail(
+        "guest forwarding rule '{}' leads to what is not there; valid: cmd:COMMAND, "
+        "unix:PATH",
+        rule);
   if (added < 0) return fail("conflicting/invalid host:port in guest forwarding rule '{}'", rule);
   return {};
 }
@@ -440,8 +443,8 @@ void UserBackend::frame_from_slirp(std::span<std::byte> frame) {
   offload.checksum_start = static_cast<uint16_t>(tcp);
   offload.checksum_offset = 16;
   // As for any frame that is to be finished: the sum over the pseudo header alone.
-  const auto sum = static_cast<uint16_t>(
-      ~finish_sum(pseudo_header_sum(frame, *layout, layout->end - tcp)));
+  const auto sum =
+      static_cast<uint16_t>(~finish_sum(pseudo_header_sum(frame, *layout, layout->end - tcp)));
   std::memcpy(frame.data() + tcp + 16, &sum, sizeof sum);
   send_or_keep(whole);
 }

@@ -2,8 +2,8 @@
 // gateway that makes the guest's connections with this process's own sockets. Needs no privilege.
 //
 // Segments of up to 64 KiB pass between a card that takes them and libslirp in one piece: a guest's
-// as they come, with their checksum made up for; libslirp's because the guest's maximum segment size
-// is raised in its SYN on the way.
+// as they come, with their checksum made up for; libslirp's because the guest's maximum segment
+// size is raised in its SYN on the way.
 #pragma once
 
 #include <sys/types.h>

@@ -69,7 +69,7 @@ class Builder {
 
   std::string program_;
   CommandLine result_;
-  std::vector<std::string> serials_;  ///< -serial, as given.
+  std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
   bool no_defaults_ = false;

@@ -114,8 +114,7 @@ Result<> check_mac(const std::string& mac) {
 Result<> Builder::add_netdev(const net::Parameters& parameters, const std::string& origin) {
   auto backend = LIMEN_TRY(net::parse_backend(parameters));
   for (const auto& other : result_.machine.netdevs)
-    if (other.backend.id == backend.id)
-      return fail("Duplicate ID '{}' for netdev", backend.id);
+    if (other.backend.id == backend.id) return fail("Duplicate ID '{}' for netdev", backend.id);
   result_.machine.netdevs.push_back({std::move(backend), origin});
   return {};
 }
@@ -146,7 +145,8 @@ Result<> Builder::nic(const std::string& argument) {
     print(backend_list());
     return {};
   }
-  const auto type = std::ranges::find(parameters, "type", &std::pair<std::string, std::string>::first);
+  const auto type =
+      std::ranges::find(parameters, "type", &std::pair<std::string, std::string>::first);
   if (type == parameters.end()) {
     parameters.emplace_back("type", "user");
   } else if (type->second == "none") {

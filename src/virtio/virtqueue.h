@@ -78,8 +78,8 @@ class Virtqueue {
   /// Gives a request back: `written` bytes of its writable buffers, from the first on, were
   /// written. True: the driver wants an interrupt.
   [[nodiscard]] bool push(const DescriptorChain& chain, uint32_t written);
-  /// The same for requests that the driver must see at once (a packet in several buffers, virtio 1.2
-  /// §5.1.6.4): `written` has as many numbers as `chains`.
+  /// The same for requests that the driver must see at once (a packet in several buffers,
+  /// virtio 1.2 §5.1.6.4): `written` has as many numbers as `chains`.
   [[nodiscard]] bool push_all(std::span<const DescriptorChain> chains,
                               std::span<const uint32_t> written);
 

@@ -81,8 +81,7 @@ TEST_P(Segmentation, OfTcpGivesWholeSegmentsWithRightChecksums) {
     const auto flags = static_cast<unsigned>(segment[layout->transport + 13]);
     EXPECT_EQ(flags & 0x09, count + 1 == wanted ? 0x09u : 0u);  // FIN, PSH
     EXPECT_EQ(flags & 0x80, count == 0 ? 0x80u : 0u);           // CWR
-    together.insert(together.end(), segment.begin() + static_cast<ptrdiff_t>(data),
-                    segment.end());
+    together.insert(together.end(), segment.begin() + static_cast<ptrdiff_t>(data), segment.end());
     ++count;
   }));
   EXPECT_EQ(count, wanted);

@@ -52,8 +52,8 @@ class E1000Test : public testing::Test {
     const timeval limit{.tv_sec = 20, .tv_usec = 0};
     ::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     network_ = *net::Network::create();
-    ASSERT_TRUE(network_->add(*net::parse_backend(
-        {{"type", "socket"}, {"id", "n0"}, {"fd", std::to_string(ends[1])}})));
+    ASSERT_TRUE(network_->add(
+        *net::parse_backend({{"type", "socket"}, {"id", "n0"}, {"fd", std::to_string(ends[1])}})));
     card_ = *E1000::create({.mac = kMac, .netdev = "n0"}, *memory_, *network_);
     ASSERT_TRUE(bus_.attach(*card_));
     bus_.connect_interrupts(line_);
@@ -99,8 +99,8 @@ class E1000Test : public testing::Test {
   }
   void describe(uint64_t address, uint32_t length, uint32_t command, uint8_t options = 0,
                 uint16_t special = 0) {
-    put(kTransmitRing + 16 * tail_, TransmitDescriptor{address, length | command << 24, 0, options,
-                                                       special});
+    put(kTransmitRing + 16 * tail_,
+        TransmitDescriptor{address, length | command << 24, 0, options, special});
     tail_ = (tail_ + 1) % kEntries;
   }
   void send() { set(kTdt, tail_); }
@@ -125,8 +125,8 @@ class E1000Test : public testing::Test {
   ReceiveDescriptor received() {
     const uint64_t place = kReceiveRing + 16ull * next_++;
     for (int i = 0; i < 20'000; ++i) {
-      const auto status = std::atomic_ref(
-          reinterpret_cast<uint8_t&>(memory_->span({place + 12}, 1)[0]));
+      const auto status =
+          std::atomic_ref(reinterpret_cast<uint8_t&>(memory_->span({place + 12}, 1)[0]));
       if ((status.load(std::memory_order_acquire) & receive_status::kDone) != 0) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -37,8 +37,8 @@ TEST(NetworkOptions, NothingSaidIsOneE1000BeforeAUserNetwork) {
 }
 
 TEST(NetworkOptions, NoneAndNodefaultsAndOnesOwnCardLeaveTheDefaultOut) {
-  for (const auto& words : std::vector<std::vector<std::string>>{
-           {"-net", "none"}, {"-nic", "none"}, {"-nodefaults"}}) {
+  for (const auto& words :
+       std::vector<std::vector<std::string>>{{"-net", "none"}, {"-nic", "none"}, {"-nodefaults"}}) {
     EXPECT_TRUE(machine(words).devices.empty());
     EXPECT_TRUE(machine(words).netdevs.empty());
   }
@@ -52,12 +52,11 @@ TEST(NetworkOptions, NetdevIsReadAsWordsAndAsJson) {
                               "user,id=n0,restrict=on,net=192.168.7.0/24,hostfwd=tcp::2222-:22,"
                               "hostfwd=udp::53-:53,dnssearch=a,dnssearch=b",
                               "-device", "virtio-net-pci,netdev=n0"});
-  const auto json = machine(
-      {"-netdev",
-       R"({"type":"user","id":"n0","restrict":true,"net":"192.168.7.0/24",)"
-       R"("hostfwd":[{"str":"tcp::2222-:22"},{"str":"udp::53-:53"}],)"
-       R"("dnssearch":[{"str":"a"},{"str":"b"}]})",
-       "-device", "virtio-net-pci,netdev=n0"});
+  const auto json = machine({"-netdev",
+                             R"({"type":"user","id":"n0","restrict":true,"net":"192.168.7.0/24",)"
+                             R"("hostfwd":[{"str":"tcp::2222-:22"},{"str":"udp::53-:53"}],)"
+                             R"("dnssearch":[{"str":"a"},{"str":"b"}]})",
+                             "-device", "virtio-net-pci,netdev=n0"});
   for (const auto* description : {&words, &json}) {
     EXPECT_TRUE(user(*description).restricted);
     EXPECT_EQ(user(*description).net, "192.168.7.0/24");
@@ -65,9 +64,9 @@ TEST(NetworkOptions, NetdevIsReadAsWordsAndAsJson) {
                 testing::ElementsAre("tcp::2222-:22", "udp::53-:53"));
     EXPECT_THAT(user(*description).dns_search, testing::ElementsAre("a", "b"));
   }
-  const auto stream = machine(
-      {"-netdev", R"({"type":"stream","id":"s","addr":{"type":"unix","path":"/run/x"}})",
-       "-device", "virtio-net-pci,netdev=s"});
+  const auto stream =
+      machine({"-netdev", R"({"type":"stream","id":"s","addr":{"type":"unix","path":"/run/x"}})",
+               "-device", "virtio-net-pci,netdev=s"});
   const auto& options = std::get<net::StreamOptions>(stream.netdevs[0].backend.options);
   EXPECT_EQ(options.address.path, "/run/x");
   EXPECT_FALSE(options.server);
@@ -86,8 +85,8 @@ TEST(NetworkOptions, NicIsACardAndItsBackEnd) {
 }
 
 TEST(NetworkOptions, NetPlugsCardsAndBackEndsIntoOneHub) {
-  const auto description = machine({"-net", "nic,model=virtio,macaddr=52:54:00:00:00:09", "-net",
-                                    "user,hostfwd=tcp::1-:1"});
+  const auto description = machine(
+      {"-net", "nic,model=virtio,macaddr=52:54:00:00:00:09", "-net", "user,hostfwd=tcp::1-:1"});
   ASSERT_EQ(description.netdevs.size(), 3u);  // the user network and two ports of a hub
   ASSERT_EQ(description.devices.size(), 1u);
   const auto& card = std::get<net::HubOptions>(description.netdevs[0].backend.options);

@@ -36,8 +36,8 @@ class NetTest : public VirtioTest {
     const timeval limit{.tv_sec = 20, .tv_usec = 0};
     ::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     network_ = *net::Network::create();
-    ASSERT_TRUE(network_->add(*net::parse_backend(
-        {{"type", "socket"}, {"id", "n0"}, {"fd", std::to_string(ends[1])}})));
+    ASSERT_TRUE(network_->add(
+        *net::parse_backend({{"type", "socket"}, {"id", "n0"}, {"fd", std::to_string(ends[1])}})));
     properties.netdev = "n0";
     properties.mac = kMac;
     plug(*Net::create(properties, *network_));
@@ -57,9 +57,10 @@ class NetTest : public VirtioTest {
     transmit_->put(kData, Header{offload, 0});
     write(kData + 0x1000, frame);
     const auto half = static_cast<uint32_t>(frame.size() / 2);
-    transmit_->write_chain(0, {{kData, kHeaderBytes},
-                               {kData + 0x1000, half},
-                               {kData + 0x1000 + half, static_cast<uint32_t>(frame.size()) - half}});
+    transmit_->write_chain(0,
+                           {{kData, kHeaderBytes},
+                            {kData + 0x1000, half},
+                            {kData + 0x1000 + half, static_cast<uint32_t>(frame.size()) - half}});
     transmit_->offer(0);
     kick(1);
   }
@@ -93,8 +94,8 @@ class NetTest : public VirtioTest {
   uint8_t command(const Bytes& bytes) {
     write(kData, bytes);
     control_->put<uint8_t>(kData + 0x8000, 0xEE);
-    control_->write_chain(0, {{kData, static_cast<uint32_t>(bytes.size())},
-                              {kData + 0x8000, 1, D::kWrite}});
+    control_->write_chain(
+        0, {{kData, static_cast<uint32_t>(bytes.size())}, {kData + 0x8000, 1, D::kWrite}});
     control_->offer(0);
     kick(2);
     msi_.wait(3, ++commands_);
@@ -117,8 +118,7 @@ class NetTest : public VirtioTest {
     offer_buffers(1, 2048);
     msi_.wait(1, ++marks_);
     const auto used = receive_->used_entry(static_cast<uint16_t>(marks_ - 1));
-    return static_cast<unsigned>(
-        read(kBuffers + 0x1'0000ull * used.id + kHeaderBytes + 20, 1)[0]);
+    return static_cast<unsigned>(read(kBuffers + 0x1'0000ull * used.id + kHeaderBytes + 20, 1)[0]);
   }
 
   static constexpr MacAddress kMac = {0x52, 0x54, 0, 1, 2, 3};
@@ -203,8 +203,9 @@ TEST_F(NetTest, ReceivesWhatTheFilterLetsThrough) {
   to_wire(frame_to({0x52, 0x54, 0, 1, 2, 3}, 2));
   EXPECT_EQ(next_mark(), 2u);
   // One more address, and a group's.
-  EXPECT_EQ(command(bytes({1, 0, 1, 0, 0, 0, 0x52, 0x54, 0, 9, 9, 9, 1, 0, 0, 0, 1, 0, 0x5E, 0, 0, 7})),
-            kOk);
+  EXPECT_EQ(
+      command(bytes({1, 0, 1, 0, 0, 0, 0x52, 0x54, 0, 9, 9, 9, 1, 0, 0, 0, 1, 0, 0x5E, 0, 0, 7})),
+      kOk);
   to_wire(frame_to({1, 0, 0x5E, 0, 0, 8}, 3));
   to_wire(frame_to({1, 0, 0x5E, 0, 0, 7}, 4));
   to_wire(frame_to({0x52, 0x54, 0, 9, 9, 9}, 5));
@@ -226,9 +227,9 @@ TEST_F(NetTest, RefusesCommandsThatAreNone) {
   create();
   start(kCtrlVq | kCtrlRx | kCtrlMacAddr);
   EXPECT_EQ(command(bytes({9, 9})), kError);
-  EXPECT_EQ(command(bytes({0, 0})), kError);                          // no value
+  EXPECT_EQ(command(bytes({0, 0})), kError);                            // no value
   EXPECT_EQ(command(bytes({1, 0, 255, 255, 255, 255, 1, 2})), kError);  // a table that is longer
-  EXPECT_EQ(command(bytes({4, 0, 2, 0})), kError);                    // one pair alone
+  EXPECT_EQ(command(bytes({4, 0, 2, 0})), kError);                      // one pair alone
   EXPECT_EQ(command(bytes({1, 1, 2, 0, 0, 0, 0, 1})), kOk);
   EXPECT_EQ(device_config(0, 4), 2u);
 }

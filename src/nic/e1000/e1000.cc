@@ -157,7 +157,8 @@ void E1000::link_changed() {
   deliver_intx();
 }
 
-// --- Interrupts (SDM 3.2.7, 13.4.17 to 13.4.21) -----------------------------------------------------
+// --- Interrupts (SDM 3.2.7, 13.4.17 to 13.4.21)
+// -----------------------------------------------------
 
 void E1000::raise_locked(uint32_t causes) {
   at(kIcr) |= causes & cause::kAll;
@@ -183,7 +184,8 @@ void E1000::update_line_locked() {
   record_intx(wanted);
 }
 
-// --- Registers -------------------------------------------------------------------------------------
+// --- Registers
+// -------------------------------------------------------------------------------------
 
 uint64_t E1000::MemoryWindow::io_read(uint64_t offset, unsigned size) {
   const uint32_t value = card.read_register(static_cast<uint32_t>(offset & ~3ull));

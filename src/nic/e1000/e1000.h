@@ -38,8 +38,7 @@ class E1000 final : public pci::PciFunction {
 
   /// `memory` and `network` outlive the card. Fails for a back end that is not there or taken.
   static Result<std::unique_ptr<E1000>> create(const E1000Properties& properties,
-                                               memory::GuestMemory& memory,
-                                               net::Network& network);
+                                               memory::GuestMemory& memory, net::Network& network);
   ~E1000() override;
 
   void reset() override;

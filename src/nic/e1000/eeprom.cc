@@ -17,10 +17,10 @@ constexpr uint16_t kChecksum = 0xBABA;  // of all words (SDM 5.6.35)
 Eeprom::Eeprom(std::span<const uint8_t, net::kMacBytes> mac) {
   for (size_t i = 0; i < 3; ++i)
     words_[i] = static_cast<uint16_t>(mac[2 * i] | mac[2 * i + 1] << 8);
-  words_[0x03] = 0x0000;  // compatibility: no LEDs of a certain maker's
+  words_[0x03] = 0x0000;                 // compatibility: no LEDs of a certain maker's
   words_[0x08] = words_[0x09] = 0xFFFF;  // PBA number: none
-  words_[0x0A] = 0x4408;  // initialization control 1: as the card resets by itself
-  words_[0x0B] = 0x1100;  // subsystem
+  words_[0x0A] = 0x4408;                 // initialization control 1: as the card resets by itself
+  words_[0x0B] = 0x1100;                 // subsystem
   words_[0x0C] = 0x1AF4;
   words_[0x0D] = 0x100E;  // device
   words_[0x0E] = 0x8086;

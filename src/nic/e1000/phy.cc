@@ -30,9 +30,9 @@ constexpr uint16_t kStatusLink = 0x0004, kStatusNegotiated = 0x0020;
 
 void Phy::reset() {
   registers_ = {};
-  registers_[kControl] = 0x1140;         // negotiates; full duplex, 1000 Mbit/s
-  registers_[kPhyStatus] = 0x7949;       // what it can do
-  registers_[kIdentifier1] = 0x0141;     // 88E1011
+  registers_[kControl] = 0x1140;      // negotiates; full duplex, 1000 Mbit/s
+  registers_[kPhyStatus] = 0x7949;    // what it can do
+  registers_[kIdentifier1] = 0x0141;  // 88E1011
   registers_[kIdentifier2] = 0x0C20;
   registers_[kAdvertisement] = 0x0DE1;
   registers_[kPartnerAbility] = 0x4DE1;  // a partner that can do all

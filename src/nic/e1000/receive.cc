@@ -58,8 +58,7 @@ bool E1000::passes_locked(std::span<const std::byte> frame, bool& exact) {
 net::Delivery E1000::receive(const net::Frame& frame) {
   auto bytes = net::flatten(frame, received_);
   if (bytes.size() < net::kEthernetHeaderBytes) return net::Delivery::kTaken;
-  const bool checked =
-      (frame.offload.flags & (net::kNeedsChecksum | net::kDataValid)) != 0;
+  const bool checked = (frame.offload.flags & (net::kNeedsChecksum | net::kDataValid)) != 0;
   if ((frame.offload.flags & net::kNeedsChecksum) != 0 &&
       !net::complete_checksum(bytes, frame.offload))
     return net::Delivery::kTaken;
@@ -68,8 +67,7 @@ net::Delivery E1000::receive(const net::Frame& frame) {
     const uint32_t control = at(kRctl);
     bool exact = false;
     if ((control & rctl::kEnable) == 0 || !link_up_ || !bus_master() ||
-        bytes.size() >
-            ((control & rctl::kLongPackets) != 0 ? kLongestLongFrame : kLongestFrame) ||
+        bytes.size() > ((control & rctl::kLongPackets) != 0 ? kLongestLongFrame : kLongestFrame) ||
         !passes_locked(bytes, exact))
       return net::Delivery::kTaken;
     const bool tagged = (at(kCtrl) & ctrl::kVlanMode) != 0 && bytes.size() >= kMacs + kTagBytes &&

@@ -51,8 +51,8 @@ enum Register : uint32_t {
   kTsctc = 0x40F8,
   kStatisticsEnd = 0x4100,
   kRxcsum = 0x5000,
-  kMta = 0x5200,  ///< 128 words: a bit per hash of a multicast address.
-  kRal = 0x5400,  ///< 16 pairs: addresses that are received.
+  kMta = 0x5200,   ///< 128 words: a bit per hash of a multicast address.
+  kRal = 0x5400,   ///< 16 pairs: addresses that are received.
   kVfta = 0x5600,  ///< 128 words: a bit per VLAN.
   kRegistersEnd = 0x8000,
 };
@@ -67,10 +67,10 @@ inline constexpr uint32_t kFullDuplex = 1u << 0, kLinkUp = 1u << 1, kSpeed1000 =
 /// Causes in ICR, ICS, IMS and IMC (SDM 13.4.17).
 namespace cause {
 inline constexpr uint32_t kTransmitted = 1u << 0, kTransmitEmpty = 1u << 1, kLinkChange = 1u << 2,
-                          kReceiveLow = 1u << 4, kReceiveOverrun = 1u << 6,
-                          kReceived = 1u << 7, kMdioDone = 1u << 9, kAsserted = 1u << 31;
+                          kReceiveLow = 1u << 4, kReceiveOverrun = 1u << 6, kReceived = 1u << 7,
+                          kMdioDone = 1u << 9, kAsserted = 1u << 31;
 inline constexpr uint32_t kAll = 0x0001'FFFF;
-}
+}  // namespace cause
 namespace rctl {
 inline constexpr uint32_t kEnable = 1u << 1, kUnicastAll = 1u << 3, kMulticastAll = 1u << 4,
                           kLongPackets = 1u << 5, kBroadcast = 1u << 15, kVlanFilter = 1u << 18,
@@ -102,17 +102,16 @@ struct TransmitDescriptor {
   uint64_t address;
   uint32_t length_command;  ///< Length, type or checksum offset, command in the top byte.
   uint8_t status;
-  uint8_t options;  ///< POPTS; legacy: where the checksum starts. Context: header length.
+  uint8_t options;   ///< POPTS; legacy: where the checksum starts. Context: header length.
   uint16_t special;  ///< VLAN tag; context: segment size.
 };
 static_assert(sizeof(TransmitDescriptor) == kDescriptorBytes);
 namespace transmit_command {
 inline constexpr uint8_t kEndOfPacket = 0x01, kInsertChecksum = 0x04, kSegment = 0x04,
-                         kReportStatus = 0x08, kReportSent = 0x10, kExtended = 0x20,
-                         kVlan = 0x40;
+                         kReportStatus = 0x08, kReportSent = 0x10, kExtended = 0x20, kVlan = 0x40;
 // A context descriptor's own.
 inline constexpr uint8_t kContextTcp = 0x01, kContextIp4 = 0x02;
-}
+}  // namespace transmit_command
 inline constexpr uint8_t kInsertIpChecksum = 0x01, kInsertTransportChecksum = 0x02;  // POPTS
 inline constexpr uint8_t kDescriptorDone = 0x01;
 

@@ -25,13 +25,12 @@ bool is_extended(const TransmitDescriptor& descriptor) {
   return (command_of(descriptor) & transmit_command::kExtended) != 0;
 }
 
-/// Sums [start, end) up and stores the result; the field's value is part of the sum. An `end` of 0 is
-/// the packet's.
+/// Sums [start, end) up and stores the result; the field's value is part of the sum. An `end` of 0
+/// is the packet's.
 void put_checksum(std::span<std::byte> packet, size_t start, size_t field, size_t end) {
   if (end == 0 || end > packet.size()) end = packet.size();
   if (start >= end || field + 2 > packet.size()) return;
-  const uint16_t sum =
-      net::finish_sum(net::partial_sum(packet.subspan(start, end - start)));
+  const uint16_t sum = net::finish_sum(net::partial_sum(packet.subspan(start, end - start)));
   std::memcpy(packet.data() + field, &sum, sizeof sum);
 }
 
@@ -201,7 +200,8 @@ net::Delivery E1000::send_packet() {
     // Done: the second time it is called for a packet must not do it again.
     first_->options = 0;
   }
-  if (!is_extended(first)) first_->length_command &= ~(uint32_t{transmit_command::kInsertChecksum} << 24);
+  if (!is_extended(first))
+    first_->length_command &= ~(uint32_t{transmit_command::kInsertChecksum} << 24);
 
   std::array<std::byte, kTagBytes> inserted{};
   std::array<iovec, 3> parts = {{{packet.data(), packet.size()}, {}, {}}};
@@ -214,9 +214,8 @@ net::Delivery E1000::send_packet() {
               {packet.data() + kMacs, packet.size() - kMacs}}};
     count = 3;
   }
-  const net::Frame frame{.parts = std::span(parts).first(count),
-                         .bytes = packet.size() + tag,
-                         .offload = offload};
+  const net::Frame frame{
+      .parts = std::span(parts).first(count), .bytes = packet.size() + tag, .offload = offload};
   const bool multicast = (static_cast<uint8_t>(packet[0]) & 1) != 0;
   if (port_->transmit(frame) == net::Delivery::kFull) return net::Delivery::kFull;
   {
@@ -235,8 +234,8 @@ void E1000::finish_descriptor(uint8_t command) {
   const Ring ring = ring_locked(kTdbal);
   if (ring.entries == 0) return;
   if ((command & (transmit_command::kReportStatus | transmit_command::kReportSent)) != 0) {
-    const uint64_t place = ring.base + uint64_t{ring.head} * kDescriptorBytes +
-                           offsetof(TransmitDescriptor, status);
+    const uint64_t place =
+        ring.base + uint64_t{ring.head} * kDescriptorBytes + offsetof(TransmitDescriptor, status);
     if (const auto bytes = memory_.span({place}, 1); !bytes.empty()) {
       std::atomic_ref(reinterpret_cast<uint8_t&>(bytes[0]))
           .fetch_or(kDescriptorDone, std::memory_order_release);

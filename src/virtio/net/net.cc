@@ -68,8 +68,14 @@ struct Header {
 static_assert(sizeof(Header) == 12);
 
 /// Classes and commands of the control queue (§5.1.6.5).
-enum ControlClass : uint8_t { kRx = 0, kMacClass = 1, kVlan = 2, kAnnounceClass = 3, kMq = 4,
-                              kOffloadsClass = 5 };
+enum ControlClass : uint8_t {
+  kRx = 0,
+  kMacClass = 1,
+  kVlan = 2,
+  kAnnounceClass = 3,
+  kMq = 4,
+  kOffloadsClass = 5
+};
 constexpr uint8_t kAckOk = 0, kAckError = 1;
 constexpr size_t kLongestCommand = 65536;
 
@@ -174,7 +180,8 @@ void Net::read_configuration(size_t offset, std::span<std::byte> into) {
   Configuration configuration{};
   const uint64_t mac = mac_;
   std::memcpy(configuration.mac, &mac, sizeof configuration.mac);
-  configuration.status = static_cast<uint16_t>((link_up_ ? kLinkUp : 0) | (announce_ ? kAnnounce : 0));
+  configuration.status =
+      static_cast<uint16_t>((link_up_ ? kLinkUp : 0) | (announce_ ? kAnnounce : 0));
   configuration.max_virtqueue_pairs = static_cast<uint16_t>(pairs_);
   configuration.mtu = properties_.mtu;
   configuration.speed = properties_.speed;
@@ -273,8 +280,7 @@ void Net::transmit(unsigned pair) {
     size_t skip = sizeof header;
     for (const Buffer& buffer : chain.readable) {
       const size_t size = buffer.bytes.size();
-      if (size > skip)
-        sender.parts.push_back({buffer.bytes.data() + skip, size - skip});
+      if (size > skip) sender.parts.push_back({buffer.bytes.data() + skip, size - skip});
       skip -= std::min(skip, size);
     }
     const net::Frame frame{.parts = sender.parts,
