@@ -8,7 +8,7 @@ _limen_files() {
   compopt -o filenames 2>/dev/null
 }
 
-_limen_devices="virtio-blk-pci virtio-rng-pci virtio-serial-pci virtconsole virtserialport
+_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-rng-pci virtio-serial-pci virtconsole virtserialport
   isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
@@ -71,7 +71,10 @@ _limen_system() {
     -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
     -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
     -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
-    -monitor | -display | -vga | -net | -nic) _limen_words "none" ;;
+    -monitor | -display | -vga) _limen_words "none" ;;
+    -netdev) _limen_words "user,id= tap,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
+    -nic) _limen_words "user user,model= tap none help" ;;
+    -net) _limen_words "nic nic,model= user tap none help" ;;
     -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
     -d) _limen_words "in_asm out_asm int help" ;;
     -D) _limen_files ;;
@@ -84,7 +87,7 @@ _limen_system() {
     -append | -name) ;;
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
-        -object -chardev -serial -monitor -display -vga -net -nic -rtc -name -nographic -nodefaults
+        -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
         -no-reboot -no-shutdown -d -D -perfmap -no-user-config -version -help"
       ;;
   esac

@@ -194,3 +194,32 @@ make_cloud_guest() {
   make_guest_in "$guest_cloud_folder" "making a Debian 12 cloud image (downloads about 170 MB)" \
     guest_build_cloud "${guest_packages[@]}" "${guest_cloud_packages[@]}"
 }
+
+# Debian's kernel for any hardware, in a folder of its own: vmlinuz, and the modules (*.ko) that the tests
+# load. The guest's own, for clouds, has no drivers of such cards.
+guest_kernel_folder=$limen_cache/kernel-debian-12-$guest_recipe
+guest_kernel_modules=(
+  virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk
+  crc16 crc32c_generic mbcache jbd2 ext4 e1000
+)
+
+guest_build_kernel() (
+  set -euo pipefail
+  work=$1
+  shift
+  package=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ { print $2 }')
+  mkdir "$work/out" "$work/out/modules"
+  cd "$work"
+  apt-get download "$package"
+  dpkg-deb -x linux-image-*.deb root
+  cp root/boot/vmlinuz-* out/vmlinuz
+  for module in "$@"; do
+    find root/lib/modules -name "$module.ko" -exec cp {} out/modules/ \;
+  done
+)
+
+# make_guest_kernel: fetches it unless it is there.
+make_guest_kernel() {
+  make_guest_in "$guest_kernel_folder" "fetching Debian's kernel (70 MB)" guest_build_kernel \
+    "${guest_kernel_modules[@]}"
+}

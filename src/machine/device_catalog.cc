@@ -160,6 +160,9 @@ constexpr std::array kScsiCdProperties = {
     kId,      kDrive,    kScsiBus,  kScsiChannel, kScsiId,    kScsiUnit,  kScsiSerial, kVendor,
     kProduct, kRevision, kDeviceId, kWwn,         kBootIndex, kReadError, kWriteError, kShare,
 };
+constexpr std::array kE1000Properties = {
+    kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,
+};
 constexpr std::array kEntropyProperties = {
     kId,
     PropertySpecification{"rng", kText, "id of an -object rng-random or rng-builtin"},
@@ -202,6 +205,8 @@ constexpr std::array kTestDeviceProperties = {kId};
 
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
+    DeviceSpecification{"e1000", "e1000-82540em", "PCI", "Intel Gigabit Ethernet",
+                        kE1000Properties},
     DeviceSpecification{"virtio-net-pci", "virtio-net", "PCI", "virtio network card",
                         kNetProperties},
     DeviceSpecification{"virtio-scsi-pci", "virtio-scsi", "PCI", "virtio SCSI adapter",

@@ -23,6 +23,7 @@ constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
 DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
   static const std::map<std::string_view, Create> kFactories = {
       {"virtio-blk-pci", &DeviceFactory::create_block},
+      {"e1000", &DeviceFactory::create_e1000},
       {"virtio-net-pci", &DeviceFactory::create_net},
       {"virtio-scsi-pci", &DeviceFactory::create_scsi_bus},
       {"scsi-hd", &DeviceFactory::create_scsi_disk},
@@ -76,13 +77,18 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
 Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
                                    const DeviceProperties& properties,
                                    std::unique_ptr<virtio::VirtioDevice> device) {
-  const auto bus = properties.text("bus", kRootBusNames.front());
-  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
-    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
   virtio::VirtioPciProperties pci;
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
-  auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
+  return add_function(properties,
+                      std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_));
+}
+
+Result<> DeviceFactory::add_function(const DeviceProperties& properties,
+                                     std::unique_ptr<pci::PciFunction> function) {
+  const auto bus = properties.text("bus", kRootBusNames.front());
+  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
+    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
   LIMEN_TRY(board_.bus_->attach(*function, properties.text("addr")));
   board_.devices_.push_back(std::move(function));
   return {};

@@ -44,6 +44,7 @@ class DeviceFactory {
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_e1000(const DeviceDescription&, const DeviceProperties&);
   Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
 
@@ -51,6 +52,9 @@ class DeviceFactory {
                       std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
   Result<net::Network*> network();
+  /// Plugs a PCI function into the bus that `properties` names.
+  Result<> add_function(const DeviceProperties& properties,
+                        std::unique_ptr<pci::PciFunction> function);
   Result<Drive*> take_drive(const std::string& id);
   // In disk_factory.cc:
   /// A drive with an image, its werror= and rerror= as the device says.

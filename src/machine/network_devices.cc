@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "machine/device_factory.h"
+#include "nic/e1000/e1000.h"
 #include "virtio/net/net.h"
 
 namespace limen::machine {
@@ -15,10 +16,16 @@ namespace {
 /// QEMU's addresses: 52:54:00:12:34:56 is the first card's.
 constexpr std::array<uint8_t, net::kMacBytes> kFirstMac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 
-/// "Property 'e1000.netdev' can't find value 'n0'".
-Error property_error(const DeviceDescription& device, Error error) {
-  error.message = fmt::format("Property '{}.netdev' {}", device.driver, error.message);
-  return error;
+/// "Property 'e1000.netdev' can't take value 'n0', it's in use".
+std::unexpected<Error> property_error(const DeviceDescription& device, Error error) {
+  if (error.message.starts_with("can't "))
+    error.message = fmt::format("Property '{}.netdev' {}", device.driver, error.message);
+  return std::unexpected(std::move(error));
+}
+
+void warn_without_netdev(const DeviceDescription& device, const DeviceProperties& properties) {
+  if (properties.text("netdev").empty())
+    log::warning("nic {} has no peer", properties.text("id", device.driver));
 }
 
 }  // namespace
@@ -82,17 +89,22 @@ Result<> DeviceFactory::create_net(const DeviceDescription& description,
     if (!properties.boolean(std::string(name), true))
       card.features_off |= virtio::Net::feature_of(name);
   auto* network = LIMEN_TRY(this->network());
-  if (!card.netdev.empty() && network->find(card.netdev) == nullptr)
-    return fail("Property '{}.netdev' can't find value '{}'", description.driver, card.netdev);
   auto device = virtio::Net::create(card, *network);
-  if (!device) {
-    if (device.error().message.starts_with("can't "))
-      return std::unexpected(property_error(description, std::move(device).error()));
-    return std::unexpected(std::move(device).error());
-  }
-  if (card.netdev.empty())
-    log::warning("nic {} has no peer", properties.text("id", description.driver));
+  if (!device) return property_error(description, std::move(device).error());
+  warn_without_netdev(description, properties);
   return add_virtio(description, properties, *std::move(device));
+}
+
+Result<> DeviceFactory::create_e1000(const DeviceDescription& description,
+                                     const DeviceProperties& properties) {
+  nic::E1000Properties card;
+  card.name = properties.text("id", description.driver);
+  card.mac = LIMEN_TRY(mac_of(properties));
+  card.netdev = properties.text("netdev");
+  auto function = nic::E1000::create(card, board_.memory_, *LIMEN_TRY(network()));
+  if (!function) return property_error(description, std::move(function).error());
+  warn_without_netdev(description, properties);
+  return add_function(properties, *std::move(function));
 }
 
 }  // namespace limen::machine

@@ -18,11 +18,13 @@ struct Model {
   std::string_view name;
   std::string_view driver;
 };
-constexpr std::array<Model, 2> kModels = {{
+constexpr std::array<Model, 4> kModels = {{
+    {"e1000", "e1000"},
+    {"e1000-82540em", "e1000"},
     {"virtio-net-pci", "virtio-net-pci"},
     {"virtio", "virtio-net-pci"},
 }};
-constexpr std::string_view kDefaultModel = "virtio-net-pci";
+constexpr std::string_view kDefaultModel = "e1000";
 
 std::string model_list() {
   std::string text = "Supported NIC models:\n";
@@ -87,6 +89,12 @@ std::string take(net::Parameters& parameters, std::string_view key) {
   return value;
 }
 
+/// "help" in place of a type.
+bool wants_types(const net::Parameters& parameters) {
+  return !parameters.empty() && parameters[0].first == "type" &&
+         (parameters[0].second == "help" || parameters[0].second == "?");
+}
+
 std::string backend_list() {
   std::string text = "Available netdev backend types:\n";
   for (const auto type : net::backend_types()) text += fmt::format("{}\n", type);
@@ -122,7 +130,7 @@ void Builder::add_nic(std::string driver, const std::string& netdev, const std::
 
 Result<> Builder::netdev(const std::string& argument) {
   const auto parameters = LIMEN_TRY(read_parameters(argument));
-  if (!parameters.empty() && (parameters[0].second == "help" || parameters[0].second == "?")) {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }
@@ -133,7 +141,7 @@ Result<> Builder::netdev(const std::string& argument) {
 Result<> Builder::nic(const std::string& argument) {
   network_chosen_ = true;
   auto parameters = LIMEN_TRY(read_parameters(argument));
-  if (!parameters.empty() && (parameters[0].second == "help" || parameters[0].second == "?")) {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }
@@ -168,7 +176,7 @@ Result<> Builder::network(const std::string& argument) {
   auto parameters = LIMEN_TRY(read_parameters(argument));
   const std::string type = parameters.empty() ? "" : parameters[0].second;
   if (type == "none") return {};
-  if (type == "help" || type == "?") {
+  if (wants_types(parameters)) {
     print(backend_list());
     return {};
   }

@@ -93,7 +93,7 @@ TEST(CommandLine, TheTerminalHasOneUser) {
 
 TEST(CommandLine, DriveIsReadWhole) {
   const auto description = machine(
-      "-nographic -drive file=a,,b.img,format=raw,if=none,id=d0,readonly=on,cache=none,"
+      "-nographic -net none -drive file=a,,b.img,format=raw,if=none,id=d0,readonly=on,cache=none,"
       "discard=ignore,serial=S1 -device virtio-blk-pci,drive=d0,num-queues=2");
   ASSERT_EQ(description.drives.size(), 1u);
   const auto& drive = description.drives[0];

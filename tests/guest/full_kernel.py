@@ -1,0 +1,53 @@
+"""Debian's kernel for any hardware (scripts/lib/guest.sh fetches it), with an initial RAM disk that
+loads the drivers it needs and starts a shell on the guest's disk."""
+
+import gzip
+import pathlib
+import os
+
+# In the order in which they need each other; of those that are not there (built in) nothing is said.
+MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+           "virtio_blk", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "e1000"]
+
+INIT = """#!/bin/sh
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+for module in MODULES; do
+  test -e /modules/$module.ko && insmod /modules/$module.ko
+done
+for i in 1 2 3 4 5 6 7 8 9; do test -b /dev/vda && break; sleep 1; done
+mount -r -t ext4 /dev/vda /root
+mount -o move /dev /root/dev
+mount -o move /proc /root/proc
+mount -o move /sys /root/sys
+exec run-init /root /bin/bash </root/dev/console >/root/dev/console 2>&1
+"""
+
+
+def kernel_folder():
+    cache = os.environ.get("LIMEN_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "limen")
+    folders = sorted(pathlib.Path(cache).glob("kernel-debian-12-*"))
+    return folders[-1] if folders else None
+
+
+def cpio(entries):
+    """A "newc" archive of (name, mode, content)."""
+    archive = b""
+    for number, (name, mode, content) in enumerate(entries + [("TRAILER!!!", 0, b"")], 1):
+        path = name.encode() + b"\0"
+        fields = [number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0]
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + path
+        archive += b"\0" * (-len(archive) % 4) + content
+        archive += b"\0" * (-len(archive) % 4)
+    return archive
+
+
+def initrd(base, folder):
+    """The guest's own initial RAM disk `base`, with another init and the modules in `folder` on top."""
+    entries = [(name, 0o40755, b"") for name in ("modules", "dev", "proc", "sys", "root")]
+    entries += [("init", 0o100755, INIT.replace("MODULES", " ".join(MODULES)).encode())]
+    for module in sorted((folder / "modules").glob("*.ko")):
+        entries.append((f"modules/{module.name}", 0o100644, module.read_bytes()))
+    return pathlib.Path(base).read_bytes() + gzip.compress(cpio(entries), 1)
