@@ -30,8 +30,8 @@ block::scsi::Identity identity_of(const DeviceProperties& properties, const Driv
   identity.revision = properties.text("ver", identity.revision);
   identity.serial = properties.text("serial", drive.description.serial);
   // Without a serial number the guest knows the unit by its drive's name, as under QEMU.
-  identity.device_id = properties.text(
-      "device_id", identity.serial.empty() ? drive.description.id : identity.serial);
+  const auto& name = identity.serial.empty() ? drive.description.id : identity.serial;
+  identity.device_id = properties.text("device_id", name.starts_with('#') ? "" : name);
   identity.wwn = properties.number("wwn", 0);
   return identity;
 }

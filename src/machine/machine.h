@@ -44,6 +44,8 @@ class Machine {
   void stop();
   /// Goes on, and has failed requests of disks made again. Thread-safe.
   void cont();
+  /// Whether it stands still because of stop(). Thread-safe.
+  [[nodiscard]] bool stopped() const { return stopped_; }
 
  private:
   enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
@@ -85,7 +87,7 @@ class Machine {
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  bool stopped_ = false;                // loop thread
+  std::atomic<bool> stopped_ = false;   // written by the loop thread
   std::optional<Result<int>> outcome_;  // loop thread
 };
 

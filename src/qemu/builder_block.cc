@@ -320,7 +320,8 @@ Result<> Builder::snapshot(const std::string&) {
 /// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
 void Builder::finish_drives() {
   for (auto& drive : result_.machine.drives)
-    if (snapshot_ && !drive.cdrom && drive.id != drive.node_name) drive.snapshot = true;
+    if (snapshot_ && !drive.cdrom && (drive.id != drive.node_name || drive.id.empty()))
+      drive.snapshot = true;
 }
 
 // --- -blockdev ----------------------------------------------------------------------------------
@@ -363,7 +364,8 @@ constexpr std::array<std::string_view, 6> kDrivers = {"file",     "host_device",
 }  // namespace
 
 Result<> Builder::block_device(const std::string& argument) {
-  if (!argument.starts_with('{')) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
+  const bool is_json = argument.starts_with('{');
+  if (!is_json) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
   const auto json = nlohmann::json::parse(argument, nullptr, false);
   if (json.is_discarded() || !json.is_object()) return fail("Invalid JSON syntax");
   std::string list;
@@ -464,8 +466,8 @@ Result<> Builder::block_object(const KeyValues& values) {
   LIMEN_TRY(check_keys(values, kKnown, names));
   const bool older = std::ranges::any_of(
       values.pairs(), [](const auto& pair) { return pair.first.starts_with("x-"); });
-  machine.throttle_groups.push_back(
-      {id, LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false))});
+  const auto limits = LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false));
+  machine.throttle_groups.push_back({id, limits});
   return {};
 }
 

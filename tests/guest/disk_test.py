@@ -6,6 +6,7 @@ The guest is Debian's disk with a shell in init's place."""
 
 import hashlib
 import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -114,8 +115,8 @@ class Disks(MachineTest):
             console, "for i in 0 1; do (yes $i$i$i$i$i$i$i | head -c 16M | taskset -c $i dd "
             "of=/dev/vdb bs=64k seek=$((i*256)) iflag=fullblock oflag=direct conv=notrunc) & done; "
             "wait; sync")
-        threads = [open(f"/proc/{console.process.pid}/task/{task}/comm").read().strip()
-                   for task in os.listdir(f"/proc/{console.process.pid}/task")]
+        tasks = pathlib.Path(f"/proc/{console.process.pid}/task")
+        threads = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
         self.assertIn("IO io0", threads)
         self.power_off(console)
         with open(data, "rb") as file:
