@@ -8,8 +8,8 @@ _limen_files() {
   compopt -o filenames 2>/dev/null
 }
 
-_limen_devices="virtio-blk-pci virtio-rng-pci virtio-serial-pci virtconsole virtserialport
-  isa-debug-exit isa-debugcon pc-testdev"
+_limen_devices="virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci virtio-serial-pci
+  virtconsole virtserialport isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
@@ -55,14 +55,15 @@ _limen_system() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   case ${previous/#--/-} in
-    -kernel | -initrd) _limen_files ;;
+    -kernel | -initrd | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
     -machine | -M) _limen_words "q35 help" ;;
     -accel) _limen_words "soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
     -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
     -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
-    -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
+    -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
+    -blockdev) _limen_words "file,node-name= raw,node-name= throttle,node-name= null-co,node-name=" ;;
     -monitor | -display | -vga | -net | -nic) _limen_words "none" ;;
     -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
     -d) _limen_words "in_asm out_asm int help" ;;
@@ -76,6 +77,7 @@ _limen_system() {
     -append | -name) ;;
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
+        -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vga -net -nic -rtc -name -nographic -nodefaults
         -no-reboot -no-shutdown -d -D -perfmap -no-user-config -version -help"
       ;;

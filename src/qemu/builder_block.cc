@@ -269,8 +269,7 @@ Result<> Builder::drive(const std::string& argument) {
   drive.serial = values.text("serial");
   drive.id = values.text("id");
   drive.node_name = values.text("node-name");
-  const bool removable = drive.cdrom && drive.format == "raw";
-  if (drive.file.empty() && drive.format != "null-co" && !removable)
+  if (drive.file.empty() && drive.format != "null-co" && !drive.cdrom)
     return fail("file= is missing: which image is the disk?");
   for (const auto& other : result_.machine.drives) {
     if (!drive.id.empty() && other.id == drive.id)
@@ -389,7 +388,10 @@ Result<> Builder::add_node(const KeyValues& values) {
       return fail("Duplicate nodes with node-name='{}'", name);
 
   DriveDescription node;
-  const bool filter = driver == "raw" || driver == "throttle";
+  const bool null = driver == "null-co" || driver == "null-aio";
+  const bool format =
+      !null && std::ranges::find(kFormats, std::string_view(driver)) != kFormats.end();
+  const bool filter = format || driver == "throttle";
   if (filter) {
     const auto child = values.text("file");
     if (!child.empty()) {
@@ -405,12 +407,13 @@ Result<> Builder::add_node(const KeyValues& values) {
     } else {
       return fail("A block device must be specified for \"file\"");
     }
-  } else if (driver == "null-co" || driver == "null-aio") {
+  } else if (null) {
     node.format = "null-co";
   } else {
     node.file = values.text("filename");
     if (node.file.empty()) return fail("Parameter 'filename' is missing");
   }
+  if (format && node.format != "null-co") node.format = driver;
   node.id = node.node_name = name;
   node.interface = "none";
   node.read_only = LIMEN_TRY(values.boolean("read-only", node.read_only));
