@@ -173,9 +173,13 @@ Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
   Drive* drive = &empty;
   if (const auto id = properties.text("drive"); !id.empty()) drive = LIMEN_TRY(take_drive(id));
   set_error_actions(*drive, properties);
-  return add_scsi_unit(
-      properties, LIMEN_TRY(block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"),
-                                                    drive->image.get())));
+  auto cd = LIMEN_TRY(block::scsi::Cd::create(
+      identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
+      [moved = board_.callbacks_.tray_moved, id = drive->description.id](bool open) {
+        if (moved) moved(id, open);
+      }));
+  drive->cd = cd.get();
+  return add_scsi_unit(properties, std::move(cd));
 }
 
 /// -cdrom: a drive of an adapter that stands for QEMU's IDE controller.

@@ -134,8 +134,9 @@ TEST_F(ThrottleTest, NewLimitsReleaseWhatWaits) {
   std::atomic<int> done = 0;
   for (int i = 0; i < 10; ++i)
     disk->submit({.kind = Request::Kind::kDiscard, .length = 512, .done = [&](int) { ++done; }});
-  group->set_limits({});
+  EXPECT_TRUE(group->set_limits({}));
   EXPECT_EQ(done, 10);
+  EXPECT_FALSE(group->set_limits({.bps_total = {.maximum = 1}}));
 }
 
 }  // namespace
