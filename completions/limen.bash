@@ -8,8 +8,8 @@ _limen_files() {
   compopt -o filenames 2>/dev/null
 }
 
-_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-rng-pci virtio-serial-pci virtconsole virtserialport
-  isa-debug-exit isa-debugcon pc-testdev"
+_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci
+  virtio-serial-pci virtconsole virtserialport isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
@@ -63,14 +63,15 @@ _limen_system() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   case ${previous/#--/-} in
-    -kernel | -initrd) _limen_files ;;
+    -kernel | -initrd | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
     -machine | -M) _limen_words "q35 help" ;;
     -accel) _limen_words "soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
     -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
     -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
-    -object) _limen_words "rng-random,id= rng-builtin,id=" ;;
+    -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
+    -blockdev) _limen_words "file,node-name= raw,node-name= qcow2,node-name= throttle,node-name= null-co,node-name=" ;;
     -monitor | -display | -vga) _limen_words "none" ;;
     -netdev) _limen_words "user,id= tap,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
     -nic) _limen_words "user user,model= tap none help" ;;
@@ -87,6 +88,7 @@ _limen_system() {
     -append | -name) ;;
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
+        -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
         -no-reboot -no-shutdown -d -D -perfmap -no-user-config -version -help"
       ;;

@@ -39,7 +39,6 @@ constexpr PropertySpecification kReadError = {"rerror", kText,
                                               "after a failed read: report, ignore, stop, auto"};
 constexpr PropertySpecification kWriteError = {
     "werror", kText, "after a failed write: report, ignore, stop, enospc, auto"};
-constexpr PropertySpecification kShare = {"share-rw", kBoolean, "others may write the image"};
 
 constexpr std::array kBlockProperties = {
     kId,
@@ -50,7 +49,6 @@ constexpr std::array kBlockProperties = {
     kPhysicalBlock,
     kReadError,
     kWriteError,
-    kShare,
     PropertySpecification{"config-wce", kBoolean, "the guest may switch the write-back cache"},
     PropertySpecification{"serial", kText, "serial number, at most 20 bytes"},
     PropertySpecification{"num-queues", kNumber, "request queues", 1, 64},
@@ -150,7 +148,6 @@ constexpr std::array kScsiDiskProperties = {
     kPhysicalBlock,
     kReadError,
     kWriteError,
-    kShare,
     kWriteCache,
     PropertySpecification{"removable", kBoolean, "said to be removable"},
     PropertySpecification{"rotation_rate", kNumber, "turns in a minute; 1: does not turn", 0,
@@ -158,7 +155,7 @@ constexpr std::array kScsiDiskProperties = {
 };
 constexpr std::array kScsiCdProperties = {
     kId,      kDrive,    kScsiBus,  kScsiChannel, kScsiId,    kScsiUnit,  kScsiSerial, kVendor,
-    kProduct, kRevision, kDeviceId, kWwn,         kBootIndex, kReadError, kWriteError, kShare,
+    kProduct, kRevision, kDeviceId, kWwn,         kBootIndex, kReadError, kWriteError,
 };
 constexpr std::array kE1000Properties = {
     kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,

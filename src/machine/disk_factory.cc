@@ -30,8 +30,8 @@ block::scsi::Identity identity_of(const DeviceProperties& properties, const Driv
   identity.revision = properties.text("ver", identity.revision);
   identity.serial = properties.text("serial", drive.description.serial);
   // Without a serial number the guest knows the unit by its drive's name, as under QEMU.
-  identity.device_id = properties.text(
-      "device_id", identity.serial.empty() ? drive.description.id : identity.serial);
+  const auto& name = identity.serial.empty() ? drive.description.id : identity.serial;
+  identity.device_id = properties.text("device_id", name.starts_with('#') ? "" : name);
   identity.wwn = properties.number("wwn", 0);
   return identity;
 }
@@ -173,9 +173,13 @@ Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
   Drive* drive = &empty;
   if (const auto id = properties.text("drive"); !id.empty()) drive = LIMEN_TRY(take_drive(id));
   set_error_actions(*drive, properties);
-  return add_scsi_unit(
-      properties, LIMEN_TRY(block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"),
-                                                    drive->image.get())));
+  auto cd = LIMEN_TRY(block::scsi::Cd::create(
+      identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
+      [moved = board_.callbacks_.tray_moved, id = drive->description.id](bool open) {
+        if (moved) moved(id, open);
+      }));
+  drive->cd = cd.get();
+  return add_scsi_unit(properties, std::move(cd));
 }
 
 /// -cdrom: a drive of an adapter that stands for QEMU's IDE controller.

@@ -43,33 +43,30 @@ Result<std::unique_ptr<block::BlockDevice>> DriveOpener::open_image(
 Result<std::shared_ptr<block::ThrottleGroup>> DriveOpener::group_of(
     const DriveDescription& description) {
   const auto& name = description.throttle_group;
-  if (name.empty()) {
-    if (!description.throttle.any()) return nullptr;
-    return block::ThrottleGroup::create(description.throttle);
-  }
+  if (name.empty()) return block::ThrottleGroup::create(description.throttle);
   auto& group = groups_[name];
   // As in QEMU, the last drive of a group that has limits sets them for all.
   if (group == nullptr)
     group = LIMEN_TRY(block::ThrottleGroup::create(description.throttle));
   else if (description.throttle.any())
-    group->set_limits(description.throttle);
+    LIMEN_TRY(group->set_limits(description.throttle));
   return group;
 }
 
 Result<Drive> DriveOpener::open(const DriveDescription& description) {
   Drive drive{.description = description, .image = nullptr};
   if (description.file.empty() && description.format != "null-co") return drive;
-  LIMEN_TRY(block::check_limits(description.throttle));
   auto device = LIMEN_TRY(open_image(description));
-  if (description.snapshot) device = LIMEN_TRY(block::TemporaryOverlay::create(std::move(device)));
+  if (description.snapshot && !description.read_only)
+    device = LIMEN_TRY(block::TemporaryOverlay::create(std::move(device)));
   if (description.detect_zeroes != "off" && !device->read_only())
     device = std::make_unique<block::DetectZeroes>(std::move(device),
                                                    description.detect_zeroes == "unmap");
-  if (auto group = LIMEN_TRY(group_of(description)); group != nullptr) {
-    auto throttle = std::make_unique<block::Throttle>(std::move(device), std::move(group));
-    drive.throttle = throttle.get();
-    device = std::move(throttle);
-  }
+  // Also without limits: a person may set some later.
+  auto throttle =
+      std::make_unique<block::Throttle>(std::move(device), LIMEN_TRY(group_of(description)));
+  drive.throttle = throttle.get();
+  device = std::move(throttle);
   using block::ErrorAction;
   auto errors = std::make_unique<block::ErrorPolicy>(
       std::move(device),

@@ -12,6 +12,10 @@
 #include "block/filters/throttle.h"
 #include "machine/description.h"
 
+namespace limen::block::scsi {
+class Cd;
+}
+
 namespace limen::machine {
 
 /// An error of a disk's, for BLOCK_IO_ERROR.
@@ -25,7 +29,8 @@ struct Drive {
   DriveDescription description;
   std::unique_ptr<block::BlockDevice> image;  ///< Null: an empty drive.
   block::ErrorPolicy* errors = nullptr;       ///< The first filter of `image`.
-  block::Throttle* throttle = nullptr;        ///< Null: nothing is limited.
+  block::Throttle* throttle = nullptr;        ///< A filter of `image`.
+  block::scsi::Cd* cd = nullptr;              ///< The CD drive that it is in, if it is one's.
   bool in_use = false;
 };
 

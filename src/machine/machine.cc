@@ -4,6 +4,7 @@
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <numeric>
@@ -73,6 +74,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
+  // An image that would grow past a limit of the host's is an error of the disk's, not the end.
+  ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
   board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(), cpuid_,
                                       physical_address_bits(cpuid_), apic_ids_);

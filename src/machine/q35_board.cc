@@ -111,8 +111,10 @@ Result<> Q35Board::plug_in(const MachineDescription& description) {
 }
 
 Result<> Q35Board::open_drives(const MachineDescription& description) {
-  for (const auto& thread : description.io_threads)
-    io_threads_.push_back({thread.id, LIMEN_TRY(LoopThread::create("IO " + thread.id))});
+  for (const auto& each : description.io_threads) {
+    auto thread = LIMEN_TRY(LoopThread::create("IO " + each.id));
+    io_threads_.push_back({each.id, std::move(thread)});
+  }
   opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
   for (const auto& group : description.throttle_groups) LIMEN_TRY(opener_->add_group(group));
   for (const auto& drive : description.drives) drives_.push_back(LIMEN_TRY(opener_->open(drive)));

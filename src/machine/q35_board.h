@@ -53,6 +53,8 @@ struct BoardCallbacks {
   /// A disk failed; when its action is kStop, the machine must stop, and retry_disks() follows when
   /// it goes on.
   std::function<void(const DiskError&)> disk_error;
+  /// The tray of a CD drive opened or closed; `device` is the drive's id.
+  std::function<void(const std::string& device, bool open)> tray_moved;
 };
 
 /// An I/O thread and what it was called.
@@ -90,6 +92,8 @@ class Q35Board {
   Result<> flush_disks();
   /// Makes the requests again that failed and were kept (werror=stop and the like).
   void retry_disks();
+  /// For the monitor: limits, CD trays, errors that are kept.
+  [[nodiscard]] std::vector<Drive>& drives() { return drives_; }
 
   /// The cards' other side; null where there is neither a card nor a back end.
   [[nodiscard]] net::Network* network() { return network_.get(); }

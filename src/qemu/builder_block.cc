@@ -269,8 +269,7 @@ Result<> Builder::drive(const std::string& argument) {
   drive.serial = values.text("serial");
   drive.id = values.text("id");
   drive.node_name = values.text("node-name");
-  const bool removable = drive.cdrom && drive.format != "null-co";
-  if (drive.file.empty() && drive.format != "null-co" && !removable)
+  if (drive.file.empty() && drive.format != "null-co" && !drive.cdrom)
     return fail("file= is missing: which image is the disk?");
   for (const auto& other : result_.machine.drives) {
     if (!drive.id.empty() && other.id == drive.id)
@@ -320,7 +319,8 @@ Result<> Builder::snapshot(const std::string&) {
 /// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
 void Builder::finish_drives() {
   for (auto& drive : result_.machine.drives)
-    if (snapshot_ && !drive.cdrom && drive.id != drive.node_name) drive.snapshot = true;
+    if (snapshot_ && !drive.cdrom && (drive.id != drive.node_name || drive.id.empty()))
+      drive.snapshot = true;
 }
 
 // --- -blockdev ----------------------------------------------------------------------------------
@@ -363,7 +363,8 @@ constexpr std::array<std::string_view, 7> kDrivers = {"file",     "host_device",
 }  // namespace
 
 Result<> Builder::block_device(const std::string& argument) {
-  if (!argument.starts_with('{')) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
+  const bool is_json = argument.starts_with('{');
+  if (!is_json) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
   const auto json = nlohmann::json::parse(argument, nullptr, false);
   if (json.is_discarded() || !json.is_object()) return fail("Invalid JSON syntax");
   std::string list;
@@ -388,7 +389,10 @@ Result<> Builder::add_node(const KeyValues& values) {
 
   DriveDescription node;
   node.format = "raw";
-  const bool filter = driver == "raw" || driver == "qcow2" || driver == "throttle";
+  const bool null = driver == "null-co" || driver == "null-aio";
+  const bool format =
+      !null && std::ranges::find(kFormats, std::string_view(driver)) != kFormats.end();
+  const bool filter = format || driver == "throttle";
   if (filter) {
     const auto child = values.text("file");
     if (!child.empty()) {
@@ -404,13 +408,13 @@ Result<> Builder::add_node(const KeyValues& values) {
     } else {
       return fail("A block device must be specified for \"file\"");
     }
-  } else if (driver == "null-co" || driver == "null-aio") {
+  } else if (null) {
     node.format = "null-co";
   } else {
     node.file = values.text("filename");
     if (node.file.empty()) return fail("Parameter 'filename' is missing");
   }
-  if (driver == "qcow2") node.format = driver;
+  if (format && node.format != "null-co") node.format = driver;
   node.id = node.node_name = name;
   node.interface = "none";
   node.read_only = LIMEN_TRY(values.boolean("read-only", node.read_only));
@@ -466,8 +470,8 @@ Result<> Builder::block_object(const KeyValues& values) {
   LIMEN_TRY(check_keys(values, kKnown, names));
   const bool older = std::ranges::any_of(
       values.pairs(), [](const auto& pair) { return pair.first.starts_with("x-"); });
-  machine.throttle_groups.push_back(
-      {id, LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false))});
+  const auto limits = LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false));
+  machine.throttle_groups.push_back({id, limits});
   return {};
 }
 

@@ -75,12 +75,8 @@ double LeakyBucket::wait() const {
 }
 
 Result<std::shared_ptr<ThrottleGroup>> ThrottleGroup::create(const ThrottleLimits& limits) {
-  LIMEN_TRY(check_limits(limits));
   std::shared_ptr<ThrottleGroup> group(new ThrottleGroup);
-  group->thread_ = LIMEN_TRY(LoopThread::create("throttle"));
-  auto* raw = group.get();
-  group->timer_ = std::make_unique<Timer>(group->thread_->loop(), [raw] { raw->advance(); });
-  group->set_limits(limits);
+  LIMEN_TRY(group->set_limits(limits));
   return group;
 }
 
@@ -88,9 +84,14 @@ ThrottleGroup::~ThrottleGroup() {
   if (timer_ != nullptr) timer_->cancel();
 }
 
-void ThrottleGroup::set_limits(const ThrottleLimits& limits) {
+Result<> ThrottleGroup::set_limits(const ThrottleLimits& limits) {
+  LIMEN_TRY(check_limits(limits));
   {
     const std::lock_guard lock(mutex_);
+    if (limits.any() && thread_ == nullptr) {
+      thread_ = LIMEN_TRY(LoopThread::create("throttle"));
+      timer_ = std::make_unique<Timer>(thread_->loop(), [this] { advance(); });
+    }
     limits_ = limits;
     const auto each = all(limits);
     for (size_t i = 0; i < each.size(); ++i) {
@@ -98,8 +99,10 @@ void ThrottleGroup::set_limits(const ThrottleLimits& limits) {
       buckets_[i].set(*each[i]);
     }
     leaked_ = Clock::now();
+    limited_ = limits.any();
   }
   advance();
+  return {};
 }
 
 ThrottleLimits ThrottleGroup::limits() const {
@@ -152,7 +155,8 @@ void ThrottleGroup::advance() {
 Throttle::~Throttle() { Throttle::release(); }
 
 void Throttle::submit(Request request) {
-  if (request.kind == Request::Kind::kFlush || unlimited_ != 0) return go(std::move(request));
+  if (request.kind == Request::Kind::kFlush || unlimited_ != 0 || !group_->limited_)
+    return go(std::move(request));
   const bool read = request.kind == Request::Kind::kRead;
   uint64_t bytes = request.length;
   if (!request.buffers.empty()) {

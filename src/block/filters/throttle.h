@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -42,7 +43,8 @@ class ThrottleGroup {
   static Result<std::shared_ptr<ThrottleGroup>> create(const ThrottleLimits& limits);
   ~ThrottleGroup();
 
-  void set_limits(const ThrottleLimits& limits);
+  /// Fails for limits that contradict each other.
+  Result<> set_limits(const ThrottleLimits& limits);
   [[nodiscard]] ThrottleLimits limits() const;
 
  private:
@@ -60,9 +62,10 @@ class ThrottleGroup {
   double wait_locked(Direction direction);
   void account_locked(Direction direction, uint64_t bytes);
 
-  std::unique_ptr<LoopThread> thread_;
-  std::unique_ptr<Timer> timer_;
+  std::atomic<bool> limited_ = false;  ///< There is a limit at all.
   mutable std::mutex mutex_;
+  std::unique_ptr<LoopThread> thread_;  // made once there is a limit; guarded by mutex_
+  std::unique_ptr<Timer> timer_;        // guarded by mutex_
   ThrottleLimits limits_;               // guarded by mutex_, as is all below
   std::array<LeakyBucket, 6> buckets_;  ///< Bytes, then operations: total, read, write.
   Clock::time_point leaked_ = Clock::now();
