@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "machine/crash_report.h"
+#include "machine/device_catalog.h"
+#include "virtio/balloon/balloon.h"
 
 namespace limen::gdb {
 namespace {
@@ -117,6 +119,17 @@ void MachineTarget::let_go() {
   machine_.cont();
 }
 
+std::string MachineTarget::balloon(std::string_view command) {
+  auto* device = machine_.board().balloon();
+  if (device == nullptr) return "Error: No balloon device has been activated\n";
+  if (command == "info balloon") return fmt::format("balloon: actual={}\n", device->actual() >> 20);
+  command.remove_prefix(command.find(' ') + 1);
+  const auto size = machine::parse_number(command);
+  if (!size || *size >> 44 != 0) return fmt::format("Error: '{}' is not a size in MiB\n", command);
+  const auto set = device->set_target(*size << 20);
+  return set ? "" : "Error: " + set.error().message + "\n";
+}
+
 std::string MachineTarget::monitor(std::string_view command) {
   if (monitor_) return monitor_(command);
   while (command.ends_with(' ') || command.ends_with('\n')) command.remove_suffix(1);
@@ -124,6 +137,8 @@ std::string MachineTarget::monitor(std::string_view command) {
     return "help -- show the help\n"
            "info registers -- show the processors' registers\n"
            "info status -- show whether the guest runs\n"
+           "info balloon -- show how much memory the guest keeps\n"
+           "balloon MIB -- ask the guest to keep so much\n"
            "quit -- end the machine\n";
   if (command == "info registers") {
     std::string text;
@@ -134,6 +149,7 @@ std::string MachineTarget::monitor(std::string_view command) {
   if (command == "info status")
     return running() ? "VM status: running\n"
                      : fmt::format("VM status: paused ({})\n", name(machine_.run_state()));
+  if (command == "info balloon" || command.starts_with("balloon ")) return balloon(command);
   if (command == "quit" || command == "q") {
     quit();
     return "";

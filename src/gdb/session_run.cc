@@ -204,6 +204,7 @@ void Session::run_state_changed(machine::RunState state) {
       return;
     case RunState::kShutdown:
       return report_signal(Signal::kQuit);
+    case RunState::kGuestPanicked:
     case RunState::kInternalError:
       return report_signal(Signal::kAbort);
     case RunState::kPrelaunch:

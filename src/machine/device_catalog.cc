@@ -49,6 +49,24 @@ constexpr std::array kEntropyProperties = {
     kDisableLegacy,
     kDisableModern,
 };
+constexpr std::array kBalloonProperties = {
+    kId,
+    PropertySpecification{"deflate-on-oom", kBoolean, "a guest out of memory takes it back"},
+    PropertySpecification{"free-page-reporting", kBoolean, "the guest tells of unused pages"},
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
+constexpr PropertySpecification kPanicEvents = {"events", kNumber,
+                                                "1: panic, 2: crash kernel loaded, 3: both", 0, 3};
+constexpr std::array kPvpanicProperties = {
+    kId,
+    PropertySpecification{"ioport", kNumber, "port", 0, 0xFFFF},
+    kPanicEvents,
+};
+constexpr std::array kPvpanicPciProperties = {kId, kPanicEvents, kBus, kAddress};
 constexpr std::array kSerialBusProperties = {
     kId,
     PropertySpecification{"max_ports", kNumber, "ports it can have", 1, 31},
@@ -82,6 +100,11 @@ constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
+    DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",
+                        kBalloonProperties},
+    DeviceSpecification{"pvpanic", "", "ISA", "a port at which a guest tells of its panic",
+                        kPvpanicProperties},
+    DeviceSpecification{"pvpanic-pci", "", "PCI", "the same behind PCI", kPvpanicPciProperties},
     DeviceSpecification{"virtio-serial-pci", "virtio-serial", "PCI", "virtio console controller",
                         kSerialBusProperties},
     DeviceSpecification{"virtconsole", "", "virtio-serial-bus", "virtio console", kPortProperties},

@@ -31,6 +31,9 @@ class DeviceFactory {
   Result<> create(const DeviceDescription& description);
   Result<> create_block(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);

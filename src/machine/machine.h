@@ -73,7 +73,7 @@ class Machine {
   void set_debug_observer(DebugObserver* observer) { debug_observer_ = observer; }
 
  private:
-  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
+  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kPanicked, kQuit };
 
   explicit Machine(const MachineDescription& description) : description_(description) {}
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);

@@ -12,6 +12,7 @@
 #include "block/raw_image.h"
 #include "device/character_backend.h"
 #include "device/device.h"
+#include "device/pvpanic.h"
 #include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
 #include "irq/io_apic.h"
@@ -34,8 +35,9 @@ class Q35HostBridge;
 class IchLpc;
 }  // namespace limen::pci
 namespace limen::virtio {
+class Balloon;
 class Console;
-}
+}  // namespace limen::virtio
 
 namespace limen::machine {
 
@@ -46,6 +48,7 @@ struct BoardCallbacks {
   std::function<void()> reset;
   std::function<void(int status)> exit;  ///< isa-debug-exit.
   std::function<void()> quit;            ///< Ctrl-a x.
+  std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
   /// The local APIC of processor `index` has something for it.
   std::function<void(unsigned index)> interrupt;
 };
@@ -88,6 +91,8 @@ class Q35Board {
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
+  /// nullptr: there is none.
+  [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }
 
  private:
   friend class DeviceFactory;
@@ -120,6 +125,7 @@ class Q35Board {
   std::unique_ptr<device::CharacterBackend> nowhere_;
 
   std::unique_ptr<pci::PciBus> bus_;
+  virtio::Balloon* balloon_ = nullptr;  // among `devices_`
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
 };

@@ -12,6 +12,7 @@ enum class RunState : uint8_t {
   kPaused,         ///< A person stopped it.
   kDebug,          ///< A debugger's breakpoint, watchpoint or step.
   kShutdown,       ///< The guest powered off (-no-shutdown).
+  kGuestPanicked,  ///< The guest's kernel gave up, by pvpanic (-no-shutdown).
   kInternalError,
 };
 
@@ -27,6 +28,8 @@ enum class RunState : uint8_t {
       return "debug";
     case RunState::kShutdown:
       return "shutdown";
+    case RunState::kGuestPanicked:
+      return "guest-panicked";
     case RunState::kInternalError:
       return "internal-error";
   }
