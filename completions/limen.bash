@@ -25,25 +25,32 @@ _limen() {
         --cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1" ;;
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
+        --network) _limen_words "user none tap,ifname=" ;;
+        --user-data | --meta-data | --network-config | --vendor-data) _limen_files ;;
+        -p | --publish | --hostname) ;;
         --device) _limen_words "$_limen_devices help" ;;
         -c | --cpus) _limen_words "1 2 4 8" ;;
         -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
         -a | --append | -n | --name) ;;
         *)
           _limen_words "--disk --kernel --initrd --append --memory --cpus --cpu --accel --name
-            --console --device --read-only --no-reboot --verbose --help"
+            --console --device --network --publish --user-data --meta-data --network-config
+            --vendor-data --hostname --read-only --no-reboot --verbose --help"
           ;;
       esac
       ;;
     image)
       if [ "$COMP_CWORD" -eq 2 ]; then
-        _limen_words "create info resize --help"
+        _limen_words "create info resize seed --help"
         return
       fi
       case ${COMP_WORDS[COMP_CWORD]}/$sub in
         -*/info) _limen_words "--json --force --help" ;;
         -*/resize) _limen_words "--shrink --help" ;;
         -*/create) _limen_words "--help" ;;
+        -*/seed)
+          _limen_words "--user-data --meta-data --network-config --vendor-data --hostname --help"
+          ;;
         *) _limen_files ;;
       esac
       ;;

@@ -3,13 +3,16 @@
 #
 # In $guest_folder afterwards: disk.raw (ext4 on the whole disk), vmlinuz, initrd.img. The folder
 # appears whole or not at all. In $guest_bench_folder the same with more packages, and in tree/ what is
-# on the disk, for running the very same programs without a machine.
+# on the disk, for running the very same programs without a machine. In $guest_cloud_folder the same
+# without a tree, the disk being as published cloud images are: a GUID partition table with a root and
+# an EFI system partition, and cloud-init to set it up.
 
 # Bump when the recipe below changes: an older disk is then left alone and a new one made.
 guest_recipe=1
 guest_folder=$limen_cache/debian-12-$guest_recipe
 guest_size=3G
 guest_bench_folder=$limen_cache/debian-12-bench-$guest_recipe
+guest_cloud_folder=$limen_cache/debian-cloud-12-$guest_recipe
 
 # Systemd, the kernel, and what a person expects at a shell. Not the network: there is none yet.
 guest_packages=(
@@ -18,6 +21,8 @@ guest_packages=(
 )
 # What scripts/bench measures with, besides.
 guest_bench_packages=(openssl 7zip python3 sqlite3 g++ perl zstd)
+# What sets a cloud image up, and how people get into it.
+guest_cloud_packages=(cloud-init cloud-guest-utils netplan.io openssh-server sudo)
 
 # shellcheck disable=SC2016
 # The Debian repositories that this host's apt is set up with, as sources.list lines.
@@ -70,18 +75,61 @@ mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 \
 SCRIPT
 }
 
-# Builds into the folder $1 a guest with the packages that follow; everything it needs lies inside.
-guest_build() (
+# The same with a partition table around the file system, the partitions numbered as on Debian's cloud
+# images: 1 the root, 14 for a boot loader of the BIOS's, 15 the EFI system partition.
+guest_cloud_pack() {
+  cat <<'SCRIPT'
+set -eu
+archive=$1 work=$2 size=$3
+disk=$work/out/disk.raw
+mkdir "$work/root"
+tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
+cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
+cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
+chmod 644 "$work"/out/*
+truncate -s "$size" "$disk"
+sfdisk -q "$disk" <<TABLE
+label: gpt
+15 : start=8192, size=120M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
+14 : start=2048, size=3M, type=21686148-6449-6E6F-744E-656564454649
+1 : start=262144, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
+TABLE
+part() {
+  sfdisk --dump "$disk" | sed -n "s/.*disk.raw$1 : start= *\([0-9]*\), size= *\([0-9]*\), .*uuid=\([^,]*\).*/\1 \2 \3/p" |
+    tr A-F a-f
+}
+set -- $(part 15)
+truncate -s $(($2 * 512)) "$work/efi"
+mkfs.vfat -n EFI "$work/efi" >/dev/null
+dd if="$work/efi" of="$disk" bs=64k seek=$(($1 * 512))B conv=notrunc,sparse status=none
+efi=$3
+set -- $(part 1)
+{
+  echo "PARTUUID=$3 / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1"
+  echo "PARTUUID=$efi /boot/efi vfat umask=0077,nofail 0 2"
+} >"$work/root/etc/fstab"
+mkdir -p "$work/root/boot/efi"
+# There are no other locales in it.
+echo 'locale: C.UTF-8' >"$work/root/etc/cloud/cloud.cfg.d/50_locale.cfg"
+truncate -s $(($2 * 512)) "$work/ext4"
+mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 -d "$work/root" "$work/ext4"
+dd if="$work/ext4" of="$disk" bs=64k seek=$(($1 * 512))B conv=notrunc,sparse status=none
+SCRIPT
+}
+
+# guest_build_with PACK WORK PACKAGE...: builds into the folder WORK a guest with these packages;
+# everything it needs lies inside.
+guest_build_with() (
   set -euo pipefail
-  work=$1
-  shift
+  pack=$1 work=$2
+  shift 2
   sources=$(guest_sources)
   if [ -z "$sources" ]; then
     echo "apt on this host knows no Debian bookworm repository (apt-get indextargets)" >&2
     exit 1
   fi
   mkdir "$work/out"
-  guest_pack >"$work/pack"
+  "$pack" >"$work/pack"
   printf -v include '%s,' "$@"
   mmdebstrap --variant=minbase --include="${include%,}" --format=tar \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
@@ -95,7 +143,10 @@ guest_build() (
   fakeroot sh "$work/pack" "$work/root.tar" "$work" "$guest_size"
 )
 
-# The same with the disk's files in a folder beside it. They belong to whoever runs this; devices, which
+guest_build() { guest_build_with guest_pack "$@"; }
+guest_build_cloud() { guest_build_with guest_cloud_pack "$@"; }
+
+# As guest_build, with the disk's files in a folder beside it. They belong to whoever runs this; devices, which
 # only root could make, stay out.
 guest_build_with_tree() {
   guest_build "$@"
@@ -136,4 +187,10 @@ make_guest() {
 make_bench_guest() {
   make_guest_in "$guest_bench_folder" "making a Debian 12 disk to measure in (downloads about 220 MB)" \
     guest_build_with_tree "${guest_packages[@]}" "${guest_bench_packages[@]}"
+}
+
+# make_cloud_guest: the same for the guest that cloud-init sets up.
+make_cloud_guest() {
+  make_guest_in "$guest_cloud_folder" "making a Debian 12 cloud image (downloads about 170 MB)" \
+    guest_build_cloud "${guest_packages[@]}" "${guest_cloud_packages[@]}"
 }

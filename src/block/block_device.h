@@ -11,6 +11,10 @@
 
 #include "base/result.h"
 
+namespace limen {
+class LoopThread;
+}
+
 namespace limen::block {
 
 /// One request. Offsets and lengths are in bytes, multiples of BlockDevice::logical_block_size().
@@ -37,6 +41,10 @@ class BlockDevice {
   virtual void submit(Request request) = 0;
   /// Waits until everything submitted is done, then flushes to the disk. For shutdown.
   virtual Result<> drain() = 0;
+  /// While `on`, a request that waits for its error to be dealt with (ErrorPolicy) fails instead.
+  virtual void give_up_held(bool /*on*/) {}
+  /// Requests will come from `thread`, an I/O thread, which may also finish them. Before the first.
+  virtual void run_on(LoopThread& /*thread*/) {}
 };
 
 }  // namespace limen::block

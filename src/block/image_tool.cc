@@ -21,7 +21,8 @@ Result<> check_format(std::string_view format) {
   return fail("image format '{}' is not known: expected raw", format);
 }
 
-/// Three digits and a unit, as qemu-img prints sizes: "1.5 GiB", "10 MiB", "0 B".
+}  // namespace
+
 std::string human_size(uint64_t bytes) {
   int exponent = 0;
   // The next unit from 1000 on, not from 1024: three digits always do.
@@ -31,6 +32,8 @@ std::string human_size(uint64_t bytes) {
   return fmt::format("{:.3g} {}B", std::ldexp(static_cast<double>(bytes), -10 * unit),
                      kUnits[unit]);
 }
+
+namespace {
 
 Result<> truncate(const ImageFile& file, const std::string& path, uint64_t size) {
   while (::ftruncate(file.fd.get(), static_cast<off_t>(size)) != 0)
@@ -52,6 +55,11 @@ Result<> empty_to_size(const std::string& path, ImageFile& file, uint64_t size) 
 }  // namespace
 
 Result<uint64_t> parse_image_size(std::string_view text) {
+  const uint64_t bytes = LIMEN_TRY(parse_byte_size(text));
+  return (bytes + kSectorSize - 1) & ~(kSectorSize - 1);
+}
+
+Result<uint64_t> parse_byte_size(std::string_view text) {
   const auto bad = [text] {
     return fail(
         "'{}' is not a size: expected a number, optionally with one of b, k, M, G, T, P or E",
@@ -89,8 +97,7 @@ Result<uint64_t> parse_image_size(std::string_view text) {
   value = std::ldexp(value, static_cast<int>(shift));
   if (value > static_cast<long double>(kLargestSize))
     return fail("image size '{}' is too large: the largest is {} bytes", text, kLargestSize);
-  const auto bytes = static_cast<uint64_t>(value);
-  return (bytes + kSectorSize - 1) & ~(kSectorSize - 1);
+  return static_cast<uint64_t>(value);
 }
 
 Result<> create_image(const std::string& path, std::string_view format, uint64_t size) {

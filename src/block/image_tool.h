@@ -12,6 +12,10 @@ namespace limen::block {
 /// A size as qemu-img takes it: a number, optionally with a fraction, and b, k, M, G, T, P or E
 /// (powers of 1024). Rounded up to a whole number of 512-byte sectors.
 Result<uint64_t> parse_image_size(std::string_view text);
+/// The same, not rounded.
+Result<uint64_t> parse_byte_size(std::string_view text);
+/// Three digits and a unit, as qemu-img prints sizes: "1.5 GiB", "10 MiB", "0 B".
+std::string human_size(uint64_t bytes);
 
 /// Makes a sparse raw image, or empties an existing file to it, as `qemu-img create` does. Leaves
 /// no file behind when it fails. `format`: "raw" (others are refused by name).

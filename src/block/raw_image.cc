@@ -13,6 +13,7 @@
 #include <cstring>
 #include <span>
 
+#include "base/log.h"
 #include "base/nearest.h"
 #include "block/image_file.h"
 
@@ -25,6 +26,13 @@ constexpr size_t kLargestAlignment = 4096;
 /// In the order of CacheMode.
 constexpr std::array<std::string_view, 5> kModeNames = {"writeback", "none", "writethrough",
                                                         "directsync", "unsafe"};
+
+/// In the order of AioMode, from kThreads on.
+constexpr std::array<std::string_view, 3> kAioNames = {"threads", "native", "io_uring"};
+
+/// Up to this, a copy out of the page cache is made on the thread that asks, a vCPU's most often:
+/// it takes no longer than waking another thread. On an I/O thread there is no limit.
+constexpr uint64_t kQuickBytes = uint64_t{64} << 10;
 
 struct FreeBuffer {
   void operator()(std::byte* buffer) const { std::free(buffer); }
@@ -126,11 +134,22 @@ Result<CacheMode> parse_cache_mode(std::string_view text) {
   return static_cast<CacheMode>(found - kModeNames.begin());
 }
 
+Result<AioMode> parse_aio_mode(std::string_view text) {
+  const auto* const found = std::ranges::find(kAioNames, text);
+  if (found == kAioNames.end())
+    return fail("unknown aio mode '{}'{}", text, choice_hint(text, kAioNames));
+  return static_cast<AioMode>(found - kAioNames.begin() + 1);
+}
+
 Result<std::unique_ptr<RawImage>> RawImage::open(const std::string& path,
                                                  const OpenOptions& options) {
   const bool direct = options.cache == CacheMode::kNone || options.cache == CacheMode::kDirectSync;
   const bool synchronous =
       options.cache == CacheMode::kWritethrough || options.cache == CacheMode::kDirectSync;
+  if (options.aio == AioMode::kNative && !direct)
+    return fail(
+        "aio=native was specified, but it requires cache.direct=on, which was not specified "
+        "(cache=none and cache=directsync have it)");
   const int flags = (options.read_only ? O_RDONLY : O_RDWR) | (synchronous ? O_DSYNC : 0);
   auto file = LIMEN_TRY(open_image_file(path, flags | (direct ? O_DIRECT : 0)));
   if (file.size % kSectorSize != 0)
@@ -158,30 +177,121 @@ Result<std::unique_ptr<RawImage>> RawImage::open(const std::string& path,
   return image;
 }
 
-RawImage::~RawImage() = default;
+RawImage::~RawImage() {
+  if (owned_ring_ != nullptr) owned_ring_->wait_idle();
+  workers_.reset();
+  owned_ring_.reset();
+}
+
+void RawImage::run_on(LoopThread& thread) { thread_ = &thread; }
+
+void RawImage::set_up_ring() {
+  if (options_.aio == AioMode::kThreads) return;
+  const auto refuse = [this](const Error& error) {
+    if (options_.aio == AioMode::kIoUring || options_.aio == AioMode::kNative)
+      log::warning("unable to use Linux io_uring for '{}', falling back to thread pool: {}", path_,
+                   error.message);
+    own_thread_.reset();
+  };
+  if (thread_ == nullptr) {
+    auto thread = LoopThread::create("disk");
+    if (!thread) return refuse(thread.error());
+    own_thread_ = std::move(*thread);
+  }
+  auto ring = UringQueue::create(thread_ != nullptr ? *thread_ : *own_thread_);
+  if (!ring) return refuse(ring.error());
+  owned_ring_ = std::move(*ring);
+  ring_.store(owned_ring_.get(), std::memory_order_release);
+}
 
 void RawImage::submit(Request request) {
-  workers_->submit([this, request = std::move(request)] {
-    const int error = perform(request);
-    if (request.done) request.done(error);
+  using Kind = Request::Kind;
+  if (request.kind == Kind::kRead || request.kind == Kind::kWrite) {
+    uint64_t length = 0;
+    const int error = check(request, length);
+    if (error != 0 || length == 0) {
+      if (request.done) request.done(error);
+      return;
+    }
+    if (options_.aio != AioMode::kThreads) {
+      if (done_at_once(request, length)) {
+        if (request.done) request.done(0);
+        return;
+      }
+      if (goes_by_ring(request, length))
+        return ring_.load()->submit({.fd = fd_.get(),
+                                     .write = request.kind == Kind::kWrite,
+                                     .buffers = std::move(request.buffers),
+                                     .offset = request.offset,
+                                     .done = std::move(request.done)});
+    }
+  }
+  workers_->submit([this, moved = std::move(request)] {
+    const int error = perform(moved);
+    if (moved.done) moved.done(error);
   });
 }
 
+/// Whether the page cache took or gave everything without waiting. Otherwise nothing happened that
+/// the whole request, done again, does not do as well.
+bool RawImage::done_at_once(Request& request, uint64_t length) {
+  const bool write = request.kind == Request::Kind::kWrite;
+  auto& works = write ? quick_writes_ : quick_reads_;
+  if (direct() || !works || request.buffers.size() > IOV_MAX) return false;
+  const bool own = thread_ != nullptr && thread_->is_current();
+  // O_DSYNC waits for the disk.
+  if ((length > kQuickBytes && !own) || (write && options_.cache == CacheMode::kWritethrough))
+    return false;
+  const int count = static_cast<int>(request.buffers.size());
+  const auto at = static_cast<off_t>(request.offset);
+  const ssize_t result = write
+                             ? ::pwritev2(fd_.get(), request.buffers.data(), count, at, RWF_NOWAIT)
+                             : ::preadv2(fd_.get(), request.buffers.data(), count, at, RWF_NOWAIT);
+  if (result < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) works = false;
+  return result >= 0 && static_cast<uint64_t>(result) == length;
+}
+
+bool RawImage::goes_by_ring(const Request& request, uint64_t length) {
+  // The kernel gives a write into the page cache that may wait to a worker of its own, whose end
+  // would then have to be told to this side's: one hop more than with a worker of this side.
+  if (!direct() && request.kind == Request::Kind::kWrite) return false;
+  // perform() says what is to be done with these.
+  if (direct() && ((request.offset | length) % offset_alignment_ != 0 ||
+                   !aligned(request.buffers, memory_alignment_)))
+    return false;
+  std::call_once(ring_asked_, [this] { set_up_ring(); });
+  return ring_ != nullptr;
+}
+
 Result<> RawImage::drain() {
-  workers_->wait_idle();
+  // What ends on one of the two may go on on the other.
+  UringQueue* ring = nullptr;
+  do {
+    workers_->wait_idle();
+    ring = ring_.load(std::memory_order_acquire);
+    if (ring != nullptr) ring->wait_idle();
+  } while (!workers_->idle() || (ring != nullptr && !ring->idle()));
   if (const int error = flush(); error != 0)
     return fail_errno(error, fmt::format("flushing image '{}'", path_));
   return {};
 }
 
-int RawImage::perform(const Request& request) {
+/// Whether the request is one that the image can do; `length` in bytes.
+int RawImage::check(const Request& request, uint64_t& length) const {
   using Kind = Request::Kind;
-  if (request.kind == Kind::kFlush) return flush();
   const bool transfers = request.kind == Kind::kRead || request.kind == Kind::kWrite;
-  const uint64_t length = transfers ? total(request.buffers) : request.length;
+  length = transfers ? total(request.buffers) : request.length;
   if (request.offset % kSectorSize != 0 || length % kSectorSize != 0) return EINVAL;
   if (request.offset > size_ || length > size_ - request.offset) return EIO;
   if (request.kind != Kind::kRead && options_.read_only) return EROFS;
+  return 0;
+}
+
+int RawImage::perform(const Request& request) {
+  using Kind = Request::Kind;
+  if (request.kind == Kind::kFlush) return flush();
+  uint64_t length = 0;
+  if (const int error = check(request, length); error != 0) return error;
   if (length == 0) return 0;
   switch (request.kind) {
     case Kind::kRead:

@@ -8,9 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/loop_thread.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "block/block_device.h"
+#include "block/uring_queue.h"
 #include "block/worker_pool.h"
 
 namespace limen::block {
@@ -25,9 +27,20 @@ enum class CacheMode : uint8_t {
 };
 Result<CacheMode> parse_cache_mode(std::string_view text);
 
+/// By what means requests are made, QEMU's aio=.
+enum class AioMode : uint8_t {
+  kAutomatic,  ///< What the page cache can do at once, at once; what can wait, by io_uring; what
+               ///< the kernel would give a thread anyway (flushes and the like), by worker threads.
+  kThreads,    ///< Worker threads alone.
+  kNative,     ///< As kIoUring; needs O_DIRECT.
+  kIoUring,    ///< As kAutomatic, and said when it cannot be had.
+};
+Result<AioMode> parse_aio_mode(std::string_view text);
+
 struct OpenOptions {
   bool read_only = false;
   CacheMode cache = CacheMode::kWriteback;
+  AioMode aio = AioMode::kAutomatic;
   bool discard_unmap = true;  ///< false: discards are done without effect.
   bool lock = true;           ///< false: another process may have it open (qemu-img's -U).
   unsigned threads = 4;
@@ -47,9 +60,17 @@ class RawImage : public BlockDevice {
   [[nodiscard]] bool supports_discard() const override { return !options_.read_only; }
   void submit(Request request) override;
   Result<> drain() override;
+  void run_on(LoopThread& thread) override;
+  /// Whether requests may go by io_uring; known once the first did, or drain() was called.
+  [[nodiscard]] bool uses_io_uring() const { return ring_ != nullptr; }
 
  private:
   RawImage() = default;
+  void set_up_ring();
+  bool direct() const { return cached_fd_.valid(); }
+  int check(const Request& request, uint64_t& length) const;
+  bool done_at_once(Request& request, uint64_t length);
+  bool goes_by_ring(const Request& request, uint64_t length);
   int perform(const Request& request);
   int transfer(bool write, const std::vector<iovec>& buffers, uint64_t offset, uint64_t length);
   int transfer_bounced(bool write, const std::vector<iovec>& buffers, uint64_t offset,
@@ -70,6 +91,13 @@ class RawImage : public BlockDevice {
   std::atomic<bool> punch_hole_works_ = true;
   std::atomic<bool> zero_range_works_ = true;
   std::atomic<bool> write_back_failed_ = false;
+  std::atomic<bool> quick_reads_ = true;   ///< The file system has RWF_NOWAIT for reads,
+  std::atomic<bool> quick_writes_ = true;  ///< and for writes.
+  std::once_flag ring_asked_;
+  LoopThread* thread_ = nullptr;            ///< That of run_on(), or own_thread_.
+  std::unique_ptr<LoopThread> own_thread_;  ///< Without run_on().
+  std::unique_ptr<UringQueue> owned_ring_;
+  std::atomic<UringQueue*> ring_ = nullptr;  ///< Null until asked for, or where there is none.
   std::unique_ptr<WorkerPool> workers_;
 };
 

@@ -54,6 +54,11 @@ void WorkerPool::wait_idle() {
   idle_.wait(lock, [this] { return queue_.empty() && running_ == 0; });
 }
 
+bool WorkerPool::idle() {
+  const std::lock_guard lock(mutex_);
+  return queue_.empty() && running_ == 0;
+}
+
 void WorkerPool::serve() {
   // Signals are for the threads that wait for them; faults stay with whoever causes them.
   sigset_t blocked;

@@ -23,6 +23,7 @@ class WorkerPool {
   void submit(std::function<void()> work);
   /// Waits until nothing is queued or running.
   void wait_idle();
+  [[nodiscard]] bool idle();
 
  private:
   void start_thread();  // mutex_ is held

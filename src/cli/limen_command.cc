@@ -11,6 +11,8 @@
 
 #include "base/log.h"
 #include "base/nearest.h"
+#include "cli/cloud_options.h"
+#include "cli/network_options.h"
 #include "cli/programs.h"
 #include "machine/device_catalog.h"
 #include "qemu/key_values.h"
@@ -30,6 +32,8 @@ struct RunWords {
   std::string cpu = "max";
   std::string accelerator = "soft";
   std::string console = "stdio";
+  SeedWords seed;
+  NetworkWords network;
   bool append_given = false;
   bool read_only = false;
   bool no_reboot = false;
@@ -38,11 +42,15 @@ struct RunWords {
 
 constexpr const char* kRunFooter = R"(
 Without --append the kernel's command line is "console=ttyS0", with a disk also
-"root=/dev/vda rw": right for a file system on the whole disk.
+"root=/dev/vda rw", or the root partition of a GUID partition table.
+--user-data and its kind give cloud-init what it sets the guest up with (NoCloud).
+The guest reaches the world through this host; --publish leads the other way.
 On the terminal, Ctrl-a x ends the machine and Ctrl-a h helps.
 
 example:
-  limen run --disk debian.raw --kernel vmlinuz --initrd initrd.img --memory 1G)";
+  limen run --disk debian.raw --kernel vmlinuz --initrd initrd.img --memory 1G
+  limen run --disk cloud.raw --kernel vmlinuz --initrd initrd.img \
+    --user-data user.yaml --publish 2222:22)";
 
 constexpr const char* kFooter = R"(
 examples:
@@ -52,7 +60,14 @@ examples:
 
 QEMU's command lines: limen-system-x86_64 and limen-img.)";
 
-Result<machine::MachineDescription> describe(const RunWords& words) {
+Result<std::string> command_line(const RunWords& words) {
+  if (words.append_given) return words.append;
+  if (words.disks.empty()) return "console=ttyS0";
+  return fmt::format("console=ttyS0 root={} rw", LIMEN_TRY(root_on(words.disks.front())));
+}
+
+/// `seed`: a file in memory, if cloud-init is to have one.
+Result<machine::MachineDescription> describe(const RunWords& words, const UniqueFd& seed) {
   machine::MachineDescription description;
   if (words.kernel.empty())
     return fail("--kernel is missing: there is no firmware to boot without");
@@ -63,9 +78,7 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
       *memory > UINT64_MAX - kPage ? *memory : (*memory + kPage - 1) & ~(kPage - 1);
   description.kernel = words.kernel;
   description.initrd = words.initrd;
-  description.append = words.append_given    ? words.append
-                       : words.disks.empty() ? "console=ttyS0"
-                                             : "console=ttyS0 root=/dev/vda rw";
+  description.append = LIMEN_TRY(command_line(words));
   const auto cpus = machine::parse_number(words.cpus);
   if (!cpus) return fail("--cpus {}: {}", words.cpus, cpus.error().message);
   if (*cpus == 0) return fail("--cpus 0: a machine needs a processor");
@@ -83,6 +96,12 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
     drive.read_only = words.read_only;
     description.drives.push_back(std::move(drive));
   }
+  if (seed.valid()) {
+    machine::DriveDescription drive;
+    drive.file = fmt::format("/proc/self/fd/{}", seed.get());
+    drive.read_only = true;
+    description.drives.push_back(std::move(drive));
+  }
   for (const auto& text : words.devices) {
     const auto values = LIMEN_TRY(qemu::KeyValues::parse(text, "driver"));
     machine::DeviceDescription device;
@@ -95,6 +114,7 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
       return fail("--device {}: {}", text, checked.error().message);
     description.devices.push_back(std::move(device));
   }
+  LIMEN_TRY(describe_network(words.network, description));
 
   Character console{.id = "console", .kind = Character::Kind::kNull, .path = {}};
   constexpr std::array<std::string_view, 3> kConsoles = {"stdio", "none", "file:"};
@@ -192,6 +212,8 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_option("--device", run.devices, "a device, as QEMU's -device names it")
       ->type_name("DRIVER,...")
       ->allow_extra_args(false);
+  add_network_options(*run_command, run.network);
+  add_seed_options(*run_command, run.seed);
   run_command->add_flag("--read-only", run.read_only, "the guest cannot write to the disks");
   run_command->add_flag("--no-reboot", run.no_reboot, "end instead of rebooting");
   run_command->add_flag("-v,--verbose", run.verbose, "say more on standard error");
@@ -217,6 +239,12 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   resize->add_option("SIZE", size, "new size, or +SIZE to grow by, -SIZE to shrink by")->required();
   resize->add_flag("--shrink", shrink, "allow what makes the disk smaller");
 
+  auto* seed = image->add_subcommand("seed", "make the disk that cloud-init sets a guest up from");
+  seed->footer("\nexample:\n  limen image seed --user-data user.yaml --hostname web seed.iso");
+  SeedWords seed_words;
+  add_seed_options(*seed, seed_words);
+  seed->add_option("FILE", file, "the image")->required();
+
   auto* host = app.add_subcommand("host", "say what this host offers");
   host->footer("\nexample:\n  limen host");
 
@@ -231,6 +259,10 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   if (host->parsed()) {
     fmt::print("{}", describe_host());
     return 0;
+  }
+  if (seed->parsed()) {
+    const auto written = write_seed(seed_words, file);
+    return written ? 0 : complain(program + " image seed", written.error());
   }
   if (image->parsed()) {
     const auto* command = image->get_subcommands().front();
@@ -247,7 +279,13 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
     return 0;
   }
   run.append_given = append->count() > 0;
-  const auto description = describe(run);
+  UniqueFd seed_file;
+  if (run.seed.given()) {
+    auto made = seed_in_memory(run.seed);
+    if (!made) return complain(program, made.error());
+    seed_file = std::move(*made);
+  }
+  const auto description = describe(run, seed_file);
   if (!description) return complain(program, description.error());
   return run_machine(program, *description);
 }

@@ -35,7 +35,7 @@ class Session {
 
  private:
   /// gdb's signal numbers (include/gdb/signals.def).
-  enum class Signal : uint8_t { kInterrupt = 2, kQuit = 3, kTrap = 5, kAbort = 6 };
+  enum class Signal : uint8_t { kInterrupt = 2, kQuit = 3, kTrap = 5, kAbort = 6, kIo = 23 };
 
   /// Which threads a packet means.
   struct ThreadId {

@@ -9,19 +9,47 @@
 #include <string>
 #include <vector>
 
+#include "block/filters/throttle_limits.h"
+#include "net/options.h"
 #include "x86/topology.h"
 
 namespace limen::machine {
 
+/// A disk image and all that stands before it: -drive, or the node of a -blockdev.
 struct DriveDescription {
-  std::string id = {};  ///< "" for an unnamed -drive.
-  std::string file = {};
-  std::string format = "raw";
-  std::string interface = "virtio";  ///< "virtio" or "none" (a -device refers to it by id).
+  std::string id = {};         ///< "" for an unnamed -drive; of a -blockdev its node's name.
+  std::string node_name = {};  ///< For messages and the monitor.
+  std::string file = {};       ///< "": an empty drive for removable media.
+  std::string format = {};     ///< raw, qcow2, null-co, or "" to guess.
+  /// "virtio", "none" (a -device refers to it by id), "cdrom" (a drive of an adapter of its own).
+  std::string interface = "virtio";
   bool read_only = false;
-  std::string cache = "writeback";  ///< none, writeback, writethrough, directsync, unsafe.
-  bool discard_unmap = true;        ///< discard=unmap; false: discard=ignore.
+  bool auto_read_only = false;         ///< For reading alone when it cannot be written.
+  bool cdrom = false;                  ///< media=cdrom.
+  std::string cache = "writeback";     ///< none, writeback, writethrough, directsync, unsafe.
+  std::string aio = {};                ///< threads, native, io_uring; "": what is best.
+  bool discard_unmap = true;           ///< discard=unmap; false: discard=ignore.
+  std::string detect_zeroes = "off";   ///< off, on, unmap.
+  std::string read_errors = "report";  ///< report, ignore, stop, enospc.
+  std::string write_errors = "enospc";
+  bool snapshot = false;  ///< What is written is gone when the machine ends.
+  bool locking = true;    ///< Other processes are kept out.
+  block::ThrottleLimits throttle = {};
+  std::string throttle_group = {};          ///< "": of its own.
+  uint64_t null_bytes = uint64_t{1} << 30;  ///< null-co.
+  bool null_reads_zeroes = false;           ///< null-co.
   std::string serial = {};
+};
+
+/// -object throttle-group.
+struct ThrottleGroupDescription {
+  std::string id = {};
+  block::ThrottleLimits limits = {};
+};
+
+/// -object iothread.
+struct IoThreadDescription {
+  std::string id = {};
 };
 
 /// -device DRIVER,property=value,...
@@ -43,6 +71,12 @@ struct CharacterDescription {
 /// A source of random bytes, QEMU's -object rng-random and rng-builtin.
 struct EntropySourceDescription {
   std::string id = {};
+};
+
+/// What stands behind a network card, QEMU's netdev.
+struct NetdevDescription {
+  net::BackendDescription backend = {};
+  std::string origin = {};  ///< "-netdev user,id=n0", for messages.
 };
 
 /// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
@@ -70,6 +104,9 @@ struct MachineDescription {
   std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
+  std::vector<NetdevDescription> netdevs = {};
+  std::vector<ThrottleGroupDescription> throttle_groups = {};
+  std::vector<IoThreadDescription> io_threads = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
   bool pit = true;           ///< The 8254, with port 61H.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/nearest.h"
+#include "block/filters/error_policy.h"
 
 namespace limen::machine {
 namespace {
@@ -23,13 +24,38 @@ constexpr PropertySpecification kDisableLegacy = {"disable-legacy", kText,
 constexpr PropertySpecification kDisableModern = {"disable-modern", kBoolean,
                                                   "off: only virtio 1 is there"};
 
+constexpr PropertySpecification kDrive = {"drive", kText,
+                                          "id of a -drive with if=none, or node of a -blockdev"};
+constexpr PropertySpecification kIoThread = {"iothread", kText, "id of an -object iothread"};
+constexpr PropertySpecification kBootIndex = {"bootindex", kNumber, "place in the order of booting",
+                                              0, INT32_MAX};
+constexpr PropertySpecification kLogicalBlock = {"logical_block_size", kNumber,
+                                                 "bytes of a block, a power of two", 512, 32768};
+constexpr PropertySpecification kPhysicalBlock = {"physical_block_size", kNumber,
+                                                  "bytes that the disk writes at once", 512, 32768};
+constexpr PropertySpecification kWriteCache = {"write-cache", kText,
+                                               "the guest sees a write-back cache: on, off, auto"};
+constexpr PropertySpecification kReadError = {"rerror", kText,
+                                              "after a failed read: report, ignore, stop, auto"};
+constexpr PropertySpecification kWriteError = {
+    "werror", kText, "after a failed write: report, ignore, stop, enospc, auto"};
+constexpr PropertySpecification kShare = {"share-rw", kBoolean, "others may write the image"};
+
 constexpr std::array kBlockProperties = {
     kId,
-    PropertySpecification{"drive", kText, "id of a -drive with if=none"},
+    kDrive,
+    kIoThread,
+    kBootIndex,
+    kLogicalBlock,
+    kPhysicalBlock,
+    kReadError,
+    kWriteError,
+    kShare,
+    PropertySpecification{"config-wce", kBoolean, "the guest may switch the write-back cache"},
     PropertySpecification{"serial", kText, "serial number, at most 20 bytes"},
     PropertySpecification{"num-queues", kNumber, "request queues", 1, 64},
     PropertySpecification{"queue-size", kNumber, "entries of a queue, a power of two", 4, 1024},
-    PropertySpecification{"write-cache", kBoolean, "the guest sees a write-back cache"},
+    kWriteCache,
     PropertySpecification{"discard", kBoolean, "the guest may discard blocks"},
     PropertySpecification{"write-zeroes", kBoolean, "the guest may ask for zeroed blocks"},
     kVectors,
@@ -37,6 +63,103 @@ constexpr std::array kBlockProperties = {
     kAddress,
     kDisableLegacy,
     kDisableModern,
+};
+constexpr PropertySpecification kMac = {"mac", kText, "address, 52:54:00:12:34:56 and on"};
+constexpr PropertySpecification kNetdev = {"netdev", kText, "id of a -netdev"};
+constexpr PropertySpecification kBootIndex = {"bootindex", kText, "taken, without effect"};
+constexpr PropertySpecification kRomFile = {"romfile", kText, "taken, without effect"};
+constexpr std::array kNetProperties = {
+    kId,
+    kMac,
+    kNetdev,
+    PropertySpecification{"mq", kBoolean, "several pairs of queues, as many as the netdev has"},
+    PropertySpecification{"rx_queue_size", kNumber, "entries of a receive queue, a power of two",
+                          64, 1024},
+    PropertySpecification{"tx_queue_size", kNumber, "entries of a transmit queue, a power of two",
+                          64, 1024},
+    PropertySpecification{"host_mtu", kNumber, "MTU that the guest is told; 0: none", 0, 65535},
+    PropertySpecification{"speed", kNumber, "Mbit/s that the guest is told", 0, INT32_MAX},
+    PropertySpecification{"duplex", kText, "full or half: what the guest is told"},
+    PropertySpecification{"csum", kBoolean, "the guest may leave checksums to the host"},
+    PropertySpecification{"guest_csum", kBoolean, "the guest takes frames without checksums"},
+    PropertySpecification{"gso", kBoolean, "the guest may send frames to be cut"},
+    PropertySpecification{"host_tso4", kBoolean, "as gso, for TCP over IPv4"},
+    PropertySpecification{"host_tso6", kBoolean, "as gso, for TCP over IPv6"},
+    PropertySpecification{"host_ecn", kBoolean, "as gso, for TCP with ECN"},
+    PropertySpecification{"host_ufo", kBoolean, "as gso, for UDP"},
+    PropertySpecification{"guest_tso4", kBoolean, "the guest takes large frames: TCP over IPv4"},
+    PropertySpecification{"guest_tso6", kBoolean, "the same, TCP over IPv6"},
+    PropertySpecification{"guest_ecn", kBoolean, "the same, TCP with ECN"},
+    PropertySpecification{"guest_ufo", kBoolean, "the same, UDP"},
+    PropertySpecification{"mrg_rxbuf", kBoolean, "a frame may lie in several buffers"},
+    PropertySpecification{"status", kBoolean, "the guest sees the link go up and down"},
+    PropertySpecification{"ctrl_vq", kBoolean, "there is a control queue"},
+    PropertySpecification{"ctrl_rx", kBoolean, "the guest chooses what it receives"},
+    PropertySpecification{"ctrl_vlan", kBoolean, "the guest chooses VLANs"},
+    PropertySpecification{"ctrl_rx_extra", kBoolean, "more ways to choose"},
+    PropertySpecification{"ctrl_mac_addr", kBoolean, "the guest may change the address"},
+    PropertySpecification{"guest_announce", kBoolean, "the guest can be asked to announce itself"},
+    kBootIndex,
+    kRomFile,
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
+constexpr std::array kScsiBusProperties = {
+    kId,
+    kIoThread,
+    PropertySpecification{"num_queues", kNumber, "request queues", 1, 64},
+    PropertySpecification{"virtqueue_size", kNumber, "entries of a queue, a power of two", 8, 1024},
+    PropertySpecification{"max_sectors", kNumber, "longest transfer, in 512 bytes", 8, UINT32_MAX},
+    PropertySpecification{"cmd_per_lun", kNumber, "commands of a unit at once", 1, UINT32_MAX},
+    PropertySpecification{"hotplug", kBoolean, "the guest hears of units that come and go"},
+    PropertySpecification{"param_change", kBoolean, "the guest hears of units that changed"},
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
+constexpr PropertySpecification kScsiBus = {"bus", kText, "SCSI bus: ID.0 of a virtio-scsi-pci"};
+constexpr PropertySpecification kScsiChannel = {"channel", kNumber, "always 0", 0, 0};
+constexpr PropertySpecification kScsiId = {"scsi-id", kNumber, "target on the bus", 0, 255};
+constexpr PropertySpecification kScsiUnit = {"lun", kNumber, "logical unit of the target", 0,
+                                             16383};
+constexpr PropertySpecification kVendor = {"vendor", kText, "vendor that the guest sees"};
+constexpr PropertySpecification kProduct = {"product", kText, "product that the guest sees"};
+constexpr PropertySpecification kRevision = {"ver", kText, "revision that the guest sees"};
+constexpr PropertySpecification kDeviceId = {"device_id", kText, "identification for page 83h"};
+constexpr PropertySpecification kWwn = {"wwn", kNumber, "world wide name"};
+constexpr PropertySpecification kScsiSerial = {"serial", kText, "serial number, at most 36 bytes"};
+constexpr std::array kScsiDiskProperties = {
+    kId,
+    kDrive,
+    kScsiBus,
+    kScsiChannel,
+    kScsiId,
+    kScsiUnit,
+    kScsiSerial,
+    kVendor,
+    kProduct,
+    kRevision,
+    kDeviceId,
+    kWwn,
+    kBootIndex,
+    kLogicalBlock,
+    kPhysicalBlock,
+    kReadError,
+    kWriteError,
+    kShare,
+    kWriteCache,
+    PropertySpecification{"removable", kBoolean, "said to be removable"},
+    PropertySpecification{"rotation_rate", kNumber, "turns in a minute; 1: does not turn", 0,
+                          UINT16_MAX},
+};
+constexpr std::array kScsiCdProperties = {
+    kId,      kDrive,    kScsiBus,  kScsiChannel, kScsiId,    kScsiUnit,  kScsiSerial, kVendor,
+    kProduct, kRevision, kDeviceId, kWwn,         kBootIndex, kReadError, kWriteError, kShare,
 };
 constexpr std::array kEntropyProperties = {
     kId,
@@ -98,6 +221,12 @@ constexpr std::array kTestDeviceProperties = {kId};
 
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
+    DeviceSpecification{"virtio-net-pci", "virtio-net", "PCI", "virtio network card",
+                        kNetProperties},
+    DeviceSpecification{"virtio-scsi-pci", "virtio-scsi", "PCI", "virtio SCSI adapter",
+                        kScsiBusProperties},
+    DeviceSpecification{"scsi-hd", "", "SCSI", "SCSI disk", kScsiDiskProperties},
+    DeviceSpecification{"scsi-cd", "", "SCSI", "SCSI CD-ROM", kScsiCdProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
     DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",
@@ -123,6 +252,14 @@ constexpr std::array<std::string_view, 4> kFalse = {"off", "no", "false", "n"};
 Result<> check_value(const PropertySpecification& property, std::string_view value) {
   switch (property.type) {
     case kText:
+      if (property.name == kWriteCache.name && value != "auto" && !parse_boolean(value))
+        return fail("not known; valid choices: on, off, auto");
+      if (property.name == kReadError.name || property.name == kWriteError.name) {
+        const bool read = property.name == kReadError.name;
+        if (value != "auto" && (!block::parse_error_action(value) || (read && value == "enospc")))
+          return fail("invalid {} error action; valid choices: {}report, ignore, stop, auto",
+                      read ? "read" : "write", read ? "" : "enospc, ");
+      }
       if (property.name == kDisableLegacy.name && value != "on" && value != "auto")
         return fail("legacy virtio is not there; use on or auto");
       return {};
@@ -153,6 +290,10 @@ const DeviceSpecification* find_device(std::string_view driver) {
 
 Result<> check_device(const DeviceDescription& device) {
   const auto* specification = find_device(device.driver);
+  if (device.driver == "scsi-block" || device.driver == "scsi-generic")
+    return fail(
+        "device '{}' passes SCSI commands through to the host, which is not there; use scsi-hd",
+        device.driver);
   if (specification == nullptr) {
     std::vector<std::string_view> drivers;
     drivers.reserve(kCatalog.size());

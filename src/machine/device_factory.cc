@@ -11,7 +11,6 @@
 #include "device/debug_ports.h"
 #include "pci/pvpanic_pci.h"
 #include "virtio/balloon/balloon.h"
-#include "virtio/block/block.h"
 #include "virtio/console/console.h"
 #include "virtio/entropy/entropy.h"
 #include "virtio/virtio_pci.h"
@@ -26,6 +25,10 @@ constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
 DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
   static const std::map<std::string_view, Create> kFactories = {
       {"virtio-blk-pci", &DeviceFactory::create_block},
+      {"virtio-net-pci", &DeviceFactory::create_net},
+      {"virtio-scsi-pci", &DeviceFactory::create_scsi_bus},
+      {"scsi-hd", &DeviceFactory::create_scsi_disk},
+      {"scsi-cd", &DeviceFactory::create_scsi_cd},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-balloon-pci", &DeviceFactory::create_balloon},
       {"pvpanic", &DeviceFactory::create_pvpanic},
@@ -42,9 +45,15 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
 }
 
 Result<> DeviceFactory::create_all(const MachineDescription& description) {
+  vcpus_ = description.vcpus;
   for (const auto& device : description.devices) LIMEN_TRY(create(device));
   for (size_t i = 0; i < board_.drives_.size(); ++i) {
     auto& drive = board_.drives_[i];
+    if (drive.description.interface == "cdrom" && !drive.in_use) {
+      if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
+      LIMEN_TRY(create_cdrom(drive));
+      continue;
+    }
     if (drive.description.interface != "virtio" || drive.in_use) continue;
     DeviceDescription device{.driver = "virtio-blk-pci", .properties = {}};
     // An unnamed drive needs an id to refer to it by. Not its file's name: two that are only read
@@ -84,19 +93,6 @@ Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
   return {};
 }
 
-Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
-  std::vector<std::string_view> ids;
-  for (auto& drive : board_.drives_) {
-    if (drive.description.id == id) {
-      if (drive.in_use) return fail("drive '{}' is another device's already", id);
-      drive.in_use = true;
-      return &drive;
-    }
-    if (!drive.description.id.empty()) ids.push_back(drive.description.id);
-  }
-  return fail("there is no drive '{}'{}", id, choice_hint(id, ids));
-}
-
 Result<device::CharacterBackend*> DeviceFactory::take_character(const std::string& id) {
   std::vector<std::string_view> ids;
   for (auto& character : board_.characters_) {
@@ -115,24 +111,6 @@ Result<device::CharacterBackend*> DeviceFactory::backend_of(const DeviceProperti
   const auto id = properties.text("chardev");
   if (id.empty()) return board_.nowhere_.get();
   return take_character(id);
-}
-
-Result<> DeviceFactory::create_block(const DeviceDescription& description,
-                                     const DeviceProperties& properties) {
-  const auto id = properties.text("drive");
-  if (id.empty()) return fail("drive= is missing");
-  auto* drive = LIMEN_TRY(take_drive(id));
-  virtio::BlockProperties block;
-  block.serial = properties.text("serial", drive->description.serial);
-  block.num_queues = static_cast<unsigned>(properties.number("num-queues", block.num_queues));
-  block.queue_size = static_cast<uint16_t>(properties.number("queue-size", block.queue_size));
-  const auto& cache = drive->description.cache;
-  block.write_cache =
-      properties.boolean("write-cache", cache != "writethrough" && cache != "directsync");
-  block.discard = properties.boolean("discard", block.discard);
-  block.write_zeroes = properties.boolean("write-zeroes", block.write_zeroes);
-  return add_virtio(description, properties,
-                    LIMEN_TRY(virtio::Block::create(block, *drive->image)));
 }
 
 Result<> DeviceFactory::create_entropy(const DeviceDescription& description,

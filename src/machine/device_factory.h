@@ -1,6 +1,8 @@
 // Makes the devices that -device and -drive ask for and plugs them into a board.
 #pragma once
 
+#include <array>
+#include <set>
 #include <string>
 
 #include "base/result.h"
@@ -9,7 +11,11 @@
 #include "machine/q35_board.h"
 
 namespace limen::virtio {
+class Scsi;
 class VirtioDevice;
+}  // namespace limen::virtio
+namespace limen::block::scsi {
+class LogicalUnit;
 }
 
 namespace limen::machine {
@@ -30,6 +36,9 @@ class DeviceFactory {
 
   Result<> create(const DeviceDescription& description);
   Result<> create_block(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_scsi_bus(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_scsi_disk(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_scsi_cd(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
   Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
@@ -38,19 +47,40 @@ class DeviceFactory {
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
 
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
+  Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
+  Result<net::Network*> network();
   Result<Drive*> take_drive(const std::string& id);
+  // In disk_factory.cc:
+  /// A drive with an image, its werror= and rerror= as the device says.
+  Result<Drive*> take_disk(const DeviceProperties& properties);
+  static void set_error_actions(const Drive& drive, const DeviceProperties& properties);
+  Result<LoopThread*> find_io_thread(const DeviceProperties& properties);
+  Result<> create_cdrom(const Drive& drive);
+  struct ScsiBus;
+  Result<ScsiBus*> find_scsi_bus(const DeviceProperties& properties);
+  Result<> add_scsi_unit(const DeviceProperties& properties,
+                         std::unique_ptr<block::scsi::LogicalUnit> unit);
   Result<device::CharacterBackend*> backend_of(const DeviceProperties& properties);
 
   struct SerialBus {
     std::string id;
     virtio::Console* console;
   };
+  struct ScsiBus {
+    std::string name;  ///< As -device's bus= has it: "scsi0.0".
+    virtio::Scsi* adapter;
+    LoopThread* thread;
+  };
   Q35Board& board_;
+  unsigned vcpus_ = 1;
   std::vector<SerialBus> serial_buses_;
+  std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.
+  std::vector<ScsiBus> scsi_buses_;
 };
 
 }  // namespace limen::machine

@@ -87,6 +87,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
+  callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
   board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(), cpuid_,
                                       physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
@@ -149,6 +150,7 @@ bool Machine::cont() {
 bool Machine::cont_some(std::span<const unsigned> indices) {
   if (run_state_ == RunState::kShutdown || run_state_ == RunState::kInternalError) return false;
   resumptions_.fetch_add(1);
+  board_->retry_disks();
   change_state(RunState::kRunning);
   resumed_.assign(indices.begin(), indices.end());
   // Something that happened to the machine holds them: handle() resumes them.
@@ -231,6 +233,21 @@ Result<int> Machine::run() {
 
 void Machine::quit() {
   loop_->post([this] { end(0); });
+}
+
+void Machine::disk_failed(const DiskError& failure) {
+  using block::ErrorAction;
+  const bool stops = failure.error.action == ErrorAction::kStop;
+  const auto text =
+      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? "?" : failure.device,
+                  failure.error.write ? "write" : "read", ::strerror(failure.error.error),
+                  stops ? "the machine stands still until it is told to go on"
+                        : block::error_action_name(failure.error.action));
+  // A guest can make as many of the others as it likes.
+  if (!stops) return log::info("{}", text);
+  log::warning("{}", text);
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this] { stop(RunState::kIoError); });
 }
 
 void Machine::raise(Occurrence occurrence) {

@@ -60,7 +60,8 @@ class Machine {
   [[nodiscard]] RunState run_state() const { return run_state_; }
   /// Returns once no processor runs. Does nothing if none did.
   void stop(RunState reason);
-  /// False, and nothing happens, where the guest must be reset first.
+  /// Goes on, and has failed requests of disks made again. False, and nothing happens, where the
+  /// guest must be reset first.
   bool cont();
   /// The same for some of the processors: the others stand still until the next cont().
   bool cont_some(std::span<const unsigned> indices);
@@ -99,6 +100,7 @@ class Machine {
   /// On the processor's thread.
   void stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop);
   void end(Result<int> outcome);
+  void disk_failed(const DiskError& failure);
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;

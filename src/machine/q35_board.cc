@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "block/open_image.h"
 #include "boot/acpi/tables.h"
 #include "boot/memory_map.h"
 #include "device/acpi_pm.h"
@@ -103,19 +104,24 @@ Result<> Q35Board::plug_in(const MachineDescription& description) {
   LIMEN_TRY(open_characters(description));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
-  return DeviceFactory(*this).create_all(description);
+  LIMEN_TRY(open_network(description));
+  LIMEN_TRY(DeviceFactory(*this).create_all(description));
+  warn_of_loose_ends();
+  return {};
 }
 
 Result<> Q35Board::open_drives(const MachineDescription& description) {
-  for (const auto& drive : description.drives) {
-    block::OpenOptions options;
-    options.read_only = drive.read_only;
-    options.cache = LIMEN_TRY(block::parse_cache_mode(drive.cache));
-    options.discard_unmap = drive.discard_unmap;
-    auto image = LIMEN_TRY(block::RawImage::open(drive.file, options));
-    drives_.push_back({drive, std::move(image), false});
-  }
+  for (const auto& thread : description.io_threads)
+    io_threads_.push_back({thread.id, LIMEN_TRY(LoopThread::create("IO " + thread.id))});
+  opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
+  for (const auto& group : description.throttle_groups) LIMEN_TRY(opener_->add_group(group));
+  for (const auto& drive : description.drives) drives_.push_back(LIMEN_TRY(opener_->open(drive)));
   return {};
+}
+
+void Q35Board::retry_disks() {
+  for (auto& drive : drives_)
+    if (drive.errors != nullptr) drive.errors->retry();
 }
 
 Result<> Q35Board::open_characters(const MachineDescription& description) {
@@ -214,9 +220,11 @@ Result<> Q35Board::reset() {
 
 Result<> Q35Board::flush_disks() {
   Result<> outcome;
-  for (auto& drive : drives_)
+  for (auto& drive : drives_) {
+    if (drive.image == nullptr) continue;
     if (auto drained = drive.image->drain(); !drained)
       outcome = fail("flushing {}: {}", drive.description.file, drained.error().message);
+  }
   return outcome;
 }
 

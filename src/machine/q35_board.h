@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/event_loop.h"
+#include "base/loop_thread.h"
 #include "base/result.h"
-#include "block/raw_image.h"
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "device/pvpanic.h"
@@ -19,8 +19,10 @@
 #include "irq/local_apic.h"
 #include "irq/pic_8259.h"
 #include "machine/description.h"
+#include "machine/drive.h"
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
+#include "net/network.h"
 #include "pci/pci_bus.h"
 #include "x86/cpuid.h"
 
@@ -51,13 +53,15 @@ struct BoardCallbacks {
   std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
   /// The local APIC of processor `index` has something for it.
   std::function<void(unsigned index)> interrupt;
+  /// A disk failed; when its action is kStop, the machine must stop, and retry_disks() follows when
+  /// it goes on.
+  std::function<void(const DiskError&)> disk_error;
 };
 
-/// A disk image and what it was called.
-struct Drive {
-  DriveDescription description;
-  std::unique_ptr<block::RawImage> image;
-  bool in_use = false;
+/// An I/O thread and what it was called.
+struct IoThread {
+  std::string id;
+  std::unique_ptr<LoopThread> thread;
 };
 
 /// A character back end and what it was called.
@@ -87,7 +91,11 @@ class Q35Board {
   Result<> reset();
   /// Waits for the disks and flushes them.
   Result<> flush_disks();
+  /// Makes the requests again that failed and were kept (werror=stop and the like).
+  void retry_disks();
 
+  /// The cards' other side; null where there is neither a card nor a back end.
+  [[nodiscard]] net::Network* network() { return network_.get(); }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
@@ -101,6 +109,8 @@ class Q35Board {
   Result<> plug_in(const MachineDescription& description);
   Result<> open_drives(const MachineDescription& description);
   Result<> open_characters(const MachineDescription& description);
+  Result<> open_network(const MachineDescription& description);
+  void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
   Result<> build_serials(const MachineDescription& description);
 
@@ -119,10 +129,13 @@ class Q35Board {
   std::unique_ptr<Lines> hpet_lines_;
 
   // Behind the devices, which refer to them.
+  std::vector<IoThread> io_threads_;
+  std::unique_ptr<DriveOpener> opener_;
   std::vector<Drive> drives_;
   std::vector<Character> characters_;
   std::vector<std::string> new_files_;  ///< Made for `characters_`; removed when the board fails.
   std::unique_ptr<device::CharacterBackend> nowhere_;
+  std::unique_ptr<net::Network> network_;
 
   std::unique_ptr<pci::PciBus> bus_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`

@@ -14,6 +14,7 @@ enum class RunState : uint8_t {
   kShutdown,       ///< The guest powered off (-no-shutdown).
   kGuestPanicked,  ///< The guest's kernel gave up, by pvpanic (-no-shutdown).
   kInternalError,
+  kIoError,  ///< A disk failed whose werror= or rerror= says stop.
 };
 
 [[nodiscard]] constexpr std::string_view name(RunState state) {
@@ -32,6 +33,8 @@ enum class RunState : uint8_t {
       return "guest-panicked";
     case RunState::kInternalError:
       return "internal-error";
+    case RunState::kIoError:
+      return "io-error";
   }
   return "";
 }

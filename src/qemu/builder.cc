@@ -186,8 +186,6 @@ Result<> Builder::display(const std::string& argument) {
 
 Result<> Builder::vga(const std::string& argument) { return only_none(argument, "graphics card"); }
 
-Result<> Builder::network(const std::string& argument) { return only_none(argument, "network"); }
-
 Result<> Builder::clock(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
   constexpr std::array<std::string_view, 3> kKnown = {"base", "clock", "driftfix"};

@@ -2,14 +2,17 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "base/result.h"
 #include "machine/description.h"
 #include "qemu/command_line.h"
+#include "qemu/key_values.h"
 
 namespace limen::qemu {
 
@@ -28,6 +31,13 @@ class Builder {
   Result<> initrd(const std::string& argument);
   Result<> append(const std::string& argument);
   Result<> drive(const std::string& argument);
+  Result<> block_device(const std::string& argument);
+  Result<> cdrom(const std::string& argument);
+  Result<> hard_disk_a(const std::string& argument);
+  Result<> hard_disk_b(const std::string& argument);
+  Result<> hard_disk_c(const std::string& argument);
+  Result<> hard_disk_d(const std::string& argument);
+  Result<> snapshot(const std::string& argument);
   Result<> device(const std::string& argument);
   Result<> object(const std::string& argument);
   Result<> character(const std::string& argument);
@@ -36,6 +46,8 @@ class Builder {
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
+  Result<> nic(const std::string& argument);
+  Result<> netdev(const std::string& argument);
   Result<> clock(const std::string& argument);
   Result<> name(const std::string& argument);
   Result<> no_graphic(const std::string& argument);
@@ -63,11 +75,27 @@ class Builder {
   Result<> choose_accelerator(std::string_view names, std::string_view separator);
   Result<std::string> add_backend(std::string_view specification, std::string_view label);
   void add_default_console();
+  // In builder_block.cc:
+  static bool is_block_object(std::string_view type);
+  Result<> block_object(const KeyValues& values);
+  Result<> add_node(const KeyValues& values);
+  Result<> hard_disk(const std::string& file, unsigned index);
+  void finish_drives();
+  Result<> check_block_references(const machine::DeviceDescription& device) const;
   Result<> check_references() const;
+  Result<> add_netdev(const net::Parameters& parameters, const std::string& origin);
+  void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
+               const std::string& address);
+  Result<> finish_network();
 
   std::string program_;
   CommandLine result_;
-  std::vector<std::string> serials_;  ///< -serial, as given.
+  std::vector<std::string> serials_;              ///< -serial, as given.
+  std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
+  bool network_chosen_ = false;
+  std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
+  std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
+  bool snapshot_ = false;
   bool no_defaults_ = false;
   bool no_graphic_ = false;
   bool no_monitor_ = false;

@@ -33,35 +33,6 @@ std::string id_hint(std::string_view wanted, const std::vector<T>& things) {
 
 }  // namespace
 
-Result<> Builder::drive(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
-  constexpr std::array<std::string_view, 8> kKnown = {"file",  "format",  "if",     "readonly",
-                                                      "cache", "discard", "serial", "id"};
-  LIMEN_TRY(values.check(kKnown));
-  constexpr std::array<std::string_view, 1> kFormats = {"raw"};
-  constexpr std::array<std::string_view, 2> kInterfaces = {"virtio", "none"};
-  constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
-                                                       "directsync", "unsafe"};
-  constexpr std::array<std::string_view, 4> kDiscards = {"unmap", "on", "ignore", "off"};
-  machine::DriveDescription drive;
-  drive.file = values.text("file");
-  drive.format = LIMEN_TRY(values.choice("format", kFormats, "raw"));
-  drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, "virtio"));
-  drive.read_only = LIMEN_TRY(values.boolean("readonly", false));
-  drive.cache = LIMEN_TRY(values.choice("cache", kCaches, "writeback"));
-  const auto discard = LIMEN_TRY(values.choice("discard", kDiscards, "unmap"));
-  drive.discard_unmap = discard == "unmap" || discard == "on";
-  drive.serial = values.text("serial");
-  drive.id = values.text("id");
-  if (drive.file.empty()) return fail("file= is missing: which image is the disk?");
-  if (!drive.id.empty() && has_id(result_.machine.drives, drive.id))
-    return fail("there is a drive '{}' already", drive.id);
-  if (drive.interface == "none" && drive.id.empty())
-    return fail("if=none needs id=, by which a -device refers to the drive");
-  result_.machine.drives.push_back(std::move(drive));
-  return {};
-}
-
 Result<> Builder::device(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, "driver"));
   const auto driver = values.text("driver");
@@ -93,8 +64,10 @@ Result<> Builder::device(const std::string& argument) {
 
 Result<> Builder::object(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, "qom-type"));
+  if (is_block_object(values.text("qom-type"))) return block_object(values);
   constexpr std::array<std::string_view, 3> kKnown = {"qom-type", "id", "filename"};
-  constexpr std::array<std::string_view, 2> kTypes = {"rng-random", "rng-builtin"};
+  constexpr std::array<std::string_view, 4> kTypes = {"rng-random", "rng-builtin", "iothread",
+                                                      "throttle-group"};
   constexpr std::array<std::string_view, 2> kSources = {"/dev/urandom", "/dev/random"};
   LIMEN_TRY(values.check(kKnown));
   const auto type = values.text("qom-type");
@@ -201,9 +174,6 @@ Result<> Builder::check_references() const {
       const auto found = device.properties.find(key);
       return found == device.properties.end() ? nullptr : &found->second;
     };
-    if (const auto* drive = property("drive"); drive != nullptr && !has_id(machine.drives, *drive))
-      return fail("-device {},drive={}: there is no -drive with that id{}", device.driver, *drive,
-                  id_hint(*drive, machine.drives));
     if (const auto* backend = property("chardev");
         backend != nullptr && !has_id(machine.characters, *backend))
       return fail("-device {},chardev={}: there is no -chardev with that id{}", device.driver,
@@ -212,8 +182,7 @@ Result<> Builder::check_references() const {
         source != nullptr && !has_id(machine.entropy_sources, *source))
       return fail("-device {},rng={}: there is no -object with that id{}", device.driver, *source,
                   id_hint(*source, machine.entropy_sources));
-    if (device.driver == "virtio-blk-pci" && property("drive") == nullptr)
-      return fail("-device virtio-blk-pci: drive= is missing");
+    LIMEN_TRY(check_block_references(device));
   }
   const auto on_terminal =
       std::ranges::count(machine.characters, Kind::kStdio, &CharacterDescription::kind);
@@ -234,6 +203,7 @@ Result<CommandLine> Builder::finish() {
         "there is nothing to boot: give -kernel (booting from a disk's boot sector needs "
         "firmware, which is not there yet)");
   }
+  finish_drives();
   add_default_console();
   unsigned port = 0;
   for (const auto& specification : serials_) {
@@ -241,6 +211,7 @@ Result<CommandLine> Builder::finish() {
     result_.machine.serials.push_back(
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
+  LIMEN_TRY(finish_network());
   LIMEN_TRY(check_references());
   return std::move(result_);
 }

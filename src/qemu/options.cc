@@ -22,14 +22,33 @@ constexpr std::array kOptions = {
     Option{"initrd", "FILE", "initial RAM disk, or multiboot modules", &Builder::initrd},
     Option{"append", "TEXT", "kernel command line", &Builder::append},
     Option{"drive",
-           "file=FILE[,format=raw][,if=virtio|none][,id=ID][,readonly=on|off]\n"
+           "file=FILE[,format=raw][,if=virtio|none][,media=disk|cdrom][,id=ID]\n"
+           "          [,readonly=on|off][,snapshot=on|off][,serial=TEXT]\n"
            "          [,cache=writeback|none|writethrough|directsync|unsafe]\n"
-           "          [,discard=unmap|ignore][,serial=TEXT]",
+           "          [,aio=threads|native|io_uring][,discard=unmap|ignore]\n"
+           "          [,detect-zeroes=off|on|unmap][,file.locking=on|off]\n"
+           "          [,rerror=report|ignore|stop][,werror=enospc|report|ignore|stop]\n"
+           "          [,throttling.iops-total=N][,throttling.bps-total=N][,...-read][,...-write]\n"
+           "          [,...-max=N][,...-max-length=SECONDS][,throttling.iops-size=BYTES]\n"
+           "          [,throttling.group=NAME]",
            "disk image", &Builder::drive},
+    Option{"blockdev",
+           "[driver=]file|raw|host_device|throttle|null-co,node-name=NAME[,file=NODE]\n"
+           "          [,filename=FILE][,read-only=on|off][,cache.direct=on|off]... | JSON",
+           "disk image, for -device ...,drive=NAME", &Builder::block_device},
+    Option{"cdrom", "FILE", "CD-ROM image, in a drive of a SCSI adapter", &Builder::cdrom},
+    Option{"hda", "FILE", "first disk", &Builder::hard_disk_a},
+    Option{"hdb", "FILE", "second disk", &Builder::hard_disk_b},
+    Option{"hdc", "FILE", "third disk", &Builder::hard_disk_c},
+    Option{"hdd", "FILE", "fourth disk", &Builder::hard_disk_d},
+    Option{"snapshot", "", "what is written to disks is gone when the machine ends",
+           &Builder::snapshot},
     Option{"device", "DRIVER[,property=value,...]", "add a device; -device help lists them",
            &Builder::device},
-    Option{"object", "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID",
-           "source of random bytes", &Builder::object},
+    Option{"object",
+           "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
+           "          throttle-group,id=ID[,limits.iops-total=N]...",
+           "source of random bytes, I/O thread, limits of disks", &Builder::object},
     Option{"chardev", "stdio|null,id=ID | file,id=ID,path=FILE[,append=on]",
            "where a serial port or console leads", &Builder::character},
     Option{"serial", "stdio|mon:stdio|file:FILE|null|none|chardev:ID",
@@ -37,8 +56,16 @@ constexpr std::array kOptions = {
     Option{"monitor", "none", "there is no monitor yet", &Builder::monitor},
     Option{"display", "none", "there is no display yet", &Builder::display},
     Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
-    Option{"net", "none", "there is no network yet", &Builder::network},
-    Option{"nic", "none", "there is no network yet", &Builder::network},
+    Option{"netdev",
+           "user|tap|socket|stream|dgram|hubport,id=ID[,...]\n"
+           "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
+           "          tap[,ifname=NAME][,fd=N][,script=FILE|no][,queues=N]...\n"
+           "          stream,addr.type=unix|inet,addr.path=FILE[,server=on|off]...",
+           "what stands behind a network card", &Builder::netdev},
+    Option{"nic", "TYPE[,model=MODEL][,mac=MAC][,...] | none",
+           "a network card and what stands behind it (default: user)", &Builder::nic},
+    Option{"net", "nic[,model=MODEL][,macaddr=MAC] | TYPE[,...] | none",
+           "the same in two, joined by a hub", &Builder::network},
     Option{"rtc", "base=utc", "real-time clock", &Builder::clock},
     Option{"name", "[guest=]TEXT", "name of the machine", &Builder::name},
     Option{"nographic", "", "serial port on this terminal; Ctrl-a h helps, Ctrl-a x ends",

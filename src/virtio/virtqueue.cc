@@ -68,10 +68,10 @@ size_t DescriptorChain::write(uint64_t offset, std::span<const std::byte> from) 
                   });
 }
 
-std::nullopt_t Virtqueue::break_locked(std::string reason) {
+bool Virtqueue::break_locked(std::string reason) {
   broken_reason_ = std::move(reason);
   state_.store(State::kBroken, std::memory_order_release);
-  return std::nullopt;
+  return false;
 }
 
 bool Virtqueue::enable(const QueueSetup& setup) {
@@ -131,10 +131,16 @@ bool Virtqueue::has_available() {
 }
 
 std::optional<DescriptorChain> Virtqueue::pop() {
+  DescriptorChain chain;
+  if (!pop_into(chain)) return std::nullopt;
+  return chain;
+}
+
+bool Virtqueue::pop_into(DescriptorChain& chain) {
   const std::lock_guard lock(mutex_);
-  if (!enabled()) return std::nullopt;
+  if (!enabled()) return false;
   if (!available_locked()) {
-    if (broken()) return std::nullopt;
+    if (broken()) return false;
     // Ask to be notified of the next one, then look again: the driver may have added it before it
     // saw the request (§2.7.10).
     if (setup_.event_index) {
@@ -143,18 +149,20 @@ std::optional<DescriptorChain> Virtqueue::pop() {
       memory_.note_written(setup_.device_area + event, 2);
     }
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!available_locked()) return std::nullopt;
+    if (!available_locked()) return false;
   }
   const size_t slot = next_available_ % setup_.size;
   const uint16_t head = field(available_, kRing + 2 * slot).load(std::memory_order_relaxed);
-  auto chain = read_chain_locked(head);
-  if (chain) ++next_available_;
-  return chain;
+  if (!read_chain_locked(head, chain)) return false;
+  ++next_available_;
+  return true;
 }
 
-std::optional<DescriptorChain> Virtqueue::read_chain_locked(uint16_t head) {
-  DescriptorChain chain;
+bool Virtqueue::read_chain_locked(uint16_t head, DescriptorChain& chain) {
   chain.head = head;
+  chain.readable.clear();
+  chain.writable.clear();
+  chain.readable_bytes = chain.writable_bytes = 0;
   std::span<const std::byte> table = descriptors_;
   bool indirect = false;
   uint16_t index = head;
@@ -186,8 +194,8 @@ std::optional<DescriptorChain> Virtqueue::read_chain_locked(uint16_t head) {
       steps = SIZE_MAX;  // counts the table's own entries from 0
       continue;
     }
-    if (!add_buffer_locked(chain, descriptor)) return std::nullopt;
-    if ((descriptor.flags & kDescNext) == 0) return chain;
+    if (!add_buffer_locked(chain, descriptor)) return false;
+    if ((descriptor.flags & kDescNext) == 0) return true;
     index = descriptor.next;
   }
 }
@@ -216,17 +224,24 @@ bool Virtqueue::add_buffer_locked(DescriptorChain& chain, const Descriptor& desc
 }
 
 bool Virtqueue::push(const DescriptorChain& chain, uint32_t written) {
+  return push_all({&chain, 1}, {&written, 1});
+}
+
+bool Virtqueue::push_all(std::span<const DescriptorChain> chains,
+                         std::span<const uint32_t> written) {
   const std::lock_guard lock(mutex_);
   if (!enabled()) return false;
-  // Before the driver can know of it: it may run what was just read from the disk.
-  for (const Buffer& buffer : chain.writable)
-    memory_.note_written(buffer.address, buffer.bytes.size());
-
-  const size_t element = kRing + kUsedElementBytes * (next_used_ % setup_.size);
-  const uint32_t entry[2] = {chain.head, written};
-  std::memcpy(used_.data() + element, entry, sizeof entry);
-  memory_.note_written(setup_.device_area + element, sizeof entry);
-  const uint16_t before = next_used_++;
+  const uint16_t before = next_used_;
+  for (size_t i = 0; i < chains.size(); ++i) {
+    // Before the driver can know of it: it may run what was just read from the disk.
+    for (const Buffer& buffer : chains[i].writable)
+      memory_.note_written(buffer.address, buffer.bytes.size());
+    const size_t element = kRing + kUsedElementBytes * (next_used_ % setup_.size);
+    const uint32_t entry[2] = {chains[i].head, written[i]};
+    std::memcpy(used_.data() + element, entry, sizeof entry);
+    memory_.note_written(setup_.device_area + element, sizeof entry);
+    ++next_used_;
+  }
   field(used_, kIndex).store(next_used_, std::memory_order_release);
   memory_.note_written(setup_.device_area + kIndex, 2);
 

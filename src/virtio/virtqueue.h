@@ -71,10 +71,17 @@ class Virtqueue {
   /// The next request; nothing if there is none (and then the driver will notify of the next), or
   /// if the queue is off or broken.
   std::optional<DescriptorChain> pop();
+  /// The same into a chain that is used again and again, which keeps its vectors' memory. False:
+  /// there is none, and `chain` is of no use.
+  [[nodiscard]] bool pop_into(DescriptorChain& chain);
 
   /// Gives a request back: `written` bytes of its writable buffers, from the first on, were
   /// written. True: the driver wants an interrupt.
   [[nodiscard]] bool push(const DescriptorChain& chain, uint32_t written);
+  /// The same for requests that the driver must see at once (a packet in several buffers,
+  /// virtio 1.2 §5.1.6.4): `written` has as many numbers as `chains`.
+  [[nodiscard]] bool push_all(std::span<const DescriptorChain> chains,
+                              std::span<const uint32_t> written);
 
   /// Whether the driver has given a request that was not popped.
   [[nodiscard]] bool has_available();
@@ -83,8 +90,8 @@ class Virtqueue {
   enum class State : uint8_t { kOff, kOn, kBroken };
   struct Descriptor;
 
-  std::nullopt_t break_locked(std::string reason);
-  std::optional<DescriptorChain> read_chain_locked(uint16_t head);
+  bool break_locked(std::string reason);  ///< Returns false.
+  bool read_chain_locked(uint16_t head, DescriptorChain& chain);
   bool add_buffer_locked(DescriptorChain& chain, const Descriptor& descriptor);
   bool available_locked();
 

@@ -133,6 +133,12 @@ class CommandErrors(MachineTest):
         self.assert_one_line_error(self.run_program(*run, "--cpus", "9999999999"), "too many", "64")
         self.assert_one_line_error(self.run_program(*run, "--console", "stdoi"), "stdoi", "stdio")
         self.assert_one_line_error(self.run_program(*run, "--device", "virtio-rgn"), "virtio-rgn")
+        for words in ("22", "2222:", "0:22", "a:22", "2222:65536", "1:2:3:4x", "2222:22/sctp"):
+            self.assert_one_line_error(self.run_program(*run, "--publish", words),
+                                       f"--publish {words}", "GUEST_PORT")
+        self.assert_one_line_error(
+            self.run_program(*run, "--network", "none", "--publish", "2222:22"), "not 'none'")
+        self.assert_one_line_error(self.run_program(*run, "--network", "usr"), "--network usr")
 
     def test_help_everywhere(self):
         for words in ([SYSTEM, "-help"], [SYSTEM, "--version"], [SYSTEM, "-device", "help"],

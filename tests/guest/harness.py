@@ -18,12 +18,21 @@ IMG = str(BIN / "limen-img")
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 
 
-def guest_folder():
-    """Where scripts/run keeps kernel, initrd and disk; None if it did not run yet."""
+def _guest_folder(pattern):
     cache = os.environ.get("LIMEN_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "limen")
-    folders = sorted(pathlib.Path(cache).glob("debian-12-*"))
+    folders = sorted(pathlib.Path(cache).glob(pattern))
     return folders[-1] if folders else None
+
+
+def guest_folder():
+    """Where scripts/run keeps kernel, initrd and disk; None if it did not run yet."""
+    return _guest_folder("debian-12-*")
+
+
+def cloud_guest_folder():
+    """The same of the cloud image."""
+    return _guest_folder("debian-cloud-12-*")
 
 
 class MachineTest(unittest.TestCase):

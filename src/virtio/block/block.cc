@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "virtio/scatter.h"
+
 namespace limen::virtio {
 
 namespace {
@@ -63,29 +65,6 @@ struct Header {
 };
 static_assert(sizeof(Header) == 16);
 
-/// The parts of `buffers` that hold bytes [skip, skip + count), neighbours joined.
-std::vector<iovec> slice(const std::vector<Buffer>& buffers, uint64_t skip, uint64_t count) {
-  std::vector<iovec> parts;
-  parts.reserve(buffers.size());
-  for (const Buffer& buffer : buffers) {
-    if (count == 0) break;
-    if (skip >= buffer.bytes.size()) {
-      skip -= buffer.bytes.size();
-      continue;
-    }
-    std::byte* start = buffer.bytes.data() + skip;
-    const uint64_t length = std::min<uint64_t>(buffer.bytes.size() - skip, count);
-    skip = 0;
-    count -= length;
-    if (!parts.empty() &&
-        static_cast<std::byte*>(parts.back().iov_base) + parts.back().iov_len == start)
-      parts.back().iov_len += length;
-    else
-      parts.push_back({start, length});
-  }
-  return parts;
-}
-
 }  // namespace
 
 /// struct virtio_blk_discard_write_zeroes (§5.2.6).
@@ -117,16 +96,30 @@ Result<std::unique_ptr<Block>> Block::create(const BlockProperties& properties,
   if (properties.serial.size() > kSerialBytes)
     return fail("serial={}: a virtio disk's serial number has at most {} bytes, this has {}",
                 properties.serial, kSerialBytes, properties.serial.size());
+  for (const auto& [name, size] :
+       {std::pair{"logical_block_size", properties.logical_block_size},
+        std::pair{"physical_block_size", properties.physical_block_size}})
+    if (size < 512 || size > 32768 || !std::has_single_bit(size))
+      return fail("{}={}: it must be a power of two from 512 to 32768", name, size);
+  if (properties.logical_block_size > properties.physical_block_size)
+    return fail("logical_block_size={} is larger than physical_block_size={}",
+                properties.logical_block_size, properties.physical_block_size);
   return std::unique_ptr<Block>(new Block(properties, disk));
 }
 
 Block::Block(const BlockProperties& properties, block::BlockDevice& disk)
-    : properties_(properties), disk_(disk), write_back_(properties.write_cache) {}
+    : properties_(properties),
+      disk_(disk),
+      write_back_(properties.write_cache),
+      service_(properties.num_queues, properties.thread, [this](unsigned index) { serve(index); }) {
+  if (properties.thread != nullptr) disk_.run_on(*properties.thread);
+}
 
 Block::~Block() { Block::reset(); }
 
 uint64_t Block::features() const {
-  uint64_t bits = kSegMax | kBlkSize | kFlush | kTopology | kConfigWce;
+  uint64_t bits = kSegMax | kBlkSize | kFlush | kTopology;
+  if (properties_.config_wce) bits |= kConfigWce;
   if (properties_.num_queues > 1) bits |= kMultiQueue;
   if (disk_.read_only()) return bits | kReadOnly;
   if (properties_.discard && disk_.supports_discard()) bits |= kDiscard;
@@ -140,14 +133,16 @@ void Block::read_configuration(size_t offset, std::span<std::byte> into) {
   Configuration configuration{};
   configuration.capacity = disk_.size() / kSectorBytes;
   configuration.seg_max = properties_.queue_size - 2u;  // header and status take one each
-  configuration.blk_size = disk_.logical_block_size();
+  configuration.blk_size = block_size();
+  configuration.physical_block_exponent = static_cast<uint8_t>(
+      std::countr_zero(std::max(properties_.physical_block_size, block_size()) / block_size()));
   configuration.minimum_io_size = 1;
   configuration.write_back = write_back_;
   configuration.num_queues = static_cast<uint16_t>(properties_.num_queues);
   configuration.max_discard_sectors = kMaximumRangeSectors;
   configuration.max_discard_seg = kMaximumRanges;
   configuration.discard_sector_alignment =
-      static_cast<uint32_t>(std::max<uint64_t>(4096, disk_.logical_block_size()) / kSectorBytes);
+      static_cast<uint32_t>(std::max<uint64_t>(4096, block_size()) / kSectorBytes);
   configuration.max_write_zeroes_sectors = kMaximumRangeSectors;
   configuration.max_write_zeroes_seg = kMaximumRanges;
   configuration.write_zeroes_may_unmap = disk_.supports_discard();
@@ -160,6 +155,10 @@ void Block::write_configuration(size_t offset, std::span<const std::byte> from) 
   if ((transport_->negotiated_features() & kConfigWce) != 0) write_back_ = from[0] != std::byte{0};
 }
 
+uint32_t Block::block_size() const {
+  return std::max(properties_.logical_block_size, disk_.logical_block_size());
+}
+
 bool Block::write_through() const {
   const uint64_t features = transport_->negotiated_features();
   if ((features & kConfigWce) != 0) return !write_back_;
@@ -167,30 +166,22 @@ bool Block::write_through() const {
   return (features & kFlush) == 0 || !properties_.write_cache;
 }
 
-void Block::begin() {
-  const std::lock_guard lock(mutex_);
-  ++under_way_;
-}
-
-void Block::end() {
-  const std::lock_guard lock(mutex_);
-  if (--under_way_ == 0) idle_.notify_all();
-}
-
 void Block::reset() {
-  std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return under_way_ == 0; });
+  disk_.give_up_held(true);
+  service_.wait_idle();
+  disk_.give_up_held(false);
   write_back_ = properties_.write_cache;
 }
 
-void Block::queue_notified(unsigned index) {
-  begin();  // first, so that a reset waits for what is popped below
+void Block::queue_notified(unsigned index) { service_.notified(index); }
+
+void Block::serve(unsigned index) {
   Virtqueue& queue = transport_->queue(index);
   while (auto chain = queue.pop()) {
-    begin();
+    service_.begin();
     start(std::make_unique<Operation>(*this, index, *std::move(chain)));
   }
-  end();
+  stop_if_broken(*transport_, index);
 }
 
 void Block::start(OperationPointer operation) {
@@ -200,7 +191,7 @@ void Block::start(OperationPointer operation) {
       chain.writable_bytes == 0) {
     // Nowhere to put a status: the driver broke §5.2.6.1.
     transport_->needs_reset("block request without a header or a status byte");
-    end();
+    service_.end();
     return;
   }
   switch (header.type) {
@@ -226,7 +217,7 @@ void Block::start(OperationPointer operation) {
 
 bool Block::range_fits(uint64_t sector, uint64_t bytes) const {
   const uint64_t capacity = disk_.size() / kSectorBytes;
-  const uint64_t block = disk_.logical_block_size();
+  const uint64_t block = block_size();
   return sector <= capacity && bytes / kSectorBytes <= capacity - sector && bytes % block == 0 &&
          sector * kSectorBytes % block == 0;
 }
@@ -330,7 +321,7 @@ void Block::finish(OperationPointer operation, uint8_t status, uint64_t written)
   const bool interrupt = transport_->queue(queue).push(chain, static_cast<uint32_t>(written + 1));
   operation.reset();
   if (interrupt) transport_->interrupt_queue(queue);
-  end();
+  service_.end();
 }
 
 }  // namespace limen::virtio

@@ -2,26 +2,29 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "base/result.h"
 #include "block/block_device.h"
+#include "virtio/queue_service.h"
 #include "virtio/virtio_device.h"
 
 namespace limen::virtio {
 
 /// Properties of -device virtio-blk-pci, with QEMU's meaning and defaults.
 struct BlockProperties {
-  std::string serial{};       ///< At most 20 bytes.
-  unsigned num_queues = 1;    ///< 1 to 64.
-  uint16_t queue_size = 256;  ///< Power of two, 4 to 1024.
-  bool write_cache = true;    ///< Initial state of the guest's write-back setting.
-  bool discard = true;        ///< Offer DISCARD if the disk has it.
-  bool write_zeroes = true;   ///< Offer WRITE_ZEROES if the disk can be written.
+  std::string serial{};                ///< At most 20 bytes.
+  unsigned num_queues = 1;             ///< 1 to 64.
+  uint16_t queue_size = 256;           ///< Power of two, 4 to 1024.
+  bool write_cache = true;             ///< Initial state of the guest's write-back setting.
+  bool discard = true;                 ///< Offer DISCARD if the disk has it.
+  bool write_zeroes = true;            ///< Offer WRITE_ZEROES if the disk can be written.
+  bool config_wce = true;              ///< The driver may change its write-back setting.
+  uint32_t logical_block_size = 512;   ///< Power of two, 512 to 32768.
+  uint32_t physical_block_size = 512;  ///< Power of two, at least the logical one.
+  LoopThread* thread = nullptr;        ///< -object iothread; it outlives the device.
 };
 
 class Block final : public VirtioDevice {
@@ -61,17 +64,14 @@ class Block final : public VirtioDevice {
   void finish(OperationPointer operation, uint8_t status, uint64_t written = 0);
   [[nodiscard]] bool range_fits(uint64_t sector, uint64_t bytes) const;
   [[nodiscard]] bool write_through() const;
-  void begin();
-  void end();
+  [[nodiscard]] uint32_t block_size() const;
+  void serve(unsigned index);
 
   BlockProperties properties_;
   block::BlockDevice& disk_;
   Transport* transport_ = nullptr;
   std::atomic<bool> write_back_;  // the driver's setting (CONFIG_WCE)
-
-  std::mutex mutex_;
-  std::condition_variable idle_;
-  uint64_t under_way_ = 0;  // guarded by mutex_: notifications and operations not yet finished
+  QueueService service_;
 };
 
 }  // namespace limen::virtio

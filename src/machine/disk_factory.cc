@@ -1,0 +1,191 @@
+// Disks of all kinds, and the adapters that they plug into.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/nearest.h"
+#include "block/scsi/cd.h"
+#include "block/scsi/disk.h"
+#include "machine/device_factory.h"
+#include "virtio/block/block.h"
+#include "virtio/scsi/scsi.h"
+
+namespace limen::machine {
+namespace {
+
+constexpr unsigned kMostQueues = 64;
+
+/// write-cache=on|off|auto; auto is what the drive's cache= says.
+bool write_cache(const DeviceProperties& properties, const DriveDescription& drive) {
+  const auto text = properties.text("write-cache", "auto");
+  if (text != "auto") return parse_boolean(text).value_or(true);
+  return drive.cache != "writethrough" && drive.cache != "directsync";
+}
+
+block::scsi::Identity identity_of(const DeviceProperties& properties, const Drive& drive,
+                                  std::string_view product) {
+  block::scsi::Identity identity;
+  identity.vendor = properties.text("vendor", identity.vendor);
+  identity.product = properties.text("product", product);
+  identity.revision = properties.text("ver", identity.revision);
+  identity.serial = properties.text("serial", drive.description.serial);
+  // Without a serial number the guest knows the unit by its drive's name, as under QEMU.
+  identity.device_id = properties.text(
+      "device_id", identity.serial.empty() ? drive.description.id : identity.serial);
+  identity.wwn = properties.number("wwn", 0);
+  return identity;
+}
+
+}  // namespace
+
+Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
+  std::vector<std::string_view> ids;
+  for (auto& drive : board_.drives_) {
+    if (drive.description.id == id || drive.description.node_name == id) {
+      if (drive.in_use) return fail("drive '{}' is another device's already", id);
+      drive.in_use = true;
+      return &drive;
+    }
+    if (!drive.description.id.empty()) ids.push_back(drive.description.id);
+  }
+  return fail("there is no drive '{}'{}", id, choice_hint(id, ids));
+}
+
+Result<Drive*> DeviceFactory::take_disk(const DeviceProperties& properties) {
+  const auto id = properties.text("drive");
+  if (id.empty()) return fail("drive= is missing");
+  auto* drive = LIMEN_TRY(take_drive(id));
+  if (drive->image == nullptr) return fail("Device needs media, but drive is empty");
+  set_error_actions(*drive, properties);
+  return drive;
+}
+
+void DeviceFactory::set_error_actions(const Drive& drive, const DeviceProperties& properties) {
+  if (drive.errors == nullptr) return;
+  drive.errors->set_actions(
+      block::parse_error_action(properties.text("rerror")).value_or(drive.errors->on_read()),
+      block::parse_error_action(properties.text("werror")).value_or(drive.errors->on_write()));
+}
+
+Result<LoopThread*> DeviceFactory::find_io_thread(const DeviceProperties& properties) {
+  const auto id = properties.text("iothread");
+  if (id.empty()) return nullptr;
+  std::vector<std::string_view> ids;
+  for (auto& each : board_.io_threads_) {
+    if (each.id == id) return each.thread.get();
+    ids.push_back(each.id);
+  }
+  return fail("there is no I/O thread '{}'{}", id, choice_hint(id, ids));
+}
+
+Result<> DeviceFactory::create_block(const DeviceDescription& description,
+                                     const DeviceProperties& properties) {
+  auto* drive = LIMEN_TRY(take_disk(properties));
+  virtio::BlockProperties block;
+  block.serial = properties.text("serial", drive->description.serial);
+  // As many as there are processors, so that each has its own, as in QEMU.
+  block.num_queues =
+      static_cast<unsigned>(properties.number("num-queues", std::min(vcpus_, kMostQueues)));
+  block.queue_size = static_cast<uint16_t>(properties.number("queue-size", block.queue_size));
+  block.write_cache = write_cache(properties, drive->description);
+  block.discard = properties.boolean("discard", block.discard);
+  block.write_zeroes = properties.boolean("write-zeroes", block.write_zeroes);
+  block.config_wce = properties.boolean("config-wce", block.config_wce);
+  block.logical_block_size =
+      static_cast<uint32_t>(properties.number("logical_block_size", block.logical_block_size));
+  block.physical_block_size = static_cast<uint32_t>(properties.number(
+      "physical_block_size", std::max(block.physical_block_size, block.logical_block_size)));
+  block.thread = LIMEN_TRY(find_io_thread(properties));
+  return add_virtio(description, properties,
+                    LIMEN_TRY(virtio::Block::create(block, *drive->image)));
+}
+
+// --- SCSI ---------------------------------------------------------------------------------------
+
+Result<> DeviceFactory::create_scsi_bus(const DeviceDescription& description,
+                                        const DeviceProperties& properties) {
+  virtio::ScsiProperties scsi;
+  scsi.num_queues =
+      static_cast<unsigned>(properties.number("num_queues", std::min(vcpus_, kMostQueues)));
+  scsi.queue_size = static_cast<uint16_t>(properties.number("virtqueue_size", scsi.queue_size));
+  scsi.max_sectors = static_cast<uint32_t>(properties.number("max_sectors", scsi.max_sectors));
+  scsi.commands_per_unit =
+      static_cast<uint32_t>(properties.number("cmd_per_lun", scsi.commands_per_unit));
+  scsi.hotplug = properties.boolean("hotplug", scsi.hotplug);
+  scsi.parameter_change = properties.boolean("param_change", scsi.parameter_change);
+  scsi.thread = LIMEN_TRY(find_io_thread(properties));
+  auto device = LIMEN_TRY(virtio::Scsi::create(scsi));
+  auto* adapter = device.get();
+  LIMEN_TRY(add_virtio(description, properties, std::move(device)));
+  // A nameless adapter's bus is "scsi.0", "scsi.1" and so on.
+  const auto id = properties.text("id");
+  auto name = id.empty() ? fmt::format("scsi.{}", scsi_buses_.size()) : id + ".0";
+  scsi_buses_.push_back({std::move(name), adapter, scsi.thread});
+  return {};
+}
+
+Result<DeviceFactory::ScsiBus*> DeviceFactory::find_scsi_bus(const DeviceProperties& properties) {
+  const auto wanted = properties.text("bus");
+  if (scsi_buses_.empty())
+    return fail("No 'SCSI' bus found for device: add -device virtio-scsi-pci");
+  if (wanted.empty()) return &scsi_buses_.front();
+  std::vector<std::string_view> names;
+  for (auto& bus : scsi_buses_) {
+    if (bus.name == wanted) return &bus;
+    names.push_back(bus.name);
+  }
+  return fail("Bus '{}' not found{}", wanted, choice_hint(wanted, names));
+}
+
+Result<> DeviceFactory::add_scsi_unit(const DeviceProperties& properties,
+                                      std::unique_ptr<block::scsi::LogicalUnit> unit) {
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  const auto number = static_cast<unsigned>(properties.number("lun", 0));
+  const auto target = static_cast<unsigned>(properties.number(
+      "scsi-id", properties.text("lun").empty() ? bus->adapter->free_target() : 0));
+  if (target >= virtio::Scsi::kMostTargets) return fail("no free target");
+  return bus->adapter->add_unit(target, number, std::move(unit));
+}
+
+Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
+                                         const DeviceProperties& properties) {
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  auto* drive = LIMEN_TRY(take_disk(properties));
+  block::scsi::DiskProperties disk;
+  disk.identity = identity_of(properties, *drive, "QEMU HARDDISK");
+  disk.logical_block_size =
+      static_cast<uint32_t>(properties.number("logical_block_size", disk.logical_block_size));
+  disk.physical_block_size = static_cast<uint32_t>(properties.number(
+      "physical_block_size", std::max(disk.physical_block_size, disk.logical_block_size)));
+  disk.rotation_rate =
+      static_cast<uint16_t>(properties.number("rotation_rate", disk.rotation_rate));
+  disk.removable = properties.boolean("removable", false);
+  disk.write_cache = write_cache(properties, drive->description);
+  if (bus->thread != nullptr) drive->image->run_on(*bus->thread);
+  return add_scsi_unit(properties, LIMEN_TRY(block::scsi::Disk::create(disk, *drive->image)));
+}
+
+Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
+                                       const DeviceProperties& properties) {
+  LIMEN_TRY(find_scsi_bus(properties));
+  // Without a drive it is empty.
+  Drive empty;
+  Drive* drive = &empty;
+  if (const auto id = properties.text("drive"); !id.empty()) drive = LIMEN_TRY(take_drive(id));
+  set_error_actions(*drive, properties);
+  return add_scsi_unit(
+      properties, LIMEN_TRY(block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"),
+                                                    drive->image.get())));
+}
+
+/// -cdrom: a drive of an adapter that stands for QEMU's IDE controller.
+Result<> DeviceFactory::create_cdrom(const Drive& drive) {
+  constexpr std::string_view kAdapter = "cdroms";
+  const std::string bus = std::string(kAdapter) + ".0";
+  if (std::ranges::find(scsi_buses_, bus, &ScsiBus::name) == scsi_buses_.end())
+    LIMEN_TRY(create({.driver = "virtio-scsi-pci", .properties = {{"id", std::string(kAdapter)}}}));
+  return create(
+      {.driver = "scsi-cd", .properties = {{"drive", drive.description.id}, {"bus", bus}}});
+}
+
+}  // namespace limen::machine

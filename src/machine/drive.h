@@ -1,0 +1,51 @@
+// A disk image with everything that stands between it and the device: opened from its description.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "block/block_device.h"
+#include "block/filters/error_policy.h"
+#include "block/filters/throttle.h"
+#include "machine/description.h"
+
+namespace limen::machine {
+
+/// An error of a disk's, for BLOCK_IO_ERROR.
+struct DiskError {
+  std::string device;  ///< The drive's id.
+  std::string node;
+  block::IoError error;
+};
+
+struct Drive {
+  DriveDescription description;
+  std::unique_ptr<block::BlockDevice> image;  ///< Null: an empty drive.
+  block::ErrorPolicy* errors = nullptr;       ///< The first filter of `image`.
+  block::Throttle* throttle = nullptr;        ///< Null: nothing is limited.
+  bool in_use = false;
+};
+
+/// Opens drives; those of one machine share their throttle groups.
+class DriveOpener {
+ public:
+  /// `failed` is called on any thread; for an action of kStop the machine must stop.
+  explicit DriveOpener(std::function<void(const DiskError&)> failed) : failed_(std::move(failed)) {}
+
+  Result<> add_group(const ThrottleGroupDescription& description);
+  Result<Drive> open(const DriveDescription& description);
+  /// Group `id`, or null.
+  [[nodiscard]] std::shared_ptr<block::ThrottleGroup> group(const std::string& id) const;
+
+ private:
+  Result<std::unique_ptr<block::BlockDevice>> open_image(const DriveDescription& description);
+  Result<std::shared_ptr<block::ThrottleGroup>> group_of(const DriveDescription& description);
+
+  const std::function<void(const DiskError&)> failed_;
+  std::map<std::string, std::shared_ptr<block::ThrottleGroup>> groups_;
+};
+
+}  // namespace limen::machine

@@ -1,0 +1,67 @@
+// The network of one machine: its back ends, and the thread on which all frames move.
+//
+// A card's ring is emptied and filled on that thread, not on a processor's: a guest that notifies
+// goes on at once, and ports need no locks.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "net/hub.h"
+#include "net/options.h"
+#include "net/port.h"
+
+namespace limen::net {
+
+class Network {
+ public:
+  static Result<std::unique_ptr<Network>> create();
+  /// Cards are gone by then.
+  ~Network();
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  /// The thread's loop: work for it, timers and descriptors on it.
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  /// Runs `work` on the network's thread and waits for it. Not from that thread's own callbacks
+  /// with something locked that they take.
+  void run(const std::function<void()>& work);
+
+  // What follows may be called on any thread.
+
+  /// Makes a back end. Fails for an id that is taken, and for what the host refuses.
+  Result<> add(const BackendDescription& description);
+  /// Unplugs and ends a back end.
+  Result<> remove(const std::string& id);
+  /// Null: there is none with that id.
+  [[nodiscard]] Port* find(const std::string& id);
+  /// Plugs a card in; it goes with Port::disconnect(). Fails when the back end is taken.
+  Result<> plug(Port& card, const std::string& id);
+  /// Sets the link of the back end with that id.
+  Result<> set_link(const std::string& id, bool up);
+
+  struct Summary {
+    std::string id;
+    std::string description;
+    bool plugged;
+  };
+  [[nodiscard]] std::vector<Summary> list();
+
+ private:
+  Network() = default;
+  Result<std::unique_ptr<Port>> make(const BackendDescription& description);
+  Hub& hub(int number);
+
+  std::unique_ptr<EventLoop> loop_;
+  std::map<int, std::unique_ptr<Hub>> hubs_;
+  std::map<std::string, std::unique_ptr<Port>> ports_;
+  std::thread thread_;
+};
+
+}  // namespace limen::net

@@ -1,0 +1,506 @@
+// -drive, -blockdev and what belongs to them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/nearest.h"
+#include "block/filters/error_policy.h"
+#include "machine/device_catalog.h"
+#include "qemu/builder.h"
+#include "qemu/key_values.h"
+
+namespace limen::qemu {
+namespace {
+
+using machine::DriveDescription;
+
+constexpr std::array<std::string_view, 3> kFormats = {"raw", "qcow2", "null-co"};
+constexpr std::array<std::string_view, 2> kInterfaces = {"virtio", "none"};
+/// Buses that QEMU has for if=, without a board here that has them.
+constexpr std::array<std::string_view, 7> kOtherInterfaces = {"ide",    "scsi",   "sd", "mtd",
+                                                              "floppy", "pflash", "xen"};
+constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
+                                                     "directsync", "unsafe"};
+constexpr std::array<std::string_view, 3> kAio = {"threads", "native", "io_uring"};
+constexpr std::array<std::string_view, 4> kDiscards = {"unmap", "on", "ignore", "off"};
+constexpr std::array<std::string_view, 3> kDetectZeroes = {"off", "on", "unmap"};
+constexpr std::array<std::string_view, 2> kMedia = {"disk", "cdrom"};
+
+constexpr std::array<std::string_view, 35> kDriveKeys = {"file",
+                                                         "file.filename",
+                                                         "file.driver",
+                                                         "format",
+                                                         "driver",
+                                                         "if",
+                                                         "index",
+                                                         "bus",
+                                                         "unit",
+                                                         "media",
+                                                         "id",
+                                                         "node-name",
+                                                         "cache",
+                                                         "cache.direct",
+                                                         "cache.no-flush",
+                                                         "cache.writeback",
+                                                         "aio",
+                                                         "file.aio",
+                                                         "discard",
+                                                         "detect-zeroes",
+                                                         "werror",
+                                                         "rerror",
+                                                         "snapshot",
+                                                         "readonly",
+                                                         "read-only",
+                                                         "auto-read-only",
+                                                         "copy-on-read",
+                                                         "file.locking",
+                                                         "locking",
+                                                         "serial",
+                                                         "size",
+                                                         "read-zeroes",
+                                                         "file.size",
+                                                         "file.read-zeroes",
+                                                         "latency-ns"};
+
+/// throttling.KEY of -drive, limits.KEY of a throttle group, and the older names of -drive.
+struct LimitKey {
+  std::string_view key;
+  std::string_view old_name;
+  uint64_t block::RateLimit::*field;
+  block::RateLimit block::ThrottleLimits::*limit;
+};
+using L = block::ThrottleLimits;
+using R = block::RateLimit;
+constexpr std::array kLimitKeys = {
+    LimitKey{"bps-total", "bps", &R::average, &L::bps_total},
+    LimitKey{"bps-read", "bps_rd", &R::average, &L::bps_read},
+    LimitKey{"bps-write", "bps_wr", &R::average, &L::bps_write},
+    LimitKey{"iops-total", "iops", &R::average, &L::iops_total},
+    LimitKey{"iops-read", "iops_rd", &R::average, &L::iops_read},
+    LimitKey{"iops-write", "iops_wr", &R::average, &L::iops_write},
+    LimitKey{"bps-total-max", "bps_max", &R::maximum, &L::bps_total},
+    LimitKey{"bps-read-max", "bps_rd_max", &R::maximum, &L::bps_read},
+    LimitKey{"bps-write-max", "bps_wr_max", &R::maximum, &L::bps_write},
+    LimitKey{"iops-total-max", "iops_max", &R::maximum, &L::iops_total},
+    LimitKey{"iops-read-max", "iops_rd_max", &R::maximum, &L::iops_read},
+    LimitKey{"iops-write-max", "iops_wr_max", &R::maximum, &L::iops_write},
+    LimitKey{"bps-total-max-length", "", &R::length, &L::bps_total},
+    LimitKey{"bps-read-max-length", "", &R::length, &L::bps_read},
+    LimitKey{"bps-write-max-length", "", &R::length, &L::bps_write},
+    LimitKey{"iops-total-max-length", "", &R::length, &L::iops_total},
+    LimitKey{"iops-read-max-length", "", &R::length, &L::iops_read},
+    LimitKey{"iops-write-max-length", "", &R::length, &L::iops_write},
+};
+
+/// Every name that a limit has with `prefix`.
+std::vector<std::string> limit_names(std::string_view prefix, bool old_names) {
+  std::vector<std::string> names = {std::string(prefix) + "iops-size"};
+  if (old_names) names.emplace_back("iops_size");
+  for (const auto& limit : kLimitKeys) {
+    names.push_back(std::string(prefix) + std::string(limit.key));
+    if (old_names && !limit.old_name.empty()) names.emplace_back(limit.old_name);
+  }
+  return names;
+}
+
+/// A number of a limit: QEMU takes sizes ("10M") for all of them.
+Result<std::optional<uint64_t>> limit_value(const KeyValues& values, std::string_view key) {
+  const auto text = values.find(key);
+  if (!text) return std::nullopt;
+  auto number = parse_size(*text, 1);
+  if (!number) return fail("{}={}: {}", key, *text, number.error().message);
+  return *number;
+}
+
+Result<block::ThrottleLimits> parse_limits(const KeyValues& values, std::string_view prefix,
+                                           bool old_names) {
+  block::ThrottleLimits limits;
+  const auto take = [&](std::string_view key, std::string_view old_name,
+                        uint64_t& into) -> Result<> {
+    if (const auto value = LIMEN_TRY(limit_value(values, std::string(prefix) + std::string(key))))
+      into = *value;
+    if (!old_names || old_name.empty()) return {};
+    if (const auto value = LIMEN_TRY(limit_value(values, old_name))) into = *value;
+    return {};
+  };
+  for (const auto& limit : kLimitKeys)
+    LIMEN_TRY(take(limit.key, limit.old_name, limits.*limit.limit.*limit.field));
+  LIMEN_TRY(take("iops-size", "iops_size", limits.iops_size));
+  LIMEN_TRY(block::check_limits(limits));
+  return limits;
+}
+
+Result<> check_keys(const KeyValues& values, std::span<const std::string_view> fixed,
+                    std::span<const std::string> more) {
+  std::vector<std::string_view> known(fixed.begin(), fixed.end());
+  known.insert(known.end(), more.begin(), more.end());
+  return values.check(known);
+}
+
+Result<std::string> error_action(const KeyValues& values, std::string_view key, bool read,
+                                 std::string_view otherwise) {
+  const auto text = values.find(key);
+  if (!text) return std::string(otherwise);
+  constexpr std::array<std::string_view, 4> kActions = {"report", "ignore", "stop", "enospc"};
+  const auto choices = std::span(kActions).first(read ? 3 : 4);
+  if (std::ranges::find(choices, std::string_view(*text)) == choices.end())
+    return fail("'{}' invalid {} error action{}", *text, read ? "read" : "write",
+                choice_hint(*text, choices));
+  return *text;
+}
+
+/// cache.direct, cache.no-flush and cache.writeback on top of cache=.
+Result<std::string> cache_mode(const KeyValues& values, std::string_view otherwise) {
+  std::string mode = LIMEN_TRY(values.choice("cache", kCaches, otherwise));
+  bool direct = mode == "none" || mode == "directsync";
+  bool no_flush = mode == "unsafe";
+  bool write_back = mode != "writethrough" && mode != "directsync";
+  direct = LIMEN_TRY(values.boolean("cache.direct", direct));
+  no_flush = LIMEN_TRY(values.boolean("cache.no-flush", no_flush));
+  write_back = LIMEN_TRY(values.boolean("cache.writeback", write_back));
+  if (no_flush && direct)
+    return fail("cache.no-flush=on with cache.direct=on is not there; use one of them");
+  if (!write_back) return direct ? "directsync" : "writethrough";
+  if (no_flush) return "unsafe";
+  return direct ? "none" : "writeback";
+}
+
+Result<std::string> plain_path(const std::string& file) {
+  if (file.starts_with("file:")) return file.substr(5);
+  // As QEMU decides: a protocol is what stands before the first colon, unless a slash does.
+  const auto colon = file.find(':');
+  if (colon == std::string::npos || file.find('/') < colon || colon == 0) return file;
+  const auto protocol = file.substr(0, colon);
+  constexpr std::array<std::string_view, 12> kProtocols = {"nbd",     "http",  "https", "ftp",
+                                                           "ssh",     "iscsi", "rbd",   "nfs",
+                                                           "gluster", "fat",   "json",  "vvfat"};
+  if (std::ranges::find(kProtocols, std::string_view(protocol)) != kProtocols.end())
+    return fail("Unknown protocol '{}': an image is a file or a block device here", protocol);
+  return file;
+}
+
+/// What -drive and -blockdev say alike.
+Result<> common_settings(const KeyValues& values, DriveDescription& drive) {
+  drive.aio = LIMEN_TRY(values.choice("aio", kAio, ""));
+  if (values.find("file.aio")) drive.aio = LIMEN_TRY(values.choice("file.aio", kAio, ""));
+  const auto discard = LIMEN_TRY(values.choice("discard", kDiscards, "unmap"));
+  drive.discard_unmap = discard == "unmap" || discard == "on";
+  drive.detect_zeroes = LIMEN_TRY(values.choice("detect-zeroes", kDetectZeroes, "off"));
+  if (drive.detect_zeroes == "unmap" && !drive.discard_unmap)
+    return fail(
+        "setting detect-zeroes to unmap is not allowed without setting discard operation to "
+        "unmap");
+  for (const auto* key : {"locking", "file.locking"}) {
+    const auto value = values.find(key);
+    if (value && *value != "auto") drive.locking = LIMEN_TRY(values.boolean(key, true));
+  }
+  drive.auto_read_only = LIMEN_TRY(values.boolean("auto-read-only", drive.auto_read_only));
+  for (const auto* key : {"size", "file.size"})
+    if (const auto size = values.find(key)) drive.null_bytes = LIMEN_TRY(parse_size(*size, 1));
+  for (const auto* key : {"read-zeroes", "file.read-zeroes"})
+    if (values.find(key)) drive.null_reads_zeroes = LIMEN_TRY(values.boolean(key, false));
+  if (drive.aio == "native" && drive.cache != "none" && drive.cache != "directsync")
+    return fail(
+        "aio=native was specified, but it requires cache.direct=on, which was not specified");
+  return {};
+}
+
+}  // namespace
+
+Result<> Builder::drive(const std::string& argument) {
+  auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  auto limits = limit_names("throttling.", true);
+  limits.emplace_back("throttling.group");
+  limits.emplace_back("group");
+  LIMEN_TRY(check_keys(values, kDriveKeys, limits));
+  DriveDescription drive;
+  drive.file = values.text("file", values.text("file.filename"));
+  drive.file = LIMEN_TRY(plain_path(drive.file));
+  constexpr std::array<std::string_view, 3> kProtocols = {"file", "host_device", "null-co"};
+  const auto protocol = LIMEN_TRY(values.choice("file.driver", kProtocols, "file"));
+  drive.format = LIMEN_TRY(values.choice(values.find("driver") ? "driver" : "format", kFormats,
+                                         protocol == "null-co" ? "null-co" : ""));
+  if (protocol == "null-co") drive.format = "null-co";
+  const auto media = LIMEN_TRY(values.choice("media", kMedia, "disk"));
+  drive.cdrom = media == "cdrom";
+
+  // The place on its bus; said for two drives it must not be the same (vl.c's index, bus and unit).
+  const auto number = [&](std::string_view key) -> Result<std::optional<uint64_t>> {
+    const auto text = values.find(key);
+    if (!text) return std::nullopt;
+    auto value = machine::parse_number(*text);
+    if (!value) return fail("{}={}: {}", key, *text, value.error().message);
+    return *value;
+  };
+  const auto index = LIMEN_TRY(number("index")), bus = LIMEN_TRY(number("bus")),
+             unit = LIMEN_TRY(number("unit"));
+  if (index && (bus || unit)) return fail("index cannot be used with bus and unit");
+  const auto interface = values.text("if", drive.cdrom ? "ide" : "virtio");
+  if (std::ranges::find(kOtherInterfaces, std::string_view(interface)) != kOtherInterfaces.end() &&
+      !(drive.cdrom && interface == "ide"))
+    return fail(
+        "machine type does not support if={},bus={},unit={}; use if=virtio, or if=none and a "
+        "-device",
+        interface, bus.value_or(0), index ? *index : unit.value_or(0));
+  drive.interface = drive.cdrom && interface == "ide"
+                        ? "cdrom"
+                        : LIMEN_TRY(values.choice("if", kInterfaces, "virtio"));
+  if (index || bus || unit) {
+    const uint64_t place = index ? *index : unit.value_or(0);
+    if (drive.interface != "none" &&
+        !drive_places_.emplace(drive.interface, bus.value_or(0), place).second)
+      return fail("drive with bus={}, unit={} (index={}) exists", bus.value_or(0), place, place);
+  }
+
+  drive.read_only = LIMEN_TRY(values.boolean("readonly", drive.cdrom));
+  drive.read_only = LIMEN_TRY(values.boolean("read-only", drive.read_only));
+  drive.cache = LIMEN_TRY(cache_mode(values, "writeback"));
+  if (LIMEN_TRY(values.boolean("copy-on-read", false)))
+    return fail("copy-on-read is not there; use copy-on-read=off");
+  LIMEN_TRY(common_settings(values, drive));
+  drive.read_errors = LIMEN_TRY(error_action(values, "rerror", true, "report"));
+  drive.write_errors = LIMEN_TRY(error_action(values, "werror", false, "enospc"));
+  drive.snapshot = LIMEN_TRY(values.boolean("snapshot", false));
+  drive.throttle = LIMEN_TRY(parse_limits(values, "throttling.", true));
+  drive.throttle_group = values.text("throttling.group", values.text("group"));
+  drive.serial = values.text("serial");
+  drive.id = values.text("id");
+  drive.node_name = values.text("node-name");
+  const bool removable = drive.cdrom && drive.format != "null-co";
+  if (drive.file.empty() && drive.format != "null-co" && !removable)
+    return fail("file= is missing: which image is the disk?");
+  for (const auto& other : result_.machine.drives) {
+    if (!drive.id.empty() && other.id == drive.id)
+      return fail("there is a drive '{}' already", drive.id);
+    if (!drive.node_name.empty() &&
+        (other.node_name == drive.node_name || other.id == drive.node_name))
+      return fail("Duplicate nodes with node-name='{}'", drive.node_name);
+  }
+  if (drive.interface == "none" && drive.id.empty())
+    return fail("if=none needs id=, by which a -device refers to the drive");
+  result_.machine.drives.push_back(std::move(drive));
+  return {};
+}
+
+Result<> Builder::cdrom(const std::string& argument) {
+  DriveDescription drive;
+  drive.file = LIMEN_TRY(plain_path(argument));
+  drive.interface = "cdrom";
+  drive.cdrom = drive.read_only = true;
+  if (!drive_places_.emplace("cdrom", 1, 0).second)
+    return fail("drive with bus=1, unit=0 (index=2) exists");
+  result_.machine.drives.push_back(std::move(drive));
+  return {};
+}
+
+Result<> Builder::hard_disk(const std::string& file, unsigned index) {
+  if (!drive_places_.emplace("hd", index / 2, index % 2).second)
+    return fail("drive with bus={}, unit={} (index={}) exists", index / 2, index % 2, index);
+  log::info("there is no IDE disk; '{}' becomes a virtio disk", file);
+  DriveDescription drive;
+  drive.file = LIMEN_TRY(plain_path(file));
+  if (drive.file.empty()) return fail("the path of an image is missing");
+  result_.machine.drives.push_back(std::move(drive));
+  return {};
+}
+
+Result<> Builder::hard_disk_a(const std::string& argument) { return hard_disk(argument, 0); }
+Result<> Builder::hard_disk_b(const std::string& argument) { return hard_disk(argument, 1); }
+Result<> Builder::hard_disk_c(const std::string& argument) { return hard_disk(argument, 2); }
+Result<> Builder::hard_disk_d(const std::string& argument) { return hard_disk(argument, 3); }
+
+Result<> Builder::snapshot(const std::string&) {
+  snapshot_ = true;
+  return {};
+}
+
+/// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
+void Builder::finish_drives() {
+  for (auto& drive : result_.machine.drives)
+    if (snapshot_ && !drive.cdrom && drive.id != drive.node_name) drive.snapshot = true;
+}
+
+// --- -blockdev ----------------------------------------------------------------------------------
+
+namespace {
+
+/// An object of JSON as the key=value list that means the same: nested keys get a dot.
+Result<> flatten(const nlohmann::json& value, const std::string& prefix, std::string& list) {
+  const auto add = [&](const std::string& text) {
+    list += list.empty() ? "" : ",";
+    list += prefix + "=";
+    for (const char c : text) list += c == ',' ? std::string(",,") : std::string(1, c);
+  };
+  if (value.is_object()) {
+    for (const auto& [key, child] : value.items())
+      LIMEN_TRY(flatten(child, prefix.empty() ? key : prefix + "." + key, list));
+    return {};
+  }
+  if (value.is_string())
+    add(value.get<std::string>());
+  else if (value.is_boolean())
+    add(value.get<bool>() ? "on" : "off");
+  else if (value.is_number_unsigned())
+    add(std::to_string(value.get<uint64_t>()));
+  else
+    return fail("Invalid parameter type for '{}'", prefix);
+  return {};
+}
+
+constexpr std::array<std::string_view, 24> kNodeKeys = {
+    "driver",         "node-name",      "filename",      "file",
+    "read-only",      "auto-read-only", "discard",       "detect-zeroes",
+    "cache.direct",   "cache.no-flush", "aio",           "locking",
+    "throttle-group", "size",           "read-zeroes",   "latency-ns",
+    "force-share",    "file.driver",    "file.filename", "file.aio",
+    "file.locking",   "file.node-name", "file.size",     "file.read-zeroes"};
+constexpr std::array<std::string_view, 7> kDrivers = {"file",     "host_device", "raw",     "qcow2",
+                                                      "throttle", "null-co",     "null-aio"};
+
+}  // namespace
+
+Result<> Builder::block_device(const std::string& argument) {
+  if (!argument.starts_with('{')) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
+  const auto json = nlohmann::json::parse(argument, nullptr, false);
+  if (json.is_discarded() || !json.is_object()) return fail("Invalid JSON syntax");
+  std::string list;
+  LIMEN_TRY(flatten(json, "", list));
+  return add_node(LIMEN_TRY(KeyValues::parse(list, "")));
+}
+
+/// Nodes become one description each: a node that stands before another takes what that one says.
+Result<> Builder::add_node(const KeyValues& values) {
+  LIMEN_TRY(values.check(kNodeKeys));
+  auto& drives = result_.machine.drives;
+  const auto driver = values.text("driver");
+  if (driver.empty()) return fail("Parameter 'driver' is missing");
+  if (std::ranges::find(kDrivers, std::string_view(driver)) == kDrivers.end())
+    return fail("Parameter 'driver' does not accept value '{}'{}", driver,
+                choice_hint(driver, kDrivers));
+  const auto name = values.text("node-name");
+  if (name.empty()) return fail("'node-name' must be specified for the root node");
+  for (const auto& other : drives)
+    if (other.node_name == name || other.id == name)
+      return fail("Duplicate nodes with node-name='{}'", name);
+
+  DriveDescription node;
+  node.format = "raw";
+  const bool filter = driver == "raw" || driver == "qcow2" || driver == "throttle";
+  if (filter) {
+    const auto child = values.text("file");
+    if (!child.empty()) {
+      const auto found =
+          std::ranges::find_if(drives, [&](const auto& drive) { return drive.node_name == child; });
+      if (found == drives.end()) return fail("Cannot find device='' nor node-name='{}'", child);
+      if (!child_nodes_.insert(child).second)
+        return fail("node '{}' is another node's already", child);
+      node = *found;
+    } else if (values.find("file.filename") || values.text("file.driver") == "null-co") {
+      node.file = values.text("file.filename");
+      if (values.text("file.driver") == "null-co") node.format = "null-co";
+    } else {
+      return fail("A block device must be specified for \"file\"");
+    }
+  } else if (driver == "null-co" || driver == "null-aio") {
+    node.format = "null-co";
+  } else {
+    node.file = values.text("filename");
+    if (node.file.empty()) return fail("Parameter 'filename' is missing");
+  }
+  if (driver == "qcow2") node.format = driver;
+  node.id = node.node_name = name;
+  node.interface = "none";
+  node.read_only = LIMEN_TRY(values.boolean("read-only", node.read_only));
+  if (values.find("cache.direct") || values.find("cache.no-flush"))
+    node.cache = LIMEN_TRY(cache_mode(values, node.cache));
+  // What is not said stays as the node below has it.
+  const DriveDescription below = node;
+  LIMEN_TRY(common_settings(values, node));
+  if (!values.find("aio") && !values.find("file.aio")) node.aio = below.aio;
+  if (!values.find("discard")) node.discard_unmap = below.discard_unmap;
+  if (!values.find("detect-zeroes")) node.detect_zeroes = below.detect_zeroes;
+  if (driver == "throttle") {
+    node.throttle_group = values.text("throttle-group");
+    if (node.throttle_group.empty()) return fail("Parameter 'throttle-group' is missing");
+    const auto& groups = result_.machine.throttle_groups;
+    if (std::ranges::none_of(groups, [&](const auto& g) { return g.id == node.throttle_group; }))
+      return fail("Throttle group '{}' does not exist", node.throttle_group);
+  }
+  // One that is no node's of its own is not opened.
+  if (const auto child = values.text("file"); filter && !child.empty())
+    std::erase_if(drives, [&](const auto& drive) { return drive.node_name == child; });
+  drives.push_back(std::move(node));
+  return {};
+}
+
+// --- -object ------------------------------------------------------------------------------------
+
+bool Builder::is_block_object(std::string_view type) {
+  return type == "iothread" || type == "throttle-group";
+}
+
+Result<> Builder::block_object(const KeyValues& values) {
+  const auto id = values.text("id");
+  if (id.empty()) return fail("Parameter 'id' is missing");
+  auto& machine = result_.machine;
+  const auto taken = [&](const auto& things) {
+    return std::ranges::any_of(things, [&](const auto& thing) { return thing.id == id; });
+  };
+  if (taken(machine.io_threads) || taken(machine.throttle_groups) || taken(machine.entropy_sources))
+    return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
+  if (values.text("qom-type") == "iothread") {
+    constexpr std::array<std::string_view, 8> kKnown = {"qom-type",        "id",
+                                                        "poll-max-ns",     "poll-grow",
+                                                        "poll-shrink",     "aio-max-batch",
+                                                        "thread-pool-min", "thread-pool-max"};
+    LIMEN_TRY(values.check(kKnown));
+    machine.io_threads.push_back({id});
+    return {};
+  }
+  auto names = limit_names("limits.", false);
+  for (auto& name : limit_names("x-", false)) names.push_back(std::move(name));
+  constexpr std::array<std::string_view, 2> kKnown = {"qom-type", "id"};
+  LIMEN_TRY(check_keys(values, kKnown, names));
+  const bool older = std::ranges::any_of(
+      values.pairs(), [](const auto& pair) { return pair.first.starts_with("x-"); });
+  machine.throttle_groups.push_back(
+      {id, LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false))});
+  return {};
+}
+
+// --- What -device refers to ---------------------------------------------------------------------
+
+Result<> Builder::check_block_references(const machine::DeviceDescription& device) const {
+  const auto& machine = result_.machine;
+  const auto property = [&](const char* key) -> const std::string* {
+    const auto found = device.properties.find(key);
+    return found == device.properties.end() ? nullptr : &found->second;
+  };
+  std::vector<std::string_view> ids;
+  for (const auto& drive : machine.drives)
+    for (const auto* name : {&drive.id, &drive.node_name})
+      if (!name->empty() && std::ranges::find(ids, *name) == ids.end()) ids.push_back(*name);
+  if (const auto* drive = property("drive");
+      drive != nullptr && std::ranges::find(ids, std::string_view(*drive)) == ids.end()) {
+    if (child_nodes_.contains(*drive))
+      return fail("-device {},drive={}: the node is another node's already", device.driver, *drive);
+    return fail("-device {},drive={}: there is no -drive with that id{}", device.driver, *drive,
+                choice_hint(*drive, ids));
+  }
+  if (const auto* thread = property("iothread")) {
+    std::vector<std::string_view> threads;
+    for (const auto& each : machine.io_threads) threads.push_back(each.id);
+    if (std::ranges::find(threads, std::string_view(*thread)) == threads.end())
+      return fail("-device {},iothread={}: there is no -object iothread with that id{}",
+                  device.driver, *thread, choice_hint(*thread, threads));
+  }
+  if ((device.driver == "virtio-blk-pci" || device.driver == "scsi-hd") &&
+      property("drive") == nullptr)
+    return fail("-device {}: drive= is missing", device.driver);
+  return {};
+}
+
+}  // namespace limen::qemu
