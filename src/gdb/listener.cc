@@ -19,8 +19,8 @@ namespace {
 /// and never keeps the machine waiting.
 Result<> check_options(std::string_view options) {
   constexpr std::array<std::string_view, 10> kKnown = {
-      "server", "nowait", "server=on", "wait=off", "nodelay",
-      "nodelay=on", "nodelay=off", "ipv4", "ipv4=on", "ipv6=off"};
+      "server",     "nowait",      "server=on", "wait=off", "nodelay",
+      "nodelay=on", "nodelay=off", "ipv4",      "ipv4=on",  "ipv6=off"};
   while (!options.empty()) {
     const size_t comma = options.find(',');
     const auto option = options.substr(0, comma);
@@ -41,8 +41,9 @@ Result<ListenAddress> parse_tcp(std::string_view place) {
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   address.host = host;
   address.port = place.substr(colon + 1);
-  const bool digits = !address.port.empty() && address.port.size() <= 5 &&
-                      std::ranges::all_of(address.port, [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits =
+      !address.port.empty() && address.port.size() <= 5 &&
+      std::ranges::all_of(address.port, [](char c) { return c >= '0' && c <= '9'; });
   constexpr int kMostPort = 65535;
   if (!digits || std::stoi(address.port) > kMostPort)
     return fail("port '{}' is not a number from 0 to {}", address.port, kMostPort);

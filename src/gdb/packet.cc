@@ -1,6 +1,5 @@
 #include "gdb/packet.h"
 
-
 namespace limen::gdb {
 namespace {
 

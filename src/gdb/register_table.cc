@@ -36,12 +36,23 @@ std::string flags_type(std::string_view id, unsigned size, std::span<const Bit> 
   return text + "</flags>\n";
 }
 
-constexpr std::array<Bit, 17> kEflags = {{{"CF", 0, 0},   {"", 1, 1},     {"PF", 2, 2},
-                                          {"AF", 4, 4},   {"ZF", 6, 6},   {"SF", 7, 7},
-                                          {"TF", 8, 8},   {"IF", 9, 9},   {"DF", 10, 10},
-                                          {"OF", 11, 11}, {"NT", 14, 14}, {"RF", 16, 16},
-                                          {"VM", 17, 17}, {"AC", 18, 18}, {"VIF", 19, 19},
-                                          {"VIP", 20, 20}, {"ID", 21, 21}}};
+constexpr std::array<Bit, 17> kEflags = {{{"CF", 0, 0},
+                                          {"", 1, 1},
+                                          {"PF", 2, 2},
+                                          {"AF", 4, 4},
+                                          {"ZF", 6, 6},
+                                          {"SF", 7, 7},
+                                          {"TF", 8, 8},
+                                          {"IF", 9, 9},
+                                          {"DF", 10, 10},
+                                          {"OF", 11, 11},
+                                          {"NT", 14, 14},
+                                          {"RF", 16, 16},
+                                          {"VM", 17, 17},
+                                          {"AC", 18, 18},
+                                          {"VIF", 19, 19},
+                                          {"VIP", 20, 20},
+                                          {"ID", 21, 21}}};
 constexpr std::array<Bit, 14> kMxcsr = {{{"IE", 0, 0},
                                          {"DE", 1, 1},
                                          {"ZE", 2, 2},
@@ -67,12 +78,24 @@ constexpr std::array<Bit, 11> kCr0 = {{{"PE", 0, 0},
                                        {"NW", 29, 29},
                                        {"CD", 30, 30},
                                        {"PG", 31, 31}}};
-constexpr std::array<Bit, 18> kCr4 = {
-    {{"VME", 0, 0},       {"PVI", 1, 1},         {"TSD", 2, 2},        {"DE", 3, 3},
-     {"PSE", 4, 4},       {"PAE", 5, 5},         {"MCE", 6, 6},        {"PGE", 7, 7},
-     {"PCE", 8, 8},       {"OSFXSR", 9, 9},      {"OSXMMEXCPT", 10, 10}, {"UMIP", 11, 11},
-     {"LA57", 12, 12},    {"FSGSBASE", 16, 16},  {"PCIDE", 17, 17},    {"OSXSAVE", 18, 18},
-     {"SMEP", 20, 20},    {"SMAP", 21, 21}}};
+constexpr std::array<Bit, 18> kCr4 = {{{"VME", 0, 0},
+                                       {"PVI", 1, 1},
+                                       {"TSD", 2, 2},
+                                       {"DE", 3, 3},
+                                       {"PSE", 4, 4},
+                                       {"PAE", 5, 5},
+                                       {"MCE", 6, 6},
+                                       {"PGE", 7, 7},
+                                       {"PCE", 8, 8},
+                                       {"OSFXSR", 9, 9},
+                                       {"OSXMMEXCPT", 10, 10},
+                                       {"UMIP", 11, 11},
+                                       {"LA57", 12, 12},
+                                       {"FSGSBASE", 16, 16},
+                                       {"PCIDE", 17, 17},
+                                       {"OSXSAVE", 18, 18},
+                                       {"SMEP", 20, 20},
+                                       {"SMAP", 21, 21}}};
 constexpr std::array<Bit, 4> kEfer = {
     {{"SCE", 0, 0}, {"LME", 8, 8}, {"LMA", 10, 10}, {"NXE", 11, 11}}};
 
@@ -133,8 +156,9 @@ std::vector<Feature> features() {
   all.push_back(std::move(sse));
 
   const auto system = [](std::string_view name, std::string_view type, SystemRegister which) {
-    return Register{std::string(name), 64, std::string(type), "system", RegisterKind::kSystem,
-                    static_cast<uint8_t>(which)};
+    return Register{std::string(name),     64,
+                    std::string(type),     "system",
+                    RegisterKind::kSystem, static_cast<uint8_t>(which)};
   };
   Feature segments{kSegments, "", {}};
   segments.registers = {system("fs_base", "int", SystemRegister::kFsBase),
@@ -149,16 +173,16 @@ std::vector<Feature> features() {
         {fmt::format("ymm{}h", i), 128, "uint128", "", RegisterKind::kYmmHigh, i});
   all.push_back(std::move(avx));
 
-  all.push_back({kSystem,
-                 flags_type("x86_cr0", 8, kCr0) + flags_type("x86_cr4", 8, kCr4) +
-                     flags_type("x86_efer", 8, kEfer),
-                 {system("k_gs_base", "int64", SystemRegister::kKernelGsBase),
-                  system("cr0", "x86_cr0", SystemRegister::kCr0),
-                  system("cr2", "int64", SystemRegister::kCr2),
-                  system("cr3", "int64", SystemRegister::kCr3),
-                  system("cr4", "x86_cr4", SystemRegister::kCr4),
-                  system("cr8", "int64", SystemRegister::kCr8),
-                  system("efer", "x86_efer", SystemRegister::kEfer)}});
+  all.push_back(
+      {kSystem,
+       flags_type("x86_cr0", 8, kCr0) + flags_type("x86_cr4", 8, kCr4) +
+           flags_type("x86_efer", 8, kEfer),
+       {system("k_gs_base", "int64", SystemRegister::kKernelGsBase),
+        system("cr0", "x86_cr0", SystemRegister::kCr0),
+        system("cr2", "int64", SystemRegister::kCr2), system("cr3", "int64", SystemRegister::kCr3),
+        system("cr4", "x86_cr4", SystemRegister::kCr4),
+        system("cr8", "int64", SystemRegister::kCr8),
+        system("efer", "x86_efer", SystemRegister::kEfer)}});
   return all;
 }
 

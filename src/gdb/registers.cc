@@ -15,10 +15,9 @@ using x86::CpuState;
 using x86::SegmentRegister;
 
 /// gdb's order of the general registers.
-constexpr std::array<uint8_t, 16> kGeneral = {x86::kRax, x86::kRbx, x86::kRcx, x86::kRdx,
-                                              x86::kRsi, x86::kRdi, x86::kRbp, x86::kRsp,
-                                              x86::kR8,  x86::kR9,  x86::kR10, x86::kR11,
-                                              x86::kR12, x86::kR13, x86::kR14, x86::kR15};
+constexpr std::array<uint8_t, 16> kGeneral = {
+    x86::kRax, x86::kRbx, x86::kRcx, x86::kRdx, x86::kRsi, x86::kRdi, x86::kRbp, x86::kRsp,
+    x86::kR8,  x86::kR9,  x86::kR10, x86::kR11, x86::kR12, x86::kR13, x86::kR14, x86::kR15};
 constexpr std::array<uint8_t, 6> kSegments = {x86::kCs, x86::kSs, x86::kDs,
                                               x86::kEs, x86::kFs, x86::kGs};
 
@@ -64,7 +63,8 @@ uint16_t full_tag_word(const CpuState& cpu) {
 void set_full_tag_word(CpuState& cpu, uint64_t word) {
   uint8_t abridged = 0;
   for (unsigned physical = 0; physical < 8; ++physical)
-    if ((word >> (2 * physical) & 3) != 3) abridged = static_cast<uint8_t>(abridged | 1u << physical);
+    if ((word >> (2 * physical) & 3) != 3)
+      abridged = static_cast<uint8_t>(abridged | 1u << physical);
   store(cpu, kTag, abridged);
 }
 

@@ -91,18 +91,18 @@ class Session {
   PacketReader reader_;
   bool open_ = true;
   bool no_ack_ = false;
-  std::string last_sent_;     // until it is acknowledged
+  std::string last_sent_;  // until it is acknowledged
   bool multiprocess_ = false;
   bool swbreak_ = false;
   bool hwbreak_ = false;
-  unsigned selected_ = 0;          // for registers and memory (Hg)
-  unsigned continue_ = 0;          // for `c` and `s` (Hc), if not all
+  unsigned selected_ = 0;  // for registers and memory (Hg)
+  unsigned continue_ = 0;  // for `c` and `s` (Hc), if not all
   bool continue_all_ = true;
-  bool physical_memory_ = false;   // Qqemu.PhyMemMode
-  unsigned step_bits_ = 7;         // Qqemu.sstep: ENABLE, NOIRQ, NOTIMER
+  bool physical_memory_ = false;  // Qqemu.PhyMemMode
+  unsigned step_bits_ = 7;        // Qqemu.sstep: ENABLE, NOIRQ, NOTIMER
   Stops stops_;
-  bool waiting_ = false;           // gdb waits for a stop reply
-  bool ended_ = false;             // it was told that the machine has ended
+  bool waiting_ = false;  // gdb waits for a stop reply
+  bool ended_ = false;    // it was told that the machine has ended
   std::vector<std::pair<unsigned, vcpu::DebugStop>> pending_;  // stops that it does not know of
 };
 

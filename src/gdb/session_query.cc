@@ -42,9 +42,10 @@ void Session::query(std::string_view text) {
     multiprocess_ = text.find("multiprocess+") != std::string_view::npos;
     swbreak_ = text.find("swbreak+") != std::string_view::npos;
     hwbreak_ = text.find("hwbreak+") != std::string_view::npos;
-    return reply(fmt::format("PacketSize={:x};qXfer:features:read+;vContSupported+;multiprocess+;"
-                             "QStartNoAckMode+;swbreak+;hwbreak+",
-                             kPacketLimit - 1));
+    return reply(
+        fmt::format("PacketSize={:x};qXfer:features:read+;vContSupported+;multiprocess+;"
+                    "QStartNoAckMode+;swbreak+;hwbreak+",
+                    kPacketLimit - 1));
   }
   if (take(text, "Xfer:features:read:")) return read_features(text);
   if (take(text, "Rcmd,")) return run_monitor_command(text);
@@ -105,8 +106,8 @@ void Session::describe_thread(std::string_view text) {
   const auto id = take_thread(text);
   const auto processor = id ? processor_of(*id) : std::nullopt;
   if (!processor) return reply_error(kInvalidArgument);
-  const std::string info = fmt::format("CPU#{} [{}]", *processor,
-                                       target_.halted(*processor) ? "halted " : "running");
+  const std::string info =
+      fmt::format("CPU#{} [{}]", *processor, target_.halted(*processor) ? "halted " : "running");
   reply(to_hex(std::string_view(info)));
 }
 

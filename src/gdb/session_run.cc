@@ -133,8 +133,8 @@ void Session::resume_by_thread(std::string_view text) {
         actions[i] = action;
       }
   }
-  if (!text.empty() || std::ranges::count(actions, Action::kStand) ==
-                           static_cast<std::ptrdiff_t>(actions.size()))
+  if (!text.empty() ||
+      std::ranges::count(actions, Action::kStand) == static_cast<std::ptrdiff_t>(actions.size()))
     return reply_error(kInvalidArgument);
   resume(actions);
 }
@@ -160,15 +160,15 @@ bool Session::is_watched(const vcpu::DebugStop& stop) const {
 }
 
 std::string Session::stop_reply(Signal signal, const vcpu::DebugStop* stop) const {
-  std::string text = fmt::format("T{:02x}thread:{};", static_cast<unsigned>(signal),
-                                 thread_name(selected_));
+  std::string text =
+      fmt::format("T{:02x}thread:{};", static_cast<unsigned>(signal), thread_name(selected_));
   if (stop == nullptr) return text;
   using Cause = vcpu::DebugStop::Cause;
   if (stop->cause == Cause::kWatchpoint)
     return text + fmt::format("{}:{:x};", stop_reason(stop->watch), stop->address);
   if (stop->cause == Cause::kBreakpoint) {
-    const bool software = std::ranges::find(stops_.breakpoints, stop->address) !=
-                          stops_.breakpoints.end();
+    const bool software =
+        std::ranges::find(stops_.breakpoints, stop->address) != stops_.breakpoints.end();
     if (software && swbreak_) return text + "swbreak:;";
     if (!software && hwbreak_) return text + "hwbreak:;";
   }

@@ -71,7 +71,8 @@ void Session::write_memory(std::string_view text, bool binary) {
   if (!size || !take(text, ":")) return reply_error(kInvalidArgument);
   const auto bytes = binary ? std::optional(std::string(text)) : from_hex(text);
   if (!bytes || bytes->size() != *size) return reply_error(kInvalidArgument);
-  if (!target_.write_memory(selected_, *address, physical_memory_, std::as_bytes(std::span(*bytes))))
+  if (!target_.write_memory(selected_, *address, physical_memory_,
+                            std::as_bytes(std::span(*bytes))))
     return reply_error(kBadAddress);
   reply_ok();
 }

@@ -109,11 +109,11 @@ struct MachineDescription {
   std::vector<IoThreadDescription> io_threads = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
-  bool pit = true;           ///< The 8254, with port 61H.
+  bool pit = true;             ///< The 8254, with port 61H.
   bool start_stopped = false;  ///< -S: the guest waits for a monitor's or debugger's "continue".
   std::string gdb = {};        ///< Where a debugger connects, as -gdb has it; "": nowhere.
-  bool no_reboot = false;    ///< A reset of the guest's ends the machine.
-  bool no_shutdown = false;  ///< A power-off of the guest's leaves the machine standing still.
+  bool no_reboot = false;      ///< A reset of the guest's ends the machine.
+  bool no_shutdown = false;    ///< A power-off of the guest's leaves the machine standing still.
 };
 
 }  // namespace limen::machine

@@ -16,11 +16,6 @@
 #include "virtio/virtio_pci.h"
 
 namespace limen::machine {
-namespace {
-
-constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
-
-}  // namespace
 
 DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
   static const std::map<std::string_view, Create> kFactories = {
@@ -31,6 +26,7 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"scsi-cd", &DeviceFactory::create_scsi_cd},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-balloon-pci", &DeviceFactory::create_balloon},
+      {"pcie-root-port", &DeviceFactory::create_root_port},
       {"pvpanic", &DeviceFactory::create_pvpanic},
       {"pvpanic-pci", &DeviceFactory::create_pvpanic_pci},
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
@@ -81,16 +77,11 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
 Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
                                    const DeviceProperties& properties,
                                    std::unique_ptr<virtio::VirtioDevice> device) {
-  const auto bus = properties.text("bus", kRootBusNames.front());
-  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
-    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
   virtio::VirtioPciProperties pci;
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
   auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
-  LIMEN_TRY(board_.bus_->attach(*function, properties.text("addr")));
-  board_.devices_.push_back(std::move(function));
-  return {};
+  return add_function(properties, std::move(function));
 }
 
 Result<device::CharacterBackend*> DeviceFactory::take_character(const std::string& id) {
@@ -149,16 +140,11 @@ Result<> DeviceFactory::create_pvpanic(const DeviceDescription&,
 
 Result<> DeviceFactory::create_pvpanic_pci(const DeviceDescription& description,
                                            const DeviceProperties& properties) {
-  const auto bus = properties.text("bus", kRootBusNames.front());
-  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
-    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
   auto function = std::make_unique<pci::PvpanicPci>(
       properties.text("id", description.driver),
       static_cast<uint8_t>(properties.number("events", device::PanicRegister::kEvents)),
       board_.callbacks_.panicked);
-  LIMEN_TRY(board_.bus_->attach(*function, properties.text("addr")));
-  board_.devices_.push_back(std::move(function));
-  return {};
+  return add_function(properties, std::move(function));
 }
 
 Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,

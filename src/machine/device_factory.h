@@ -27,6 +27,9 @@ class DeviceFactory {
   /// Every device of the description, then a virtio disk for every drive with interface "virtio".
   Result<> create_all(const MachineDescription& description);
 
+  /// One more, into the slot of a root port, and tells the guest.
+  Result<> plug(const DeviceDescription& description);
+
   /// The back end with that id, for one user: a second one is refused.
   Result<device::CharacterBackend*> take_character(const std::string& id);
 
@@ -50,6 +53,11 @@ class DeviceFactory {
   Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
 
+  Result<> create_root_port(const DeviceDescription&, const DeviceProperties&);
+  /// The bus that bus= names, and the root port that it is behind, if it is.
+  Result<pci::PciBus*> bus_of(const DeviceProperties& properties, pci::RootPort*& port);
+  Result<> add_function(const DeviceProperties& properties,
+                        std::unique_ptr<pci::PciFunction> function);
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);

@@ -80,6 +80,12 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.reset = [this] { raise({Event::kReset}); };
   callbacks.exit = [this](int status) { raise({Event::kExit, status}); };
   callbacks.quit = [this] { quit(); };
+  callbacks.slot_powered_off = [this](const std::string& port) {
+    loop_->post([this, port] {
+      const auto id = with_processors_held([&] { return board_->remove_device(port); });
+      if (!id.empty() && removed_) removed_(id);
+    });
+  };
   callbacks.panicked = [this](device::PanicEvent event) {
     if (event == device::PanicEvent::kPanicked) return raise({Event::kPanicked});
     log::warning("the guest crashed, and its crash kernel takes over");
@@ -133,6 +139,23 @@ void Machine::resume() {
 void Machine::change_state(RunState state) {
   if (std::exchange(run_state_, state) != state && debug_observer_ != nullptr)
     debug_observer_->run_state_changed(state);
+}
+
+template <typename Work>
+auto Machine::with_processors_held(Work work) {
+  pause();
+  auto result = work();
+  if (run_state_ == RunState::kRunning && !event_raised_)
+    for (const unsigned index : resumed_) vcpus_[index]->resume();
+  return result;
+}
+
+Result<> Machine::plug(const DeviceDescription& description) {
+  return with_processors_held([&] { return board_->plug(description); });
+}
+
+Result<> Machine::request_unplug(const std::string& id) {
+  return with_processors_held([&] { return board_->request_unplug(id); });
 }
 
 void Machine::stop(RunState reason) {

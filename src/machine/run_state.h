@@ -7,7 +7,7 @@
 namespace limen::machine {
 
 enum class RunState : uint8_t {
-  kPrelaunch,      ///< Has not run yet (-S).
+  kPrelaunch,  ///< Has not run yet (-S).
   kRunning,
   kPaused,         ///< A person stopped it.
   kDebug,          ///< A debugger's breakpoint, watchpoint or step.

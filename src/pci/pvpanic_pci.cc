@@ -18,7 +18,8 @@ PvpanicPci::PvpanicPci(std::string name, uint8_t events,
                        std::function<void(device::PanicEvent)> told)
     : PciFunction(std::move(name), kIdentity), register_(events, std::move(told)) {
   // Two bytes of it are used; the smallest BAR has 16.
-  set_bar(0, {.kind = BarKind::kMemory32, .prefetchable = false, .size = 16, .handler = &register_});
+  set_bar(0,
+          {.kind = BarKind::kMemory32, .prefetchable = false, .size = 16, .handler = &register_});
 }
 
 }  // namespace limen::pci

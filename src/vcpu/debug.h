@@ -1,5 +1,5 @@
-// What a debugger asks of a virtual processor, and what it is told. KVM's KVM_SET_GUEST_DEBUG is the
-// model: an engine may have a way of its own for each, a debugger sees no difference.
+// What a debugger asks of a virtual processor, and what it is told. KVM's KVM_SET_GUEST_DEBUG is
+// the model: an engine may have a way of its own for each, a debugger sees no difference.
 #pragma once
 
 #include <cstdint>

@@ -19,8 +19,8 @@ std::vector<std::pair<Kind, std::string>> events(std::string_view text, size_t s
     text.remove_prefix(piece.size());
     while (!piece.empty()) {
       size_t used = 0;
-      const auto event = reader.read(
-          {reinterpret_cast<const uint8_t*>(piece.data()), piece.size()}, used);
+      const auto event =
+          reader.read({reinterpret_cast<const uint8_t*>(piece.data()), piece.size()}, used);
       EXPECT_GT(used, 0u);
       piece = piece.subspan(used);
       if (event) all.emplace_back(*event, *event == Kind::kPacket ? reader.packet() : "");

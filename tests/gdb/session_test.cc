@@ -14,9 +14,9 @@
 namespace limen::gdb {
 namespace {
 
-using testing::ScriptedTarget;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::ScriptedTarget;
 using ::testing::StartsWith;
 
 class SessionTest : public ::testing::Test {
@@ -43,8 +43,7 @@ class SessionTest : public ::testing::Test {
       const auto event = reader.read(rest, used);
       rest = rest.subspan(used);
       if (!event) break;
-      if (*event == PacketReader::Kind::kPacket)
-        all += (all.empty() ? "" : "|") + reader.packet();
+      if (*event == PacketReader::Kind::kPacket) all += (all.empty() ? "" : "|") + reader.packet();
     }
     return all;
   }
@@ -233,7 +232,8 @@ TEST_F(SessionTest, ResumesTheThreadsThatAreNamed) {
   EXPECT_THAT(resumed("s1234"), ElementsAre(kContinue, kStep));
   EXPECT_EQ(target_.files[1].cpu.rip, 0x1234u);
   target_.runs = false;
-  for (const auto* bad : {"vCont;", "vCont;x", "vCont;c:", "vCont;c:9", "vCont;t", "vCont", "S", "cx"})
+  for (const auto* bad :
+       {"vCont;", "vCont;x", "vCont;c:", "vCont;c:9", "vCont;t", "vCont", "S", "cx"})
     EXPECT_EQ(ask(bad), "E16") << bad;
 }
 
@@ -290,7 +290,8 @@ TEST_F(SessionTest, StepBitsSayWhetherInterruptsAreHeld) {
 }
 
 TEST_F(SessionTest, AnswersNothingToWhatItDoesNotKnow) {
-  for (const auto* packet : {"", "vMustReplyEmpty", "qTStatus", "vFile:open:", "QNonStop:1", "B", "\xFF"})
+  for (const auto* packet :
+       {"", "vMustReplyEmpty", "qTStatus", "vFile:open:", "QNonStop:1", "B", "\xFF"})
     EXPECT_EQ(ask(packet), "") << packet;
   EXPECT_TRUE(session_.open());
 }

@@ -105,6 +105,50 @@ class Debian(MachineTest):
         self.assertEqual(machine.wait(300), 0)
         self.assertNotRegex(machine.text, "segfault|BUG:|soft lockup")
 
+    def test_hot_plug(self):
+        guest = self.debian()
+        self.socket = str(self.folder / "gdb")
+        disk = str(self.folder / "disk.raw")
+        subprocess.run(["cp", "--sparse=always", str(guest / "disk.raw"), disk], check=True)
+        spare = self.file("spare.raw", b"plugged in" + bytes((1 << 20) - 10))
+        machine = Console([
+            SYSTEM, "-m", "512M", "-smp", "2", "-nographic", "-kernel", str(guest / "vmlinuz"),
+            "-initrd", str(guest / "initrd.img"), "-append", "root=/dev/vda rw console=ttyS0",
+            "-drive", f"file={disk},format=raw,if=virtio",
+            "-drive", f"file={spare},format=raw,if=none,id=spare",
+            "-device", "pcie-root-port,id=rp1,bus=pcie.0,chassis=1,slot=1",
+            "-device", "pcie-root-port,id=rp2,chassis=1,slot=2",
+            "-device", "virtio-rng-pci,bus=rp2,id=cold", "-gdb", f"unix:{self.socket}"])
+        self.addCleanup(machine.close)
+        machine.wait_for_login(600)
+        machine.log_in("root", "limen", 300)
+        status, output = machine.run("dmesg | grep -i pciehp; ls -l /sys/bus/pci/devices; "
+                                     "cat /sys/bus/pci/devices/0000:02:00.0/vendor", 60)
+        self.assertIn("0x1af4", output)
+        for round_ in range(2):
+            self.assertEqual(self.monitor(
+                "device_add virtio-blk-pci,drive=spare,id=hot,bus=rp1").count("Error"), 0)
+            status, output = machine.run(
+                "n=0; until [ -b /dev/vdb ] || [ $n = 30 ]; do n=$((n+1)); sleep 1; done; "
+                "head -c 10 /dev/vdb; echo; echo 'round' >/dev/vdb; sync", 120)
+            self.assertEqual(status, 0, output)
+            self.assertIn("plugged in" if round_ == 0 else "round", output)
+            self.assertIn("is in use", self.monitor("device_add virtio-rng-pci,bus=rp1"))
+            self.assertEqual(self.monitor("device_del hot").count("Error"), 0)
+            status, output = machine.run(
+                "n=0; while [ -b /dev/vdb ] && [ $n != 30 ]; do n=$((n+1)); sleep 1; done; "
+                "[ ! -b /dev/vdb ]; r=$?; sleep 2; dmesg | tail -20; [ $r = 0 ]", 120)
+            self.assertEqual(status, 0, output)
+        output = self.monitor("device_del hot", "device_add virtio-rng-pci,bus=pcie.0",
+                              "device_add nothing,bus=rp1", "device_add virtio-rng-pci,bus=rp9")
+        self.assertIn("Device 'hot' not found", output)
+        self.assertIn("Bus 'pcie.0' does not support hotplugging", output)
+        self.assertIn("unknown device 'nothing'", output)
+        self.assertIn("Bus 'rp9' not found", output)
+        machine.type("systemctl poweroff\n")
+        self.assertEqual(machine.wait(300), 0)
+        self.assertNotRegex(machine.text, "segfault|BUG:|soft lockup")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -74,15 +74,15 @@ class Debugging : public OnEachTier {
 };
 
 TEST_P(Debugging, StepsThroughEveryInstruction) {
-  start(0, {0xB8, 5, 0, 0, 0,              // 1000: mov eax, 5
+  start(0, {0xB8, 5,    0,    0, 0,           // 1000: mov eax, 5
             0x48, 0xC7, 0xC7, 0, 0x80, 0, 0,  // 1005: mov rdi, 8000H
-            0xB9, 3, 0, 0, 0,              // 100C: mov ecx, 3
-            0xF3, 0xAA,                    // 1011: rep stosb
-            0x50, 0x5A,                    // 1013: push rax; pop rdx
-            0xFF, 0xC0,                    // 1015: inc eax
-            0x83, 0xF8, 7,                 // 1017: cmp eax, 7
-            0x75, 0xF9,                    // 101A: jne 1015
-            0xEB, 0xFE});                  // 101C: jmp 101C
+            0xB9, 3,    0,    0, 0,           // 100C: mov ecx, 3
+            0xF3, 0xAA,                       // 1011: rep stosb
+            0x50, 0x5A,                       // 1013: push rax; pop rdx
+            0xFF, 0xC0,                       // 1015: inc eax
+            0x83, 0xF8, 7,                    // 1017: cmp eax, 7
+            0x75, 0xF9,                       // 101A: jne 1015
+            0xEB, 0xFE});                     // 101C: jmp 101C
   // A repeated instruction goes round by round, as with TF.
   expect_steps({0x1005, 0x100C, 0x1011, 0x1011, 0x1011, 0x1013, 0x1014, 0x1015, 0x1017, 0x101A,
                 0x1015, 0x1017, 0x101A, 0x101C, 0x101C, 0x101C});
@@ -128,14 +128,14 @@ TEST_P(Debugging, StepEndsAtTheHandlerOfAnException) {
 TEST_P(Debugging, StopsAtBreakpointsInCodeThatRanBefore) {
   for (const unsigned cpl : {0u, 3u}) {
     for (const bool hardware : {false, true}) {
-      start(cpl, {0x31, 0xC0,                 // 1000: xor eax, eax
-                  0xB9, 0x40, 0x0D, 3, 0,     // 1002: mov ecx, 200000
-                  0xFF, 0xC0,                 // 1007: inc eax
-                  0x01, 0xC2,                 // 1009: add edx, eax
-                  0xFF, 0xC9,                 // 100B: dec ecx
-                  0x75, 0xF8,                 // 100D: jnz 1007
-                  0xE6, Guest::kExitPort,     // 100F: out
-                  0xEB, 0xED});               // 1011: jmp 1000
+      start(cpl, {0x31, 0xC0,              // 1000: xor eax, eax
+                  0xB9, 0x40, 0x0D, 3, 0,  // 1002: mov ecx, 200000
+                  0xFF, 0xC0,              // 1007: inc eax
+                  0x01, 0xC2,              // 1009: add edx, eax
+                  0xFF, 0xC9,              // 100B: dec ecx
+                  0x75, 0xF8,              // 100D: jnz 1007
+                  0xE6, Guest::kExitPort,  // 100F: out
+                  0xEB, 0xED});            // 1011: jmp 1000
       guest_.cpu->rip = Guest::kEntry;
       ASSERT_EQ(run({}).reason, ExitReason::kInterrupted);
       ASSERT_EQ(rip(), 0x1011u);
@@ -197,14 +197,21 @@ TEST_P(Debugging, MemoryShowsNoBreakpoint) {
 class Watching : public Debugging {
  protected:
   void SetUp() override {
-    start(0, {0x48, 0xC7, 0xC7, 0, 0x80, 0, 0,  // 1000: mov rdi, 8000H
-              0x48, 0x8B, 0x47, 8,              // 1007: mov rax, [rdi + 8]
-              0x48, 0x89, 0x07,                 // 100B: mov [rdi], rax
-              0x48, 0xFF, 0xC0,                 // 100E: inc rax
-              0x87, 0x47, 0x10,                 // 1011: xchg [rdi + 16], eax
-              0x50,                             // 1014: push rax
-              0xE6, Guest::kExitPort,           // 1015: out
-              0xEB, 0xE7});                     // 1017: jmp 1000
+    start(0, {0x48, 0xC7,
+              0xC7, 0,
+              0x80, 0,
+              0,  // 1000: mov rdi, 8000H
+              0x48, 0x8B,
+              0x47, 8,  // 1007: mov rax, [rdi + 8]
+              0x48, 0x89,
+              0x07,  // 100B: mov [rdi], rax
+              0x48, 0xFF,
+              0xC0,  // 100E: inc rax
+              0x87, 0x47,
+              0x10,                    // 1011: xchg [rdi + 16], eax
+              0x50,                    // 1014: push rax
+              0xE6, Guest::kExitPort,  // 1015: out
+              0xEB, 0xE7});            // 1017: jmp 1000
     guest_.cpu->gpr[x86::kRsp] = 0x9000;
     ASSERT_EQ(run({}).reason, ExitReason::kInterrupted);  // everything is translated and mapped
   }

@@ -32,7 +32,7 @@ class BalloonTest : public VirtioTest {
   void TearDown() override { function_.reset(); }  // before the loop
   /// Bytes that the host holds for the guest's RAM.
   uint64_t held() const {
-    struct stat status{};
+    struct stat status {};
     EXPECT_EQ(::fstat(memory_->fd(), &status), 0);
     return static_cast<uint64_t>(status.st_blocks) * 512;
   }

@@ -317,9 +317,7 @@ class Mmu {
   /// The same for a debugger's.
   void set_debugger_watchpoints(std::span<const vcpu::Watchpoint> watchpoints);
   /// Set by an access that hit a watchpoint of the guest's.
-  [[nodiscard]] bool has_watch_hits() const {
-    return (watch_hits_ & Watchpoints::kGuestHits) != 0;
-  }
+  [[nodiscard]] bool has_watch_hits() const { return (watch_hits_ & Watchpoints::kGuestHits) != 0; }
   /// DR6 bits of the watchpoints hit since the last call.
   uint64_t take_watch_hits() {
     const uint64_t hits = watch_hits_ & Watchpoints::kGuestHits;
