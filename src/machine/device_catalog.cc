@@ -67,7 +67,6 @@ constexpr std::array kBlockProperties = {
 };
 constexpr PropertySpecification kMac = {"mac", kText, "address, 52:54:00:12:34:56 and on"};
 constexpr PropertySpecification kNetdev = {"netdev", kText, "id of a -netdev"};
-constexpr PropertySpecification kBootIndex = {"bootindex", kText, "taken, without effect"};
 constexpr PropertySpecification kRomFile = {"romfile", kText, "taken, without effect"};
 constexpr std::array kNetProperties = {
     kId,

@@ -5,6 +5,7 @@
 #include "machine/device_factory.h"
 #include "machine/q35_board.h"
 #include "pci/root_port.h"
+#include "virtio/balloon/balloon.h"
 #include "virtio/virtio_pci.h"
 
 namespace limen::machine {

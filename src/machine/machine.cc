@@ -82,7 +82,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.quit = [this] { quit(); };
   callbacks.slot_powered_off = [this](const std::string& port) {
     loop_->post([this, port] {
-      const auto id = with_processors_held([&] { return board_->remove_device(port); });
+      std::string id;
+      with_processors_held([&] { id = board_->remove_device(port); });
       if (!id.empty() && removed_) removed_(id);
     });
   };
@@ -141,21 +142,23 @@ void Machine::change_state(RunState state) {
     debug_observer_->run_state_changed(state);
 }
 
-template <typename Work>
-auto Machine::with_processors_held(Work work) {
+void Machine::with_processors_held(const std::function<void()>& work) {
   pause();
-  auto result = work();
+  work();
   if (run_state_ == RunState::kRunning && !event_raised_)
     for (const unsigned index : resumed_) vcpus_[index]->resume();
-  return result;
 }
 
 Result<> Machine::plug(const DeviceDescription& description) {
-  return with_processors_held([&] { return board_->plug(description); });
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->plug(description); });
+  return outcome;
 }
 
 Result<> Machine::request_unplug(const std::string& id) {
-  return with_processors_held([&] { return board_->request_unplug(id); });
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->request_unplug(id); });
+  return outcome;
 }
 
 void Machine::stop(RunState reason) {

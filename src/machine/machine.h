@@ -106,9 +106,8 @@ class Machine {
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
   void change_state(RunState state);
-  /// Calls `work` while no processor runs.
-  template <typename Work>
-  auto with_processors_held(Work work);
+  /// Holds all processors, calls `work` and lets them go on if they ran.
+  void with_processors_held(const std::function<void()>& work);
   /// On the processor's thread.
   void stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop);
   void end(Result<int> outcome);

@@ -176,7 +176,12 @@ void RootPort::config_written(uint16_t offset, unsigned size) {
     const std::lock_guard lock(slot_mutex_);
     if (touches(kSlotStatus)) {
       // What the guest wrote stands in the register now: ones take events away.
-      const auto written = static_cast<uint16_t>(register_value(at(kSlotStatus), 2));
+      unsigned written = 0;
+      for (uint16_t byte = 0; byte < 2; ++byte) {
+        const auto place = static_cast<uint16_t>(at(kSlotStatus) + byte);
+        if (place >= offset && place < offset + size)
+          written |= register_value(place, 1) << (8 * byte);
+      }
       status_ = static_cast<uint16_t>(status_ & ~(written & kEvents));
     }
     const auto control = static_cast<uint16_t>(register_value(at(kSlotControl), 2));
