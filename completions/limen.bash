@@ -9,7 +9,8 @@ _limen_files() {
 }
 
 _limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci
-  virtio-serial-pci virtconsole virtserialport isa-debug-exit isa-debugcon pc-testdev"
+  virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
+  isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
@@ -90,7 +91,7 @@ _limen_system() {
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
         -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
-        -no-reboot -no-shutdown -d -D -perfmap -no-user-config -version -help"
+        -no-reboot -no-shutdown -gdb -s -S -d -D -perfmap -no-user-config -version -help"
       ;;
   esac
 }

@@ -10,7 +10,7 @@ limen_build_packages=(
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring fdisk dosfstools)
 limen_test_packages=(
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
-  iperf3 iproute2 openssh-client passt xorriso
+  gdb iperf3 iproute2 openssh-client passt xorriso
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.

@@ -40,6 +40,9 @@ class MachineTarget final : public Target {
   void forget_stops();
 
  private:
+  std::string plug(std::string_view command);
+  std::string balloon(std::string_view command);
+
   machine::Machine& machine_;
   Monitor monitor_;
 };

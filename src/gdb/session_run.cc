@@ -204,6 +204,9 @@ void Session::run_state_changed(machine::RunState state) {
       return;
     case RunState::kShutdown:
       return report_signal(Signal::kQuit);
+    case RunState::kIoError:
+      return report_signal(Signal::kIo);
+    case RunState::kGuestPanicked:
     case RunState::kInternalError:
       return report_signal(Signal::kAbort);
     case RunState::kIoError:

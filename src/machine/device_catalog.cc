@@ -16,7 +16,8 @@ namespace {
 using enum PropertyType;
 
 constexpr PropertySpecification kId = {"id", kText, "name of this device"};
-constexpr PropertySpecification kBus = {"bus", kText, "bus to plug into: pcie.0 or pci.0"};
+constexpr PropertySpecification kBus = {"bus", kText,
+                                        "bus to plug into: pcie.0, or id of a root port"};
 constexpr PropertySpecification kAddress = {"addr", kText, "slot and function: 0x3 or 0x3.0x1"};
 constexpr PropertySpecification kVectors = {"vectors", kNumber, "MSI-X vectors", 1, 2048};
 constexpr PropertySpecification kDisableLegacy = {"disable-legacy", kText,
@@ -171,6 +172,33 @@ constexpr std::array kEntropyProperties = {
     kDisableLegacy,
     kDisableModern,
 };
+constexpr std::array kBalloonProperties = {
+    kId,
+    PropertySpecification{"deflate-on-oom", kBoolean, "a guest out of memory takes it back"},
+    PropertySpecification{"free-page-reporting", kBoolean, "the guest tells of unused pages"},
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
+constexpr std::array kRootPortProperties = {
+    kId,
+    PropertySpecification{"port", kNumber, "number of the port", 0, 255},
+    PropertySpecification{"chassis", kNumber, "number of its chassis", 0, 255},
+    PropertySpecification{"slot", kNumber, "number of its slot", 0, 0x1FFF},
+    PropertySpecification{"multifunction", kBoolean, "further functions may share its address"},
+    kBus,
+    kAddress,
+};
+constexpr PropertySpecification kPanicEvents = {"events", kNumber,
+                                                "1: panic, 2: crash kernel loaded, 3: both", 0, 3};
+constexpr std::array kPvpanicProperties = {
+    kId,
+    PropertySpecification{"ioport", kNumber, "port", 0, 0xFFFF},
+    kPanicEvents,
+};
+constexpr std::array kPvpanicPciProperties = {kId, kPanicEvents, kBus, kAddress};
 constexpr std::array kSerialBusProperties = {
     kId,
     PropertySpecification{"max_ports", kNumber, "ports it can have", 1, 31},
@@ -212,6 +240,13 @@ constexpr std::array kCatalog = {
     DeviceSpecification{"scsi-cd", "", "SCSI", "SCSI CD-ROM", kScsiCdProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
+    DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",
+                        kBalloonProperties},
+    DeviceSpecification{"pcie-root-port", "", "PCI", "PCI Express slot for hot-plug",
+                        kRootPortProperties},
+    DeviceSpecification{"pvpanic", "", "ISA", "a port at which a guest tells of its panic",
+                        kPvpanicProperties},
+    DeviceSpecification{"pvpanic-pci", "", "PCI", "the same behind PCI", kPvpanicPciProperties},
     DeviceSpecification{"virtio-serial-pci", "virtio-serial", "PCI", "virtio console controller",
                         kSerialBusProperties},
     DeviceSpecification{"virtconsole", "", "virtio-serial-bus", "virtio console", kPortProperties},

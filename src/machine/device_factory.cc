@@ -9,16 +9,13 @@
 
 #include "base/nearest.h"
 #include "device/debug_ports.h"
+#include "pci/pvpanic_pci.h"
+#include "virtio/balloon/balloon.h"
 #include "virtio/console/console.h"
 #include "virtio/entropy/entropy.h"
 #include "virtio/virtio_pci.h"
 
 namespace limen::machine {
-namespace {
-
-constexpr std::array<std::string_view, 2> kRootBusNames = {"pcie.0", "pci.0"};
-
-}  // namespace
 
 DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
   static const std::map<std::string_view, Create> kFactories = {
@@ -29,6 +26,10 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"scsi-hd", &DeviceFactory::create_scsi_disk},
       {"scsi-cd", &DeviceFactory::create_scsi_cd},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
+      {"virtio-balloon-pci", &DeviceFactory::create_balloon},
+      {"pcie-root-port", &DeviceFactory::create_root_port},
+      {"pvpanic", &DeviceFactory::create_pvpanic},
+      {"pvpanic-pci", &DeviceFactory::create_pvpanic_pci},
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},
       {"virtserialport", &DeviceFactory::create_port},
@@ -80,18 +81,8 @@ Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
   virtio::VirtioPciProperties pci;
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
-  return add_function(properties,
-                      std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_));
-}
-
-Result<> DeviceFactory::add_function(const DeviceProperties& properties,
-                                     std::unique_ptr<pci::PciFunction> function) {
-  const auto bus = properties.text("bus", kRootBusNames.front());
-  if (std::ranges::find(kRootBusNames, std::string_view(bus)) == kRootBusNames.end())
-    return fail("there is no bus '{}'{}", bus, choice_hint(bus, kRootBusNames));
-  LIMEN_TRY(board_.bus_->attach(*function, properties.text("addr")));
-  board_.devices_.push_back(std::move(function));
-  return {};
+  auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
+  return add_function(properties, std::move(function));
 }
 
 Result<device::CharacterBackend*> DeviceFactory::take_character(const std::string& id) {
@@ -122,6 +113,39 @@ Result<> DeviceFactory::create_entropy(const DeviceDescription& description,
       static_cast<uint32_t>(properties.number("period", entropy.period_milliseconds));
   return add_virtio(description, properties,
                     LIMEN_TRY(virtio::Entropy::create(entropy, board_.loop_)));
+}
+
+Result<> DeviceFactory::create_balloon(const DeviceDescription& description,
+                                       const DeviceProperties& properties) {
+  if (board_.balloon_ != nullptr) return fail("only one balloon device is supported");
+  virtio::BalloonProperties balloon;
+  balloon.deflate_on_oom = properties.boolean("deflate-on-oom", balloon.deflate_on_oom);
+  balloon.free_page_reporting =
+      properties.boolean("free-page-reporting", balloon.free_page_reporting);
+  auto device = std::make_unique<virtio::Balloon>(balloon, board_.memory_, board_.loop_);
+  auto* raw = device.get();
+  LIMEN_TRY(add_virtio(description, properties, std::move(device)));
+  board_.balloon_ = raw;
+  return {};
+}
+
+Result<> DeviceFactory::create_pvpanic(const DeviceDescription&,
+                                       const DeviceProperties& properties) {
+  using device::IsaPvpanic;
+  board_.devices_.push_back(std::make_unique<IsaPvpanic>(
+      board_.ports_, static_cast<uint16_t>(properties.number("ioport", IsaPvpanic::kDefaultPort)),
+      static_cast<uint8_t>(properties.number("events", device::PanicRegister::kEvents)),
+      board_.callbacks_.panicked));
+  return {};
+}
+
+Result<> DeviceFactory::create_pvpanic_pci(const DeviceDescription& description,
+                                           const DeviceProperties& properties) {
+  auto function = std::make_unique<pci::PvpanicPci>(
+      properties.text("id", description.driver),
+      static_cast<uint8_t>(properties.number("events", device::PanicRegister::kEvents)),
+      board_.callbacks_.panicked);
+  return add_function(properties, std::move(function));
 }
 
 Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,

@@ -27,6 +27,9 @@ class DeviceFactory {
   /// Every device of the description, then a virtio disk for every drive with interface "virtio".
   Result<> create_all(const MachineDescription& description);
 
+  /// One more, into the slot of a root port, and tells the guest.
+  Result<> plug(const DeviceDescription& description);
+
   /// The back end with that id, for one user: a second one is refused.
   Result<device::CharacterBackend*> take_character(const std::string& id);
 
@@ -40,6 +43,9 @@ class DeviceFactory {
   Result<> create_scsi_disk(const DeviceDescription&, const DeviceProperties&);
   Result<> create_scsi_cd(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
@@ -48,13 +54,16 @@ class DeviceFactory {
   Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
 
+  Result<> create_root_port(const DeviceDescription&, const DeviceProperties&);
+  /// The bus that bus= names, and the root port that it is behind, if it is.
+  Result<pci::PciBus*> bus_of(const DeviceProperties& properties, pci::RootPort*& port);
+  /// Plugs a PCI function into the bus that `properties` names.
+  Result<> add_function(const DeviceProperties& properties,
+                        std::unique_ptr<pci::PciFunction> function);
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
   Result<net::Network*> network();
-  /// Plugs a PCI function into the bus that `properties` names.
-  Result<> add_function(const DeviceProperties& properties,
-                        std::unique_ptr<pci::PciFunction> function);
   Result<Drive*> take_drive(const std::string& id);
   // In disk_factory.cc:
   /// A drive with an image, its werror= and rerror= as the device says.

@@ -17,6 +17,7 @@
 #include "boot/memory_map.h"
 #include "machine/accelerators.h"
 #include "machine/crash_report.h"
+#include "machine/device_catalog.h"
 #include "machine/host_limits.h"
 
 namespace limen::machine {
@@ -29,6 +30,15 @@ constexpr unsigned kDescribedSerialPorts = 2;  // the DSDT knows COM1 and COM2
 unsigned physical_address_bits(const x86::CpuidTable& cpuid) {
   const auto* sizes = cpuid.find(kAddressSizeLeaf, 0);
   return sizes != nullptr && (sizes->eax & 0xFF) != 0 ? sizes->eax & 0xFF : kDefaultAddressBits;
+}
+
+/// That of -device pvpanic; 0: there is none.
+uint16_t panic_port(const MachineDescription& description) {
+  for (const auto& device : description.devices)
+    if (device.driver == "pvpanic")
+      return static_cast<uint16_t>(
+          DeviceProperties(device).number("ioport", device::IsaPvpanic::kDefaultPort));
+  return 0;
 }
 
 }  // namespace
@@ -71,6 +81,17 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.reset = [this] { raise({Event::kReset}); };
   callbacks.exit = [this](int status) { raise({Event::kExit, status}); };
   callbacks.quit = [this] { quit(); };
+  callbacks.slot_powered_off = [this](const std::string& port) {
+    loop_->post([this, port] {
+      std::string id;
+      with_processors_held([&] { id = board_->remove_device(port); });
+      if (!id.empty() && removed_) removed_(id);
+    });
+  };
+  callbacks.panicked = [this](device::PanicEvent event) {
+    if (event == device::PanicEvent::kPanicked) return raise({Event::kPanicked});
+    log::warning("the guest crashed, and its crash kernel takes over");
+  };
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
@@ -122,6 +143,25 @@ void Machine::resume() {
 void Machine::change_state(RunState state) {
   if (std::exchange(run_state_, state) != state && debug_observer_ != nullptr)
     debug_observer_->run_state_changed(state);
+}
+
+void Machine::with_processors_held(const std::function<void()>& work) {
+  pause();
+  work();
+  if (run_state_ == RunState::kRunning && !event_raised_)
+    for (const unsigned index : resumed_) vcpus_[index]->resume();
+}
+
+Result<> Machine::plug(const DeviceDescription& description) {
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->plug(description); });
+  return outcome;
+}
+
+Result<> Machine::request_unplug(const std::string& id) {
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->request_unplug(id); });
+  return outcome;
 }
 
 void Machine::stop(RunState reason) {
@@ -181,6 +221,7 @@ Result<x86::CpuState> Machine::load_guest() {
                  .apic_ids = apic_ids_,
                  .hpet = description_.hpet,
                  .serial_ports = std::min(serials, kDescribedSerialPorts),
+                 .panic_port = panic_port(description_),
                  .keyboard_controller = true}));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
@@ -260,6 +301,12 @@ void Machine::handle(const Occurrence& occurrence) {
       return end(occurrence.status);
     case Event::kQuit:
       return end(0);
+    case Event::kPanicked:
+      log::warning("the guest panicked");
+      if (!description_.no_shutdown) return end(0);
+      change_state(RunState::kGuestPanicked);
+      event_raised_ = false;  // it may go on, if a person wants
+      return;
     case Event::kInternalError:
       std::fputs(report(fmt::format("limen: the engine cannot go on: {}", occurrence.detail),
                         occurrence.vcpu)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -70,11 +71,19 @@ class Machine {
   [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
   [[nodiscard]] memory::GuestMemory& memory() { return *memory_; }
   [[nodiscard]] Q35Board& board() { return *board_; }
+  /// QMP's device_add and device_del: into the slot of a root port, and out of it once the guest
+  /// agrees.
+  Result<> plug(const DeviceDescription& description);
+  Result<> request_unplug(const std::string& id);
+  /// `removed(id)` follows when the device is gone: DEVICE_DELETED.
+  void set_removal_listener(std::function<void(const std::string& id)> removed) {
+    removed_ = std::move(removed);
+  }
   /// nullptr: nobody. It outlives run().
   void set_debug_observer(DebugObserver* observer) { debug_observer_ = observer; }
 
  private:
-  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
+  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kPanicked, kQuit };
 
   explicit Machine(const MachineDescription& description) : description_(description) {}
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
@@ -97,6 +106,8 @@ class Machine {
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
   void change_state(RunState state);
+  /// Holds all processors, calls `work` and lets them go on if they ran.
+  void with_processors_held(const std::function<void()>& work);
   /// On the processor's thread.
   void stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop);
   void end(Result<int> outcome);
@@ -116,11 +127,12 @@ class Machine {
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  std::optional<Result<int>> outcome_;         // loop thread
-  RunState run_state_ = RunState::kPrelaunch;  // loop thread
-  DebugObserver* debug_observer_ = nullptr;    // loop thread
-  std::vector<unsigned> resumed_;              // loop thread: by the last cont() or its kind
-  std::atomic<uint64_t> resumptions_ = 0;      // counts cont() and its kind
+  std::optional<Result<int>> outcome_;               // loop thread
+  RunState run_state_ = RunState::kPrelaunch;        // loop thread
+  std::function<void(const std::string&)> removed_;  // loop thread
+  DebugObserver* debug_observer_ = nullptr;          // loop thread
+  std::vector<unsigned> resumed_;                    // loop thread: by the last cont() or its kind
+  std::atomic<uint64_t> resumptions_ = 0;            // counts cont() and its kind
 };
 
 }  // namespace limen::machine

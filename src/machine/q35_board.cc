@@ -20,6 +20,7 @@
 #include "machine/device_factory.h"
 #include "pci/ich_lpc.h"
 #include "pci/q35_host_bridge.h"
+#include "pci/root_port.h"
 #include "x86/cpu_features.h"
 
 namespace limen::machine {
@@ -101,11 +102,12 @@ Result<> Q35Board::populate(const MachineDescription& description) {
 }
 
 Result<> Q35Board::plug_in(const MachineDescription& description) {
+  factory_ = std::make_unique<DeviceFactory>(*this);
   LIMEN_TRY(open_characters(description));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   LIMEN_TRY(open_network(description));
-  LIMEN_TRY(DeviceFactory(*this).create_all(description));
+  LIMEN_TRY(factory_->create_all(description));
   warn_of_loose_ends();
   return {};
 }
@@ -217,7 +219,9 @@ Result<> Q35Board::reset() {
   pic_->reset();
   io_apic_->reset();
   for (auto& apic : local_apics_) apic->reset();
-  return pci::assign_resources(*bus_, kMemoryWindow, kPortWindow);
+  pci::ResourceWindow memory = kMemoryWindow;
+  LIMEN_TRY(pci::assign_root_ports(*bus_, memory));
+  return pci::assign_resources(*bus_, memory, kPortWindow);
 }
 
 Result<> Q35Board::flush_disks() {

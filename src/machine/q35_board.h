@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "device/character_backend.h"
 #include "device/device.h"
+#include "device/pvpanic.h"
 #include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
 #include "irq/io_apic.h"
@@ -34,10 +35,12 @@ class ResetControl;
 namespace limen::pci {
 class Q35HostBridge;
 class IchLpc;
+class RootPort;
 }  // namespace limen::pci
 namespace limen::virtio {
+class Balloon;
 class Console;
-}
+}  // namespace limen::virtio
 
 namespace limen::machine {
 
@@ -46,8 +49,11 @@ namespace limen::machine {
 struct BoardCallbacks {
   std::function<void()> power_off;
   std::function<void()> reset;
-  std::function<void(int status)> exit;  ///< isa-debug-exit.
-  std::function<void()> quit;            ///< Ctrl-a x.
+  std::function<void(int status)> exit;                    ///< isa-debug-exit.
+  std::function<void()> quit;                              ///< Ctrl-a x.
+  std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
+  /// The guest turned off the power of root port `port`'s slot: remove_device() may follow.
+  std::function<void(const std::string& port)> slot_powered_off;
   /// The local APIC of processor `index` has something for it.
   std::function<void(unsigned index)> interrupt;
   /// A disk failed; when its action is kStop, the machine must stop, and retry_disks() follows when
@@ -70,6 +76,8 @@ struct Character {
   bool in_use = false;
 };
 
+class DeviceFactory;
+
 class Q35Board {
  public:
   /// `memory` and `loop` outlive the board. `tsc_hz`: of the time-stamp counter that the guest
@@ -88,6 +96,15 @@ class Q35Board {
 
   /// All parts as after power-on, BARs assigned as firmware would. While no processor runs.
   Result<> reset();
+  // Hot-plug, behind root ports. While no processor runs.
+
+  /// Makes the device and plugs it in: QMP's device_add.
+  Result<> plug(const DeviceDescription& description);
+  /// Asks the guest to let device `id` go: device_del. Fails where it cannot be asked.
+  Result<> request_unplug(const std::string& id);
+  /// Removes what is in the slot of root port `port`: its id, "" if it has none or none is there.
+  std::string remove_device(const std::string& port);
+
   /// Waits for the disks and flushes them.
   Result<> flush_disks();
   /// Makes the requests again that failed and were kept (werror=stop and the like).
@@ -100,10 +117,20 @@ class Q35Board {
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
+  /// nullptr: there is none.
+  [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }
 
  private:
   friend class DeviceFactory;
   class Lines;
+
+  /// What is in a slot.
+  struct Plugged {
+    std::string id;
+    std::string drive;  ///< That it uses; "": none.
+    pci::PciFunction* function;
+    pci::RootPort* port;
+  };
 
   Result<> plug_in(const MachineDescription& description);
   Result<> open_drives(const MachineDescription& description);
@@ -137,6 +164,9 @@ class Q35Board {
   std::unique_ptr<net::Network> network_;
 
   std::unique_ptr<pci::PciBus> bus_;
+  std::unique_ptr<DeviceFactory> factory_;
+  std::vector<Plugged> plugged_;
+  virtio::Balloon* balloon_ = nullptr;  // among `devices_`
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
 };

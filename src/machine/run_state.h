@@ -9,9 +9,10 @@ namespace limen::machine {
 enum class RunState : uint8_t {
   kPrelaunch,  ///< Has not run yet (-S).
   kRunning,
-  kPaused,    ///< A person stopped it.
-  kDebug,     ///< A debugger's breakpoint, watchpoint or step.
-  kShutdown,  ///< The guest powered off (-no-shutdown).
+  kPaused,         ///< A person stopped it.
+  kDebug,          ///< A debugger's breakpoint, watchpoint or step.
+  kShutdown,       ///< The guest powered off (-no-shutdown).
+  kGuestPanicked,  ///< The guest's kernel gave up, by pvpanic (-no-shutdown).
   kInternalError,
   kIoError,  ///< A disk failed whose werror= or rerror= says stop.
 };
@@ -28,6 +29,8 @@ enum class RunState : uint8_t {
       return "debug";
     case RunState::kShutdown:
       return "shutdown";
+    case RunState::kGuestPanicked:
+      return "guest-panicked";
     case RunState::kInternalError:
       return "internal-error";
     case RunState::kIoError:

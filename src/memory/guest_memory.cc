@@ -1,7 +1,9 @@
 #include "memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -92,6 +94,23 @@ Result<> GuestMemory::write(GuestPhysicalAddress address, std::span<const std::b
   if (!from.empty()) std::memcpy(into.data(), from.data(), from.size());
   note_written(address, from.size());
   return {};
+}
+
+void GuestMemory::discard(GuestPhysicalAddress address, uint64_t size) {
+  for (const auto& region : regions_) {
+    // In the region, in whole pages.
+    uint64_t start = std::max(address.value, region.start.value);
+    uint64_t end = std::min(address.value + size, region.start.value + region.size);
+    start = (start + kPageSize - 1) & ~(kPageSize - 1);
+    end &= ~(kPageSize - 1);
+    if (start >= end) continue;
+    const uint64_t offset = region.file_offset + (start - region.start.value);
+    // In the file, so that it is gone for every process that maps it. Where that cannot be done,
+    // the pages just stay.
+    if (::fallocate(memfd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<off_t>(offset), static_cast<off_t>(end - start)) == 0)
+      note_written({start}, end - start);
+  }
 }
 
 }  // namespace limen::memory

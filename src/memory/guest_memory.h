@@ -54,6 +54,10 @@ class GuestMemory {
   Result<> read(GuestPhysicalAddress address, std::span<std::byte> into) const;
   Result<> write(GuestPhysicalAddress address, std::span<const std::byte> from);
 
+  /// Gives the memory of the whole pages in [address, address + size) back to the host; they read
+  /// as zeros from then on. What is not RAM is left out. Thread-safe.
+  void discard(GuestPhysicalAddress address, uint64_t size);
+
   /// Tells the engine that [address, address + size) was written by someone other than it (a
   /// device, a loader), so that cached decodings of that memory are dropped. Thread-safe.
   void note_written(GuestPhysicalAddress address, uint64_t size) {

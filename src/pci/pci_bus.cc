@@ -32,8 +32,8 @@ Result<PciAddress> parse_pci_address(std::string_view text) {
   return address;
 }
 
-PciBus::PciBus(std::string name, const BusConnections& connections)
-    : name_(std::move(name)), connections_(connections) {}
+PciBus::PciBus(std::string name, const BusConnections& connections, unsigned devices)
+    : name_(std::move(name)), connections_(connections), devices_(devices) {}
 
 Result<PciAddress> PciBus::attach(PciFunction& function, std::string_view address) {
   const auto device_is_free = [this](unsigned device) {
@@ -41,22 +41,27 @@ Result<PciAddress> PciBus::attach(PciFunction& function, std::string_view addres
                        functions_.begin() + (device + 1) * kFunctions,
                        [](const PciFunction* other) { return other == nullptr; });
   };
-  unsigned free = 1;
-  while (free < kDevices && !device_is_free(free)) ++free;
+  unsigned free = devices_ == kDevices ? 1 : 0;
+  while (free < devices_ && !device_is_free(free)) ++free;
 
   PciAddress at{static_cast<uint8_t>(free), 0};
   if (!address.empty()) at = LIMEN_TRY(parse_pci_address(address));
-  if (at.device >= kDevices)
-    return fail("no free device on PCI bus {} for {}: all 31 are taken", name_, function.name());
+  if (address.empty() && free == devices_)
+    return fail("no free device on PCI bus {} for {}: all {} are taken", name_, function.name(),
+                devices_ == kDevices ? kDevices - 1 : devices_);
+  if (at.device >= devices_)
+    return fail("slot {} is not valid for {}, parent device only allows plugging into slot 0",
+                at.device, function.name());
   if (const PciFunction* other = functions_[slot(at)]) {
     const std::string hint =
-        free < kDevices ? fmt::format("; the first free device is {:#x}", free) : std::string();
+        free < devices_ ? fmt::format("; the first free device is {:#x}", free) : std::string();
     return fail("PCI address '{}' for {} is taken by {}{}", address, function.name(), other->name(),
                 hint);
   }
   functions_[slot(at)] = &function;
   function.attach(at, connections_);
   connect_interrupt(function);
+  if (interrupts_ != nullptr) function.connect_downstream_interrupts(*interrupts_);
   // A guest looks at functions 1 to 7 only where function 0 says that there are some.
   if (PciFunction* first = functions_[slot({at.device, 0})])
     for (uint8_t i = 1; i < kFunctions; ++i)
@@ -67,7 +72,24 @@ Result<PciAddress> PciBus::attach(PciFunction& function, std::string_view addres
 void PciBus::connect_interrupts(irq::InterruptSink& sink) {
   interrupts_ = &sink;
   for (PciFunction* function : functions_)
-    if (function != nullptr) connect_interrupt(*function);
+    if (function != nullptr) {
+      connect_interrupt(*function);
+      function->connect_downstream_interrupts(sink);
+    }
+}
+
+void PciBus::detach(PciFunction& function) {
+  for (auto& other : functions_)
+    if (other == &function) other = nullptr;
+  function.reset();  // which unmaps its BARs
+}
+
+const PciBus* PciBus::find_bus(uint8_t number) const {
+  if (number == 0) return this;
+  for (PciFunction* function : functions_)
+    if (function != nullptr)
+      if (const PciBus* bus = function->bus_behind(number)) return bus;
+  return nullptr;
 }
 
 void PciBus::connect_interrupt(PciFunction& function) const {

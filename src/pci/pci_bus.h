@@ -1,4 +1,4 @@
-// The root bus: which function sits at which device and function number.
+// A bus: which function sits at which device and function number.
 #pragma once
 
 #include <array>
@@ -13,15 +13,16 @@
 
 namespace limen::pci {
 
-/// A bus with 32 devices of 8 functions. Functions are attached before the machine runs and outlive
-/// its running; accesses need no lock here.
+/// A bus with up to 32 devices of 8 functions. Functions are attached and detached while no
+/// processor runs; accesses need no lock here.
 class PciBus {
  public:
   static constexpr unsigned kDevices = 32;
   static constexpr unsigned kFunctions = 8;
 
-  /// `name`: "pcie.0". The connections outlive the bus.
-  PciBus(std::string name, const BusConnections& connections);
+  /// `name`: "pcie.0". The connections outlive the bus. `devices`: how many it has room for; where
+  /// that is all, device 0 is given out only by its address.
+  PciBus(std::string name, const BusConnections& connections, unsigned devices = kDevices);
 
   [[nodiscard]] const std::string& name() const { return name_; }
 
@@ -29,9 +30,15 @@ class PciBus {
   /// 0x1 on. Fails when it is malformed, taken, or the bus is full.
   Result<PciAddress> attach(PciFunction& function, std::string_view address = {});
 
+  /// Takes a function off, and its BARs with it.
+  void detach(PciFunction& function);
+
   /// Where INTx goes: line `device` * 4 + pin (0 to 3) of `sink` (see IchLpc). Covers functions
   /// attached before and after.
   void connect_interrupts(irq::InterruptSink& sink);
+
+  /// This bus for number 0, or the one of that number behind one of its bridges; nullptr: none.
+  [[nodiscard]] const PciBus* find_bus(uint8_t number) const;
 
   /// Null where nothing is.
   [[nodiscard]] PciFunction* function(PciAddress address) const;
@@ -47,6 +54,7 @@ class PciBus {
 
   std::string name_;
   BusConnections connections_;
+  const unsigned devices_;
   irq::InterruptSink* interrupts_ = nullptr;
   std::array<PciFunction*, kDevices * kFunctions> functions_{};
 };

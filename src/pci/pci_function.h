@@ -18,7 +18,9 @@
 
 namespace limen::pci {
 
-/// Device and function number on the root bus.
+class PciBus;
+
+/// Device and function number on a bus.
 struct PciAddress {
   uint8_t device = 0;    ///< 0 to 31
   uint8_t function = 0;  ///< 0 to 7
@@ -79,6 +81,11 @@ class PciFunction : public device::Device {
 
   /// Header and MSI-X as after power-on, BARs unmapped. A derived class that has more calls this.
   void reset() override;
+
+  /// A bridge's: the bus behind it of that number; nullptr: not behind it.
+  virtual PciBus* bus_behind([[maybe_unused]] uint8_t number) { return nullptr; }
+  /// A bridge's: where INTx of what is behind it goes, as PciBus::connect_interrupts() has it.
+  virtual void connect_downstream_interrupts([[maybe_unused]] irq::InterruptSink& sink) {}
 
   /// For PciBus only.
   void attach(PciAddress address, const BusConnections& connections);

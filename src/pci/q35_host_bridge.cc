@@ -11,22 +11,36 @@ constexpr uint32_t kConfigEnable = 1u << 31;
 constexpr uint64_t kOnes = ~uint64_t{0};
 
 struct Target {
+  uint8_t bus = 0;
   PciAddress address;
   uint16_t offset = 0;
 };
 
-/// What CF8h selects (PCI Local Bus 3.0 §3.2.2.3.2); nothing if it is off or names another bus.
+/// What CF8h selects (PCI Local Bus 3.0 §3.2.2.3.2); nothing if it is off.
 std::optional<Target> decode_port(uint32_t address, uint64_t data_offset) {
-  if ((address & kConfigEnable) == 0 || (address >> 16 & 0xFF) != 0) return std::nullopt;
-  return Target{{static_cast<uint8_t>(address >> 11 & 31), static_cast<uint8_t>(address >> 8 & 7)},
+  if ((address & kConfigEnable) == 0) return std::nullopt;
+  return Target{static_cast<uint8_t>(address >> 16),
+                {static_cast<uint8_t>(address >> 11 & 31), static_cast<uint8_t>(address >> 8 & 7)},
                 static_cast<uint16_t>((address & 0xFC) | (data_offset & 3))};
 }
 
 /// Bus, device, function and register of an ECAM offset (PCI Express Base 5.0 §7.2.2).
-std::optional<Target> decode_ecam(uint64_t offset) {
-  if (offset >> 20 != 0) return std::nullopt;
-  return Target{{static_cast<uint8_t>(offset >> 15 & 31), static_cast<uint8_t>(offset >> 12 & 7)},
+Target decode_ecam(uint64_t offset) {
+  return Target{static_cast<uint8_t>(offset >> 20),
+                {static_cast<uint8_t>(offset >> 15 & 31), static_cast<uint8_t>(offset >> 12 & 7)},
                 static_cast<uint16_t>(offset & 0xFFF)};
+}
+
+uint32_t read_target(const PciBus& root, const Target& target, unsigned further, unsigned size) {
+  const PciBus* bus = root.find_bus(target.bus);
+  if (bus == nullptr) return ~0u;
+  return bus->config_read(target.address, static_cast<uint16_t>(target.offset + further), size);
+}
+
+void write_target(const PciBus& root, const Target& target, unsigned further, unsigned size,
+                  uint32_t value) {
+  if (const PciBus* bus = root.find_bus(target.bus))
+    bus->config_write(target.address, static_cast<uint16_t>(target.offset + further), size, value);
 }
 
 }  // namespace
@@ -105,7 +119,7 @@ uint64_t Q35HostBridge::Ports::io_read(uint64_t offset, unsigned size) {
     address = bridge_.config_address_;
   }
   const auto target = decode_port(address, offset);
-  return target ? bridge_.bus_.config_read(target->address, target->offset, size) : kOnes;
+  return target ? read_target(bridge_.bus_, *target, 0, size) : kOnes;
 }
 
 void Q35HostBridge::Ports::io_write(uint64_t offset, unsigned size, uint64_t value) {
@@ -123,27 +137,20 @@ void Q35HostBridge::Ports::io_write(uint64_t offset, unsigned size, uint64_t val
     address = bridge_.config_address_;
   }
   if (const auto target = decode_port(address, offset))
-    bridge_.bus_.config_write(target->address, target->offset, size, static_cast<uint32_t>(value));
+    write_target(bridge_.bus_, *target, 0, size, static_cast<uint32_t>(value));
 }
 
 uint64_t Q35HostBridge::Ecam::io_read(uint64_t offset, unsigned size) {
-  const auto target = decode_ecam(offset);
-  if (!target) return kOnes;
+  const Target target = decode_ecam(offset);
   if (size == 8)
-    return bus_.config_read(target->address, target->offset, 4) |
-           uint64_t{bus_.config_read(target->address, static_cast<uint16_t>(target->offset + 4), 4)}
-               << 32;
-  return bus_.config_read(target->address, target->offset, size);
+    return read_target(bus_, target, 0, 4) | uint64_t{read_target(bus_, target, 4, 4)} << 32;
+  return read_target(bus_, target, 0, size);
 }
 
 void Q35HostBridge::Ecam::io_write(uint64_t offset, unsigned size, uint64_t value) {
-  const auto target = decode_ecam(offset);
-  if (!target) return;
-  bus_.config_write(target->address, target->offset, size == 8 ? 4 : size,
-                    static_cast<uint32_t>(value));
-  if (size == 8)
-    bus_.config_write(target->address, static_cast<uint16_t>(target->offset + 4), 4,
-                      static_cast<uint32_t>(value >> 32));
+  const Target target = decode_ecam(offset);
+  write_target(bus_, target, 0, size == 8 ? 4 : size, static_cast<uint32_t>(value));
+  if (size == 8) write_target(bus_, target, 4, 4, static_cast<uint32_t>(value >> 32));
 }
 
 }  // namespace limen::pci

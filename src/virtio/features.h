@@ -6,7 +6,14 @@
 namespace limen::virtio {
 
 /// Device types (virtio 1.2 §5).
-enum class DeviceType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kEntropy = 4, kScsi = 8 };
+enum class DeviceType : uint16_t {
+  kNet = 1,
+  kBlock = 2,
+  kConsole = 3,
+  kEntropy = 4,
+  kBalloon = 5,
+  kScsi = 8,
+};
 
 /// Feature bits that belong to the transport and the rings (virtio 1.2 §6).
 namespace feature {

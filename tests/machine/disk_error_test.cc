@@ -90,11 +90,11 @@ TEST_P(FullDisk, StopsTheMachineWhichGoesOnWithoutALostByte) {
   std::thread person([&] {
     for (int i = 0; i < 12'000 && !ended; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      if (!(*machine)->stopped()) continue;
+      if ((*machine)->run_state() != RunState::kIoError) continue;
       ++stops;
       // At first nothing is done about it: the machine stops again.
       if (stops > 3) ::mount("tmpfs", small_.c_str(), "tmpfs", MS_REMOUNT, "size=32m");
-      (*machine)->cont();
+      (*machine)->loop().post([&] { (*machine)->cont(); });
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     if (!ended) (*machine)->quit();

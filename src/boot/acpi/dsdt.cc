@@ -88,6 +88,9 @@ Code isa_bridge(const Board& board) {
     body += simple_device("MOU", "PNP0F13", irq(12));
   }
   for (unsigned i = 0; i < board.serial_ports && i < 2; ++i) body += serial_port(i);
+  if (board.panic_port != 0)
+    body += device("PEVT", name("_HID", string("QEMU0001")) +
+                               name("_CRS", resource_template(io(board.panic_port, 1))));
   // The power-management block and the SMI command port: taken, by nobody that binds to them.
   body += device("PMIO", name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(1)) +
                              name("_CRS", resource_template(io(kPm1aEventPort, 0x80) +

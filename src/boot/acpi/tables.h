@@ -35,6 +35,7 @@ struct Board {
   std::span<const uint32_t> apic_ids = {};  ///< One per vCPU; empty: APIC id = index.
   bool hpet = false;
   unsigned serial_ports = 1;  ///< COM1, COM2: described in the DSDT; at most 2.
+  uint16_t panic_port = 0;    ///< Of pvpanic; 0: there is none.
   bool keyboard_controller = true;
 };
 

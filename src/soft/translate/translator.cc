@@ -249,6 +249,9 @@ BlockId Translator::find(Seeker seeker) {
     last_kind_ = kind.bits();
   }
   const uint64_t rip = cpu_.rip;
+  // Before the fetch, which may fault.
+  if (cpu_.debugger.has_breakpoints() && cpu_.debugger.stops_at(rip)) [[unlikely]]
+    return 0;
   const FetchResult page = cpu_.mmu.fetch(rip);
   if (page.host_page == nullptr) return 0;
   const uint64_t offset = rip & kPageOffset;

@@ -1,0 +1,116 @@
+// Devices that come and go while the machine runs, behind PCI Express root ports.
+#include <algorithm>
+#include <utility>
+
+#include "machine/device_factory.h"
+#include "machine/q35_board.h"
+#include "pci/root_port.h"
+#include "virtio/balloon/balloon.h"
+#include "virtio/virtio_pci.h"
+
+namespace limen::machine {
+
+Result<pci::PciBus*> DeviceFactory::bus_of(const DeviceProperties& properties,
+                                           pci::RootPort*& port) {
+  const auto name = properties.text("bus", board_.bus_->name());
+  port = nullptr;
+  if (name == board_.bus_->name() || name == "pci.0") return board_.bus_.get();
+  for (pci::PciFunction* function : board_.bus_->functions())
+    if (auto* found = dynamic_cast<pci::RootPort*>(function);
+        found != nullptr && found->name() == name) {
+      port = found;
+      return &found->secondary();
+    }
+  return fail("Bus '{}' not found", name);
+}
+
+Result<> DeviceFactory::add_function(const DeviceProperties& properties,
+                                     std::unique_ptr<pci::PciFunction> function) {
+  pci::RootPort* port = nullptr;
+  auto* bus = LIMEN_TRY(bus_of(properties, port));
+  LIMEN_TRY(bus->attach(*function, properties.text("addr")));
+  if (port != nullptr)
+    board_.plugged_.push_back(
+        {properties.text("id"), properties.text("drive"), function.get(), port});
+  board_.devices_.push_back(std::move(function));
+  return {};
+}
+
+Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
+                                         const DeviceProperties& properties) {
+  pci::RootPort* above = nullptr;
+  static_cast<void>(LIMEN_TRY(bus_of(properties, above)));
+  if (above != nullptr) return fail("a root port is on bus {} alone", board_.bus_->name());
+  const auto id = properties.text("id", description.driver);
+  auto port = std::make_unique<pci::RootPort>(
+      pci::RootPort::Config{.name = id,
+                            .port = static_cast<uint8_t>(properties.number("port", 0)),
+                            .chassis = static_cast<uint8_t>(properties.number("chassis", 0)),
+                            .slot = static_cast<uint16_t>(properties.number("slot", 0))},
+      pci::BusConnections{&board_.ports_, &board_.mmio_, board_.apic_bus_.get()});
+  port->set_power_off_listener([this, id] { board_.callbacks_.slot_powered_off(id); });
+  return add_function(properties, std::move(port));
+}
+
+Result<> DeviceFactory::plug(const DeviceDescription& description) {
+  LIMEN_TRY(check_device(description));
+  const DeviceProperties properties(description);
+  pci::RootPort* port = nullptr;
+  auto* bus = LIMEN_TRY(bus_of(properties, port));
+  if (port == nullptr) return fail("Bus '{}' does not support hotplugging", bus->name());
+  if (port->occupied())
+    return fail("slot 0 function 0 of bus '{}' is in use by {}", bus->name(),
+                bus->functions().front()->name());
+  if (const auto id = properties.text("id");
+      !id.empty() &&
+      std::ranges::find(board_.plugged_, id, &Q35Board::Plugged::id) != board_.plugged_.end())
+    return fail("Duplicate device ID '{}'", id);
+  LIMEN_TRY(create(description));
+  if (!port->occupied())
+    return fail("'{}' cannot be plugged into bus '{}'", description.driver, bus->name());
+  port->plugged();
+  return {};
+}
+
+Result<> Q35Board::plug(const DeviceDescription& description) {
+  return factory_->plug(description);
+}
+
+Result<> Q35Board::request_unplug(const std::string& id) {
+  const auto found = std::ranges::find(plugged_, id, &Plugged::id);
+  if (id.empty() || found == plugged_.end()) {
+    const bool there = std::ranges::any_of(
+        bus_->functions(),
+        [&](const pci::PciFunction* function) { return function->name() == id; });
+    if (there) return fail("Bus '{}' does not support hotplugging", bus_->name());
+    return fail("Device '{}' not found", id);
+  }
+  found->port->request_unplug();
+  return {};
+}
+
+std::string Q35Board::remove_device(const std::string& port) {
+  std::string id;
+  for (auto each = plugged_.begin(); each != plugged_.end();) {
+    if (each->port->name() != port) {
+      ++each;
+      continue;
+    }
+    auto* const slot = each->port;
+    slot->secondary().detach(*each->function);
+    if (auto* function = dynamic_cast<virtio::VirtioPci*>(each->function);
+        function != nullptr && balloon_ != nullptr && &function->device() == balloon_)
+      balloon_ = nullptr;
+    std::erase_if(devices_, [&](const auto& device) { return device.get() == each->function; });
+    for (auto& drive : drives_)
+      if (!each->drive.empty() &&
+          (drive.description.id == each->drive || drive.description.node_name == each->drive))
+        drive.in_use = false;
+    id = each->id;
+    each = plugged_.erase(each);
+    slot->unplugged();
+  }
+  return id;
+}
+
+}  // namespace limen::machine
