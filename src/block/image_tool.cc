@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "block/image_file.h"
 
@@ -15,11 +14,6 @@ namespace {
 
 constexpr std::string_view kSuffixes = "bkMGTPE";
 constexpr uint64_t kLargestSize = uint64_t{INT64_MAX} & ~(kSectorSize - 1);
-
-Result<> check_format(std::string_view format) {
-  if (format == "raw") return {};
-  return fail("image format '{}' is not known: expected raw", format);
-}
 
 }  // namespace
 
@@ -100,8 +94,7 @@ Result<uint64_t> parse_byte_size(std::string_view text) {
   return static_cast<uint64_t>(value);
 }
 
-Result<> create_image(const std::string& path, std::string_view format, uint64_t size) {
-  LIMEN_TRY(check_format(format));
+Result<> create_image(const std::string& path, uint64_t size) {
   if (size > kLargestSize)
     return fail("image size {} is too large: the largest is {} bytes", size, kLargestSize);
   size = (size + kSectorSize - 1) & ~(kSectorSize - 1);
@@ -115,34 +108,6 @@ Result<> create_image(const std::string& path, std::string_view format, uint64_t
   const auto made = empty_to_size(path, *fresh, size);
   if (!made) ::unlink(path.c_str());
   return made;
-}
-
-Result<ImageInfo> image_info(const std::string& path, bool force_share) {
-  const auto file = LIMEN_TRY(open_image_file(path, O_RDONLY));
-  if (!force_share) LIMEN_TRY(lock_image(file, path, Access::kExamine));
-  ImageInfo info;
-  info.path = path;
-  info.virtual_size = (file.size + kSectorSize - 1) & ~(kSectorSize - 1);
-  info.actual_size = file.allocated;
-  return info;
-}
-
-std::string describe(const ImageInfo& info) {
-  return fmt::format("image: {}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
-                     info.path, info.format, human_size(info.virtual_size), info.virtual_size,
-                     human_size(info.actual_size));
-}
-
-std::string describe_json(const ImageInfo& info) {
-  nlohmann::ordered_json json;
-  json["virtual-size"] = info.virtual_size;
-  json["filename"] = info.path;
-  json["format"] = info.format;
-  json["actual-size"] = info.actual_size;
-  json["dirty-flag"] = false;
-  using nlohmann::ordered_json;
-  // A path need not be UTF-8.
-  return json.dump(4, ' ', true, ordered_json::error_handler_t::replace) + "\n";
 }
 
 Result<uint64_t> resize_image(const std::string& path, std::string_view size, bool allow_shrink) {

@@ -121,9 +121,10 @@ Result<std::string> backing_path(const std::string& image, const std::string& ba
       return fail("backing file '{}' of image '{}' is not understood: expected a file's name",
                   backing, image);
   }
-  if (name.starts_with("file:")) name.erase(0, 5);
-  if (const auto colon = name.find(':'), bar = name.find('/');
-      colon != std::string::npos && colon < bar)
+  if (name.starts_with("file:"))
+    name.erase(0, 5);
+  else if (const auto colon = name.find(':'), bar = name.find('/');
+           colon != std::string::npos && colon < bar)
     return fail("backing file '{}' of image '{}': unknown protocol '{}'", backing, image,
                 name.substr(0, colon));
   if (name.starts_with('/')) return name;
@@ -138,7 +139,7 @@ Result<std::unique_ptr<Layer>> open_layer(const std::string& path, const LayerOp
 
 Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path,
                                                  const LayerOptions& options) {
-  std::vector<FileIdentity> seen = {LIMEN_TRY(identity_of(path))};
+  std::vector<FileIdentity> seen(1, LIMEN_TRY(identity_of(path)));
   auto file = LIMEN_TRY(FileLayer::open(path, file_options(options)));
   return open_qcow2_in_chain(std::move(file), options, seen);
 }

@@ -193,7 +193,9 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   RunWords run;
   auto* run_command = app.add_subcommand("run", "run a virtual machine");
   run_command->footer(kRunFooter);
-  run_command->add_option("-d,--disk", run.disks, "disk image; may be given several times")
+  run_command
+      ->add_option("-d,--disk", run.disks,
+                   "disk image, qcow2 if its name ends so, else raw; may be given several times")
       ->type_name("FILE[,format=FORMAT]")
       ->allow_extra_args(false);
   run_command->add_option("-k,--kernel", run.kernel, "kernel: bzImage, PVH ELF or multiboot")
@@ -220,36 +222,14 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_flag("--no-reboot", run.no_reboot, "end instead of rebooting");
   run_command->add_flag("-v,--verbose", run.verbose, "say more on standard error");
 
-  auto* image = app.add_subcommand("image", "make, look at and resize disk images");
-  image->require_subcommand(1);
-  image->footer(
-      "\nexamples:\n  limen image create disk.img 20G\n  limen image resize disk.img +5G");
-  std::string file, size;
-  bool json = false, force = false, shrink = false;
-  auto* create = image->add_subcommand("create", "make a sparse raw image");
-  create->footer("\nexample:\n  limen image create disk.img 20G");
-  create->add_option("FILE", file, "the image")->required();
-  create->add_option("SIZE", size, "size, as in 512M or 20G")->required();
-  auto* info = image->add_subcommand("info", "say what an image is");
-  info->footer("\nexample:\n  limen image info disk.img");
-  info->add_option("FILE", file, "the image")->required();
-  info->add_flag("--json", json, "as JSON");
-  info->add_flag("--force", force, "even while a machine runs from it");
-  auto* resize = image->add_subcommand("resize", "change the size of an image");
-  resize->footer("\nexample:\n  limen image resize disk.img +5G");
-  resize->add_option("FILE", file, "the image")->required();
-  resize->add_option("SIZE", size, "new size, or +SIZE to grow by, -SIZE to shrink by")->required();
-  resize->add_flag("--shrink", shrink, "allow what makes the disk smaller");
-
-  auto* seed = image->add_subcommand("seed", "make the disk that cloud-init sets a guest up from");
-  seed->footer("\nexample:\n  limen image seed --user-data user.yaml --hostname web seed.iso");
-  SeedWords seed_words;
-  add_seed_options(*seed, seed_words);
-  seed->add_option("FILE", file, "the image")->required();
+  // For the list of commands; image_main() has its own.
+  app.add_subcommand("image", "make, look at, convert and repair disk images");
 
   auto* host = app.add_subcommand("host", "say what this host offers");
   host->footer("\nexample:\n  limen host");
 
+  if (!arguments.empty() && arguments[0] == "image")
+    return image_main(program + " image", {arguments.begin() + 1, arguments.end()});
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::Success& success) {
@@ -261,19 +241,6 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   if (host->parsed()) {
     fmt::print("{}", describe_host());
     return 0;
-  }
-  if (seed->parsed()) {
-    const auto written = write_seed(seed_words, file);
-    return written ? 0 : complain(program + " image seed", written.error());
-  }
-  if (image->parsed()) {
-    const auto* command = image->get_subcommands().front();
-    std::vector<std::string> words = {command->get_name(), file};
-    if (!size.empty()) words.push_back(size);
-    if (json) words.push_back("--output=json");
-    if (force) words.push_back("-U");
-    if (shrink) words.push_back("--shrink");
-    return image_main(program + " image", words);
   }
   if (run.verbose) log::set_level(log::Level::kInfo);
   if (const auto help = device_help(run.devices); !help.empty()) {

@@ -1,9 +1,11 @@
 // Two machines never write one image: among ourselves, and with QEMU's tools.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
 #include <cstdio>
 
+#include "block/image_file.h"
 #include "block/image_tool.h"
 #include "block/raw_image.h"
 #include "block/scratch.h"
@@ -110,7 +112,8 @@ TEST(ImageLock, IsKeptOutByQemu) {
   for (int i = 0; i < 500 && !has_text(path + ".said"); ++i) ::usleep(10'000);
   const auto image = RawImage::open(path, kWriter);
   EXPECT_FALSE(image);
-  EXPECT_TRUE(image_info(path, false));
+  const auto examined = open_image_file(path, O_RDONLY).value();
+  EXPECT_TRUE(lock_image(examined, path, Access::kExamine));
   EXPECT_FALSE(resize_image(path, "+1k", false));
   ::pclose(qemu);
   EXPECT_TRUE(RawImage::open(path, kWriter));

@@ -39,17 +39,12 @@ TEST(ImageSize, RefusesWhatIsNone) {
         << large;
 }
 
-TEST(ImageTool, CreatesASparseImageAndDescribesItAsQemuImgDoes) {
+TEST(ImageTool, CreatesASparseImage) {
   const ScratchFolder folder;
   const auto path = folder.path("disk \"1\".img");
-  ASSERT_TRUE(create_image(path, "raw", uint64_t{20} << 30));
+  ASSERT_TRUE(create_image(path, uint64_t{20} << 30));
   EXPECT_LE(allocated(path), 4096u);
-  const auto info = image_info(path, false).value();
-  EXPECT_EQ(info.virtual_size, uint64_t{20} << 30);
-  EXPECT_NE(describe(info).find("virtual size: 20 GiB (21474836480 bytes)\n"), std::string::npos);
-  if (output_of("command -v qemu-img").empty()) GTEST_SKIP() << "qemu-utils not installed";
-  EXPECT_EQ(describe(info), output_of("qemu-img info -f raw '" + path + "'"));
-  EXPECT_EQ(describe_json(info), output_of("qemu-img info -f raw --output=json '" + path + "'"));
+  EXPECT_EQ(std::filesystem::file_size(path), uint64_t{20} << 30);
 }
 
 TEST(ImageTool, PrintsSizesAsQemuImgDoes) {
@@ -58,23 +53,25 @@ TEST(ImageTool, PrintsSizesAsQemuImgDoes) {
   for (const uint64_t size : {0ull, 512ull, 999'936ull, 1'000'448ull, 1'048'064ull, 1'048'576ull,
                               1'610'612'736ull, 1'072'693'248ull, 5'000'000'000'000ull}) {
     const auto path = folder.image("disk", size);
-    EXPECT_EQ(describe(image_info(path, false).value()),
-              output_of("qemu-img info -f raw '" + path + "'"));
+    EXPECT_NE(output_of("qemu-img info -f raw '" + path + "'")
+                  .find(fmt::format("virtual size: {} ({} bytes)", human_size(size), size)),
+              std::string::npos)
+        << human_size(size);
   }
 }
 
 TEST(ImageTool, CreatingAgainEmptiesTheImage) {
   const ScratchFolder folder;
   const auto path = folder.path("disk");
-  ASSERT_TRUE(create_image(path, "raw", 4096));
+  ASSERT_TRUE(create_image(path, 4096));
   {
     const auto image = RawImage::open(path, {}).value();
     ASSERT_EQ(write_at(*image, 0, std::vector<uint8_t>(512, 7)), 0);
     // Not while a machine has it.
-    EXPECT_FALSE(create_image(path, "raw", 8192));
+    EXPECT_FALSE(create_image(path, 8192));
     EXPECT_EQ(read_at(*image, 0, 512), std::vector<uint8_t>(512, 7));
   }
-  ASSERT_TRUE(create_image(path, "raw", 8192));
+  ASSERT_TRUE(create_image(path, 8192));
   const auto image = RawImage::open(path, {}).value();
   EXPECT_EQ(image->size(), 8192u);
   EXPECT_EQ(read_at(*image, 0, 512), std::vector<uint8_t>(512, 0));
@@ -83,15 +80,14 @@ TEST(ImageTool, CreatingAgainEmptiesTheImage) {
 TEST(ImageTool, FailedCreationLeavesNothingBehind) {
   const ScratchFolder folder;
   const auto path = folder.path("disk");
-  EXPECT_NE(create_image(path, "qcow2", 512).error().message.find("'qcow2'"), std::string::npos);
-  const auto huge = create_image(path, "raw", INT64_MAX & ~511ull);
+  const auto huge = create_image(path, INT64_MAX & ~511ull);
   if (!huge) {
     EXPECT_NE(huge.error().message.find(path), std::string::npos);
   }
   EXPECT_EQ(std::filesystem::exists(path), huge.has_value());
-  const auto nowhere = create_image(folder.path("none/disk"), "raw", 512);
+  const auto nowhere = create_image(folder.path("none/disk"), 512);
   EXPECT_NE(nowhere.error().message.find("No such file or directory"), std::string::npos);
-  EXPECT_NE(create_image(folder.path(""), "raw", 512).error().message.find("is a directory"),
+  EXPECT_NE(create_image(folder.path(""), 512).error().message.find("is a directory"),
             std::string::npos);
 }
 

@@ -1,10 +1,9 @@
-#include "block/qcow2/header.h"
-
 #include <gtest/gtest.h>
 
 #include "block/open_image.h"
 #include "block/probe.h"
 #include "block/qcow2/compression.h"
+#include "block/qcow2/header.h"
 #include "block/qcow2/refcounts.h"
 
 namespace limen::block::qcow2 {
@@ -118,7 +117,8 @@ TEST(Qcow2Refcounts, EveryWidthKeepsItsNeighbours) {
     const uint64_t count = (512 * 8) >> order;
     for (uint64_t i = 0; i < count; i += 2) store_refcount(block.data(), i, order, largest);
     for (uint64_t i = 0; i < count; ++i)
-      ASSERT_EQ(load_refcount(block.data(), i, order), i % 2 == 0 ? largest : 0) << order << " " << i;
+      ASSERT_EQ(load_refcount(block.data(), i, order), i % 2 == 0 ? largest : 0)
+          << order << " " << i;
     for (uint64_t i = 0; i < count; i += 2) store_refcount(block.data(), i, order, 0);
     for (const auto byte : block) ASSERT_EQ(byte, std::byte{0});
   }
@@ -143,7 +143,9 @@ TEST(Qcow2Compression, ComesBackAndRefusesDamage) {
 }
 
 TEST(ImageProbe, KnowsFormatsByTheirFirstBytes) {
-  const auto probe = [](std::string_view text) { return probe_format(std::as_bytes(std::span(text))); };
+  const auto probe = [](std::string_view text) {
+    return probe_format(std::as_bytes(std::span(text)));
+  };
   using namespace std::string_view_literals;
   EXPECT_EQ(probe("QFI\xFB\0\0\0\3"sv), "qcow2");
   EXPECT_EQ(probe("QFI\xFB\0\0\0\1"sv), "qcow");
@@ -152,7 +154,8 @@ TEST(ImageProbe, KnowsFormatsByTheirFirstBytes) {
   EXPECT_EQ(probe("nothing known"sv), "raw");
   EXPECT_EQ(probe(""sv), "raw");
   EXPECT_NE(check_format_supported("vhdx", "d").error().message.find("vhdx"), std::string::npos);
-  EXPECT_NE(check_format_supported("qcow3", "d").error().message.find("'qcow2'"), std::string::npos);
+  EXPECT_NE(check_format_supported("qcow3", "d").error().message.find("'qcow2'"),
+            std::string::npos);
 }
 
 TEST(BackingPath, BeginsInTheImagesFolder) {
@@ -160,7 +163,10 @@ TEST(BackingPath, BeginsInTheImagesFolder) {
   EXPECT_EQ(backing_path("top.qcow2", "base.raw").value(), "base.raw");
   EXPECT_EQ(backing_path("a/top.qcow2", "/base.raw").value(), "/base.raw");
   EXPECT_EQ(backing_path("a/top.qcow2", "file:base:1").value(), "a/base:1");
-  EXPECT_EQ(backing_path("a/top", R"(json:{"driver":"qcow2","file":{"driver":"file","filename":"/b"}})").value(), "/b");
+  EXPECT_EQ(
+      backing_path("a/top", R"(json:{"driver":"qcow2","file":{"driver":"file","filename":"/b"}})")
+          .value(),
+      "/b");
   EXPECT_NE(backing_path("a/top", "nbd://host").error().message.find("'nbd'"), std::string::npos);
 }
 

@@ -68,7 +68,8 @@ std::vector<uint64_t> content(uint64_t number, uint64_t blocks) {
   for (uint64_t i = 0; i < list.size(); ++i) {
     const auto& operation = list[i];
     for (const auto& [other, result] : running)
-      if (other.first < operation.first + operation.count && operation.first < other.first + other.count) {
+      if (other.first < operation.first + operation.count &&
+          operation.first < other.first + other.count) {
         settle();
         break;
       }
@@ -78,7 +79,10 @@ std::vector<uint64_t> content(uint64_t number, uint64_t blocks) {
       if (::write(said, &i, sizeof i) != sizeof i) ::_exit(5);
       kept.clear();
     }
-    Request request{.kind = operation.kind, .offset = operation.first * kBlock, .length = operation.count * kBlock, .may_unmap = true};
+    Request request{.kind = operation.kind,
+                    .offset = operation.first * kBlock,
+                    .length = operation.count * kBlock,
+                    .may_unmap = true};
     if (operation.kind == Request::Kind::kWrite) {
       kept.push_back(std::make_shared<std::vector<uint64_t>>(content(i + 1, operation.count)));
       request.buffers = {{kept.back()->data(), kept.back()->size() * 8}};
@@ -110,9 +114,11 @@ void expect_flushed(const std::string& path, uint64_t seed, uint64_t flushed, ui
   for (uint64_t at = 0; at < bytes.size(); at += 64) {
     const auto& may = allowed[at * 8 / kBlock];
     const uint64_t value = bytes[at];
-    for (uint64_t i = 1; i < 64; ++i) ASSERT_EQ(bytes[at + i], value) << "torn sector at " << at * 8;
+    for (uint64_t i = 1; i < 64; ++i)
+      ASSERT_EQ(bytes[at + i], value) << "torn sector at " << at * 8;
     ASSERT_NE(std::ranges::find(may, value), may.end())
-        << "at " << at * 8 << " stands what operation " << value << " wrote; flushed were " << flushed;
+        << "at " << at * 8 << " stands what operation " << value << " wrote; flushed were "
+        << flushed;
   }
 }
 
@@ -136,7 +142,7 @@ TEST_P(Qcow2Plug, LeavesASoundImageWithAllThatWasFlushed) {
   uint64_t below = 0;
   if (!options.backing_file.empty()) {
     below = UINT64_MAX;
-    ASSERT_TRUE(create_image(folder.path("base"), "raw", kDisk));
+    ASSERT_TRUE(create_image(folder.path("base"), kDisk));
     const auto base = RawImage::open(folder.path("base"), {}).value();
     ASSERT_EQ(write_at(*base, 0, std::vector<uint8_t>(kDisk, 0xFF)), 0);
   }
@@ -177,10 +183,15 @@ TEST_P(Qcow2Plug, LeavesASoundImageWithAllThatWasFlushed) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, Qcow2Plug,
-    testing::Values(Case{"Plain", {}, 70, true}, Case{"Backing", {.backing_file = "base", .backing_format = "raw"}, 50, true},
+    testing::Values(Case{"Plain", {}, 70, true},
+                    Case{"Backing", {.backing_file = "base", .backing_format = "raw"}, 50, true},
                     Case{"SmallClusters", {.cluster_size = 4096, .refcount_bits = 64}, 40, true},
-                    Case{"Subclusters", {.extended_l2 = true, .backing_file = "base", .backing_format = "raw"}, 40, false},
-                    Case{"Version2", {.version = 2}, 20, false}, Case{"Lazy", {.lazy_refcounts = true}, 20, false}),
+                    Case{"Subclusters",
+                         {.extended_l2 = true, .backing_file = "base", .backing_format = "raw"},
+                         40,
+                         false},
+                    Case{"Version2", {.version = 2}, 20, false},
+                    Case{"Lazy", {.lazy_refcounts = true}, 20, false}),
     [](const auto& one) { return one.param.name; });
 
 }  // namespace

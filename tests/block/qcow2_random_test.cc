@@ -33,21 +33,36 @@ std::vector<Case> cases() {
       {.name = "Version2", .options = {.size = odd, .version = 2}},
       {.name = "Version2Backing", .options = {.size = odd, .version = 2}, .backing = true},
       {.name = "SmallestClusters", .options = {.size = odd, .cluster_size = 512}, .backing = true},
-      {.name = "LargestClusters", .options = {.size = odd, .cluster_size = 2 << 20}, .backing = true},
-      {.name = "Refcounts1", .options = {.size = odd, .cluster_size = 4096, .refcount_bits = 1}, .snapshots = false},
+      {.name = "LargestClusters",
+       .options = {.size = odd, .cluster_size = 2 << 20},
+       .backing = true},
+      {.name = "Refcounts1",
+       .options = {.size = odd, .cluster_size = 4096, .refcount_bits = 1},
+       .snapshots = false},
       {.name = "Refcounts2", .options = {.size = odd, .cluster_size = 4096, .refcount_bits = 2}},
       {.name = "Refcounts4", .options = {.size = odd, .cluster_size = 4096, .refcount_bits = 4}},
       {.name = "Refcounts8", .options = {.size = odd, .cluster_size = 4096, .refcount_bits = 8}},
       {.name = "Refcounts32", .options = {.size = odd, .cluster_size = 1024, .refcount_bits = 32}},
       {.name = "Refcounts64", .options = {.size = odd, .cluster_size = 512, .refcount_bits = 64}},
       {.name = "Subclusters", .options = {.size = odd, .extended_l2 = true}},
-      {.name = "SubclustersBacking", .options = {.size = odd, .cluster_size = 16384, .extended_l2 = true}, .backing = true},
+      {.name = "SubclustersBacking",
+       .options = {.size = odd, .cluster_size = 16384, .extended_l2 = true},
+       .backing = true},
       {.name = "Lazy", .options = {.size = odd, .lazy_refcounts = true}},
-      {.name = "Zstd", .options = {.size = odd, .compression = qcow2::Compression::kZstd}, .backing = true},
+      {.name = "Zstd",
+       .options = {.size = odd, .compression = qcow2::Compression::kZstd},
+       .backing = true},
       {.name = "DataFile", .options = {.size = odd, .data_file = "data"}, .snapshots = false},
-      {.name = "DataFileBacking", .options = {.size = odd, .data_file = "data"}, .backing = true, .snapshots = false},
-      {.name = "DataFileRaw", .options = {.size = odd, .data_file = "data", .data_file_raw = true}, .snapshots = false},
-      {.name = "DataFileSubclusters", .options = {.size = odd, .extended_l2 = true, .data_file = "data"}, .snapshots = false},
+      {.name = "DataFileBacking",
+       .options = {.size = odd, .data_file = "data"},
+       .backing = true,
+       .snapshots = false},
+      {.name = "DataFileRaw",
+       .options = {.size = odd, .data_file = "data", .data_file_raw = true},
+       .snapshots = false},
+      {.name = "DataFileSubclusters",
+       .options = {.size = odd, .extended_l2 = true, .data_file = "data"},
+       .snapshots = false},
   };
 }
 
@@ -63,7 +78,8 @@ class Qcow2Random : public testing::TestWithParam<Case> {
       for (size_t i = 0; i < below.size(); i += 512)
         if (random_() % 3 != 0) std::memset(&below[i], static_cast<int>(random_() % 255 + 1), 512);
       std::ofstream(folder_.path("base"), std::ios::binary)
-          .write(reinterpret_cast<const char*>(below.data()), static_cast<std::streamsize>(below.size()));
+          .write(reinterpret_cast<const char*>(below.data()),
+                 static_cast<std::streamsize>(below.size()));
       std::ranges::copy(below, shadow_.begin());
       options.backing_file = "base";
       options.backing_format = "raw";
@@ -87,7 +103,8 @@ class Qcow2Random : public testing::TestWithParam<Case> {
     for (uint64_t part = 0; part < parts; ++part) {
       const uint64_t low = sectors * part / parts, high = sectors * (part + 1) / parts;
       const uint64_t first = between(low, high - 1);
-      const uint64_t most = between(0, 3) == 0 ? high - first : std::min<uint64_t>(high - first, 40);
+      const uint64_t most =
+          between(0, 3) == 0 ? high - first : std::min<uint64_t>(high - first, 40);
       const uint64_t count = between(1, most);
       const uint64_t offset = first * 512;
       const size_t length = count * 512;
@@ -128,8 +145,10 @@ class Qcow2Random : public testing::TestWithParam<Case> {
     }
     for (auto& result : results) ASSERT_EQ(result.get(), 0);
     for (const auto& [offset, bytes] : reads)
-      ASSERT_EQ(std::memcmp(bytes->data(), &shadow_[offset], bytes->size()), 0) << "read at " << offset;
-    for (const auto& [offset, length] : std::exchange(discarded_, {})) settle_discard(device, offset, length);
+      ASSERT_EQ(std::memcmp(bytes->data(), &shadow_[offset], bytes->size()), 0)
+          << "read at " << offset;
+    for (const auto& [offset, length] : std::exchange(discarded_, {}))
+      settle_discard(device, offset, length);
   }
 
   /// A sector that was discarded is as it was, or zero.
@@ -145,11 +164,14 @@ class Qcow2Random : public testing::TestWithParam<Case> {
 
   void expect_content() {
     std::ofstream(folder_.path("shadow"), std::ios::binary)
-        .write(reinterpret_cast<const char*>(shadow_.data()), static_cast<std::streamsize>(shadow_.size()));
-    const auto [status, text] = run_command("qemu-img compare -f raw -F qcow2 '" + folder_.path("shadow") + "' '" + path_ + "'");
+        .write(reinterpret_cast<const char*>(shadow_.data()),
+               static_cast<std::streamsize>(shadow_.size()));
+    const auto [status, text] = run_command("qemu-img compare -f raw -F qcow2 '" +
+                                            folder_.path("shadow") + "' '" + path_ + "'");
     EXPECT_EQ(status, 0) << text;
     if (GetParam().options.data_file_raw) {
-      const auto raw = run_command("cmp '" + folder_.path("shadow") + "' '" + folder_.path("data") + "'");
+      const auto raw =
+          run_command("cmp '" + folder_.path("shadow") + "' '" + folder_.path("data") + "'");
       EXPECT_EQ(raw.first, 0) << raw.second;
     }
   }
@@ -214,7 +236,8 @@ TEST_P(Qcow2Random, EndsAsTheCopyInMemoryDoes) {
     }
     if (HasFatalFailure()) return;
     if (GetParam().snapshots) snapshot_work();
-    if (GetParam().options.compression == qcow2::Compression::kZstd || round % 4 == 1) compress_some();
+    if (GetParam().options.compression == qcow2::Compression::kZstd || round % 4 == 1)
+      compress_some();
     expect_sound(path_);
     expect_content();
     if (HasFailure()) return;

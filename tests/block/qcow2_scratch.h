@@ -29,16 +29,17 @@ inline std::pair<int, std::string> run_command(const std::string& command) {
 inline bool have_qemu_img() { return run_command("command -v qemu-img").first == 0; }
 
 inline void make_qcow2(const std::string& path, const qcow2::CreateOptions& options) {
-  ASSERT_TRUE(create_image(path, "raw", 0));
+  ASSERT_TRUE(create_image(path, 0));
   if (!options.data_file.empty()) {
-    ASSERT_TRUE(create_image(options.data_file, "raw", options.data_file_raw ? options.size : 0));
+    ASSERT_TRUE(create_image(options.data_file, options.data_file_raw ? options.size : 0));
   }
   const auto file = FileLayer::open(path, {}).value();
   const auto made = qcow2::create(*file, options);
   ASSERT_TRUE(made) << made.error().message;
 }
 
-inline std::unique_ptr<qcow2::Image> open_for_test(const std::string& path, bool read_only = false) {
+inline std::unique_ptr<qcow2::Image> open_for_test(const std::string& path,
+                                                   bool read_only = false) {
   auto image = open_qcow2(path, {.file = {.read_only = read_only}});
   EXPECT_TRUE(image) << image.error().message;
   return image ? std::move(*image) : nullptr;

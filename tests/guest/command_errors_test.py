@@ -124,7 +124,7 @@ class CommandErrors(MachineTest):
     def test_limen_run(self):
         run = [LIMEN, "run", "--kernel", self.kernel()]
         self.assert_one_line_error(self.run_program(LIMEN), "a command is missing", "run, image")
-        self.assert_one_line_error(self.run_program(LIMEN, "image"), "image: a command", "resize")
+        self.assert_one_line_error(self.run_program(LIMEN, "image"), "a command is missing", "resize")
         self.assert_one_line_error(self.run_program(LIMEN, "rnu"), "rnu", "run")
         self.assert_one_line_error(self.run_program(LIMEN, "run"), "--kernel")
         self.assert_one_line_error(self.run_program(*run, "--memroy", "1G"), "--memroy", "--memory")

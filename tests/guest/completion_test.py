@@ -36,7 +36,7 @@ class Completion(MachineTest):
         self.assertEqual(self.system("-M", ""), ["q35", "help"])
         self.assertEqual(self.system("--device", "virtio-b"), ["virtio-blk-pci"])
         self.assertEqual(self.limen("run", "--device", "h"), ["help"])
-        self.assertEqual(self.img("re"), ["resize"])
+        self.assertEqual(self.img("res"), ["resize"])
 
     def test_files(self):
         self.file("vmlinuz")

@@ -1,10 +1,8 @@
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <ctime>
 #include <nlohmann/json.hpp>
 
-#include "block/image_tool.h"
+#include "block/probe.h"
 #include "cli/image/snapshot_list.h"
 #include "cli/image/verbs.h"
 
@@ -109,12 +107,19 @@ ordered_json json_of(const Facts& facts) {
 
 Result<int> run(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
-  const bool json = LIMEN_TRY(words.json_output());
+  const bool json = words.has("--json") || LIMEN_TRY(words.json_output());
   const bool chain = words.has("--backing-chain");
-  // Looking harms nobody, but what a machine writes just now may look odd: -U says that it may.
+  // A raw image's size is there to be looked at; a qcow2 image that a machine writes may look odd.
+  auto format = words.text("-f");
+  const bool force = words.has("-U") || words.has("--force");
+  if (format.empty()) {
+    const auto file = LIMEN_TRY(
+        block::FileLayer::open(words.positional()[0], {.read_only = true, .lock = false}));
+    format = LIMEN_TRY(block::probe_format(*file));
+  }
   const auto top = LIMEN_TRY(block::open_layer(
-      words.positional()[0], {.file = {.read_only = true, .lock = !words.has("-U")},
-                              .format = words.text("-f"),
+      words.positional()[0], {.file = {.read_only = true, .lock = !force && format != "raw"},
+                              .format = format,
                               .with_backing = chain,
                               .check_only = true}));
   auto list = ordered_json::array();
@@ -138,8 +143,13 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {
-    kHelpFlag, kFormatFlag, kShareFlag, kOutputFlag, {"", "--backing-chain", false}};
+constexpr Flag kFlags[] = {kHelpFlag,
+                           kFormatFlag,
+                           kShareFlag,
+                           kOutputFlag,
+                           {"", "--backing-chain", false},
+                           {"", "--json", false},
+                           {"", "--force", false}};
 
 }  // namespace
 

@@ -98,13 +98,13 @@ Result<> make_qcow2(const std::string& path, const Target& target) {
         "extended_l2 is enabled",
         target.preallocation);
   if (!options.data_file.empty()) {
-    LIMEN_TRY(block::create_image(options.data_file, "raw",
+    LIMEN_TRY(block::create_image(options.data_file,
                                   options.data_file_raw || preallocates ? options.size : 0));
   }
   // An empty file first, taken away again when what follows fails.
   const bool existed = ::access(path.c_str(), F_OK) == 0;
   const auto fill = [&]() -> Result<> {
-    LIMEN_TRY(block::create_image(path, "raw", 0));
+    LIMEN_TRY(block::create_image(path, 0));
     {
       const auto file =
           LIMEN_TRY(block::FileLayer::open(path, {.cache = block::CacheMode::kUnsafe}));
@@ -121,7 +121,7 @@ Result<> make_qcow2(const std::string& path, const Target& target) {
 }
 
 Result<> make_raw(const std::string& path, const Target& target) {
-  LIMEN_TRY(block::create_image(path, "raw", target.qcow2.size));
+  LIMEN_TRY(block::create_image(path, target.qcow2.size));
   if (target.preallocation == "off") return {};
   const auto file = LIMEN_TRY(block::FileLayer::open(path, {}));
   const int error = target.preallocation == "falloc"

@@ -25,7 +25,7 @@ struct Verb {
 };
 
 extern const Verb kCreate, kInfo, kCheck, kConvert, kResize, kRebase, kCommit, kCompare, kSnapshot,
-    kMap, kMeasure, kBench, kDd;
+    kMap, kMeasure, kBench, kDd, kSeed;
 
 // What several verbs share.
 
