@@ -57,15 +57,20 @@ void ErrorPolicy::ended(Request request, int error) {
     action = no_space(error) ? ErrorAction::kStop : ErrorAction::kReport;
   // Errors of the request, not of the host: trying again would change nothing.
   if (error == EINVAL || error == EROFS || error == ENOTSUP) return request.done(error);
-  bool held = false;
+  const auto tell = [&] {
+    if (failed_) failed_({write, no_space(error), action, error});
+  };
   if (action == ErrorAction::kStop) {
-    const std::lock_guard lock(mutex_);
-    held = giving_up_ == 0;
-    if (held) held_.emplace_back(std::move(request), error);
+    std::unique_lock lock(mutex_);
+    if (giving_up_ == 0) {
+      held_.emplace_back(std::move(request), error);
+      lock.unlock();
+      return tell();
+    }
+    action = ErrorAction::kReport;
   }
-  if (action == ErrorAction::kStop && !held) action = ErrorAction::kReport;
-  if (failed_) failed_({write, no_space(error), action, error});
-  if (!held) request.done(action == ErrorAction::kIgnore ? 0 : error);
+  tell();
+  request.done(action == ErrorAction::kIgnore ? 0 : error);
 }
 
 void ErrorPolicy::retry() {

@@ -215,7 +215,7 @@ void Disk::write_same(Command& command) {
     const auto one = *block;
     block->reserve(pattern_bytes);
     while (block->size() < pattern_bytes) block->insert(block->end(), one.begin(), one.end());
-    return fill(std::make_shared<Command>(std::move(command)), std::move(block), offset, bytes);
+    return fill(std::make_shared<Command>(std::move(command)), block, offset, bytes);
   }
   Request request{.kind = Request::Kind::kWriteZeroes,
                   .offset = offset,
@@ -227,8 +227,9 @@ void Disk::write_same(Command& command) {
   medium()->submit(std::move(request));
 }
 
-void Disk::fill(std::shared_ptr<Command> command, std::shared_ptr<std::vector<uint8_t>> pattern,
-                uint64_t offset, uint64_t left) {
+void Disk::fill(std::shared_ptr<Command> command,
+                const std::shared_ptr<std::vector<uint8_t>>& pattern, uint64_t offset,
+                uint64_t left) {
   const uint64_t step = std::min<uint64_t>(pattern->size(), left);
   Request request{.kind = Request::Kind::kWrite,
                   .offset = offset,

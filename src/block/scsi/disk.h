@@ -40,7 +40,7 @@ class Disk final : public LogicalUnit {
   Reply read_capacity_16(const Command& command) const;
   void unmap(Command& command);
   void write_same(Command& command);
-  void fill(std::shared_ptr<Command> command, std::shared_ptr<std::vector<uint8_t>> pattern,
+  void fill(std::shared_ptr<Command> command, const std::shared_ptr<std::vector<uint8_t>>& pattern,
             uint64_t offset, uint64_t left);
   void ended_changes(Command& command, int error);
 
