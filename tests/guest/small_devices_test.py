@@ -56,8 +56,8 @@ class Debian(MachineTest):
         script = self.file("script", "\n".join(
             ["set confirm off", f"target remote {self.socket}",
              *(f"monitor {command}" for command in commands), "detach", ""]).encode())
-        return subprocess.run(["gdb", "-nx", "-batch", "-x", script], capture_output=True,
-                              text=True, timeout=60, check=True).stdout
+        return subprocess.run(["gdb", "-nx", "-batch", "-x", script], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=60, check=True).stdout
 
     def held(self, machine):
         """KiB of the guest's RAM that the host holds."""
