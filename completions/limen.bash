@@ -25,13 +25,14 @@ _limen() {
         --cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1" ;;
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
+        --network) _limen_words "user none" ;;
         --device) _limen_words "$_limen_devices help" ;;
         -c | --cpus) _limen_words "1 2 4 8" ;;
         -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
-        -a | --append | -n | --name) ;;
+        -a | --append | -n | --name | --forward) ;;
         *)
           _limen_words "--disk --kernel --initrd --append --memory --cpus --cpu --accel --name
-            --console --device --read-only --no-reboot --verbose --help"
+            --console --network --forward --device --read-only --no-reboot --verbose --help"
           ;;
       esac
       ;;

@@ -30,6 +30,8 @@ struct RunWords {
   std::string cpu = "max";
   std::string accelerator = "soft";
   std::string console = "stdio";
+  std::string network = "user";
+  std::vector<std::string> forwards;
   bool append_given = false;
   bool read_only = false;
   bool no_reboot = false;
@@ -51,6 +53,32 @@ examples:
   limen host
 
 QEMU's command lines: limen-system-x86_64 and limen-img.)";
+
+/// A virtio card before a user network, with "2222:22" of `forwards` as host and guest port.
+Result<> add_network(const RunWords& words, machine::MachineDescription& description) {
+  constexpr std::array<std::string_view, 2> kNetworks = {"user", "none"};
+  if (std::ranges::find(kNetworks, words.network) == kNetworks.end())
+    return fail("--network {}: no such network{}", words.network,
+                choice_hint(words.network, kNetworks));
+  if (words.network == "none") {
+    if (!words.forwards.empty()) return fail("--forward needs a network");
+    return {};
+  }
+  net::UserOptions user;
+  for (const auto& forward : words.forwards) {
+    const auto colon = forward.find(':');
+    const auto host = machine::parse_number(forward.substr(0, colon));
+    const auto guest = machine::parse_number(
+        colon == std::string::npos ? "" : std::string_view(forward).substr(colon + 1));
+    if (!host || !guest || *host > 65535 || *guest == 0 || *guest > 65535)
+      return fail("--forward {}: write the host's port and the guest's, as in 2222:22", forward);
+    user.host_forwards.push_back(fmt::format("tcp:127.0.0.1:{}-:{}", *host, *guest));
+  }
+  description.netdevs.push_back({{.id = "network", .options = user}, "--forward"});
+  description.devices.push_back(
+      {.driver = "virtio-net-pci", .properties = {{"netdev", "network"}}});
+  return {};
+}
 
 Result<machine::MachineDescription> describe(const RunWords& words) {
   machine::MachineDescription description;
@@ -95,6 +123,7 @@ Result<machine::MachineDescription> describe(const RunWords& words) {
       return fail("--device {}: {}", text, checked.error().message);
     description.devices.push_back(std::move(device));
   }
+  LIMEN_TRY(add_network(words, description));
 
   Character console{.id = "console", .kind = Character::Kind::kNull, .path = {}};
   constexpr std::array<std::string_view, 3> kConsoles = {"stdio", "none", "file:"};
@@ -189,6 +218,12 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_option("-n,--name", run.name, "name of the machine")->type_name("TEXT");
   run_command->add_option("--console", run.console, "serial port: stdio, none or file:PATH")
       ->type_name("WHERE");
+  run_command->add_option("--network", run.network, "user: to the host and on; or none")
+      ->type_name("KIND");
+  run_command
+      ->add_option("--forward", run.forwards, "TCP port of this host that leads to a guest's")
+      ->type_name("HOST:GUEST")
+      ->allow_extra_args(false);
   run_command->add_option("--device", run.devices, "a device, as QEMU's -device names it")
       ->type_name("DRIVER,...")
       ->allow_extra_args(false);
