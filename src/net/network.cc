@@ -126,6 +126,7 @@ Result<> Network::plug(Port& card, const std::string& id) {
     const auto found = ports_.find(id);
     if (found == ports_.end()) {
       std::vector<std::string_view> ids;
+      ids.reserve(ports_.size());
       for (const auto& [name, port] : ports_) ids.push_back(name);
       outcome = fail("can't find value '{}'{}", id, choice_hint(id, ids));
     } else if (found->second->peer() != nullptr) {

@@ -227,6 +227,7 @@ Result<> UserBackend::start(const UserOptions& options) {
     if (name->size() > 255)
       return fail("'{}' is too long: DHCP has room for 255 characters", *name);
   std::vector<const char*> searches;
+  searches.reserve(options.dns_search.size() + 1);
   for (const auto& search : options.dns_search) searches.push_back(search.c_str());
   searches.push_back(nullptr);
   if (!options.dns_search.empty()) config.vdnssearch = searches.data();
