@@ -21,9 +21,6 @@ class DeviceFactory {
   /// Every device of the description, then a virtio disk for every drive with interface "virtio".
   Result<> create_all(const MachineDescription& description);
 
-  /// The back end with that id, for one user: a second one is refused.
-  Result<device::CharacterBackend*> take_character(const std::string& id);
-
  private:
   using Create = Result<> (DeviceFactory::*)(const DeviceDescription&, const DeviceProperties&);
   static Create find(const std::string& driver);

@@ -44,51 +44,71 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& descr
 
 Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   accelerator_ = std::move(accelerator);
+  loop_ = LIMEN_TRY(EventLoop::create());
+  events_ = std::make_unique<Events>(*loop_);
+  if (description_.type == "none") return open_characters();
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
   if (description_.vcpus > accelerator_->most_vcpus())
     return fail("{} processors are too many; accelerator '{}' runs at most {}", description_.vcpus,
                 accelerator_->name(), accelerator_->most_vcpus());
-  const auto topology =
+  topology_ =
       description_.topology.value_or(x86::Topology{.cores = std::max(description_.vcpus, 1u)});
-  if (topology.processors() != description_.vcpus)
-    return fail("{} processors, and a topology of {}", description_.vcpus, topology.processors());
-  for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology, i));
+  if (topology_.processors() != description_.vcpus)
+    return fail("{} processors, and a topology of {}", description_.vcpus, topology_.processors());
+  for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
   const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
   memory_ = LIMEN_TRY(memory::GuestMemory::create(layout));
   // Before anything is opened, made or locked: most mistakes show here.
   const x86::CpuState start = LIMEN_TRY(load_guest());
 
-  loop_ = LIMEN_TRY(EventLoop::create());
-  signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {
-    log::info("ending on signal {} ({})", signal, ::strsignal(signal));
-    raise({Event::kQuit});
-  }));
+  LIMEN_TRY(open_characters());
   BoardCallbacks callbacks;
-  callbacks.power_off = [this] { raise({Event::kPowerOff}); };
-  callbacks.reset = [this] { raise({Event::kReset}); };
-  callbacks.exit = [this](int status) { raise({Event::kExit, status}); };
-  callbacks.quit = [this] { quit(); };
+  callbacks.power_off = [this] { raise({What::kPowerOff}); };
+  callbacks.reset = [this] { raise({What::kReset}); };
+  callbacks.exit = [this](int status) { raise({What::kExit, status}); };
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
   };
-  board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(), cpuid_,
-                                      physical_address_bits(cpuid_), apic_ids_);
+  board_ =
+      std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
+                                 host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
   LIMEN_TRY(board_->reset());
 
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
   for (unsigned i = 0; i < description_.vcpus; ++i) {
     auto& apic = board_->local_apic(i);
-    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology, i), apic));
+    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology_, i), apic));
     vcpus_.push_back(
         std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
           const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
-          raise({shutdown ? Event::kTripleFault : Event::kInternalError, 0, i, exit.detail});
+          raise({shutdown ? What::kTripleFault : What::kInternalError, 0, i, exit.detail});
         }));
   }
   start_processors(start);
+  characters_->keep_files();
   interruptible_.store(true, std::memory_order_release);
+  return {};
+}
+
+Result<> Machine::open_characters() {
+  characters_ = std::make_unique<Characters>(
+      *loop_, device::Multiplexer::Callbacks{.quit = [this] { quit(Cause::kHostUi); },
+                                             .save =
+                                                 [this] {
+                                                   if (board_ == nullptr) return;
+                                                   if (auto saved = board_->flush_disks(); !saved)
+                                                     log::error("{}", saved.error().message);
+                                                 }});
+  for (const auto& character : description_.characters)
+    LIMEN_TRY(characters_->add(character, true));
+  if (description_.type == "none") characters_->keep_files();
+  // A server that waits for its client can be interrupted until here.
+  signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {
+    log::info("ending on signal {} ({})", signal, ::strsignal(signal));
+    quit(Cause::kSignal);
+  }));
   return {};
 }
 
@@ -151,7 +171,7 @@ Result<> Machine::power_on() {
 }
 
 Result<int> Machine::run() {
-  resume();
+  if (!description_.start_paused && description_.type != "none") LIMEN_TRY(cont());
   loop_->run();
   pause();
   if (const auto stats = description_.accelerator_properties.find("stats");
@@ -159,59 +179,12 @@ Result<int> Machine::run() {
     for (size_t i = 0; i < vcpus_.size(); ++i)
       std::fputs(fmt::format("vcpu {}:\n{}", i, vcpus_[i]->vcpu().statistics()).c_str(), stderr);
   Result<int> outcome = outcome_ ? std::move(*outcome_) : 0;
+  if (board_ == nullptr) return outcome;
   if (auto flushed = board_->flush_disks(); !flushed) {
     if (!outcome) log::error("{}", outcome.error().message);
     outcome = std::unexpected(std::move(flushed).error());
   }
   return outcome;
-}
-
-void Machine::quit() {
-  loop_->post([this] { end(0); });
-}
-
-void Machine::raise(Occurrence occurrence) {
-  if (occurrence.event == Event::kQuit) return quit();
-  if (event_raised_.exchange(true)) return;
-  // The guest executes nothing more than what is under way.
-  for (auto& vcpu : vcpus_) vcpu->request_pause();
-  loop_->post([this, occurrence = std::move(occurrence)] { handle(occurrence); });
-}
-
-void Machine::handle(const Occurrence& occurrence) {
-  pause();
-  switch (occurrence.event) {
-    case Event::kPowerOff:
-      if (description_.no_shutdown) {
-        log::info("the guest powered off; the machine stands still");
-        return;
-      }
-      return end(0);
-    case Event::kExit:
-      return end(occurrence.status);
-    case Event::kQuit:
-      return end(0);
-    case Event::kInternalError:
-      std::fputs(report(fmt::format("limen: the engine cannot go on: {}", occurrence.detail),
-                        occurrence.vcpu)
-                     .c_str(),
-                 stderr);
-      return end(fail("internal error: {}", occurrence.detail));
-    case Event::kTripleFault:
-      if (description_.no_reboot) {
-        std::fputs(report("limen: the guest triple-faulted", occurrence.vcpu).c_str(), stderr);
-        return end(fail("the guest triple-faulted at rip {:#x}",
-                        vcpus_[occurrence.vcpu]->vcpu().state().rip));
-      }
-      log::info("the guest triple-faulted; resetting");
-      break;
-    case Event::kReset:
-      if (description_.no_reboot) return end(0);
-      break;
-  }
-  if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
-  event_raised_ = false;
-  resume();
 }
 
 void Machine::end(Result<int> outcome) {

@@ -2,16 +2,21 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "machine/characters.h"
 #include "machine/description.h"
+#include "machine/events.h"
 #include "machine/q35_board.h"
+#include "machine/run_state.h"
 #include "machine/signal_watch.h"
 #include "machine/vcpu_thread.h"
 #include "memory/guest_memory.h"
@@ -33,19 +38,50 @@ class Machine {
   Machine& operator=(const Machine&) = delete;
 
   /// Runs the guest until the machine ends, flushes the disks and returns the program's exit
-  /// status: 0 after a power-off, a person's wish to end or (with no_reboot) a reset; the guest's
-  /// own choice through isa-debug-exit; an error when the guest died or a disk could not be
+  /// status: 0 after a power-off, a person's wish to end or (with reboot=shutdown) a reset; the
+  /// guest's own choice through isa-debug-exit; an error when the guest died or a disk could not be
   /// flushed. What a person should know of the guest's death stands on standard error by then.
   Result<int> run();
 
-  /// As if the guest had powered off. Thread-safe.
-  void quit();
+  /// Ends the machine, whatever it does. Thread-safe.
+  void quit(Cause cause = Cause::kHostUi);
+  /// Holds the processors and says so with STOP; `reason` is then the state. Nothing happens to a
+  /// machine that does not run. Thread-safe.
+  void stop(RunState reason = RunState::kPaused);
+
+  // From here on: on the loop's thread, or before it runs.
+
+  /// Goes on, with RESUME. Fails for a machine that has to be reset first.
+  Result<> cont();
+  /// All parts as after power-on and the kernel loaded again. A machine that stood still goes on
+  /// doing so.
+  void system_reset(Cause cause);
+  /// Presses the power button, with POWERDOWN.
+  void power_down();
+  [[nodiscard]] RunState run_state() const { return run_state_; }
+  [[nodiscard]] Actions& actions() { return actions_; }
+  /// Holds all processors, calls `work` and lets them go on if they ran.
+  void with_processors_held(const std::function<void()>& work);
+
+  [[nodiscard]] const MachineDescription& description() const { return description_; }
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  [[nodiscard]] Events& events() { return *events_; }
+  [[nodiscard]] Characters& characters() { return *characters_; }
+  /// Null for machine "none", as the memory.
+  [[nodiscard]] Q35Board* board() { return board_.get(); }
+  [[nodiscard]] memory::GuestMemory* memory() { return memory_.get(); }
+  [[nodiscard]] vcpu::Accelerator& accelerator() { return *accelerator_; }
+  [[nodiscard]] const x86::CpuidTable& cpuid() const { return cpuid_; }
+  [[nodiscard]] const x86::Topology& topology() const { return topology_; }
+  [[nodiscard]] std::vector<std::unique_ptr<VcpuThread>>& processors() { return vcpus_; }
 
  private:
-  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kQuit };
+  enum class What { kPowerOff, kReset, kTripleFault, kInternalError, kExit };
 
-  explicit Machine(const MachineDescription& description) : description_(description) {}
+  explicit Machine(const MachineDescription& description)
+      : description_(description), actions_(description.actions) {}
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
+  Result<> open_characters();
   /// RAM's content and the bootstrap processor's state as the loader leaves them.
   Result<x86::CpuState> load_guest();
   /// Gives every processor its state at power-on; `start` is the first one's.
@@ -56,7 +92,7 @@ class Machine {
 
   /// What happened, and to which processor, if to one.
   struct Occurrence {
-    Event event = Event::kQuit;
+    What what = What::kPowerOff;
     int status = 0;
     unsigned vcpu = 0;
     std::string detail = {};
@@ -64,23 +100,33 @@ class Machine {
   /// Holds the processors and handles it on the loop's thread. Of several, the first counts.
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
+  /// The guest is through: ends or stands still, as the actions say.
+  void shut_down(Cause cause, Result<int> outcome);
+  void stop_now(RunState reason);
+  void reset_now(Cause cause);
   void end(Result<int> outcome);
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
+  Actions actions_;
   std::unique_ptr<EventLoop> loop_;
+  std::thread::id loop_thread_ = std::this_thread::get_id();
+  std::unique_ptr<Events> events_;
+  std::unique_ptr<Characters> characters_;
   std::unique_ptr<SignalWatch> signals_;
   std::unique_ptr<memory::GuestMemory> memory_;
   std::unique_ptr<Q35Board> board_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
   x86::CpuidTable cpuid_;  ///< Without what tells processors apart.
+  x86::Topology topology_;
   std::vector<uint32_t> apic_ids_;
   std::unique_ptr<vcpu::Vm> vm_;
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  std::optional<Result<int>> outcome_;  // loop thread
+  RunState run_state_ = RunState::kPrelaunch;  // loop thread
+  std::optional<Result<int>> outcome_;         // loop thread
 };
 
 }  // namespace limen::machine
