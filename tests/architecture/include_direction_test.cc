@@ -15,9 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 /// From what knows least to what knows most.
-const std::vector<std::string> kRooms = {"base", "x86",     "memory", "vcpu",  "soft",
-                                         "irq",  "device",  "pci",    "block", "virtio",
-                                         "boot", "machine", "qemu",   "cli"};
+const std::vector<std::string> kRooms = {"base", "x86",     "memory",  "vcpu",  "soft",
+                                         "irq",  "device",  "pci",     "block", "virtio",
+                                         "boot", "machine", "monitor", "qemu",  "cli"};
 
 fs::path source_root() { return fs::path(LIMEN_SOURCE_DIRECTORY) / "src"; }
 
