@@ -5,10 +5,12 @@ limen_build_packages=(
   build-essential cmake ninja-build pkg-config
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev nasm python3
+  libseccomp-dev
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring)
 limen_test_packages=(
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
+  socat gdb
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.

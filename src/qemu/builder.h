@@ -33,6 +33,22 @@ class Builder {
   Result<> character(const std::string& argument);
   Result<> serial(const std::string& argument);
   Result<> monitor(const std::string& argument);
+  Result<> control_monitor(const std::string& argument);
+  Result<> pretty_control_monitor(const std::string& argument);
+  Result<> general_monitor(const std::string& argument);
+  Result<> escape_key(const std::string& argument);
+  Result<> start_paused(const std::string& argument);
+  Result<> uuid(const std::string& argument);
+  Result<> action(const std::string& argument);
+  Result<> global(const std::string& argument);
+  Result<> no_hpet(const std::string& argument);
+  Result<> daemonize(const std::string& argument);
+  Result<> pid_file(const std::string& argument);
+  Result<> messages(const std::string& argument);
+  Result<> sandbox(const std::string& argument);
+  Result<> run_as(const std::string& argument);
+  Result<> run_with(const std::string& argument);
+  Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
@@ -57,8 +73,11 @@ class Builder {
  private:
   void print(std::string text) { result_.print = std::move(text); }
   Result<> choose_accelerator(std::string_view names, std::string_view separator);
-  Result<std::string> add_backend(std::string_view specification, std::string_view label);
+  Result<std::string> add_backend(const std::string& specification, const std::string& label);
+  Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
+  Result<> connect_monitors();
+  Result<> check_monitors() const;
   Result<> check_references() const;
 
   std::string program_;
@@ -66,7 +85,13 @@ class Builder {
   std::vector<std::string> serials_;  ///< -serial, as given.
   bool no_defaults_ = false;
   bool no_graphic_ = false;
-  bool no_monitor_ = false;
+  struct Monitor {
+    std::string specification;
+    bool control = false;
+    bool pretty = false;
+  };
+  std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
+  bool monitor_chosen_ = false;
   bool display_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
