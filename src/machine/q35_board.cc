@@ -3,6 +3,8 @@
 #include <array>
 #include <utility>
 
+#include "block/filters/measured.h"
+#include "block/raw_image.h"
 #include "boot/acpi/tables.h"
 #include "boot/memory_map.h"
 #include "device/acpi_pm.h"
@@ -103,7 +105,7 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
     options.cache = LIMEN_TRY(block::parse_cache_mode(drive.cache));
     options.discard_unmap = drive.discard_unmap;
     auto image = LIMEN_TRY(block::RawImage::open(drive.file, options));
-    drives_.push_back({drive, std::move(image), false});
+    drives_.push_back({drive, std::make_unique<block::Measured>(std::move(image)), false});
   }
   return {};
 }

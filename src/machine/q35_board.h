@@ -9,7 +9,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
-#include "block/raw_image.h"
+#include "block/block_device.h"
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "irq/apic_bus.h"
@@ -54,7 +54,7 @@ struct BoardCallbacks {
 /// A disk image and what it was called.
 struct Drive {
   DriveDescription description;
-  std::unique_ptr<block::RawImage> image;
+  std::unique_ptr<block::BlockDevice> image;  ///< A block::Measured.
   bool in_use = false;
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "block/filters/measured.h"
 #include "machine/machine.h"
 #include "machine/q35_board.h"
 
@@ -45,6 +46,7 @@ std::vector<Disk> disks_of(machine::Machine& machine) {
     disk.file = its.file;
     disk.format = its.format;
     disk.size = drive.image->size();
+    disk.measured = dynamic_cast<const block::Measured*>(drive.image.get());
     disk.read_only = its.read_only;
     disk.cache_writeback = its.cache != "writethrough" && its.cache != "directsync";
     disk.cache_direct = its.cache == "none" || its.cache == "directsync";

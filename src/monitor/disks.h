@@ -9,6 +9,9 @@
 namespace limen::machine {
 class Machine;
 }
+namespace limen::block {
+class Measured;
+}
 
 namespace limen::monitor {
 
@@ -24,6 +27,7 @@ struct Disk {
   bool cache_writeback = true;
   bool cache_direct = false;
   bool cache_no_flush = false;
+  const block::Measured* measured = nullptr;  ///< What it counted; null: nothing.
 };
 
 [[nodiscard]] std::vector<Disk> disks_of(machine::Machine& machine);

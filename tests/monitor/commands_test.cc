@@ -221,6 +221,18 @@ TEST_F(Commands, DisksAreDescribed) {
   EXPECT_EQ(block[0]["qdev"], "/machine/peripheral/disk0/virtio-backend");
   EXPECT_EQ(block[0]["inserted"]["image"]["virtual-size"], 4096);
   EXPECT_EQ(run("query-named-block-nodes", {{"flat", true}}).size(), 1u);
+  auto& image = *machine_->board()->drives()[0].image;
+  std::atomic<bool> done = false;
+  char bytes[512];
+  block::Request request{.kind = block::Request::Kind::kRead, .offset = 0};
+  request.buffers = {{bytes, sizeof bytes}};
+  request.done = [&](int) { done = true; };
+  image.submit(std::move(request));
+  while (!done) poll();
+  const Json stats = run("query-blockstats");
+  EXPECT_EQ(stats[0]["stats"]["rd_bytes"], 512);
+  EXPECT_EQ(stats[0]["stats"]["rd_operations"], 1);
+  EXPECT_EQ(run("query-blockstats", {{"query-nodes", true}})[0].contains("device"), false);
   EXPECT_EQ(error("eject", {{"device", "d0"}}), "GenericError: Device 'd0' is not removable");
   EXPECT_EQ(error("eject", {{"device", "x"}}), "DeviceNotFound: Device 'x' not found");
   EXPECT_THAT(type("info block"), HasSubstr("/disk (raw)\r\n"));
