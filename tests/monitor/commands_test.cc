@@ -245,12 +245,12 @@ TEST_F(Commands, MemoryIsSavedAndShown) {
   EXPECT_EQ(content(file), "\xB8\x78\x56\x34\x12\xF4");
   run("memsave", {{"val", 0x100021}, {"size", 4}, {"filename", file}});
   EXPECT_EQ(content(file), "\x78\x56\x34\x12");
-  EXPECT_EQ(error("memsave", {{"val", 1ull << 40}, {"size", 4}, {"filename", file}}).substr(0, 32),
+  EXPECT_EQ(error("memsave", {{"val", 0x80000000u}, {"size", 4}, {"filename", file}}).substr(0, 32),
             "GenericError: Invalid addr 0x000");
   EXPECT_EQ(type("xp /1xw 0x100021"), "0000000000100021: 0x12345678\r\n");
   EXPECT_EQ(type("xp /2xb 0x100020"), "0000000000100020: 0xb8 0x78\r\n");
-  EXPECT_EQ(type("x /1dh 0x100021"), "0000000000100021:  22136\r\n");
-  EXPECT_THAT(type("xp /2i 0x100020"), HasSubstr("movl $0x12345678, %eax"));
+  EXPECT_EQ(type("x /1dh 0x100021"), "0000000000100021: 22136\r\n");
+  EXPECT_THAT(type("xp /2i 0x100020"), HasSubstr("mov $0x12345678, %eax"));
   EXPECT_EQ(type("p /x $rip+0x10"), "0x100030\r\n");
   EXPECT_EQ(type("p /d (2+3)*4-1"), "19\r\n");
   EXPECT_EQ(type("p 1/0"), "division by zero\r\n");

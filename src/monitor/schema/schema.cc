@@ -135,7 +135,8 @@ class SchemaParser {
     if (what == "struct") return members(*LIMEN_TRY(define(called)));
     if (what == "union") return parse_union(*LIMEN_TRY(define(called)));
     if (what == "event") {
-      schema_.events_.push_back({called, LIMEN_TRY(parse_arguments(called + "-data"))});
+      const Type* data = LIMEN_TRY(parse_arguments(called + "-data"));
+      schema_.events_.push_back({called, data});
       return {};
     }
     if (what == "command") return parse_command(called);
