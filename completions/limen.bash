@@ -69,11 +69,19 @@ _limen_system() {
     -accel) _limen_words "soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
-    -serial) _limen_words "stdio mon:stdio file: null none chardev:" ;;
-    -chardev) _limen_words "stdio,id= file,id= null,id=" ;;
+    -serial | -monitor | -qmp | -qmp-pretty)
+      _limen_words "stdio mon:stdio pty file: pipe: unix: tcp: telnet: null none chardev:"
+      ;;
+    -chardev) _limen_words "socket,id= pty,id= stdio,id= file,id= pipe,id= null,id= ringbuf,id=" ;;
+    -mon) _limen_words "chardev=" ;;
+    -action) _limen_words "reboot= shutdown= panic=" ;;
+    -sandbox) _limen_words "on off" ;;
+    -msg) _limen_words "timestamp=on" ;;
+    -run-with) _limen_words "user=" ;;
+    -pidfile | -readconfig) _limen_files ;;
     -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
     -blockdev) _limen_words "file,node-name= raw,node-name= qcow2,node-name= throttle,node-name= null-co,node-name=" ;;
-    -monitor | -display | -vga) _limen_words "none" ;;
+    -display | -vga) _limen_words "none" ;;
     -netdev) _limen_words "user,id= tap,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
     -nic) _limen_words "user user,model= tap none help" ;;
     -net) _limen_words "nic nic,model= user tap none help" ;;
@@ -86,12 +94,14 @@ _limen_system() {
       _limen_words "file="
       compopt -o nospace 2>/dev/null
       ;;
-    -append | -name) ;;
+    -append | -name | -uuid | -echr | -global | -runas) ;;
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
         -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
-        -no-reboot -no-shutdown -gdb -s -S -d -D -perfmap -no-user-config -version -help"
+        -qmp -qmp-pretty -mon -echr -gdb -s -S -action -uuid -global -no-hpet -daemonize -pidfile -msg
+        -sandbox -runas -run-with -readconfig -no-reboot -no-shutdown -d -D -perfmap -no-user-config
+        -version -help"
       ;;
   esac
 }

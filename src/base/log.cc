@@ -3,6 +3,9 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
+#include <ctime>
+
 namespace limen::log {
 namespace {
 
@@ -20,6 +23,8 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::err;
 }
 
+bool timestamps = false;
+
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
     auto made = std::make_shared<spdlog::logger>("limen",
@@ -32,6 +37,25 @@ spdlog::logger& logger() {
 }
 
 }  // namespace
+
+void set_timestamps(bool on) {
+  timestamps = on;
+  logger().set_pattern(on ? "%Y-%m-%dT%H:%M:%S.%fZ %n: %l: %v" : "%n: %l: %v",
+                       spdlog::pattern_time_type::utc);
+}
+
+std::string timestamp() {
+  if (!timestamps) return {};
+  const auto now = std::chrono::system_clock::now();
+  const auto microseconds =
+      std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count();
+  const std::time_t seconds = static_cast<std::time_t>(microseconds / 1'000'000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z ", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                     microseconds % 1'000'000);
+}
 
 void set_level(Level level) { logger().set_level(to_spdlog(level)); }
 bool enabled(Level level) { return logger().should_log(to_spdlog(level)); }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -13,6 +14,10 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 /// Messages below this level are dropped. Default: kWarning.
 void set_level(Level level);
 [[nodiscard]] bool enabled(Level level);
+/// QEMU's -msg timestamp=on: every line begins with the time. Default: no.
+void set_timestamps(bool on);
+/// What a line begins with then, as in "2026-01-31T12:00:00.000000Z "; else nothing.
+[[nodiscard]] std::string timestamp();
 /// Writes `limen: <level>: <message>` as one line.
 void write(Level level, std::string_view message);
 

@@ -92,7 +92,7 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
   description.vcpus = static_cast<unsigned>(std::min<uint64_t>(*cpus, UINT_MAX));
   description.cpu = words.cpu;
   description.name = words.name;
-  description.no_reboot = words.no_reboot;
+  if (words.no_reboot) description.actions.reboot = machine::Actions::Reboot::kShutdown;
   constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
   if (std::ranges::find(kAccelerators, words.accelerator) == kAccelerators.end())
     return fail("--accel {}: there is no such accelerator{}", words.accelerator,
@@ -118,11 +118,12 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
   }
   LIMEN_TRY(describe_network(words.network, description));
 
-  Character console{.id = "console", .kind = Character::Kind::kNull, .path = {}};
+  Character console{.id = "console"};
   constexpr std::array<std::string_view, 3> kConsoles = {"stdio", "none", "file:"};
   if (words.console == "stdio") {
     console.kind = Character::Kind::kStdio;
     console.multiplexed = true;
+    description.monitors.push_back({.id = "monitor", .character = console.id});
   } else if (words.console.starts_with("file:") && words.console.size() > 5) {
     console.kind = Character::Kind::kFile;
     console.path = words.console.substr(5);

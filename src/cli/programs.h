@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "machine/description.h"
+#include "qemu/process_options.h"
 
 namespace limen::cli {
 
@@ -16,7 +17,8 @@ int image_main(const std::string& program, const std::vector<std::string>& argum
 int limen_main(const std::string& program, const std::vector<std::string>& arguments);
 
 /// Makes and runs the machine; says on standard error what went wrong.
-int run_machine(const std::string& program, const machine::MachineDescription& description);
+int run_machine(const std::string& program, const machine::MachineDescription& description,
+                const qemu::ProcessOptions& options = {});
 
 /// One line on standard error; returns exit status 1.
 int complain(std::string_view program, const Error& error);

@@ -5,31 +5,57 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
+#include "cli/process.h"
 #include "cli/programs.h"
 #include "gdb/server.h"
 #include "machine/machine.h"
+#include "monitor/monitors.h"
 
 namespace limen::cli {
+namespace {
+
+Result<int> run(const machine::MachineDescription& description,
+                const qemu::ProcessOptions& options) {
+  Background background;
+  if (options.daemonize) {
+    for (const auto& character : description.characters)
+      if (character.kind == machine::CharacterDescription::Kind::kStdio)
+        return fail("cannot use stdio with -daemonize");
+    background = LIMEN_TRY(Background::enter());
+  }
+  std::unique_ptr<PidFile> pid_file;
+  if (!options.pid_file.empty()) pid_file = LIMEN_TRY(PidFile::create(options.pid_file));
+  auto machine = LIMEN_TRY(machine::Machine::create(description));
+  auto monitors = LIMEN_TRY(monitor::Monitors::create(*machine));
+  std::unique_ptr<gdb::Server> debugger;
+  if (!description.gdb.empty()) {
+    auto created = gdb::Server::create(*machine, description.gdb);
+    if (!created) return fail("-gdb {}: {}", description.gdb, created.error().message);
+    debugger = std::move(*created);
+  }
+  LIMEN_TRY(change_user(options));
+  if (options.daemonize) LIMEN_TRY(background.ready());
+  LIMEN_TRY(enter_sandbox(options));
+  auto outcome = machine->run();
+  debugger.reset();
+  monitors.reset();
+  // The terminal is put back before anything more is printed.
+  machine.reset();
+  return outcome;
+}
+
+}  // namespace
 
 int complain(std::string_view program, const Error& error) {
-  fmt::print(stderr, "{}: error: {}\n", program, error.message);
+  fmt::print(stderr, "{}{}: error: {}\n", log::timestamp(), program, error.message);
   return 1;
 }
 
-int run_machine(const std::string& program, const machine::MachineDescription& description) {
-  auto machine = machine::Machine::create(description);
-  if (!machine) return complain(program, machine.error());
-  std::unique_ptr<gdb::Server> debugger;
-  if (!description.gdb.empty()) {
-    auto created = gdb::Server::create(**machine, description.gdb);
-    if (!created)
-      return complain(program, {"-gdb " + description.gdb + ": " + created.error().message});
-    debugger = std::move(*created);
-  }
-  const auto outcome = (*machine)->run();
-  debugger.reset();
-  // The terminal is put back before anything more is printed.
-  machine->reset();
+int run_machine(const std::string& program, const machine::MachineDescription& description,
+                const qemu::ProcessOptions& options) {
+  log::set_timestamps(options.timestamps);
+  const auto outcome = run(description, options);
   if (!outcome) return complain(program, outcome.error());
   return *outcome;
 }

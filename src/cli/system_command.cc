@@ -15,7 +15,7 @@ int system_main(const std::string& program, const std::vector<std::string>& argu
     fmt::print("{}", *parsed->print);
     return 0;
   }
-  return run_machine(program, parsed->machine);
+  return run_machine(program, parsed->machine, parsed->process);
 }
 
 }  // namespace limen::cli

@@ -22,7 +22,8 @@ constexpr uint8_t kDivisorLatch = 0x80;
 constexpr uint8_t kEnableReceived = 1, kEnableTransmit = 2, kEnableLineStatus = 4,
                   kEnableModemStatus = 8;
 
-constexpr uint8_t kDataReady = 0x01, kOverrun = 0x02, kTransmitterEmpty = 0x60;
+constexpr uint8_t kDataReady = 0x01, kOverrun = 0x02, kBreakInterrupt = 0x10,
+                  kTransmitterEmpty = 0x60;
 
 constexpr uint8_t kDtr = 0x01, kRts = 0x02, kOut1 = 0x04, kOut2 = 0x08, kLoopback = 0x10;
 constexpr uint8_t kCts = 0x10, kDsr = 0x20, kRing = 0x40, kCarrier = 0x80;
@@ -44,12 +45,16 @@ Uart16550::Uart16550(memory::IoSpace& ports, uint16_t base, irq::InterruptLine l
   reset_registers();
   backend_.set_receiver([this] { return can_receive(); },
                         [this](std::span<const uint8_t> bytes) { receive(bytes); });
+  backend_.set_event_handler([this](CharacterEvent event) {
+    if (event == CharacterEvent::kBreak) receive_break();
+  });
   ports_.claim(base_, kPorts, *this, "16550");
 }
 
 Uart16550::~Uart16550() {
   ports_.release(base_, *this);
   backend_.set_receiver({}, {});
+  backend_.set_event_handler({});
 }
 
 void Uart16550::reset_registers() {
@@ -276,6 +281,18 @@ size_t Uart16550::can_receive() {
   const std::lock_guard lock(mutex_);
   if ((mcr_ & kLoopback) != 0) return 0;  // the input is disconnected
   return capacity() - std::min(capacity(), fifo_count_);
+}
+
+/// A break arrives as a character of zeros with its mark in the line status (8.6.2).
+void Uart16550::receive_break() {
+  {
+    const std::lock_guard lock(mutex_);
+    if ((mcr_ & kLoopback) != 0) return;
+    push(0);
+    lsr_errors_ |= kBreakInterrupt;
+    update_line();
+  }
+  line_.publish();
 }
 
 void Uart16550::receive(std::span<const uint8_t> bytes) {

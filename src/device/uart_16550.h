@@ -55,6 +55,7 @@ class Uart16550 final : public Device, public memory::IoHandler {
 
   size_t can_receive();
   void receive(std::span<const uint8_t> bytes);
+  void receive_break();
   void arm_character_timeout();
   void character_timeout();
 
@@ -71,7 +72,7 @@ class Uart16550 final : public Device, public memory::IoHandler {
   uint8_t mcr_ = 0;
   uint8_t scratch_ = 0;
   uint16_t divisor_ = 0;
-  uint8_t lsr_errors_ = 0;  // overrun
+  uint8_t lsr_errors_ = 0;  // overrun, break
   uint8_t msr_delta_ = 0;   // low nibble of the MSR
   bool thre_pending_ = false;
   bool timeout_pending_ = false;

@@ -32,12 +32,12 @@ unsigned device_access(uint64_t address, size_t size) {
 
 RegisterFile MachineTarget::registers(unsigned processor) {
   return {.cpu = machine_.vcpu(processor).state(),
-          .cr8 = machine_.board().local_apic(processor).task_priority()};
+          .cr8 = machine_.board()->local_apic(processor).task_priority()};
 }
 
 void MachineTarget::set_registers(unsigned processor, const RegisterFile& file) {
   machine_.vcpu(processor).set_state(file.cpu);
-  machine_.board().local_apic(processor).set_task_priority(static_cast<uint8_t>(file.cr8 & 0xF));
+  machine_.board()->local_apic(processor).set_task_priority(static_cast<uint8_t>(file.cr8 & 0xF));
 }
 
 bool MachineTarget::halted(unsigned processor) {
@@ -55,10 +55,10 @@ size_t MachineTarget::read_memory(unsigned processor, uint64_t address, bool phy
                                 : machine_.vcpu(processor).translate({at});
     if (!place) break;
     const auto part = into.subspan(done, size);
-    if (!machine_.memory().read(*place, part)) {
+    if (!machine_.memory()->read(*place, part)) {
       for (size_t i = 0; i < size;) {
         const unsigned access = device_access(place->value + i, size - i);
-        const uint64_t value = machine_.board().mmio().read(place->value + i, access);
+        const uint64_t value = machine_.board()->mmio().read(place->value + i, access);
         std::memcpy(part.data() + i, &value, access);
         i += access;
       }
@@ -78,14 +78,14 @@ bool MachineTarget::write_memory(unsigned processor, uint64_t address, bool phys
                                 : machine_.vcpu(processor).translate({at});
     if (!place) return false;
     const auto part = from.subspan(done, size);
-    if (machine_.memory().write(*place, part)) {
-      machine_.memory().note_written(*place, size);
+    if (machine_.memory()->write(*place, part)) {
+      machine_.memory()->note_written(*place, size);
     } else {
       for (size_t i = 0; i < size;) {
         const unsigned access = device_access(place->value + i, size - i);
         uint64_t value = 0;
         std::memcpy(&value, part.data() + i, access);
-        machine_.board().mmio().write(place->value + i, access, value);
+        machine_.board()->mmio().write(place->value + i, access, value);
         i += access;
       }
     }
@@ -105,8 +105,7 @@ Result<> MachineTarget::resume(std::span<const Action> actions, const Stops& sto
                                           .watchpoints = stops.watchpoints}));
     if (actions[i] != Action::kStand) going.push_back(i);
   }
-  if (!machine_.cont_some(going)) return fail("the machine must be reset before it goes on");
-  return {};
+  return machine_.cont_some(going);
 }
 
 void MachineTarget::forget_stops() {
@@ -117,7 +116,7 @@ void MachineTarget::forget_stops() {
 
 void MachineTarget::let_go() {
   forget_stops();
-  machine_.cont();
+  static_cast<void>(machine_.cont());  // one that must be reset first stands still
 }
 
 std::string MachineTarget::plug(std::string_view command) {
@@ -140,7 +139,7 @@ std::string MachineTarget::plug(std::string_view command) {
 }
 
 std::string MachineTarget::balloon(std::string_view command) {
-  auto* device = machine_.board().balloon();
+  auto* device = machine_.board()->balloon();
   if (device == nullptr) return "Error: No balloon device has been activated\n";
   if (command == "info balloon") return fmt::format("balloon: actual={}\n", device->actual() >> 20);
   command.remove_prefix(command.find(' ') + 1);
@@ -170,7 +169,7 @@ std::string MachineTarget::monitor(std::string_view command) {
   }
   if (command == "info status")
     return running() ? "VM status: running\n"
-                     : fmt::format("VM status: paused ({})\n", name(machine_.run_state()));
+                     : fmt::format("VM status: paused ({})\n", machine::run_state_name(machine_.run_state()));
   if (command == "info balloon" || command.starts_with("balloon ")) return balloon(command);
   if (command.starts_with("device_")) return plug(command);
   if (command == "quit" || command == "q") {

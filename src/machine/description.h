@@ -2,6 +2,7 @@
 // builds it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "block/filters/throttle_limits.h"
+#include "device/character/socket_address.h"
 #include "net/options.h"
 #include "x86/topology.h"
 
@@ -61,11 +63,35 @@ struct DeviceDescription {
 /// A character back end, QEMU's chardev.
 struct CharacterDescription {
   std::string id = {};
-  enum class Kind { kStdio, kFile, kNull } kind = Kind::kNull;
-  std::string path = {};     ///< kFile.
+  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing };
+  Kind kind = Kind::kNull;
+  std::string path = {};     ///< kFile, kPipe.
   bool append = false;       ///< kFile: keep what is there.
-  bool multiplexed = false;  ///< mon:stdio and -nographic: Ctrl-a is the escape.
+  bool multiplexed = false;  ///< Several front ends share it; Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
+  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`.
+  bool server = false;
+  bool wait = false;  ///< The machine starts when a client is there.
+  bool telnet = false;
+  std::chrono::milliseconds reconnect{0};
+  uint64_t ring_size = 65536;  ///< kRing: a power of two.
+  std::string log_file = {};   ///< What is written is written here, too.
+  bool log_append = false;
+};
+
+/// A monitor, QEMU's -mon.
+struct MonitorDescription {
+  std::string id = {};
+  std::string character = {};  ///< Id of one of `characters`.
+  bool control = false;        ///< QMP; false: for a person.
+  bool pretty = false;         ///< QMP indented.
+};
+
+/// What follows an event of the guest's, QEMU's -action.
+struct Actions {
+  enum class Reboot : uint8_t { kReset, kShutdown } reboot = Reboot::kReset;
+  enum class Shutdown : uint8_t { kPowerOff, kPause } shutdown = Shutdown::kPowerOff;
+  enum class Panic : uint8_t { kShutdown, kPause, kExitFailure, kNone } panic = Panic::kShutdown;
 };
 
 /// A source of random bytes, QEMU's -object rng-random and rng-builtin.
@@ -87,7 +113,7 @@ struct LogDescription {
 };
 
 struct MachineDescription {
-  std::string type = "q35";
+  std::string type = "q35";  ///< Or "none": nothing but monitors.
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
   LogDescription log = {};
@@ -100,7 +126,10 @@ struct MachineDescription {
   std::string kernel = {};
   std::string initrd = {};
   std::string append = {};
+  std::string uuid = {};      ///< In QEMU's form, lower case; "": none was given.
+  bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};
+  std::vector<MonitorDescription> monitors = {};
   std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
@@ -109,11 +138,9 @@ struct MachineDescription {
   std::vector<IoThreadDescription> io_threads = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
-  bool pit = true;             ///< The 8254, with port 61H.
-  bool start_stopped = false;  ///< -S: the guest waits for a monitor's or debugger's "continue".
-  std::string gdb = {};        ///< Where a debugger connects, as -gdb has it; "": nowhere.
-  bool no_reboot = false;      ///< A reset of the guest's ends the machine.
-  bool no_shutdown = false;    ///< A power-off of the guest's leaves the machine standing still.
+  bool pit = true;       ///< The 8254, with port 61H.
+  std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
+  Actions actions = {};
 };
 
 }  // namespace limen::machine

@@ -85,24 +85,11 @@ Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
   return add_function(properties, std::move(function));
 }
 
-Result<device::CharacterBackend*> DeviceFactory::take_character(const std::string& id) {
-  std::vector<std::string_view> ids;
-  for (auto& character : board_.characters_) {
-    if (character.id == id) {
-      if (character.in_use) return fail("character back end '{}' is another device's already", id);
-      character.in_use = true;
-      return character.backend.get();
-    }
-    ids.push_back(character.id);
-  }
-  return fail("there is no character back end '{}'{}", id, choice_hint(id, ids));
-}
-
 /// Without chardev= the output goes nowhere.
 Result<device::CharacterBackend*> DeviceFactory::backend_of(const DeviceProperties& properties) {
   const auto id = properties.text("chardev");
   if (id.empty()) return board_.nowhere_.get();
-  return take_character(id);
+  return board_.characters_.take(id);
 }
 
 Result<> DeviceFactory::create_entropy(const DeviceDescription& description,

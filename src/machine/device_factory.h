@@ -30,9 +30,6 @@ class DeviceFactory {
   /// One more, into the slot of a root port, and tells the guest.
   Result<> plug(const DeviceDescription& description);
 
-  /// The back end with that id, for one user: a second one is refused.
-  Result<device::CharacterBackend*> take_character(const std::string& id);
-
  private:
   using Create = Result<> (DeviceFactory::*)(const DeviceDescription&, const DeviceProperties&);
   static Create find(const std::string& driver);

@@ -77,7 +77,9 @@ Result<Drive> DriveOpener::open(const DriveDescription& description) {
         if (failed) failed({id, node, error});
       });
   drive.errors = errors.get();
-  drive.image = std::move(errors);
+  auto measured = std::make_unique<block::Measured>(std::move(errors));
+  drive.measured = measured.get();
+  drive.image = std::move(measured);
   return drive;
 }
 

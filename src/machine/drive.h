@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "block/block_device.h"
 #include "block/filters/error_policy.h"
+#include "block/filters/measured.h"
 #include "block/filters/throttle.h"
 #include "machine/description.h"
 
@@ -28,7 +29,8 @@ struct DiskError {
 struct Drive {
   DriveDescription description;
   std::unique_ptr<block::BlockDevice> image;  ///< Null: an empty drive.
-  block::ErrorPolicy* errors = nullptr;       ///< The first filter of `image`.
+  block::Measured* measured = nullptr;        ///< The first filter of `image`.
+  block::ErrorPolicy* errors = nullptr;       ///< The second.
   block::Throttle* throttle = nullptr;        ///< A filter of `image`.
   block::scsi::Cd* cd = nullptr;              ///< The CD drive that it is in, if it is one's.
   bool in_use = false;

@@ -56,41 +56,41 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineDescription& descr
 
 Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   accelerator_ = std::move(accelerator);
+  loop_ = LIMEN_TRY(EventLoop::create());
+  events_ = std::make_unique<Events>(*loop_);
+  if (description_.type == "none") return open_characters();
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
   if (description_.vcpus > accelerator_->most_vcpus())
     return fail("{} processors are too many; accelerator '{}' runs at most {}", description_.vcpus,
                 accelerator_->name(), accelerator_->most_vcpus());
-  const auto topology =
+  topology_ =
       description_.topology.value_or(x86::Topology{.cores = std::max(description_.vcpus, 1u)});
-  if (topology.processors() != description_.vcpus)
-    return fail("{} processors, and a topology of {}", description_.vcpus, topology.processors());
-  for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology, i));
+  if (topology_.processors() != description_.vcpus)
+    return fail("{} processors, and a topology of {}", description_.vcpus, topology_.processors());
+  for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
   const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
   memory_ = LIMEN_TRY(memory::GuestMemory::create(layout));
   // Before anything is opened, made or locked: most mistakes show here.
   const x86::CpuState start = LIMEN_TRY(load_guest());
 
-  loop_ = LIMEN_TRY(EventLoop::create());
-  signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {
-    log::info("ending on signal {} ({})", signal, ::strsignal(signal));
-    raise({Event::kQuit});
-  }));
+  LIMEN_TRY(open_characters());
   BoardCallbacks callbacks;
-  callbacks.power_off = [this] { raise({Event::kPowerOff}); };
-  callbacks.reset = [this] { raise({Event::kReset}); };
-  callbacks.exit = [this](int status) { raise({Event::kExit, status}); };
-  callbacks.quit = [this] { quit(); };
+  callbacks.power_off = [this] { raise({What::kPowerOff}); };
+  callbacks.reset = [this] { raise({What::kReset}); };
+  callbacks.exit = [this](int status) { raise({What::kExit, status}); };
   callbacks.slot_powered_off = [this](const std::string& port) {
     loop_->post([this, port] {
       std::string id;
       with_processors_held([&] { id = board_->remove_device(port); });
-      if (!id.empty() && removed_) removed_(id);
+      if (!id.empty())
+        events_->emit("DEVICE_DELETED", {{"device", id}, {"path", "/machine/peripheral/" + id}});
     });
   };
   callbacks.panicked = [this](device::PanicEvent event) {
-    if (event == device::PanicEvent::kPanicked) return raise({Event::kPanicked});
+    if (event == device::PanicEvent::kPanicked) return raise({What::kPanicked});
     log::warning("the guest crashed, and its crash kernel takes over");
+    events_->post("GUEST_CRASHLOADED", {{"action", "run"}});
   };
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
@@ -98,24 +98,49 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   // An image that would grow past a limit of the host's is an error of the disk's, not the end.
   ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
-  board_ = std::make_unique<Q35Board>(*memory_, *loop_, std::move(callbacks), host_tsc_hz(), cpuid_,
-                                      physical_address_bits(cpuid_), apic_ids_);
+  callbacks.tray_moved = [this](const std::string& device, bool open) {
+    events_->post("DEVICE_TRAY_MOVED", {{"device", device}, {"id", device}, {"tray-open", open}});
+  };
+  board_ =
+      std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
+                                 host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
   LIMEN_TRY(board_->reset());
 
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
   for (unsigned i = 0; i < description_.vcpus; ++i) {
     auto& apic = board_->local_apic(i);
-    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology, i), apic));
+    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology_, i), apic));
     vcpus_.push_back(
         std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
           if (exit.reason == vcpu::ExitReason::kDebug) return stopped_for_debugger(i, exit.debug);
           const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
-          raise({shutdown ? Event::kTripleFault : Event::kInternalError, 0, i, exit.detail});
+          raise({shutdown ? What::kTripleFault : What::kInternalError, 0, i, exit.detail});
         }));
   }
   start_processors(start);
+  characters_->keep_files();
   interruptible_.store(true, std::memory_order_release);
+  return {};
+}
+
+Result<> Machine::open_characters() {
+  characters_ = std::make_unique<Characters>(
+      *loop_, device::Multiplexer::Callbacks{.quit = [this] { quit(Cause::kHostUi); },
+                                             .save =
+                                                 [this] {
+                                                   if (board_ == nullptr) return;
+                                                   if (auto saved = board_->flush_disks(); !saved)
+                                                     log::error("{}", saved.error().message);
+                                                 }});
+  for (const auto& character : description_.characters)
+    LIMEN_TRY(characters_->add(character, true));
+  if (description_.type == "none") characters_->keep_files();
+  // A server that waits for its client can be interrupted until here.
+  signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {
+    log::info("ending on signal {} ({})", signal, ::strsignal(signal));
+    quit(Cause::kSignal);
+  }));
   return {};
 }
 
@@ -137,73 +162,7 @@ void Machine::pause() {
 }
 
 void Machine::resume() {
-  for (auto& vcpu : vcpus_) vcpu->resume();
-}
-
-void Machine::change_state(RunState state) {
-  if (std::exchange(run_state_, state) != state && debug_observer_ != nullptr)
-    debug_observer_->run_state_changed(state);
-}
-
-void Machine::with_processors_held(const std::function<void()>& work) {
-  pause();
-  work();
-  if (run_state_ == RunState::kRunning && !event_raised_)
-    for (const unsigned index : resumed_) vcpus_[index]->resume();
-}
-
-Result<> Machine::plug(const DeviceDescription& description) {
-  Result<> outcome;
-  with_processors_held([&] { outcome = board_->plug(description); });
-  return outcome;
-}
-
-Result<> Machine::request_unplug(const std::string& id) {
-  Result<> outcome;
-  with_processors_held([&] { outcome = board_->request_unplug(id); });
-  return outcome;
-}
-
-void Machine::stop(RunState reason) {
-  if (run_state_ != RunState::kRunning) return;
-  pause();
-  change_state(reason);
-}
-
-bool Machine::cont() {
-  std::vector<unsigned> all(vcpus_.size());
-  std::iota(all.begin(), all.end(), 0u);
-  return cont_some(all);
-}
-
-bool Machine::cont_some(std::span<const unsigned> indices) {
-  if (run_state_ == RunState::kShutdown || run_state_ == RunState::kInternalError) return false;
-  resumptions_.fetch_add(1);
-  board_->retry_disks();
-  change_state(RunState::kRunning);
-  resumed_.assign(indices.begin(), indices.end());
-  // Something that happened to the machine holds them: handle() resumes them.
-  if (event_raised_) return true;
-  for (const unsigned index : indices) vcpus_[index]->resume();
-  return true;
-}
-
-void Machine::stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop) {
-  const uint64_t resumptions = resumptions_.load();
-  for (auto& other : vcpus_) other->request_pause();
-  loop_->post([this, vcpu, stop, resumptions] {
-    const bool running = run_state_ == RunState::kRunning;
-    // If it went on meanwhile it comes to a breakpoint once more. What was watched has happened.
-    if ((!running || resumptions != resumptions_.load()) &&
-        stop.cause != vcpu::DebugStop::Cause::kWatchpoint) {
-      if (running && !event_raised_)
-        for (const unsigned index : resumed_) vcpus_[index]->resume();
-      return;
-    }
-    pause();
-    if (running) change_state(RunState::kDebug);
-    if (debug_observer_ != nullptr) debug_observer_->debug_stopped(vcpu, stop);
-  });
+  for (const unsigned index : resumed_) vcpus_[index]->resume();
 }
 
 Machine::~Machine() {
@@ -245,7 +204,7 @@ Result<> Machine::power_on() {
 }
 
 Result<int> Machine::run() {
-  if (!description_.start_stopped) cont();
+  if (!description_.start_paused && board_ != nullptr) LIMEN_TRY(cont());
   loop_->run();
   pause();
   if (const auto stats = description_.accelerator_properties.find("stats");
@@ -253,6 +212,7 @@ Result<int> Machine::run() {
     for (size_t i = 0; i < vcpus_.size(); ++i)
       std::fputs(fmt::format("vcpu {}:\n{}", i, vcpus_[i]->vcpu().statistics()).c_str(), stderr);
   Result<int> outcome = outcome_ ? std::move(*outcome_) : 0;
+  if (board_ == nullptr) return outcome;
   if (auto flushed = board_->flush_disks(); !flushed) {
     if (!outcome) log::error("{}", outcome.error().message);
     outcome = std::unexpected(std::move(flushed).error());
@@ -260,74 +220,25 @@ Result<int> Machine::run() {
   return outcome;
 }
 
-void Machine::quit() {
-  loop_->post([this] { end(0); });
-}
-
 void Machine::disk_failed(const DiskError& failure) {
   using block::ErrorAction;
   const bool stops = failure.error.action == ErrorAction::kStop;
+  const char* const reason = ::strerror(failure.error.error);
   const auto text =
       fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? "?" : failure.device,
-                  failure.error.write ? "write" : "read", ::strerror(failure.error.error),
+                  failure.error.write ? "write" : "read", reason,
                   stops ? "the machine stands still until it is told to go on"
                         : block::error_action_name(failure.error.action));
+  events_->post("BLOCK_IO_ERROR", {{"device", failure.device},
+                                   {"node-name", failure.node},
+                                   {"operation", failure.error.write ? "write" : "read"},
+                                   {"action", block::error_action_name(failure.error.action)},
+                                   {"nospace", failure.error.error == ENOSPC},
+                                   {"reason", reason}});
   // A guest can make as many of the others as it likes.
   if (!stops) return log::info("{}", text);
   log::warning("{}", text);
-  for (auto& vcpu : vcpus_) vcpu->request_pause();
-  loop_->post([this] { stop(RunState::kIoError); });
-}
-
-void Machine::raise(Occurrence occurrence) {
-  if (occurrence.event == Event::kQuit) return quit();
-  if (event_raised_.exchange(true)) return;
-  // The guest executes nothing more than what is under way.
-  for (auto& vcpu : vcpus_) vcpu->request_pause();
-  loop_->post([this, occurrence = std::move(occurrence)] { handle(occurrence); });
-}
-
-void Machine::handle(const Occurrence& occurrence) {
-  pause();
-  switch (occurrence.event) {
-    case Event::kPowerOff:
-      if (description_.no_shutdown) {
-        log::info("the guest powered off; the machine stands still");
-        change_state(RunState::kShutdown);
-        return;
-      }
-      return end(0);
-    case Event::kExit:
-      return end(occurrence.status);
-    case Event::kQuit:
-      return end(0);
-    case Event::kPanicked:
-      log::warning("the guest panicked");
-      if (!description_.no_shutdown) return end(0);
-      change_state(RunState::kGuestPanicked);
-      event_raised_ = false;  // it may go on, if a person wants
-      return;
-    case Event::kInternalError:
-      std::fputs(report(fmt::format("limen: the engine cannot go on: {}", occurrence.detail),
-                        occurrence.vcpu)
-                     .c_str(),
-                 stderr);
-      return end(fail("internal error: {}", occurrence.detail));
-    case Event::kTripleFault:
-      if (description_.no_reboot) {
-        std::fputs(report("limen: the guest triple-faulted", occurrence.vcpu).c_str(), stderr);
-        return end(fail("the guest triple-faulted at rip {:#x}",
-                        vcpus_[occurrence.vcpu]->vcpu().state().rip));
-      }
-      log::info("the guest triple-faulted; resetting");
-      break;
-    case Event::kReset:
-      if (description_.no_reboot) return end(0);
-      break;
-  }
-  if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
-  event_raised_ = false;
-  if (run_state_ == RunState::kRunning) resume();
+  stop(RunState::kIoError);
 }
 
 void Machine::end(Result<int> outcome) {

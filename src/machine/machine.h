@@ -8,11 +8,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "machine/characters.h"
 #include "machine/description.h"
+#include "machine/events.h"
 #include "machine/q35_board.h"
 #include "machine/run_state.h"
 #include "machine/signal_watch.h"
@@ -48,45 +51,63 @@ class Machine {
   Machine& operator=(const Machine&) = delete;
 
   /// Runs the guest until the machine ends, flushes the disks and returns the program's exit
-  /// status: 0 after a power-off, a person's wish to end or (with no_reboot) a reset; the guest's
-  /// own choice through isa-debug-exit; an error when the guest died or a disk could not be
+  /// status: 0 after a power-off, a person's wish to end or (with reboot=shutdown) a reset; the
+  /// guest's own choice through isa-debug-exit; an error when the guest died or a disk could not be
   /// flushed. What a person should know of the guest's death stands on standard error by then.
   Result<int> run();
 
-  /// As if the guest had powered off. Thread-safe.
-  void quit();
+  /// Ends the machine, whatever it does. Thread-safe.
+  void quit(Cause cause = Cause::kHostUi);
+  /// Holds the processors and says so with STOP; `reason` is then the state. Nothing happens to a
+  /// machine that does not run. Thread-safe.
+  void stop(RunState reason = RunState::kPaused);
 
-  // For a monitor and a debugger, on the loop's thread (or before run()).
-  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  // From here on: on the loop's thread, or before it runs.
+
+  /// Goes on, with RESUME, and has failed requests of disks made again. Fails for a machine that has
+  /// to be reset first.
+  Result<> cont();
+  /// All parts as after power-on and the kernel loaded again. A machine that stood still goes on
+  /// doing so.
+  void system_reset(Cause cause);
+  /// Presses the power button, with POWERDOWN.
+  void power_down();
   [[nodiscard]] RunState run_state() const { return run_state_; }
-  /// Returns once no processor runs. Does nothing if none did.
-  void stop(RunState reason);
-  /// Goes on, and has failed requests of disks made again. False, and nothing happens, where the
-  /// guest must be reset first.
-  bool cont();
-  /// The same for some of the processors: the others stand still until the next cont().
-  bool cont_some(std::span<const unsigned> indices);
+  [[nodiscard]] Actions& actions() { return actions_; }
+  /// Holds all processors, calls `work` and lets them go on if they ran.
+  void with_processors_held(const std::function<void()>& work);
+
+  [[nodiscard]] const MachineDescription& description() const { return description_; }
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  [[nodiscard]] Events& events() { return *events_; }
+  [[nodiscard]] Characters& characters() { return *characters_; }
+  /// Null for machine "none", as the memory.
+  [[nodiscard]] Q35Board* board() { return board_.get(); }
+  [[nodiscard]] memory::GuestMemory* memory() { return memory_.get(); }
+  [[nodiscard]] vcpu::Accelerator& accelerator() { return *accelerator_; }
+  [[nodiscard]] const x86::CpuidTable& cpuid() const { return cpuid_; }
+  [[nodiscard]] const x86::Topology& topology() const { return topology_; }
+  [[nodiscard]] std::vector<std::unique_ptr<VcpuThread>>& processors() { return vcpus_; }
+
+  /// As cont() for some of the processors: the others stand still until the next cont().
+  Result<> cont_some(std::span<const unsigned> indices);
   [[nodiscard]] unsigned vcpu_count() const { return static_cast<unsigned>(vcpus_.size()); }
   /// Touch its state only while nothing runs.
   [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
-  [[nodiscard]] memory::GuestMemory& memory() { return *memory_; }
-  [[nodiscard]] Q35Board& board() { return *board_; }
   /// QMP's device_add and device_del: into the slot of a root port, and out of it once the guest
-  /// agrees.
+  /// agrees, with DEVICE_DELETED.
   Result<> plug(const DeviceDescription& description);
   Result<> request_unplug(const std::string& id);
-  /// `removed(id)` follows when the device is gone: DEVICE_DELETED.
-  void set_removal_listener(std::function<void(const std::string& id)> removed) {
-    removed_ = std::move(removed);
-  }
   /// nullptr: nobody. It outlives run().
   void set_debug_observer(DebugObserver* observer) { debug_observer_ = observer; }
 
  private:
-  enum class Event { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kPanicked, kQuit };
+  enum class What { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kPanicked };
 
-  explicit Machine(const MachineDescription& description) : description_(description) {}
+  explicit Machine(const MachineDescription& description)
+      : description_(description), actions_(description.actions) {}
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
+  Result<> open_characters();
   /// RAM's content and the bootstrap processor's state as the loader leaves them.
   Result<x86::CpuState> load_guest();
   /// Gives every processor its state at power-on; `start` is the first one's.
@@ -97,7 +118,7 @@ class Machine {
 
   /// What happened, and to which processor, if to one.
   struct Occurrence {
-    Event event = Event::kQuit;
+    What what = What::kPowerOff;
     int status = 0;
     unsigned vcpu = 0;
     std::string detail = {};
@@ -105,34 +126,42 @@ class Machine {
   /// Holds the processors and handles it on the loop's thread. Of several, the first counts.
   void raise(Occurrence occurrence);
   void handle(const Occurrence& occurrence);
+  /// Tells monitors and a debugger.
   void change_state(RunState state);
-  /// Holds all processors, calls `work` and lets them go on if they ran.
-  void with_processors_held(const std::function<void()>& work);
   /// On the processor's thread.
   void stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop);
+  /// The guest is through: ends or stands still, as the actions say.
+  void shut_down(Cause cause, Result<int> outcome);
+  void panicked();
+  void stop_now(RunState reason);
+  void reset_now(Cause cause);
   void end(Result<int> outcome);
   void disk_failed(const DiskError& failure);
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
+  Actions actions_;
   std::unique_ptr<EventLoop> loop_;
+  std::thread::id loop_thread_ = std::this_thread::get_id();
+  std::unique_ptr<Events> events_;
+  std::unique_ptr<Characters> characters_;
   std::unique_ptr<SignalWatch> signals_;
   std::unique_ptr<memory::GuestMemory> memory_;
   std::unique_ptr<Q35Board> board_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
   x86::CpuidTable cpuid_;  ///< Without what tells processors apart.
+  x86::Topology topology_;
   std::vector<uint32_t> apic_ids_;
   std::unique_ptr<vcpu::Vm> vm_;
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
-  std::optional<Result<int>> outcome_;               // loop thread
-  RunState run_state_ = RunState::kPrelaunch;        // loop thread
-  std::function<void(const std::string&)> removed_;  // loop thread
-  DebugObserver* debug_observer_ = nullptr;          // loop thread
-  std::vector<unsigned> resumed_;                    // loop thread: by the last cont() or its kind
-  std::atomic<uint64_t> resumptions_ = 0;            // counts cont() and its kind
+  RunState run_state_ = RunState::kPrelaunch;  // loop thread
+  std::optional<Result<int>> outcome_;         // loop thread
+  DebugObserver* debug_observer_ = nullptr;    // loop thread
+  std::vector<unsigned> resumed_;              // loop thread: by the last cont() or its kind
+  std::atomic<uint64_t> resumptions_ = 0;      // counts cont() and its kind
 };
 
 }  // namespace limen::machine

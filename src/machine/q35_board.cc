@@ -1,7 +1,6 @@
 #include "machine/q35_board.h"
 
 #include <array>
-#include <filesystem>
 #include <utility>
 
 #include "block/open_image.h"
@@ -9,7 +8,6 @@
 #include "boot/memory_map.h"
 #include "device/acpi_pm.h"
 #include "device/character/basic_backends.h"
-#include "device/character/stdio_backend.h"
 #include "device/fw_cfg.h"
 #include "device/hpet.h"
 #include "device/i8042.h"
@@ -61,10 +59,10 @@ class Q35Board::Lines final : public irq::InterruptSink {
   std::array<irq::InterruptLine, irq::InterruptRouter::kLines> wires_;
 };
 
-Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks,
-                   uint64_t tsc_hz, const x86::CpuidTable& cpuid, unsigned physical_address_bits,
-                   std::span<const uint32_t> apic_ids)
-    : memory_(memory), loop_(loop), callbacks_(std::move(callbacks)) {
+Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
+                   BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
+                   unsigned physical_address_bits, std::span<const uint32_t> apic_ids)
+    : memory_(memory), loop_(loop), characters_(characters), callbacks_(std::move(callbacks)) {
   apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
   for (unsigned i = 0; i < apic_ids.size(); ++i)
     local_apics_.push_back(std::make_unique<irq::LocalApic>(
@@ -94,16 +92,8 @@ Q35Board::~Q35Board() {
 }
 
 Result<> Q35Board::populate(const MachineDescription& description) {
-  LIMEN_TRY(open_drives(description));
-  auto plugged = plug_in(description);
-  if (!plugged)
-    for (const auto& path : new_files_) std::filesystem::remove(path);
-  return plugged;
-}
-
-Result<> Q35Board::plug_in(const MachineDescription& description) {
   factory_ = std::make_unique<DeviceFactory>(*this);
-  LIMEN_TRY(open_characters(description));
+  LIMEN_TRY(open_drives(description));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   LIMEN_TRY(open_network(description));
@@ -126,30 +116,6 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
 void Q35Board::retry_disks() {
   for (auto& drive : drives_)
     if (drive.errors != nullptr) drive.errors->retry();
-}
-
-Result<> Q35Board::open_characters(const MachineDescription& description) {
-  using Kind = CharacterDescription::Kind;
-  for (const auto& character : description.characters) {
-    std::unique_ptr<device::CharacterBackend> backend;
-    switch (character.kind) {
-      case Kind::kNull:
-        backend = std::make_unique<device::NullBackend>();
-        break;
-      case Kind::kFile:
-        if (!std::filesystem::exists(character.path)) new_files_.push_back(character.path);
-        backend = LIMEN_TRY(device::FileBackend::create(character.path, character.append));
-        break;
-      case Kind::kStdio:
-        backend = LIMEN_TRY(device::StdioBackend::create(
-            loop_, {.multiplexed = character.multiplexed,
-                    .keep_signals = character.signals && !character.multiplexed,
-                    .quit = callbacks_.quit}));
-        break;
-    }
-    characters_.push_back({character.id, std::move(backend), false});
-  }
-  return {};
 }
 
 Result<> Q35Board::build_chipset(const MachineDescription& description) {
@@ -176,21 +142,22 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
     };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
-  add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
-                              I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+  keyboard_ = &add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine),
+                                           router_->connect(kMouseLine),
+                                           I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
   const auto processors = static_cast<uint16_t>(local_apics_.size());
   add(std::make_unique<FwCfg>(ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
                                                     .processors = processors,
                                                     .most_processors = processors}));
-  add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
-                               AcpiPm::Config{.base = acpi::kPm1aEventPort,
-                                              .smi_command_port = acpi::kSmiCommandPort,
-                                              .acpi_enable = acpi::kAcpiEnable,
-                                              .acpi_disable = acpi::kAcpiDisable,
-                                              .soft_off_type = acpi::kSoftOffSleepType},
-                               AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
+  acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
+                                           AcpiPm::Config{.base = acpi::kPm1aEventPort,
+                                                          .smi_command_port = acpi::kSmiCommandPort,
+                                                          .acpi_enable = acpi::kAcpiEnable,
+                                                          .acpi_disable = acpi::kAcpiDisable,
+                                                          .soft_off_type = acpi::kSoftOffSleepType},
+                                           AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
 
   // The reset control register lies inside the ports of the host bridge, which passes it on.
   auto& reset_control = add(std::make_unique<ResetControl>(ports_, reset_machine));
@@ -204,13 +171,18 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
 }
 
 Result<> Q35Board::build_serials(const MachineDescription& description) {
-  DeviceFactory factory(*this);
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
-    auto* backend = LIMEN_TRY(factory.take_character(description.serials[i]));
+    auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
     devices_.push_back(std::make_unique<device::Uart16550>(
         ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));
   }
   return {};
+}
+
+void Q35Board::press_power_button() { acpi_pm_->press_power_button(); }
+
+void Q35Board::inject_nmi() {
+  for (auto& apic : local_apics_) apic->inject_nmi();
 }
 
 Result<> Q35Board::reset() {

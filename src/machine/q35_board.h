@@ -18,6 +18,7 @@
 #include "irq/io_apic.h"
 #include "irq/local_apic.h"
 #include "irq/pic_8259.h"
+#include "machine/characters.h"
 #include "machine/description.h"
 #include "machine/drive.h"
 #include "memory/guest_memory.h"
@@ -30,6 +31,7 @@ namespace limen::device {
 class Hpet;
 class Pit8254;
 class AcpiPm;
+class I8042;
 class ResetControl;
 }  // namespace limen::device
 namespace limen::pci {
@@ -50,7 +52,6 @@ struct BoardCallbacks {
   std::function<void()> power_off;
   std::function<void()> reset;
   std::function<void(int status)> exit;                    ///< isa-debug-exit.
-  std::function<void()> quit;                              ///< Ctrl-a x.
   std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
   /// The guest turned off the power of root port `port`'s slot: remove_device() may follow.
   std::function<void(const std::string& port)> slot_powered_off;
@@ -69,29 +70,21 @@ struct IoThread {
   std::unique_ptr<LoopThread> thread;
 };
 
-/// A character back end and what it was called.
-struct Character {
-  std::string id;
-  std::unique_ptr<device::CharacterBackend> backend;
-  bool in_use = false;
-};
-
 class DeviceFactory;
 
 class Q35Board {
  public:
-  /// `memory` and `loop` outlive the board. `tsc_hz`: of the time-stamp counter that the guest
-  /// reads. `apic_ids`: one per processor, that of the bootstrap processor first.
-  /// `cpuid` says what the local APICs can do.
-  Q35Board(memory::GuestMemory& memory, EventLoop& loop, BoardCallbacks callbacks, uint64_t tsc_hz,
-           const x86::CpuidTable& cpuid, unsigned physical_address_bits,
-           std::span<const uint32_t> apic_ids);
+  /// `memory`, `loop` and `characters` outlive the board. `tsc_hz`: of the time-stamp counter that
+  /// the guest reads. `apic_ids`: one per processor, that of the bootstrap processor first. `cpuid`
+  /// says what the local APICs can do.
+  Q35Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
+           BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
+           unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
   ~Q35Board();
   Q35Board(const Q35Board&) = delete;
   Q35Board& operator=(const Q35Board&) = delete;
 
-  /// Opens what the description names and plugs it in. A failure leaves no file behind that was not
-  /// there before.
+  /// Opens the disks that the description names and plugs in what it names.
   Result<> populate(const MachineDescription& description);
 
   /// All parts as after power-on, BARs assigned as firmware would. While no processor runs.
@@ -114,6 +107,14 @@ class Q35Board {
 
   /// The cards' other side; null where there is neither a card nor a back end.
   [[nodiscard]] net::Network* network() { return network_.get(); }
+  /// The power button. Thread-safe.
+  void press_power_button();
+  /// An NMI for every processor, as from a button on the chassis. Thread-safe.
+  void inject_nmi();
+  /// The keyboard, for what a person types.
+  [[nodiscard]] device::I8042& keyboard() { return *keyboard_; }
+  [[nodiscard]] device::AcpiPm& acpi_pm() { return *acpi_pm_; }
+  [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
@@ -132,9 +133,7 @@ class Q35Board {
     pci::RootPort* port;
   };
 
-  Result<> plug_in(const MachineDescription& description);
   Result<> open_drives(const MachineDescription& description);
-  Result<> open_characters(const MachineDescription& description);
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
@@ -142,6 +141,7 @@ class Q35Board {
 
   memory::GuestMemory& memory_;
   EventLoop& loop_;
+  Characters& characters_;
   const BoardCallbacks callbacks_;
   memory::IoSpace ports_{"ports"};
   memory::IoSpace mmio_{"mmio"};
@@ -158,8 +158,6 @@ class Q35Board {
   std::vector<IoThread> io_threads_;
   std::unique_ptr<DriveOpener> opener_;
   std::vector<Drive> drives_;
-  std::vector<Character> characters_;
-  std::vector<std::string> new_files_;  ///< Made for `characters_`; removed when the board fails.
   std::unique_ptr<device::CharacterBackend> nowhere_;
   std::unique_ptr<net::Network> network_;
 
@@ -167,6 +165,8 @@ class Q35Board {
   std::unique_ptr<DeviceFactory> factory_;
   std::vector<Plugged> plugged_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
+  device::I8042* keyboard_ = nullptr;  // among `devices_`
+  device::AcpiPm* acpi_pm_ = nullptr;  // among `devices_`
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
 };

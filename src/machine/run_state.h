@@ -1,4 +1,4 @@
-// Whether a machine's guest runs, and why not: QEMU's RunState, by its names.
+// What a machine is doing, and why it ended or was reset, in QEMU's words.
 #pragma once
 
 #include <cstdint>
@@ -7,36 +7,30 @@
 namespace limen::machine {
 
 enum class RunState : uint8_t {
-  kPrelaunch,  ///< Has not run yet (-S).
+  kPrelaunch,  ///< Not started yet, or reset while it stood still.
   kRunning,
-  kPaused,         ///< A person stopped it.
-  kDebug,          ///< A debugger's breakpoint, watchpoint or step.
-  kShutdown,       ///< The guest powered off (-no-shutdown).
-  kGuestPanicked,  ///< The guest's kernel gave up, by pvpanic (-no-shutdown).
-  kInternalError,
-  kIoError,  ///< A disk failed whose werror= or rerror= says stop.
+  kPaused,
+  kShutdown,       ///< The guest powered off, and the machine was told to stand still then.
+  kGuestPanicked,  ///< The guest said that it cannot go on.
+  kInternalError,  ///< The engine cannot go on.
+  kIoError,        ///< A disk failed whose werror= or rerror= says stop.
+  kDebug,          ///< A debugger holds it.
 };
+[[nodiscard]] std::string_view run_state_name(RunState state);
 
-[[nodiscard]] constexpr std::string_view name(RunState state) {
-  switch (state) {
-    case RunState::kPrelaunch:
-      return "prelaunch";
-    case RunState::kRunning:
-      return "running";
-    case RunState::kPaused:
-      return "paused";
-    case RunState::kDebug:
-      return "debug";
-    case RunState::kShutdown:
-      return "shutdown";
-    case RunState::kGuestPanicked:
-      return "guest-panicked";
-    case RunState::kInternalError:
-      return "internal-error";
-    case RunState::kIoError:
-      return "io-error";
-  }
-  return "";
-}
+/// Why a machine ends or is reset.
+enum class Cause : uint8_t {
+  kHostError,
+  kQmpQuit,
+  kQmpSystemReset,
+  kSignal,
+  kHostUi,
+  kGuestShutdown,
+  kGuestReset,
+  kGuestPanic,
+};
+[[nodiscard]] std::string_view cause_name(Cause cause);
+/// Whether it was the guest's doing.
+[[nodiscard]] bool by_guest(Cause cause);
 
 }  // namespace limen::machine

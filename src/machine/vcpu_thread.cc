@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -11,6 +12,7 @@ VcpuThread::VcpuThread(unsigned index, std::unique_ptr<vcpu::Vcpu> vcpu, irq::Lo
                        std::function<void(const vcpu::Exit&)> ended)
     : vcpu_(std::move(vcpu)), local_apic_(local_apic), ended_(std::move(ended)) {
   thread_ = std::thread([this, index] { serve(index); });
+  thread_id_.wait(0);
 }
 
 VcpuThread::~VcpuThread() { stop(); }
@@ -48,6 +50,8 @@ void VcpuThread::pause() {
 }
 
 void VcpuThread::serve(unsigned index) {
+  thread_id_ = ::gettid();
+  thread_id_.notify_all();
   ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index).c_str());
   irq::ApicBus::set_current(&local_apic_);
   for (;;) {

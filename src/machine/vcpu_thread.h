@@ -1,6 +1,7 @@
 // The thread that runs one vCPU, and the means to hold it still.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -27,6 +28,9 @@ class VcpuThread {
   /// The processor; touch its state only while it stands still.
   [[nodiscard]] vcpu::Vcpu& vcpu() { return *vcpu_; }
 
+  /// The thread's number in this system (gettid(2)).
+  [[nodiscard]] int thread_id() const { return thread_id_.load(); }
+
   /// Runs it, from the state that it has. It stands still at first.
   void resume();
   /// Makes it stand still soon; does not wait. Thread-safe, also from the vCPU's own thread.
@@ -42,6 +46,8 @@ class VcpuThread {
   std::unique_ptr<vcpu::Vcpu> vcpu_;
   irq::LocalApic& local_apic_;
   std::function<void(const vcpu::Exit&)> ended_;
+
+  std::atomic<int> thread_id_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;

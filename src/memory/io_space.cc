@@ -36,6 +36,14 @@ void IoSpace::release(uint64_t start, IoHandler& handler) {
   publish(claims_);
 }
 
+std::vector<IoSpace::Claim> IoSpace::claims() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Claim> all;
+  for (const auto& claim : claims_)
+    all.push_back({claim.start, claim.end - claim.start + 1, claim.owner});
+  return all;
+}
+
 void IoSpace::publish(const std::vector<Range>& claims) {
   auto table = std::make_unique<Table>();
   for (const auto& claim : claims) {

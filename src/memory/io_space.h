@@ -36,6 +36,14 @@ class IoSpace {
   /// ignored. Accesses under way on other threads may still finish afterwards.
   void release(uint64_t start, IoHandler& handler);
 
+  /// What is claimed, for a person, in order of claiming.
+  struct Claim {
+    uint64_t start = 0;
+    uint64_t size = 0;
+    std::string owner;
+  };
+  [[nodiscard]] std::vector<Claim> claims() const;
+
   /// An address that nobody claims reads as all ones and ignores writes. An access goes to whoever
   /// has its first byte if that claim covered the whole of it, as a doubleword at CF8H goes to PCI
   /// though CF9H resets; one that crosses the end of a claim is split into bytes.

@@ -16,7 +16,7 @@
 namespace limen::qemu {
 namespace {
 
-constexpr std::array<std::string_view, 1> kMachines = {"q35"};
+constexpr std::array<std::string_view, 3> kMachines = {"q35", "pc-q35-7.2", "none"};
 constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
 
@@ -32,15 +32,21 @@ Result<> Builder::machine(const std::string& argument) {
   if (values.wants_help()) {
     print(
         "Supported machines are:\n"
-        "q35                  Standard PC (Q35 + ICH9) (default)\n");
+        "none                 empty machine\n"
+        "q35                  Standard PC (Q35 + ICH9) (alias of pc-q35-7.2) (default)\n"
+        "pc-q35-7.2           Standard PC (Q35 + ICH9)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 4> kKnown = {"type", "accel", "hpet", "pit"};
+  constexpr std::array<std::string_view, 7> kKnown = {"type", "accel",           "hpet",  "pit",
+                                                      "usb",  "dump-guest-core", "vmport"};
   LIMEN_TRY(values.check(kKnown));
+  for (const std::string_view absent : {"usb", "vmport"})
+    if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
+      return fail("{}={}: this board has none; use off", absent, values.text(absent));
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
       return fail("unknown machine '{}'{}", *type, choice_hint(*type, kMachines));
-    result_.machine.type = *type;
+    result_.machine.type = *type == "none" ? "none" : "q35";
   }
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
@@ -174,11 +180,6 @@ Result<> Builder::append(const std::string& argument) {
   return {};
 }
 
-Result<> Builder::monitor(const std::string& argument) {
-  no_monitor_ = true;
-  return only_none(argument, "monitor");
-}
-
 Result<> Builder::display(const std::string& argument) {
   display_chosen_ = true;
   return only_none(argument, "display");
@@ -218,12 +219,12 @@ Result<> Builder::no_defaults(const std::string&) {
 }
 
 Result<> Builder::no_reboot(const std::string&) {
-  result_.machine.no_reboot = true;
+  result_.machine.actions.reboot = machine::Actions::Reboot::kShutdown;
   return {};
 }
 
 Result<> Builder::no_shutdown(const std::string&) {
-  result_.machine.no_shutdown = true;
+  result_.machine.actions.shutdown = machine::Actions::Shutdown::kPause;
   return {};
 }
 

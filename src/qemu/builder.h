@@ -43,6 +43,22 @@ class Builder {
   Result<> character(const std::string& argument);
   Result<> serial(const std::string& argument);
   Result<> monitor(const std::string& argument);
+  Result<> control_monitor(const std::string& argument);
+  Result<> pretty_control_monitor(const std::string& argument);
+  Result<> general_monitor(const std::string& argument);
+  Result<> escape_key(const std::string& argument);
+  Result<> start_paused(const std::string& argument);
+  Result<> uuid(const std::string& argument);
+  Result<> action(const std::string& argument);
+  Result<> global(const std::string& argument);
+  Result<> no_hpet(const std::string& argument);
+  Result<> daemonize(const std::string& argument);
+  Result<> pid_file(const std::string& argument);
+  Result<> messages(const std::string& argument);
+  Result<> sandbox(const std::string& argument);
+  Result<> run_as(const std::string& argument);
+  Result<> run_with(const std::string& argument);
+  Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
@@ -57,7 +73,6 @@ class Builder {
   // In builder_debug.cc.
   Result<> debugger(const std::string& argument);
   Result<> debugger_at_default(const std::string& argument);
-  Result<> start_stopped(const std::string& argument);
   Result<> log_items(const std::string& argument);
   Result<> log_file(const std::string& argument);
   Result<> perf_map(const std::string& argument);
@@ -73,7 +88,8 @@ class Builder {
  private:
   void print(std::string text) { result_.print = std::move(text); }
   Result<> choose_accelerator(std::string_view names, std::string_view separator);
-  Result<std::string> add_backend(std::string_view specification, std::string_view label);
+  Result<std::string> add_backend(const std::string& specification, const std::string& label);
+  Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
   // In builder_block.cc:
   static bool is_block_object(std::string_view type);
@@ -82,6 +98,8 @@ class Builder {
   Result<> hard_disk(const std::string& file, unsigned index);
   void finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
+  Result<> connect_monitors();
+  Result<> check_monitors() const;
   Result<> check_references() const;
   Result<> add_netdev(const net::Parameters& parameters, const std::string& origin);
   void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
@@ -98,7 +116,13 @@ class Builder {
   bool snapshot_ = false;
   bool no_defaults_ = false;
   bool no_graphic_ = false;
-  bool no_monitor_ = false;
+  struct Monitor {
+    std::string specification;
+    bool control = false;
+    bool pretty = false;
+  };
+  std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
+  bool monitor_chosen_ = false;
   bool display_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;

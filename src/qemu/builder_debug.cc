@@ -1,4 +1,4 @@
-// Options for whoever debugs the guest: -gdb, -s, -S.
+// Options for whoever debugs the guest: -gdb, -s.
 #include "gdb/listener.h"
 #include "qemu/builder.h"
 
@@ -11,10 +11,5 @@ Result<> Builder::debugger(const std::string& argument) {
 }
 
 Result<> Builder::debugger_at_default(const std::string&) { return debugger("tcp::1234"); }
-
-Result<> Builder::start_stopped(const std::string&) {
-  result_.machine.start_stopped = true;
-  return {};
-}
 
 }  // namespace limen::qemu

@@ -16,8 +16,6 @@ namespace {
 using machine::CharacterDescription;
 using Kind = CharacterDescription::Kind;
 
-constexpr size_t kSerialPorts = 4;
-
 template <typename T>
 bool has_id(const std::vector<T>& things, std::string_view id) {
   return std::ranges::any_of(things, [&](const T& thing) { return thing.id == id; });
@@ -85,88 +83,6 @@ Result<> Builder::object(const std::string& argument) {
   return {};
 }
 
-Result<> Builder::character(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, "backend"));
-  constexpr std::array<std::string_view, 3> kBackends = {"stdio", "file", "null"};
-  const auto backend = values.text("backend");
-  CharacterDescription character;
-  if (backend == "stdio") {
-    constexpr std::array<std::string_view, 4> kKnown = {"backend", "id", "mux", "signal"};
-    LIMEN_TRY(values.check(kKnown));
-    character.kind = Kind::kStdio;
-    character.multiplexed = LIMEN_TRY(values.boolean("mux", false));
-    character.signals = LIMEN_TRY(values.boolean("signal", true));
-  } else if (backend == "file") {
-    constexpr std::array<std::string_view, 4> kKnown = {"backend", "id", "path", "append"};
-    LIMEN_TRY(values.check(kKnown));
-    character.kind = Kind::kFile;
-    character.path = values.text("path");
-    if (character.path.empty()) return fail("path= is missing");
-    character.append = LIMEN_TRY(values.boolean("append", false));
-  } else if (backend == "null") {
-    constexpr std::array<std::string_view, 2> kKnown = {"backend", "id"};
-    LIMEN_TRY(values.check(kKnown));
-  } else {
-    return fail("unknown character back end '{}'{}", backend, choice_hint(backend, kBackends));
-  }
-  character.id = values.text("id");
-  if (character.id.empty()) return fail("id= is missing");
-  if (has_id(result_.machine.characters, character.id))
-    return fail("there is a character back end '{}' already", character.id);
-  result_.machine.characters.push_back(std::move(character));
-  return {};
-}
-
-Result<> Builder::serial(const std::string& argument) {
-  constexpr std::array<std::string_view, 6> kForms = {"stdio", "mon:stdio", "null",
-                                                      "none",  "file:",     "chardev:"};
-  if (argument == "file:") return fail("a path is missing, as in file:serial.log");
-  if (argument == "chardev:") return fail("the id of a -chardev is missing");
-  const bool prefixed = argument.starts_with("file:") || argument.starts_with("chardev:");
-  if (!prefixed && std::ranges::find(kForms, std::string_view(argument)) == kForms.end())
-    return fail("unknown place for a serial port{}", choice_hint(argument, kForms));
-  if (serials_.size() == kSerialPorts)
-    return fail("a board has {} serial ports, and all are taken", kSerialPorts);
-  serials_.push_back(argument);
-  return {};
-}
-
-/// Makes the back end that `specification` (of -serial) names and returns its id.
-Result<std::string> Builder::add_backend(std::string_view specification, std::string_view label) {
-  if (specification.starts_with("chardev:")) {
-    const auto id = specification.substr(8);
-    if (!has_id(result_.machine.characters, id))
-      return fail("-serial {}: there is no -chardev '{}'{}", specification, id,
-                  id_hint(id, result_.machine.characters));
-    return std::string(id);
-  }
-  CharacterDescription character;
-  character.id = label;
-  if (specification == "stdio") {
-    character.kind = Kind::kStdio;
-  } else if (specification == "mon:stdio") {
-    character.kind = Kind::kStdio;
-    character.multiplexed = true;
-  } else if (specification.starts_with("file:")) {
-    character.kind = Kind::kFile;
-    character.path = specification.substr(5);
-  }
-  result_.machine.characters.push_back(std::move(character));
-  return std::string(label);
-}
-
-/// What QEMU adds when no serial port was asked for.
-void Builder::add_default_console() {
-  if (!serials_.empty() || no_defaults_) return;
-  if (no_graphic_) {
-    serials_.push_back(no_monitor_ ? "stdio" : "mon:stdio");
-    return;
-  }
-  serials_.push_back("null");
-  if (!display_chosen_)
-    log::warning("there is no display yet; -nographic shows the serial port on this terminal");
-}
-
 Result<> Builder::check_references() const {
   const auto& machine = result_.machine;
   for (const auto& device : machine.devices) {
@@ -187,14 +103,13 @@ Result<> Builder::check_references() const {
   const auto on_terminal =
       std::ranges::count(machine.characters, Kind::kStdio, &CharacterDescription::kind);
   if (on_terminal > 1)
-    return fail("standard input and output are given to {} devices; only one can have them",
-                on_terminal);
+    return fail("cannot use stdio by multiple character devices: {} have it", on_terminal);
   return {};
 }
 
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
-  if (result_.machine.kernel.empty()) {
+  if (result_.machine.kernel.empty() && result_.machine.type != "none") {
     if (!result_.machine.initrd.empty())
       return fail("-initrd {}: an initrd needs a -kernel", result_.machine.initrd);
     if (!result_.machine.append.empty())
@@ -212,6 +127,7 @@ Result<CommandLine> Builder::finish() {
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
   LIMEN_TRY(finish_network());
+  LIMEN_TRY(connect_monitors());
   LIMEN_TRY(check_references());
   return std::move(result_);
 }

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "machine/description.h"
+#include "qemu/process_options.h"
 
 namespace limen::qemu {
 
@@ -14,6 +15,7 @@ namespace limen::qemu {
 struct CommandLine {
   std::optional<std::string> print;  ///< -help, -version, -device help and the like.
   machine::MachineDescription machine;
+  ProcessOptions process;
 };
 
 /// `program` is the name the program was called by, for -help and -version. Options mean what

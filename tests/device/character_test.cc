@@ -14,6 +14,8 @@
 #include <string>
 
 #include "device/character/basic_backends.h"
+#include "device/character/escape_filter.h"
+#include "device/character/multiplexer.h"
 #include "device/character/stdio_backend.h"
 
 namespace limen::device {
@@ -84,19 +86,33 @@ struct Pipe {
 
 class Stdio : public ::testing::Test {
  protected:
-  std::unique_ptr<StdioBackend> make(bool multiplexed = false) {
-    auto backend = StdioBackend::create(*loop_, {.input = input_.read.get(),
-                                                 .output = output_.write.get(),
-                                                 .multiplexed = multiplexed,
-                                                 .quit = [this] { quit_ = true; }})
-                       .value();
-    backend->set_receiver([this] { return room_; },
-                          [this](std::span<const uint8_t> got) {
-                            EXPECT_LE(got.size(), room_);
-                            received_ += text(got);
-                            room_ -= got.size();
-                          });
+  std::unique_ptr<StdioBackend> make() {
+    auto backend =
+        StdioBackend::create(*loop_, {.input = input_.read.get(), .output = output_.write.get()})
+            .value();
+    connect(*backend);
     return backend;
+  }
+  std::unique_ptr<Multiplexer> make_multiplexed() {
+    auto backend =
+        StdioBackend::create(*loop_, {.input = input_.read.get(), .output = output_.write.get()})
+            .value();
+    auto multiplexer = std::make_unique<Multiplexer>(
+        *loop_, std::move(backend),
+        Multiplexer::Callbacks{.quit = [this] { quit_ = true; }, .save = [this] { ++saves_; }});
+    connect(*multiplexer->add_front_end());
+    return multiplexer;
+  }
+  void connect(CharacterBackend& backend) {
+    backend.set_receiver([this] { return room_; },
+                         [this](std::span<const uint8_t> got) {
+                           EXPECT_LE(got.size(), room_);
+                           received_ += text(got);
+                           room_ -= got.size();
+                         });
+  }
+  void poll() {
+    for (int i = 0; i < 5; ++i) loop_->poll();
   }
   void type(std::string_view keys) {
     ASSERT_EQ(::write(input_.write.get(), keys.data(), keys.size()),
@@ -108,6 +124,7 @@ class Stdio : public ::testing::Test {
   size_t room_ = 1000;
   std::string received_;
   bool quit_ = false;
+  int saves_ = 0;
 };
 
 TEST_F(Stdio, WritesAtOnce) {
@@ -187,7 +204,7 @@ TEST_F(Stdio, PassesInputOnAsTheGuestHasRoom) {
 }
 
 TEST_F(Stdio, EscapeEndsTheMachineEvenIfTheGuestReadsNothing) {
-  auto backend = make(true);
+  auto multiplexer = make_multiplexed();
   room_ = 0;
   for (int i = 0; i < 5; ++i) {
     type(std::string(30'000, 'z'));
@@ -200,11 +217,50 @@ TEST_F(Stdio, EscapeEndsTheMachineEvenIfTheGuestReadsNothing) {
 }
 
 TEST_F(Stdio, HelpGoesToThePersonAndNotToTheGuest) {
-  auto backend = make(true);
+  auto multiplexer = make_multiplexed();
   type("\x01h");
   loop_->poll();
   EXPECT_NE(output_.take().find("Ctrl-a x"), std::string::npos);
   EXPECT_TRUE(received_.empty());
+}
+
+TEST_F(Stdio, MultiplexerGivesTheKeyboardToOneFrontEndAtATime) {
+  auto multiplexer = make_multiplexed();
+  std::string other;
+  std::vector<CharacterEvent> events;
+  auto* second = multiplexer->add_front_end();
+  second->set_receiver([] { return size_t{100}; },
+                       [&](std::span<const uint8_t> got) { other += text(got); });
+  second->set_event_handler([&](CharacterEvent event) { events.push_back(event); });
+  type(
+      "guest\x01"
+      "cmonitor\x01"
+      "cguest again");
+  poll();
+  EXPECT_EQ(received_, "guestguest again");
+  EXPECT_EQ(other, "monitor");
+  EXPECT_EQ(events, (std::vector{CharacterEvent::kMuxIn, CharacterEvent::kMuxOut}));
+  second->write(bytes("both are heard"));
+  EXPECT_EQ(output_.take(), "both are heard");
+}
+
+TEST_F(Stdio, MultiplexerSendsBreakSavesAndMarksLinesWithTheTime) {
+  auto multiplexer = make_multiplexed();
+  auto* second = multiplexer->add_front_end();
+  std::vector<CharacterEvent> events;
+  second->set_event_handler([&](CharacterEvent event) { events.push_back(event); });
+  type(
+      "\x01"
+      "s\x01"
+      "c\x01"
+      "b\x01t");
+  poll();
+  EXPECT_EQ(saves_, 1);
+  EXPECT_EQ(events, (std::vector{CharacterEvent::kMuxIn, CharacterEvent::kBreak}));
+  second->write(bytes("\nline"));
+  const auto shown = output_.take();
+  EXPECT_TRUE(shown.starts_with("\n[00:00:0")) << shown;
+  EXPECT_TRUE(shown.ends_with("] line")) << shown;
 }
 
 TEST_F(Stdio, WithoutTheMultiplexerCtrlAIsTheGuests) {

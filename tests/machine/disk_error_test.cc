@@ -94,7 +94,7 @@ TEST_P(FullDisk, StopsTheMachineWhichGoesOnWithoutALostByte) {
       ++stops;
       // At first nothing is done about it: the machine stops again.
       if (stops > 3) ::mount("tmpfs", small_.c_str(), "tmpfs", MS_REMOUNT, "size=32m");
-      (*machine)->loop().post([&] { (*machine)->cont(); });
+      (*machine)->loop().post([&] { static_cast<void>((*machine)->cont()); });
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     if (!ended) (*machine)->quit();

@@ -97,7 +97,7 @@ TEST_F(MachineTest, ResetLoadsTheKernelAgainAndGoesOn) {
 }
 
 TEST_F(MachineTest, ResetWithNoRebootEndsWithStatusZero) {
-  description_.no_reboot = true;
+  description_.actions.reboot = Actions::Reboot::kShutdown;
   EXPECT_EQ(run([](Guest& guest) {
               guest.machine.ports.write(kResetControl, 1, 0x0E);
               guest.wait();
@@ -117,7 +117,7 @@ TEST_F(MachineTest, TripleFaultIsAReset) {
 }
 
 TEST_F(MachineTest, TripleFaultWithNoRebootReportsRegistersAndInstructions) {
-  description_.no_reboot = true;
+  description_.actions.reboot = Actions::Reboot::kShutdown;
   ::testing::internal::CaptureStderr();
   const auto status = run([](Guest& guest) {
     guest.state.gpr[0] = 0xDEADBEEF;

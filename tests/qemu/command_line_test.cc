@@ -88,7 +88,7 @@ TEST(CommandLine, SerialPortsGoWhereTheySay) {
 }
 
 TEST(CommandLine, TheTerminalHasOneUser) {
-  EXPECT_THAT(error("-serial stdio -serial mon:stdio"), HasSubstr("only one can have them"));
+  EXPECT_THAT(error("-serial stdio -serial mon:stdio"), HasSubstr("cannot use stdio by multiple character devices"));
 }
 
 TEST(CommandLine, DriveIsReadWhole) {

@@ -15,6 +15,7 @@ namespace limen::device {
 class NullBackend final : public CharacterBackend {
  public:
   void write(std::span<const uint8_t>) override {}
+  [[nodiscard]] std::string filename() const override { return "null"; }
 };
 
 /// What the guest writes goes to a file, which is made anew unless it is to be appended to.
@@ -23,6 +24,7 @@ class FileBackend final : public CharacterBackend {
   /// Errors name the path.
   static Result<std::unique_ptr<FileBackend>> create(const std::string& path, bool append = false);
   void write(std::span<const uint8_t> bytes) override;
+  [[nodiscard]] std::string filename() const override { return "file"; }
 
  private:
   explicit FileBackend(UniqueFd fd, std::string path);

@@ -14,15 +14,10 @@
 
 namespace limen::device {
 
-StdioBackend::StdioBackend(EventLoop& loop, Options options)
-    : loop_(loop),
-      options_(std::move(options)),
-      escapes_({.quit = options_.quit, .print = [this](std::string_view text) {
-                  write({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-                }}) {}
+StdioBackend::StdioBackend(EventLoop& loop, Options options) : loop_(loop), options_(options) {}
 
 Result<std::unique_ptr<StdioBackend>> StdioBackend::create(EventLoop& loop, Options options) {
-  std::unique_ptr<StdioBackend> backend(new StdioBackend(loop, std::move(options)));
+  std::unique_ptr<StdioBackend> backend(new StdioBackend(loop, options));
   LIMEN_TRY(backend->open());
   return backend;
 }
@@ -81,9 +76,14 @@ void StdioBackend::write(std::span<const uint8_t> bytes) {
     if (bytes.empty() || output_dead_) return;
   }
   const size_t kept =
-      std::min(bytes.size(), kOutputLimit - std::min(kOutputLimit, pending_.size()));
+      std::min(bytes.size(), output_limit_ - std::min<size_t>(output_limit_, pending_.size()));
   pending_.insert(pending_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(kept));
   watch_output();
+}
+
+size_t StdioBackend::pending_output() const {
+  const std::lock_guard lock(mutex_);
+  return pending_.size() - sent_;
 }
 
 size_t StdioBackend::write_some(const uint8_t* bytes, size_t count) {
@@ -117,7 +117,7 @@ void StdioBackend::flush() {
   if (sent_ >= pending_.size()) {
     pending_.clear();
     sent_ = 0;
-  } else if (sent_ > kOutputLimit / 2) {
+  } else if (sent_ > pending_.size() / 2) {
     pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(sent_));
     sent_ = 0;
   }
@@ -130,12 +130,15 @@ void StdioBackend::watch_output() {
 }
 
 void StdioBackend::output_ready() {
-  const std::lock_guard lock(mutex_);
-  flush();
-  if (pending_.empty() && output_watched_) {
+  {
+    const std::lock_guard lock(mutex_);
+    flush();
+    if (!pending_.empty() || !output_watched_) return;
     loop_.unwatch(output_.get());
     output_watched_ = false;
   }
+  // A front end may have waited for this before it reads more.
+  accept_input();
 }
 
 void StdioBackend::watch_input(bool wanted) {
@@ -160,14 +163,7 @@ void StdioBackend::input_ready() {
     return;
   }
   const std::span<const uint8_t> got(typed.data(), static_cast<size_t>(count));
-  if (options_.multiplexed) {
-    const auto rest = escapes_.filter(got);
-    // Ctrl-a x must work however full a guest that does not read is: go on reading, drop the rest.
-    const size_t kept = std::min(rest.size(), kInputLimit - std::min(kInputLimit, input_.size()));
-    input_.insert(input_.end(), rest.begin(), rest.begin() + static_cast<ptrdiff_t>(kept));
-  } else {
-    input_.insert(input_.end(), got.begin(), got.end());
-  }
+  input_.insert(input_.end(), got.begin(), got.end());
   deliver();
 }
 
@@ -184,7 +180,7 @@ void StdioBackend::deliver() {
     taken += count;
   }
   input_.erase(input_.begin(), input_.begin() + static_cast<ptrdiff_t>(taken));
-  watch_input(options_.multiplexed || input_.size() < kInputLimit);
+  watch_input(input_.size() < kInputLimit);
 }
 
 void StdioBackend::accept_input() {

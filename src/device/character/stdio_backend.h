@@ -4,15 +4,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
-#include "device/character/escape_filter.h"
 #include "device/character/raw_terminal.h"
 #include "device/character_backend.h"
 
@@ -34,12 +33,8 @@ class StdioBackend final : public CharacterBackend {
   struct Options {
     int input = 0;
     int output = 1;
-    /// Ctrl-a is the escape; else every byte goes to the guest.
-    bool multiplexed = false;
     /// At a terminal, Ctrl-c and the like raise signals; else they are the guest's.
     bool keep_signals = true;
-    /// Ctrl-a x. Called on the loop's thread.
-    std::function<void()> quit = {};
   };
 
   static Result<std::unique_ptr<StdioBackend>> create(EventLoop& loop, Options options);
@@ -48,6 +43,9 @@ class StdioBackend final : public CharacterBackend {
 
   void write(std::span<const uint8_t> bytes) override;
   void accept_input() override;
+  [[nodiscard]] std::string filename() const override { return "stdio"; }
+  [[nodiscard]] size_t pending_output() const override;
+  void set_output_limit(size_t bytes) override { output_limit_ = bytes; }
 
  protected:
   void receiver_changed() override { accept_input(); }
@@ -74,7 +72,6 @@ class StdioBackend final : public CharacterBackend {
 
   EventLoop& loop_;
   const Options options_;
-  EscapeFilter escapes_;
   std::unique_ptr<RawTerminal> terminal_;
 
   // On the loop's thread.
@@ -86,7 +83,9 @@ class StdioBackend final : public CharacterBackend {
   std::atomic<bool> deliver_posted_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
-  std::mutex mutex_;
+  std::atomic<size_t> output_limit_ = kOutputLimit;
+
+  mutable std::mutex mutex_;
   UniqueFd output_;
   Output output_kind_ = Output::kPoll;
   std::vector<uint8_t> pending_;  // guarded by mutex_, as the rest

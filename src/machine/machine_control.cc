@@ -1,0 +1,196 @@
+// The life of a machine: what starts, stops, resets and ends it.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
+
+#include "base/log.h"
+#include "machine/machine.h"
+
+namespace limen::machine {
+namespace {
+
+nlohmann::json cause_data(Cause cause) {
+  return {{"guest", by_guest(cause)}, {"reason", cause_name(cause)}};
+}
+
+}  // namespace
+
+void Machine::quit(Cause cause) {
+  loop_->post([this, cause] {
+    if (outcome_) return;
+    events_->emit("SHUTDOWN", cause_data(cause));
+    end(0);
+  });
+}
+
+void Machine::stop(RunState reason) {
+  if (std::this_thread::get_id() == loop_thread_) return stop_now(reason);
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this, reason] { stop_now(reason); });
+}
+
+void Machine::change_state(RunState state) {
+  const RunState before = std::exchange(run_state_, state);
+  if (before == state) return;
+  if (before == RunState::kRunning) events_->emit("STOP");
+  if (state == RunState::kRunning) events_->emit("RESUME");
+  if (debug_observer_ != nullptr) debug_observer_->run_state_changed(state);
+}
+
+void Machine::stop_now(RunState reason) {
+  pause();
+  if (run_state_ == RunState::kRunning) change_state(reason);
+}
+
+Result<> Machine::cont() {
+  if (run_state_ == RunState::kRunning) {
+    // Whoever waits for the event gets it, as from QEMU.
+    events_->emit("STOP");
+    events_->emit("RESUME");
+  }
+  std::vector<unsigned> all(vcpus_.size());
+  std::iota(all.begin(), all.end(), 0u);
+  return cont_some(all);
+}
+
+Result<> Machine::cont_some(std::span<const unsigned> indices) {
+  if (board_ == nullptr) return {};
+  if (run_state_ == RunState::kInternalError || run_state_ == RunState::kShutdown)
+    return fail("Resetting the Virtual Machine is required");
+  resumptions_.fetch_add(1);
+  board_->retry_disks();
+  change_state(RunState::kRunning);
+  resumed_.assign(indices.begin(), indices.end());
+  // Something that happened to the machine holds them: handle() resumes them.
+  if (!event_raised_) resume();
+  return {};
+}
+
+void Machine::with_processors_held(const std::function<void()>& work) {
+  pause();
+  work();
+  // One that something else has stopped meanwhile is stopped again by what that posted.
+  if (run_state_ == RunState::kRunning && !event_raised_) resume();
+}
+
+void Machine::stopped_for_debugger(unsigned vcpu, const vcpu::DebugStop& stop) {
+  const uint64_t resumptions = resumptions_.load();
+  for (auto& other : vcpus_) other->request_pause();
+  loop_->post([this, vcpu, stop, resumptions] {
+    const bool running = run_state_ == RunState::kRunning;
+    // If it went on meanwhile it comes to a breakpoint once more. What was watched has happened.
+    if ((!running || resumptions != resumptions_.load()) &&
+        stop.cause != vcpu::DebugStop::Cause::kWatchpoint) {
+      if (running && !event_raised_) resume();
+      return;
+    }
+    pause();
+    if (running) change_state(RunState::kDebug);
+    if (debug_observer_ != nullptr) debug_observer_->debug_stopped(vcpu, stop);
+  });
+}
+
+Result<> Machine::plug(const DeviceDescription& description) {
+  if (board_ == nullptr) return fail("machine 'none' takes no devices");
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->plug(description); });
+  return outcome;
+}
+
+Result<> Machine::request_unplug(const std::string& id) {
+  if (board_ == nullptr) return fail("Device '{}' not found", id);
+  Result<> outcome;
+  with_processors_held([&] { outcome = board_->request_unplug(id); });
+  return outcome;
+}
+
+void Machine::power_down() {
+  events_->emit("POWERDOWN");
+  if (board_ != nullptr) board_->press_power_button();
+}
+
+void Machine::system_reset(Cause cause) {
+  if (board_ == nullptr) return;
+  pause();
+  if (actions_.reboot == Actions::Reboot::kShutdown) return shut_down(cause, 0);
+  reset_now(cause);
+}
+
+void Machine::reset_now(Cause cause) {
+  if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
+  event_raised_ = false;
+  events_->emit("RESET", cause_data(cause));
+  if (run_state_ == RunState::kRunning)
+    resume();
+  else
+    change_state(RunState::kPrelaunch);
+}
+
+void Machine::shut_down(Cause cause, Result<int> outcome) {
+  events_->emit("SHUTDOWN", cause_data(cause));
+  if (actions_.shutdown == Actions::Shutdown::kPowerOff) return end(std::move(outcome));
+  stop_now(RunState::kShutdown);
+  event_raised_ = false;
+}
+
+void Machine::panicked() {
+  using Panic = Actions::Panic;
+  log::warning("the guest panicked");
+  const bool goes_on = actions_.panic == Panic::kNone;
+  events_->emit("GUEST_PANICKED", {{"action", goes_on ? "run" : "pause"}});
+  event_raised_ = false;
+  if (goes_on) return resume();
+  stop_now(RunState::kGuestPanicked);
+  if (actions_.panic == Panic::kPause) return;
+  events_->emit("GUEST_PANICKED", {{"action", "poweroff"}});
+  shut_down(Cause::kGuestPanic, actions_.panic == Panic::kExitFailure ? 1 : 0);
+}
+
+void Machine::raise(Occurrence occurrence) {
+  if (event_raised_.exchange(true)) return;
+  // The guest executes nothing more than what is under way.
+  for (auto& vcpu : vcpus_) vcpu->request_pause();
+  loop_->post([this, occurrence = std::move(occurrence)] { handle(occurrence); });
+}
+
+void Machine::handle(const Occurrence& occurrence) {
+  pause();
+  switch (occurrence.what) {
+    case What::kPowerOff:
+      return shut_down(Cause::kGuestShutdown, 0);
+    case What::kPanicked:
+      return panicked();
+    case What::kExit:
+      return end(occurrence.status);
+    case What::kInternalError: {
+      std::fputs(report(fmt::format("limen: the engine cannot go on: {}", occurrence.detail),
+                        occurrence.vcpu)
+                     .c_str(),
+                 stderr);
+      // With someone to see it, the machine stays to be looked at, as QEMU's does.
+      for (const auto& monitor : description_.monitors)
+        if (monitor.control) {
+          stop_now(RunState::kInternalError);
+          event_raised_ = false;
+          return;
+        }
+      return end(fail("internal error: {}", occurrence.detail));
+    }
+    case What::kTripleFault:
+      if (actions_.reboot == Actions::Reboot::kShutdown) {
+        std::fputs(report("limen: the guest triple-faulted", occurrence.vcpu).c_str(), stderr);
+        return shut_down(Cause::kGuestReset, fail("the guest triple-faulted at rip {:#x}",
+                                                  vcpus_[occurrence.vcpu]->vcpu().state().rip));
+      }
+      log::info("the guest triple-faulted; resetting");
+      return reset_now(Cause::kGuestReset);
+    case What::kReset:
+      if (actions_.reboot == Actions::Reboot::kShutdown) return shut_down(Cause::kGuestReset, 0);
+      return reset_now(Cause::kGuestReset);
+  }
+}
+
+}  // namespace limen::machine

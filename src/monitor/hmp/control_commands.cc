@@ -1,0 +1,191 @@
+// Commands that do something to the machine.
+#include <fmt/format.h>
+
+#include <array>
+
+#include "machine/machine.h"
+#include "monitor/hmp/command.h"
+#include "monitor/keys.h"
+
+namespace limen::monitor {
+namespace {
+
+void list(HumanInterpreter& interpreter, std::span<const HumanCommand> commands,
+          std::string_view prefix) {
+  for (const auto& command : commands)
+    interpreter.print("{}{}{}{} -- {}\n", prefix, command.name,
+                      command.parameters.empty() ? "" : " ", command.parameters, command.help);
+}
+
+Result<> help(HumanInterpreter& interpreter, Words& words) {
+  const auto name = words.word();
+  if (name.empty()) {
+    list(interpreter, control_commands(), "");
+    list(interpreter, inspection_commands(), "");
+    return {};
+  }
+  if (name == "info") {
+    const auto which = words.word();
+    if (which.empty()) {
+      list(interpreter, information_commands(), "info ");
+      return {};
+    }
+    if (const auto* command = find_human_command(information_commands(), which)) {
+      list(interpreter, {command, 1}, "info ");
+      return {};
+    }
+    return fail("unknown command: 'info {}'", which);
+  }
+  const auto* command = find_human_command(control_commands(), name);
+  if (command == nullptr) command = find_human_command(inspection_commands(), name);
+  if (command == nullptr) return fail("unknown command: '{}'", name);
+  list(interpreter, {command, 1}, "");
+  return {};
+}
+
+template <const char* kCommand>
+Result<> run(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  static_cast<void>(interpreter.run(kCommand));
+  return {};
+}
+constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
+               kPowerDown[] = "system_powerdown", kQuit[] = "quit", kNmi[] = "inject-nmi";
+
+Result<> send_key(HumanInterpreter& interpreter, Words& words) {
+  const auto text = words.word();
+  if (text.empty()) return fail("sendkey: string expected");
+  std::vector<std::string> keys;
+  for (size_t at = 0; at <= text.size();) {
+    const auto dash = std::min(text.find('-', at), text.size());
+    keys.push_back(text.substr(at, dash - at));
+    at = dash + 1;
+  }
+  if (!words.at_end()) LIMEN_TRY(words.expression());  // the time they are held; none is needed
+  LIMEN_TRY(words.end());
+  return send_keys(interpreter.machine(), keys);
+}
+
+Result<> choose_processor(HumanInterpreter& interpreter, Words& words) {
+  const int64_t index = LIMEN_TRY(words.expression());
+  LIMEN_TRY(words.end());
+  return interpreter.choose_processor(index);
+}
+
+Result<> save_memory(HumanInterpreter& interpreter, Words& words, const char* command) {
+  const int64_t address = LIMEN_TRY(words.expression());
+  const int64_t size = LIMEN_TRY(words.expression());
+  const auto file = words.word();
+  if (file.empty()) return fail("{}: filename expected", command);
+  LIMEN_TRY(words.end());
+  Json arguments = {{"val", static_cast<uint64_t>(address)},
+                    {"size", static_cast<uint64_t>(size)},
+                    {"filename", file}};
+  if (command == std::string_view("memsave")) arguments["cpu-index"] = interpreter.processor();
+  static_cast<void>(interpreter.run(command, arguments));
+  return {};
+}
+Result<> memsave(HumanInterpreter& interpreter, Words& words) {
+  return save_memory(interpreter, words, "memsave");
+}
+Result<> pmemsave(HumanInterpreter& interpreter, Words& words) {
+  return save_memory(interpreter, words, "pmemsave");
+}
+
+Result<> dump(HumanInterpreter& interpreter, Words& words) {
+  const bool paging = words.flag('p');
+  const bool detach = words.flag('d');
+  const auto file = words.word();
+  if (file.empty()) return fail("dump-guest-memory: filename expected");
+  LIMEN_TRY(words.end());
+  static_cast<void>(interpreter.run(
+      "dump-guest-memory", {{"paging", paging}, {"detach", detach}, {"protocol", "file:" + file}}));
+  return {};
+}
+
+Result<> eject(HumanInterpreter& interpreter, Words& words) {
+  const bool force = words.flag('f');
+  const auto device = words.word();
+  if (device.empty()) return fail("eject: block device name expected");
+  LIMEN_TRY(words.end());
+  static_cast<void>(interpreter.run("eject", {{"device", device}, {"force", force}}));
+  return {};
+}
+
+Result<> chardev_remove(HumanInterpreter& interpreter, Words& words) {
+  const auto id = words.word();
+  if (id.empty()) return fail("chardev-remove: string expected");
+  LIMEN_TRY(words.end());
+  static_cast<void>(interpreter.run("chardev-remove", {{"id", id}}));
+  return {};
+}
+
+Result<> ringbuf_read(HumanInterpreter& interpreter, Words& words) {
+  const auto device = words.word();
+  const int64_t size = LIMEN_TRY(words.expression());
+  LIMEN_TRY(words.end());
+  if (const auto read = interpreter.run("ringbuf-read", {{"device", device}, {"size", size}}))
+    interpreter.print("{}\n", read->get<std::string>());
+  return {};
+}
+
+Result<> ringbuf_write(HumanInterpreter& interpreter, Words& words) {
+  const auto device = words.word();
+  const auto data = words.all();
+  static_cast<void>(interpreter.run("ringbuf-write", {{"device", device}, {"data", data}}));
+  return {};
+}
+
+Result<> commit(HumanInterpreter&, Words& words) {
+  const auto device = words.word();
+  if (device == "all") return {};  // no disk has anything to commit
+  return fail("Error: Device '{}' has no backing file to commit to", device);
+}
+
+Result<> no_snapshots(HumanInterpreter&, Words&) {
+  return fail("Error: saving and loading the state of a machine is not there yet");
+}
+
+Result<> no_logging(HumanInterpreter&, Words&) {
+  return fail("Error: what is logged is chosen at the start, with -d and -D");
+}
+
+constexpr std::array kCommands = {
+    HumanCommand{"help|?", "[cmd]", "show the help", help},
+    HumanCommand{"quit|q", "", "quit the emulator", run<kQuit>},
+    HumanCommand{"stop|s", "", "stop emulation", run<kStop>},
+    HumanCommand{"cont|c", "", "resume emulation", run<kCont>},
+    HumanCommand{"system_reset", "", "reset the system", run<kReset>},
+    HumanCommand{"system_powerdown", "", "send system power down event", run<kPowerDown>},
+    HumanCommand{"nmi", "", "inject an NMI", run<kNmi>},
+    HumanCommand{"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')",
+                 send_key},
+    HumanCommand{"cpu", "index", "set the default CPU", choose_processor},
+    HumanCommand{"memsave", "addr size file",
+                 "save to disk virtual memory dump starting at 'addr' of size 'size'", memsave},
+    HumanCommand{"pmemsave", "addr size file",
+                 "save to disk physical memory dump starting at 'addr' of size 'size'", pmemsave},
+    HumanCommand{"dump-guest-memory", "[-p] [-d] filename",
+                 "dump guest memory into an ELF core file (-p: by virtual address, -d: in the "
+                 "background)",
+                 dump},
+    HumanCommand{"eject", "[-f] device", "eject a removable medium", eject},
+    HumanCommand{"chardev-remove", "id", "remove chardev", chardev_remove},
+    HumanCommand{"ringbuf_read", "device size", "read from a ring buffer character device",
+                 ringbuf_read},
+    HumanCommand{"ringbuf_write", "device data", "write to a ring buffer character device",
+                 ringbuf_write},
+    HumanCommand{"commit", "device|all", "commit changes to the disk images", commit},
+    HumanCommand{"savevm", "tag", "save a VM snapshot (not there yet)", no_snapshots},
+    HumanCommand{"loadvm", "tag", "restore a VM snapshot (not there yet)", no_snapshots},
+    HumanCommand{"delvm", "tag", "delete a VM snapshot (not there yet)", no_snapshots},
+    HumanCommand{"log", "item1[,...]", "activate logging of the specified items (see -d)",
+                 no_logging},
+    HumanCommand{"logfile", "filename", "output logs to 'filename' (see -D)", no_logging},
+};
+
+}  // namespace
+
+std::span<const HumanCommand> control_commands() { return kCommands; }
+
+}  // namespace limen::monitor

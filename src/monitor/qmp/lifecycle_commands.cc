@@ -1,0 +1,127 @@
+// What a machine does: going on, standing still, resetting, ending.
+#include "device/i8042.h"
+#include "machine/machine.h"
+#include "machine/q35_board.h"
+#include "monitor/keys.h"
+#include "monitor/qmp/command_table.h"
+
+namespace limen::monitor {
+namespace {
+
+constexpr std::string_view kSchema = R"(
+enum RunState { debug, inmigrate, internal-error, io-error, paused, postmigrate, prelaunch,
+  finish-migrate, restore-vm, running, save-vm, shutdown, suspended, watchdog, guest-panicked, colo }
+struct StatusInfo { running: bool, singlestep: bool, status: RunState }
+command query-status -> StatusInfo [oob]
+command stop
+command cont
+command system_reset
+command system_powerdown
+command quit
+
+enum RebootAction { reset, shutdown }
+enum ShutdownAction { poweroff, pause }
+enum PanicAction { pause, shutdown, exit-failure, none }
+command set-action { *reboot: RebootAction, *shutdown: ShutdownAction, *panic: PanicAction }
+
+command inject-nmi
+enum KeyValueKind { number, qcode }
+struct IntWrapper { data: int }
+struct QKeyCodeWrapper { data: str }
+union KeyValue { type: KeyValueKind } on type { number: IntWrapper, qcode: QKeyCodeWrapper }
+command send-key { keys: [KeyValue], *hold-time: int }
+
+enum ShutdownCause { none, host-error, host-qmp-quit, host-qmp-system-reset, host-signal, host-ui,
+  guest-shutdown, guest-reset, guest-panic, subsystem-reset, snapshot-load }
+event SHUTDOWN { guest: bool, reason: ShutdownCause }
+event RESET { guest: bool, reason: ShutdownCause }
+event POWERDOWN {}
+event STOP {}
+event RESUME {}
+)";
+
+using machine::Actions;
+
+Reply query_status(Context& context, const Json&) {
+  const auto state = context.machine.run_state();
+  return Json{{"running", state == machine::RunState::kRunning},
+              {"singlestep", false},
+              {"status", machine::run_state_name(state)}};
+}
+
+Reply stop(Context& context, const Json&) {
+  context.machine.stop(machine::RunState::kPaused);
+  return nothing();
+}
+
+Reply cont(Context& context, const Json&) {
+  if (auto going = context.machine.cont(); !going)
+    return std::unexpected(Failure(std::move(going).error()));
+  return nothing();
+}
+
+Reply system_reset(Context& context, const Json&) {
+  context.machine.system_reset(machine::Cause::kQmpSystemReset);
+  return nothing();
+}
+
+Reply system_powerdown(Context& context, const Json&) {
+  context.machine.power_down();
+  return nothing();
+}
+
+Reply quit(Context& context, const Json&) {
+  context.machine.quit(machine::Cause::kQmpQuit);
+  return nothing();
+}
+
+Reply set_action(Context& context, const Json& arguments) {
+  auto& actions = context.machine.actions();
+  if (const auto reboot = arguments.find("reboot"); reboot != arguments.end())
+    actions.reboot = *reboot == "reset" ? Actions::Reboot::kReset : Actions::Reboot::kShutdown;
+  if (const auto shutdown = arguments.find("shutdown"); shutdown != arguments.end())
+    actions.shutdown =
+        *shutdown == "poweroff" ? Actions::Shutdown::kPowerOff : Actions::Shutdown::kPause;
+  if (const auto panic = arguments.find("panic"); panic != arguments.end())
+    actions.panic = *panic == "pause"          ? Actions::Panic::kPause
+                    : *panic == "shutdown"     ? Actions::Panic::kShutdown
+                    : *panic == "exit-failure" ? Actions::Panic::kExitFailure
+                                               : Actions::Panic::kNone;
+  return nothing();
+}
+
+Reply inject_nmi(Context& context, const Json&) {
+  auto* board = context.machine.board();
+  if (board == nullptr) return failure("GenericError", "machine does not provide NMIs");
+  board->inject_nmi();
+  return nothing();
+}
+
+Reply send_key(Context& context, const Json& arguments) {
+  std::vector<std::string> names;
+  for (const auto& key : arguments["keys"]) {
+    const auto& data = key["data"];
+    names.push_back(data.is_string() ? data.get<std::string>()
+                                     : fmt::format("{:#x}", data.get<int64_t>()));
+  }
+  if (auto sent = send_keys(context.machine, names); !sent)
+    return std::unexpected(Failure(std::move(sent).error()));
+  return nothing();
+}
+
+}  // namespace
+
+CommandGroup lifecycle_commands() {
+  return {kSchema,
+          {{"query-status", query_status},
+           {"stop", stop},
+           {"cont", cont},
+           {"system_reset", system_reset},
+           {"system_powerdown", system_powerdown},
+           {"quit", quit},
+           {"set-action", set_action},
+           {"inject-nmi", inject_nmi},
+           {"send-key", send_key}}};
+}
+
+}  // namespace limen::monitor

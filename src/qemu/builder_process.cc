@@ -1,0 +1,188 @@
+// Options for the machine's life and for the process around it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+
+#include "base/nearest.h"
+#include "machine/device_catalog.h"
+#include "qemu/builder.h"
+#include "qemu/key_values.h"
+
+namespace limen::qemu {
+
+Result<> Builder::start_paused(const std::string&) {
+  result_.machine.start_paused = true;
+  return {};
+}
+
+Result<> Builder::uuid(const std::string& argument) {
+  constexpr std::string_view kForm = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+  bool valid = argument.size() == kForm.size();
+  std::string uuid;
+  for (size_t i = 0; valid && i < kForm.size(); ++i) {
+    const auto c = static_cast<unsigned char>(argument[i]);
+    valid = kForm[i] == '-' ? c == '-' : std::isxdigit(c) != 0;
+    uuid += static_cast<char>(std::tolower(c));
+  }
+  if (!valid) return fail("failed to parse UUID string: wrong format; write {}", kForm);
+  result_.machine.uuid = uuid;
+  return {};
+}
+
+Result<> Builder::action(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 4> kKnown = {"reboot", "shutdown", "panic", "watchdog"};
+  constexpr std::array<std::string_view, 2> kReboots = {"reset", "shutdown"};
+  constexpr std::array<std::string_view, 2> kShutdowns = {"poweroff", "pause"};
+  constexpr std::array<std::string_view, 4> kPanics = {"shutdown", "pause", "exit-failure", "none"};
+  LIMEN_TRY(values.check(kKnown));
+  if (values.find("watchdog")) return fail("there is no watchdog yet");
+  using machine::Actions;
+  auto& actions = result_.machine.actions;
+  if (values.find("reboot"))
+    actions.reboot = LIMEN_TRY(values.choice("reboot", kReboots, "")) == "reset"
+                         ? Actions::Reboot::kReset
+                         : Actions::Reboot::kShutdown;
+  if (values.find("shutdown"))
+    actions.shutdown = LIMEN_TRY(values.choice("shutdown", kShutdowns, "")) == "pause"
+                           ? Actions::Shutdown::kPause
+                           : Actions::Shutdown::kPowerOff;
+  if (values.find("panic")) {
+    const auto panic = LIMEN_TRY(values.choice("panic", kPanics, ""));
+    actions.panic =
+        static_cast<Actions::Panic>(std::ranges::find(kPanics, panic) - kPanics.begin());
+  }
+  return {};
+}
+
+/// What management programs set for every machine, and what is so here anyway.
+Result<> Builder::global(const std::string& argument) {
+  constexpr std::array<std::string_view, 5> kTrue = {
+      "ICH9-LPC.disable_s3=1", "ICH9-LPC.disable_s4=1", "PIIX4_PM.disable_s3=1",
+      "PIIX4_PM.disable_s4=1", "kvm-pit.lost_tick_policy=delay"};
+  if (std::ranges::find(kTrue, std::string_view(argument)) != kTrue.end()) return {};
+  return fail("there is no such default to change{}", choice_hint(argument, kTrue));
+}
+
+Result<> Builder::no_hpet(const std::string&) {
+  result_.machine.hpet = false;
+  return {};
+}
+
+Result<> Builder::daemonize(const std::string&) {
+  result_.process.daemonize = true;
+  return {};
+}
+
+Result<> Builder::pid_file(const std::string& argument) {
+  if (argument.empty()) return fail("the path of a file is missing");
+  result_.process.pid_file = argument;
+  return {};
+}
+
+Result<> Builder::messages(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 2> kKnown = {"timestamp", "guest-name"};
+  LIMEN_TRY(values.check(kKnown));
+  result_.process.timestamps = LIMEN_TRY(values.boolean("timestamp", false));
+  return {};
+}
+
+Result<> Builder::sandbox(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "enable"));
+  constexpr std::array<std::string_view, 5> kKnown = {"enable", "obsolete", "elevateprivileges",
+                                                      "spawn", "resourcecontrol"};
+  constexpr std::array<std::string_view, 2> kChoices = {"allow", "deny"};
+  constexpr std::array<std::string_view, 3> kPrivileges = {"allow", "deny", "children"};
+  LIMEN_TRY(values.check(kKnown));
+  result_.process.sandbox = LIMEN_TRY(values.boolean("enable", false));
+  for (const auto key : std::span(kKnown).subspan(1)) {
+    const auto choices = key == "elevateprivileges" ? std::span<const std::string_view>(kPrivileges)
+                                                    : std::span<const std::string_view>(kChoices);
+    result_.process.sandbox_policies[std::string(key)] =
+        LIMEN_TRY(values.choice(key, choices, key == "obsolete" ? "deny" : "allow"));
+  }
+  return {};
+}
+
+Result<> Builder::run_as(const std::string& argument) {
+  if (argument.empty()) return fail("the name of a user is missing");
+  result_.process.user = argument;
+  return {};
+}
+
+Result<> Builder::run_with(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 2> kKnown = {"user", "chroot"};
+  LIMEN_TRY(values.check(kKnown));
+  if (const auto user = values.find("user")) return run_as(*user);
+  result_.process.chroot = values.text("chroot");
+  return {};
+}
+
+/// QEMU's form: sections [group "id"] or [group], and key = "value" in them. A section is an option
+/// with its argument.
+Result<> Builder::read_configuration(const std::string& argument) {
+  std::ifstream file(argument);
+  if (!file) return fail("Cannot read config file: {}", argument);
+  std::string option;
+  std::string words;
+  const auto apply = [&]() -> Result<> {
+    if (option.empty()) return {};
+    static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames = {
+        {{"memory", "m"}, {"smp-opts", "smp"}, {"action", "action"}, {"boot-opts", "boot"}}};
+    std::string_view name = option;
+    for (const auto& [group, spelled] : kNames)
+      if (group == name) name = spelled;
+    const auto all = options();
+    const auto found = std::ranges::find(all, name, &Option::name);
+    if (found == all.end() || found->argument.empty())
+      return fail("there is no group '{}'", option);
+    return (this->*found->apply)(words);
+  };
+  unsigned number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    const auto begin = line.find_first_not_of(" \t\r");
+    if (begin == std::string::npos || line[begin] == '#') continue;
+    line = line.substr(begin, line.find_last_not_of(" \t\r") - begin + 1);
+    const auto add = [&](std::string_view key, std::string_view value) {
+      if (!words.empty()) words += ',';
+      words += fmt::format("{}=", key);
+      for (const char c : value) {
+        if (c == ',') words += ',';
+        words += c;
+      }
+    };
+    if (line.starts_with('[') && line.ends_with(']')) {
+      if (auto applied = apply(); !applied)
+        return fail("line {}: {}", number, applied.error().message);
+      words.clear();
+      const auto space = line.find(' ');
+      option = line.substr(1, std::min(space, line.size() - 1) - 1);
+      if (space != std::string::npos) {
+        const auto first = line.find('"');
+        const auto last = line.rfind('"');
+        if (first == std::string::npos || first == last)
+          return fail("line {}: parse error", number);
+        add("id", std::string_view(line).substr(first + 1, last - first - 1));
+      }
+      continue;
+    }
+    const auto equals = line.find('=');
+    const auto first = line.find('"');
+    const auto last = line.rfind('"');
+    if (option.empty() || equals == std::string::npos || first == std::string::npos ||
+        first == last || first < equals)
+      return fail("line {}: parse error; a line is key = \"value\"", number);
+    const auto key_end = line.find_last_not_of(" \t", equals - 1);
+    add(line.substr(0, key_end + 1), std::string_view(line).substr(first + 1, last - first - 1));
+  }
+  if (auto applied = apply(); !applied) return fail("line {}: {}", number, applied.error().message);
+  return {};
+}
+
+}  // namespace limen::qemu
