@@ -30,12 +30,14 @@ void use_image(block::qcow2::Image& image, uint8_t choice) {
   std::vector<std::byte> memory(128 << 10, std::byte{choice});
   const uint64_t size = image.size();
   // The beginning, the middle, the end.
-  for (const uint64_t at : {uint64_t{0}, size / 2 / 512 * 512, size - std::min<uint64_t>(size, 4096)}) {
+  for (const uint64_t at :
+       {uint64_t{0}, size / 2 / 512 * 512, size - std::min<uint64_t>(size, 4096)}) {
     const uint64_t length = std::min<uint64_t>(memory.size(), size - at);
     const iovec buffer = {memory.data(), static_cast<size_t>(length)};
     std::ignore = image.read(at, {&buffer, 1});
     if ((choice & 1) != 0) std::ignore = image.write(at, {&buffer, 1});
-    if ((choice & 2) != 0 && length != 0) std::ignore = image.write_zeroes(at, length, (choice & 4) != 0);
+    if ((choice & 2) != 0 && length != 0)
+      std::ignore = image.write_zeroes(at, length, (choice & 4) != 0);
     if ((choice & 8) != 0) std::ignore = image.discard(at, length);
     if (length != 0) std::ignore = image.extent(at, length);
   }
@@ -44,7 +46,8 @@ void use_image(block::qcow2::Image& image, uint8_t choice) {
     std::ignore = image.apply_snapshot("fuzz");
     std::ignore = image.delete_snapshot("fuzz");
   }
-  if ((choice & 32) != 0 && size < (uint64_t{1} << 30)) std::ignore = image.resize(size + (1 << 20));
+  if ((choice & 32) != 0 && size < (uint64_t{1} << 30))
+    std::ignore = image.resize(size + (1 << 20));
   std::ignore = image.flush();
 }
 
@@ -63,13 +66,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       ::pwrite(fd, "QFI\xFB", 4, 0) != 4)
     std::abort();
   {
-    auto image = block::qcow2::Image::open(open_file(fd), nullptr, {.read_only = (choice & 64) != 0});
+    auto image =
+        block::qcow2::Image::open(open_file(fd), nullptr, {.read_only = (choice & 64) != 0});
     if (image) use_image(**image, choice);
   }
   if ((choice & 128) != 0) {
     const auto image = block::qcow2::Image::open(open_file(fd), nullptr, {.check_only = true});
     if (image)
-      std::ignore = block::qcow2::check(**image, block::qcow2::Fix::kAll, [](const std::string&) {});
+      std::ignore =
+          block::qcow2::check(**image, block::qcow2::Fix::kAll, [](const std::string&) {});
   }
   ::close(fd);
   return 0;

@@ -255,9 +255,8 @@ Result<> Checker::compare(Fix fix) {
                                : "ERROR",
                         i, refcount, users));
     if (leak && fixing) {
-      for (uint64_t j = refcount; j > users; --j)
-        if (const int error = refcounts.change(i, 1, -1); error != 0)
-          return fail_errno(error, fmt::format("releasing cluster {}", i));
+      if (const int error = refcounts.set(i, users); error != 0)
+        return fail_errno(error, fmt::format("releasing cluster {}", i));
       ++result_.leaks_fixed;
       if (users == 0 && image_.options_.discard_unmap)
         std::ignore = image_.file_->discard(i * header_.cluster_size(), header_.cluster_size());

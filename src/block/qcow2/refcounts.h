@@ -30,6 +30,8 @@ class Refcounts {
   [[nodiscard]] int load();
 
   [[nodiscard]] int get(uint64_t cluster, uint64_t& refcount);
+  /// For repairs: where there is a block for the cluster.
+  [[nodiscard]] int set(uint64_t cluster, uint64_t refcount);
   /// Clusters `cluster` to `cluster + count - 1` get one user more, or one less. A refcount that
   /// would not fit its width: EINVAL, and nothing was changed.
   [[nodiscard]] int change(uint64_t cluster, uint64_t count, int delta);
@@ -75,7 +77,6 @@ class Refcounts {
   [[nodiscard]] int place_block(uint64_t block, uint64_t cluster);
   [[nodiscard]] int lengthen_table(uint64_t entries);
   [[nodiscard]] int write_grown_table(uint64_t offset, uint64_t clusters);
-  [[nodiscard]] int set(uint64_t cluster, uint64_t refcount);
 
   FileLayer& file_;
   Header& header_;
