@@ -104,7 +104,7 @@ void UringQueue::advance() {
   advancing_ = true;
   do {
     while (!waiting_.empty() && in_kernel_ < kEntries && prepare(*waiting_.front())) {
-      (void)waiting_.front().release();  // the kernel's, until reap()
+      [[maybe_unused]] const auto* kernels = waiting_.front().release();  // until reap()
       waiting_.pop_front();
       ++in_kernel_;
     }

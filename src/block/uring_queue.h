@@ -15,7 +15,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
-struct io_uring;
+struct io_uring;  // NOLINT(readability-identifier-naming): liburing's
 
 namespace limen::block {
 

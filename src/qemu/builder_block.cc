@@ -336,7 +336,7 @@ Result<> flatten(const nlohmann::json& value, const std::string& prefix, std::st
   };
   if (value.is_object()) {
     for (const auto& [key, child] : value.items())
-      LIMEN_TRY(flatten(child, prefix.empty() ? key : prefix + "." + key, list));
+      LIMEN_TRY(flatten(child, prefix.empty() ? key : fmt::format("{}.{}", prefix, key), list));
     return {};
   }
   if (value.is_string())
@@ -496,6 +496,7 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
   }
   if (const auto* thread = property("iothread")) {
     std::vector<std::string_view> threads;
+    threads.reserve(machine.io_threads.size());
     for (const auto& each : machine.io_threads) threads.push_back(each.id);
     if (std::ranges::find(threads, std::string_view(*thread)) == threads.end())
       return fail("-device {},iothread={}: there is no -object iothread with that id{}",
