@@ -107,7 +107,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         network->run([] {});
         break;
       default: {
-        const size_t count = std::min<size_t>(input.take(1), input.left.size());
+        const size_t wanted = input.take(1);
+        const size_t count = std::min(wanted, input.left.size());
         (void)::send(wire.get(), input.left.data(), count, MSG_DONTWAIT);
         input.left = input.left.subspan(count);
         network->run([] {});

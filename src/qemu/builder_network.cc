@@ -36,6 +36,7 @@ Result<std::string> driver_of(const std::string& model) {
   const auto found = std::ranges::find(kModels, std::string_view(model), &Model::name);
   if (found != kModels.end()) return std::string(found->driver);
   std::vector<std::string_view> names;
+  names.reserve(kModels.size());
   for (const auto& each : kModels) names.push_back(each.name);
   return fail("Unsupported NIC model: {}{}", model, choice_hint(model, names));
 }
@@ -182,7 +183,7 @@ Result<> Builder::network(const std::string& argument) {
   }
   const auto new_id = [this] { return fmt::format("#net{}", result_.machine.netdevs.size()); };
   const auto add_hub_port = [&](const std::string& netdev) -> Result<std::string> {
-    const auto id = new_id();
+    auto id = new_id();
     net::Parameters port = {{"type", "hubport"}, {"id", id}, {"hubid", "0"}};
     if (!netdev.empty()) port.emplace_back("netdev", netdev);
     LIMEN_TRY(add_netdev(port, "-net " + argument));
@@ -231,6 +232,7 @@ Result<> Builder::finish_network() {
     const auto wanted = device.properties.find("netdev");
     if (wanted == device.properties.end()) continue;
     std::vector<std::string_view> ids;
+    ids.reserve(result_.machine.netdevs.size());
     for (const auto& netdev : result_.machine.netdevs) ids.push_back(netdev.backend.id);
     if (std::ranges::find(ids, std::string_view(wanted->second)) == ids.end())
       return fail("-device {},netdev={}: Property '{}.netdev' can't find value '{}'{}",

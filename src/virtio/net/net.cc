@@ -106,6 +106,7 @@ uint64_t Net::feature_of(std::string_view property) {
 
 std::vector<std::string_view> Net::feature_properties() {
   std::vector<std::string_view> names;
+  names.reserve(kFeatureProperties.size());
   for (const auto& property : kFeatureProperties) names.push_back(property.name);
   return names;
 }
