@@ -14,7 +14,7 @@ TEST(Pvpanic, TellsWhatTheGuestSays) {
   {
     const IsaPvpanic device(ports, 0x505, 3, [&](PanicEvent event) { events.push_back(event); });
     EXPECT_EQ(ports.read(0x505, 1), 3u);
-    for (const uint8_t value : {0, 1, 2, 3, 4, 0xFC}) ports.write(0x505, 1, value);
+    for (const uint64_t value : {0, 1, 2, 3, 4, 0xFC}) ports.write(0x505, 1, value);
     EXPECT_THAT(events, ::testing::ElementsAre(PanicEvent::kPanicked, PanicEvent::kCrashLoaded,
                                                PanicEvent::kCrashLoaded));
   }

@@ -22,6 +22,7 @@ class BalloonTest : public VirtioTest {
     ASSERT_TRUE(negotiate(feature::kVersion1 | (offered() & 0xFF)));
     for (uint16_t i = 0; i < balloon_->queue_count(); ++i)
       queues_.push_back(std::make_unique<D>(enable_queue(i, 8)));
+    set_common(0x10, 2, 0);  // vector 0: the configuration changed
     driver_ok();
   }
   void send(unsigned queue, uint64_t address, uint32_t size, uint16_t flags = 0) {
