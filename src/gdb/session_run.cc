@@ -209,8 +209,6 @@ void Session::run_state_changed(machine::RunState state) {
     case RunState::kGuestPanicked:
     case RunState::kInternalError:
       return report_signal(Signal::kAbort);
-    case RunState::kIoError:
-      return report_signal(Signal::kIo);
     case RunState::kPrelaunch:
     case RunState::kPaused:
       return report_signal(Signal::kInterrupt);

@@ -7,7 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <numeric>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/host_tsc.h"
@@ -84,13 +84,13 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
       std::string id;
       with_processors_held([&] { id = board_->remove_device(port); });
       if (!id.empty())
-        events_->emit("DEVICE_DELETED", {{"device", id}, {"path", "/machine/peripheral/" + id}});
+        events_->emit("DEVICE_DELETED", nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
     });
   };
   callbacks.panicked = [this](device::PanicEvent event) {
     if (event == device::PanicEvent::kPanicked) return raise({What::kPanicked});
     log::warning("the guest crashed, and its crash kernel takes over");
-    events_->post("GUEST_CRASHLOADED", {{"action", "run"}});
+    events_->post("GUEST_CRASHLOADED", nlohmann::json{{"action", "run"}});
   };
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
@@ -99,7 +99,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
   callbacks.tray_moved = [this](const std::string& device, bool open) {
-    events_->post("DEVICE_TRAY_MOVED", {{"device", device}, {"id", device}, {"tray-open", open}});
+    events_->post("DEVICE_TRAY_MOVED", nlohmann::json{{"device", device}, {"id", device}, {"tray-open", open}});
   };
   board_ =
       std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
@@ -229,7 +229,7 @@ void Machine::disk_failed(const DiskError& failure) {
                   failure.error.write ? "write" : "read", reason,
                   stops ? "the machine stands still until it is told to go on"
                         : block::error_action_name(failure.error.action));
-  events_->post("BLOCK_IO_ERROR", {{"device", failure.device},
+  events_->post("BLOCK_IO_ERROR", nlohmann::json{{"device", failure.device},
                                    {"node-name", failure.node},
                                    {"operation", failure.error.write ? "write" : "read"},
                                    {"action", block::error_action_name(failure.error.action)},

@@ -140,12 +140,12 @@ void Machine::panicked() {
   using Panic = Actions::Panic;
   log::warning("the guest panicked");
   const bool goes_on = actions_.panic == Panic::kNone;
-  events_->emit("GUEST_PANICKED", {{"action", goes_on ? "run" : "pause"}});
+  events_->emit("GUEST_PANICKED", nlohmann::json{{"action", goes_on ? "run" : "pause"}});
   event_raised_ = false;
   if (goes_on) return resume();
   stop_now(RunState::kGuestPanicked);
   if (actions_.panic == Panic::kPause) return;
-  events_->emit("GUEST_PANICKED", {{"action", "poweroff"}});
+  events_->emit("GUEST_PANICKED", nlohmann::json{{"action", "poweroff"}});
   shut_down(Cause::kGuestPanic, actions_.panic == Panic::kExitFailure ? 1 : 0);
 }
 
