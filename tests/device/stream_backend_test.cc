@@ -12,6 +12,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "device/character/pipe_backend.h"
@@ -52,6 +53,11 @@ class Streams : public ::testing::Test {
 
   void poll() {
     for (int i = 0; i < 10; ++i) loop_->poll();
+  }
+  /// A terminal's other side gets bytes a little later.
+  void poll_until(const std::function<bool()>& condition) {
+    const auto until = Clock::now() + std::chrono::seconds(5);
+    while (!condition() && Clock::now() < until) poll();
   }
   void connect(CharacterBackend& backend) {
     backend.set_receiver([this] { return room_; },
@@ -272,10 +278,10 @@ TEST_F(Streams, PseudoTerminalIsOpenWhileSomeoneHasIt) {
     EXPECT_EQ(take(other.get()), "login: ");
     received_.clear();
     send(other, "root\r");
-    poll();
+    poll_until([&] { return received_.size() == 5; });
     EXPECT_EQ(received_, "root\r");  // raw: no echo, no line discipline
     other.reset();
-    poll();
+    poll_until([&] { return !backend->peer_present(); });
     EXPECT_FALSE(backend->peer_present());
   }
 }
