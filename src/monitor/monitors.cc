@@ -1,9 +1,16 @@
 #include "monitor/monitors.h"
 
+#include "machine/q35_board.h"
+#include "virtio/balloon/balloon.h"
+
 namespace limen::monitor {
 
 Result<std::unique_ptr<Monitors>> Monitors::create(machine::Machine& machine) {
   auto monitors = std::make_unique<Monitors>();
+  if (auto* balloon = machine.board() != nullptr ? machine.board()->balloon() : nullptr)
+    balloon->set_listener([&machine](uint64_t actual) {
+      machine.events().post("BALLOON_CHANGE", {{"actual", actual}});
+    });
   for (const auto& monitor : machine.description().monitors) {
     auto* backend = LIMEN_TRY(machine.characters().take(monitor.character));
     if (monitor.control)

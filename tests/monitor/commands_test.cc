@@ -159,6 +159,24 @@ TEST_F(Commands, ObjectsAreFoundByPath) {
   EXPECT_EQ(error("object-del", {{"id", "r"}}), "GenericError: object 'r' not found");
 }
 
+TEST_F(Commands, DevicesArePluggedBehindRootPorts) {
+  description_.devices.push_back({"pcie-root-port", {{"id", "port1"}, {"chassis", "1"}}});
+  start();
+  run("device_add",
+      {{"driver", "virtio-rng-pci"}, {"id", "late"}, {"bus", "port1"}, {"max-bytes", 64}});
+  EXPECT_THAT(error("device_add", {{"driver", "virtio-rng-pci"}, {"bus", "pcie.0"}}),
+              HasSubstr("does not support hotplugging"));
+  EXPECT_EQ(error("device_add", {{"driver", "nothing"}}),
+            "GenericError: 'nothing' is not a valid device model name");
+  EXPECT_EQ(error("device_add", {{"driver", "virtio-rng-pci"}, {"id", "rng0"}}),
+            "GenericError: Duplicate device ID 'rng0'");
+  EXPECT_EQ(error("device_add", Json::object()), "GenericError: Parameter 'driver' is missing");
+  run("device_del", {{"id", "late"}});
+  EXPECT_EQ(error("device_del", {{"id", "nobody"}}), "DeviceNotFound: Device 'nobody' not found");
+  EXPECT_EQ(error("balloon", {{"value", 1 << 20}}),
+            "DeviceNotActive: No balloon device has been activated");
+}
+
 TEST_F(Commands, PciShowsFunctionsAndTheirRegions) {
   start();
   const Json devices = run("query-pci")[0]["devices"];

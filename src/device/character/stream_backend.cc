@@ -187,9 +187,10 @@ void StreamBackend::watch_input(Watch wanted) {
       wanted == Watch::kInput ? EPOLLIN | EPOLLRDHUP : static_cast<uint32_t>(EPOLLRDHUP | EPOLLET);
   if (wanted == Watch::kNothing)
     loop_.unwatch(input_.get());
-  else if (input_watch_ != Watch::kNothing)
-    static_cast<void>(loop_.change(input_.get(), events));
-  else if (!loop_.watch(input_.get(), events, [this](uint32_t ready) { input_ready(ready); }))
+  else if (input_watch_ != Watch::kNothing && !loop_.change(input_.get(), events))
+    return;
+  else if (input_watch_ == Watch::kNothing &&
+           !loop_.watch(input_.get(), events, [this](uint32_t ready) { input_ready(ready); }))
     return;
   input_watch_ = wanted;
 }

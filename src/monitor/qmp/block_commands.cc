@@ -23,6 +23,8 @@ struct BlockDeviceStats { rd_bytes: uint, wr_bytes: uint, unmap_bytes: uint, rd_
   wr_highest_offset: uint, failed_rd_operations: uint, failed_wr_operations: uint,
   failed_flush_operations: uint, failed_unmap_operations: uint, rd_merged: uint, wr_merged: uint,
   unmap_merged: uint, account_invalid: bool, account_failed: bool, timed_stats: [any] }
+event BLOCK_IO_ERROR { device: str, *node-name: str, operation: str, action: str, *nospace: bool,
+  reason: str }
 struct BlockStats { *device: str, *qdev: str, *node-name: str, stats: BlockDeviceStats }
 command query-blockstats { *query-nodes: bool } -> [BlockStats]
 command query-block-jobs -> [any]

@@ -69,6 +69,7 @@ CommandGroup processor_commands();
 CommandGroup memory_commands();
 CommandGroup block_commands();
 CommandGroup character_commands();
+CommandGroup device_commands();
 CommandGroup object_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();

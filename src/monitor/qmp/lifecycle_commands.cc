@@ -33,6 +33,8 @@ command send-key { keys: [KeyValue], *hold-time: int }
 
 enum ShutdownCause { none, host-error, host-qmp-quit, host-qmp-system-reset, host-signal, host-ui,
   guest-shutdown, guest-reset, guest-panic, subsystem-reset, snapshot-load }
+enum GuestPanicAction { pause, poweroff, run }
+event GUEST_PANICKED { action: GuestPanicAction }
 event SHUTDOWN { guest: bool, reason: ShutdownCause }
 event RESET { guest: bool, reason: ShutdownCause }
 event POWERDOWN {}

@@ -19,8 +19,6 @@ constexpr std::string_view kSchema = R"(
 struct MemoryInfo { base-memory: uint, *plugged-memory: uint }
 command query-memory-size-summary -> MemoryInfo
 command query-memory-devices -> [any]
-struct BalloonInfo { actual: int }
-command query-balloon -> BalloonInfo
 command memsave { val: uint, size: uint, filename: str, *cpu-index: int }
 command pmemsave { val: uint, size: uint, filename: str }
 
@@ -42,10 +40,6 @@ Reply query_memory_size_summary(Context& context, const Json&) {
 }
 
 Reply query_memory_devices(Context&, const Json&) { return Json::array(); }
-
-Reply query_balloon(Context&, const Json&) {
-  return failure("DeviceNotActive", "No balloon device has been activated");
-}
 
 Reply memsave(Context& context, const Json& arguments) {
   auto& machine = context.machine;
@@ -128,7 +122,6 @@ CommandGroup memory_commands() {
   return {kSchema,
           {{"query-memory-size-summary", query_memory_size_summary},
            {"query-memory-devices", query_memory_devices},
-           {"query-balloon", query_balloon},
            {"memsave", memsave},
            {"pmemsave", pmemsave},
            {"dump-guest-memory", dump_guest_memory},

@@ -190,6 +190,8 @@ class SchemaParser {
         const auto word = LIMEN_TRY(name());
         if (word == "oob")
           command.allow_oob = true;
+        else if (word == "open")
+          command.open = true;
         else
           command.features.push_back(word);
       }

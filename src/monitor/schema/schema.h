@@ -39,6 +39,7 @@ struct CommandSchema {
   const Type* result = nullptr;
   std::vector<std::string> features;
   bool allow_oob = false;  ///< May be run with exec-oob.
+  bool open = false;       ///< Takes arguments that are not among the described, too.
 };
 
 struct EventSchema {
@@ -52,7 +53,7 @@ struct EventSchema {
 ///     enum NAME { value, value }
 ///     struct NAME { member: TYPE, *optional: TYPE }
 ///     union NAME { member: TYPE, tag: ENUM } on tag { value: STRUCT, value: STRUCT }
-///     command NAME { argument: TYPE, *optional: TYPE } -> TYPE [feature oob]
+///     command NAME { argument: TYPE, *optional: TYPE } -> TYPE [feature oob open]
 ///     command NAME NAMED_STRUCT
 ///     event NAME { member: TYPE }
 ///
