@@ -27,12 +27,14 @@ Result<machine::DriveDescription> parse_disk(const std::string& words) {
   }
   disk.format = disk.file.ends_with(".qcow2") ? "qcow2" : "raw";
   if (disk.format == "qcow2") return disk;
-  const auto file = LIMEN_TRY(block::FileLayer::open(disk.file, {.read_only = true, .lock = false}));
+  const auto file =
+      LIMEN_TRY(block::FileLayer::open(disk.file, {.read_only = true, .lock = false}));
   const auto found = LIMEN_TRY(block::probe_format(*file));
   if (found != "raw")
-    return fail("--disk {}: looks like a {} image; write --disk {},format={}, or format=raw if it "
-                "is none",
-                disk.file, found, disk.file, found);
+    return fail(
+        "--disk {}: looks like a {} image; write --disk {},format={}, or format=raw if it "
+        "is none",
+        disk.file, found, disk.file, found);
   return disk;
 }
 

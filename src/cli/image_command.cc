@@ -16,9 +16,9 @@ namespace {
 using image::Verb;
 
 constexpr std::array<const Verb*, 14> kVerbs = {
-    &image::kBench,  &image::kCheck,  &image::kCommit,  &image::kCompare, &image::kConvert,
-    &image::kCreate, &image::kDd,     &image::kInfo,    &image::kMap,     &image::kMeasure,
-    &image::kRebase, &image::kResize, &image::kSeed,    &image::kSnapshot};
+    &image::kBench,  &image::kCheck,  &image::kCommit, &image::kCompare, &image::kConvert,
+    &image::kCreate, &image::kDd,     &image::kInfo,   &image::kMap,     &image::kMeasure,
+    &image::kRebase, &image::kResize, &image::kSeed,   &image::kSnapshot};
 
 constexpr std::string_view kExamples = R"(
 SIZE is a number with b, k, M, G, T, P or E behind it (powers of 1024); without one, bytes.

@@ -169,7 +169,8 @@ std::string MachineTarget::monitor(std::string_view command) {
   }
   if (command == "info status")
     return running() ? "VM status: running\n"
-                     : fmt::format("VM status: paused ({})\n", machine::run_state_name(machine_.run_state()));
+                     : fmt::format("VM status: paused ({})\n",
+                                   machine::run_state_name(machine_.run_state()));
   if (command == "info balloon" || command.starts_with("balloon ")) return balloon(command);
   if (command.starts_with("device_")) return plug(command);
   if (command == "quit" || command == "q") {

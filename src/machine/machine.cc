@@ -84,7 +84,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
       std::string id;
       with_processors_held([&] { id = board_->remove_device(port); });
       if (!id.empty())
-        events_->emit("DEVICE_DELETED", nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
+        events_->emit("DEVICE_DELETED",
+                      nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
     });
   };
   callbacks.panicked = [this](device::PanicEvent event) {
@@ -99,7 +100,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
   callbacks.tray_moved = [this](const std::string& device, bool open) {
-    events_->post("DEVICE_TRAY_MOVED", nlohmann::json{{"device", device}, {"id", device}, {"tray-open", open}});
+    events_->post("DEVICE_TRAY_MOVED",
+                  nlohmann::json{{"device", device}, {"id", device}, {"tray-open", open}});
   };
   board_ =
       std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
@@ -229,12 +231,13 @@ void Machine::disk_failed(const DiskError& failure) {
                   failure.error.write ? "write" : "read", reason,
                   stops ? "the machine stands still until it is told to go on"
                         : block::error_action_name(failure.error.action));
-  events_->post("BLOCK_IO_ERROR", nlohmann::json{{"device", failure.device},
-                                   {"node-name", failure.node},
-                                   {"operation", failure.error.write ? "write" : "read"},
-                                   {"action", block::error_action_name(failure.error.action)},
-                                   {"nospace", failure.error.error == ENOSPC},
-                                   {"reason", reason}});
+  events_->post("BLOCK_IO_ERROR",
+                nlohmann::json{{"device", failure.device},
+                               {"node-name", failure.node},
+                               {"operation", failure.error.write ? "write" : "read"},
+                               {"action", block::error_action_name(failure.error.action)},
+                               {"nospace", failure.error.error == ENOSPC},
+                               {"reason", reason}});
   // A guest can make as many of the others as it likes.
   if (!stops) return log::info("{}", text);
   log::warning("{}", text);

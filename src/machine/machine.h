@@ -64,8 +64,8 @@ class Machine {
 
   // From here on: on the loop's thread, or before it runs.
 
-  /// Goes on, with RESUME, and has failed requests of disks made again. Fails for a machine that has
-  /// to be reset first.
+  /// Goes on, with RESUME, and has failed requests of disks made again. Fails for a machine that
+  /// has to be reset first.
   Result<> cont();
   /// All parts as after power-on and the kernel loaded again. A machine that stood still goes on
   /// doing so.

@@ -165,8 +165,8 @@ class Q35Board {
   std::unique_ptr<DeviceFactory> factory_;
   std::vector<Plugged> plugged_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
-  device::I8042* keyboard_ = nullptr;  // among `devices_`
-  device::AcpiPm* acpi_pm_ = nullptr;  // among `devices_`
+  device::I8042* keyboard_ = nullptr;   // among `devices_`
+  device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
 };

@@ -88,7 +88,8 @@ TEST(CommandLine, SerialPortsGoWhereTheySay) {
 }
 
 TEST(CommandLine, TheTerminalHasOneUser) {
-  EXPECT_THAT(error("-serial stdio -serial mon:stdio"), HasSubstr("cannot use stdio by multiple character devices"));
+  EXPECT_THAT(error("-serial stdio -serial mon:stdio"),
+              HasSubstr("cannot use stdio by multiple character devices"));
 }
 
 TEST(CommandLine, DriveIsReadWhole) {

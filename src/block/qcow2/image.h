@@ -197,7 +197,7 @@ class Image final : public Layer {
 
   // write_back.cc
   [[nodiscard]] int write_back(bool last);
-  [[nodiscard]] int settle_frees(std::vector<Free> frees);
+  [[nodiscard]] int settle_frees(const std::vector<Free>& frees);
   [[nodiscard]] int relieve();
   int mark_corrupt(const std::string& message);
   [[nodiscard]] int write_features();

@@ -86,10 +86,10 @@ int Image::write_back(bool last) {
     }
   }
   write_backs_done_ = number;
-  return settle_frees(std::move(frees));
+  return settle_frees(frees);
 }
 
-int Image::settle_frees(std::vector<Free> frees) {
+int Image::settle_frees(const std::vector<Free>& frees) {
   const std::lock_guard lock(metadata_);
   int error = 0;
   uint64_t hole = 0, hole_size = 0;

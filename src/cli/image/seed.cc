@@ -25,16 +25,18 @@ constexpr Flag kFlags[] = {kHelpFlag,
 
 }  // namespace
 
-const Verb kSeed = {"seed",
-                    "[--user-data FILE] [--meta-data FILE] [--network-config FILE] "
-                    "[--vendor-data FILE] [--hostname NAME] FILE",
-                    "make the disk that cloud-init sets a guest up from (NoCloud)",
-                    R"(  --user-data FILE       what cloud-init is to do: #cloud-config, a script, ...
+const Verb kSeed = {
+    "seed",
+    "[--user-data FILE] [--meta-data FILE] [--network-config FILE] "
+    "[--vendor-data FILE] [--hostname NAME] FILE",
+    "make the disk that cloud-init sets a guest up from (NoCloud)",
+    R"(  --user-data FILE       what cloud-init is to do: #cloud-config, a script, ...
   --meta-data FILE       instance-id and local-hostname; without, made from what is given
   --network-config FILE  the guest's network, as netplan has it
   --vendor-data FILE     as user data, before it
   --hostname NAME        the guest's name, without --meta-data
 )",
-                    kFlags, run};
+    kFlags,
+    run};
 
 }  // namespace limen::cli::image
