@@ -14,6 +14,15 @@
 namespace limen::block {
 namespace {
 
+void warn_of_guess(const std::string& path) {
+  log::warning(
+      "Image format was not specified for '{}' and probing guessed raw. Automatically detecting "
+      "the "
+      "format is dangerous for raw images. Specify the 'raw' format explicitly to remove this "
+      "warning",
+      path);
+}
+
 /// A file, whatever its name.
 struct FileIdentity {
   dev_t device = 0;
@@ -90,17 +99,7 @@ Result<std::unique_ptr<Layer>> open_in_chain(const std::string& path, const Laye
   seen.push_back(identity);
   auto file = LIMEN_TRY(FileLayer::open(path, file_options(options)));
   std::string format = options.format;
-  if (format.empty()) {
-    format = LIMEN_TRY(probe_format(*file));
-    if (format == "raw" && options.warn_when_guessed && !options.file.read_only)
-      log::warning(
-          "Image format was not specified for '{}' and probing guessed raw. Automatically "
-          "detecting "
-          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove "
-          "this "
-          "warning",
-          path);
-  }
+  if (format.empty()) format = LIMEN_TRY(probe_format(*file));
   LIMEN_TRY(check_format_supported(format, path));
   if (format == "raw") return file;
   return LIMEN_TRY(open_qcow2_in_chain(std::move(file), options, seen));
@@ -144,32 +143,30 @@ Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path,
   return open_qcow2_in_chain(std::move(file), options, seen);
 }
 
+Result<std::string> guess_format(const std::string& path, const OpenOptions& options) {
+  // Only its start is read: locked when it is opened in earnest.
+  auto examined = options;
+  examined.read_only = true;
+  examined.lock = false;
+  examined.cache = CacheMode::kWriteback;
+  const auto file = LIMEN_TRY(FileLayer::open(path, examined));
+  auto format = LIMEN_TRY(probe_format(*file));
+  if (format == "raw" && !options.read_only) warn_of_guess(path);
+  return format;
+}
+
 Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const std::string& format,
                                                 const OpenOptions& options) {
-  LayerOptions layers{.file = options, .format = format, .warn_when_guessed = true};
-  if (format.empty()) {
-    // Only its start is read: locked when it is opened below.
-    auto examined = options;
-    examined.read_only = true;
-    examined.lock = false;
-    examined.cache = CacheMode::kWriteback;
-    const auto file = LIMEN_TRY(FileLayer::open(path, examined));
-    layers.format = LIMEN_TRY(probe_format(*file));
-    if (layers.format == "raw" && !options.read_only)
-      log::warning(
-          "Image format was not specified for '{}' and probing guessed raw. Automatically "
-          "detecting "
-          "the format is dangerous for raw images. Specify the 'raw' format explicitly to remove "
-          "this "
-          "warning",
-          path);
+  LIMEN_TRY(check_format_supported(format, path));
+  if (format == "raw") {
+    auto image = LIMEN_TRY(RawImage::open(path, options));
+    return image;
   }
-  LIMEN_TRY(check_format_supported(layers.format, path));
-  if (layers.format == "raw") return LIMEN_TRY(RawImage::open(path, options));
   const bool flush_writes =
       options.cache == CacheMode::kWritethrough || options.cache == CacheMode::kDirectSync;
-  return std::make_unique<LayerDevice>(LIMEN_TRY(open_layer(path, layers)), options.threads,
-                                       options.discard_unmap, flush_writes);
+  auto image = LIMEN_TRY(open_layer(path, {.file = options, .format = format}));
+  return std::make_unique<LayerDevice>(std::move(image), options.threads, options.discard_unmap,
+                                       flush_writes);
 }
 
 }  // namespace limen::block

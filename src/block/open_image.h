@@ -13,11 +13,10 @@
 namespace limen::block {
 
 struct LayerOptions {
-  OpenOptions file = {};           ///< Of the image itself; its backing images are only read.
-  std::string format = {};         ///< "": what the file says of itself.
-  bool with_backing = true;        ///< false: what the backing layer has reads as zeroes.
-  bool check_only = false;         ///< See qcow2::ImageOptions.
-  bool warn_when_guessed = false;  ///< QEMU's warning about guessing raw.
+  OpenOptions file = {};     ///< Of the image itself; its backing images are only read.
+  std::string format = {};   ///< "": what the file says of itself.
+  bool with_backing = true;  ///< false: what the backing layer has reads as zeroes.
+  bool check_only = false;   ///< See qcow2::ImageOptions.
 };
 
 /// The image and its backing chain; errors name the image of the chain that is at fault. A chain
@@ -28,7 +27,10 @@ Result<std::unique_ptr<Layer>> open_layer(const std::string& path, const LayerOp
 Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path,
                                                  const LayerOptions& options);
 
-/// As a disk for a machine. `format`: "" guesses, with QEMU's warning for raw.
+/// The format that the file says it has, with QEMU's warning for raw that will be written.
+Result<std::string> guess_format(const std::string& path, const OpenOptions& options);
+
+/// As a disk for a machine.
 Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const std::string& format,
                                                 const OpenOptions& options);
 

@@ -18,8 +18,7 @@ std::shared_ptr<block::ThrottleGroup> DriveOpener::group(const std::string& id) 
   return found == groups_.end() ? nullptr : found->second;
 }
 
-Result<std::unique_ptr<block::BlockDevice>> DriveOpener::open_image(
-    const DriveDescription& description) {
+Result<std::unique_ptr<block::BlockDevice>> DriveOpener::open_image(DriveDescription& description) {
   if (description.format == "null-co")
     return std::make_unique<block::NullDevice>(
         description.null_bytes, description.null_reads_zeroes, description.read_only);
@@ -30,6 +29,8 @@ Result<std::unique_ptr<block::BlockDevice>> DriveOpener::open_image(
   if (!description.aio.empty()) options.aio = LIMEN_TRY(block::parse_aio_mode(description.aio));
   options.discard_unmap = description.discard_unmap;
   options.lock = description.locking;
+  if (description.format.empty())
+    description.format = LIMEN_TRY(block::guess_format(description.file, options));
   auto image = block::open_image(description.file, description.format, options);
   if (!image && description.auto_read_only && !options.read_only &&
       (image.error().system_errno == EACCES || image.error().system_errno == EROFS ||
@@ -53,8 +54,9 @@ Result<std::shared_ptr<block::ThrottleGroup>> DriveOpener::group_of(
   return group;
 }
 
-Result<Drive> DriveOpener::open(const DriveDescription& description) {
-  Drive drive{.description = description, .image = nullptr};
+Result<Drive> DriveOpener::open(const DriveDescription& wanted) {
+  Drive drive{.description = wanted, .image = nullptr};
+  auto& description = drive.description;
   if (description.file.empty() && description.format != "null-co") return drive;
   auto device = LIMEN_TRY(open_image(description));
   if (description.snapshot && !description.read_only)

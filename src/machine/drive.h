@@ -43,12 +43,13 @@ class DriveOpener {
   explicit DriveOpener(std::function<void(const DiskError&)> failed) : failed_(std::move(failed)) {}
 
   Result<> add_group(const ThrottleGroupDescription& description);
-  Result<Drive> open(const DriveDescription& description);
+  /// The drive's description has a format where `wanted` had none.
+  Result<Drive> open(const DriveDescription& wanted);
   /// Group `id`, or null.
   [[nodiscard]] std::shared_ptr<block::ThrottleGroup> group(const std::string& id) const;
 
  private:
-  Result<std::unique_ptr<block::BlockDevice>> open_image(const DriveDescription& description);
+  Result<std::unique_ptr<block::BlockDevice>> open_image(DriveDescription& description);
   Result<std::shared_ptr<block::ThrottleGroup>> group_of(const DriveDescription& description);
 
   const std::function<void(const DiskError&)> failed_;

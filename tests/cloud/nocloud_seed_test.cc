@@ -4,6 +4,7 @@
 #include <archive_entry.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <map>
@@ -107,7 +108,7 @@ TEST(NoCloudSeed, ReadsFilesUpToALimit) {
               HasSubstr("'/nowhere/user-data': No such file"));
   EXPECT_THAT(read_seed_file("/dev/zero").error().message, HasSubstr("larger than 16 MiB"));
   EXPECT_THAT(read_seed_file("/").error().message, HasSubstr("cannot read '/'"));
-  const std::string path = testing::TempDir() + "limen-user-data";
+  const std::string path = testing::TempDir() + "limen-user-data-" + std::to_string(getpid());
   std::ofstream(path) << "#cloud-config\n";
   EXPECT_EQ(*read_seed_file(path), "#cloud-config\n");
   std::ofstream(path).close();

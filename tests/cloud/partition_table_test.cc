@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +18,7 @@ constexpr const char* kRoot = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 
 /// A disk that util-linux's sfdisk has partitioned.
 std::vector<uint8_t> partitioned(const std::string& script) {
-  const std::string path = testing::TempDir() + "limen-partitions";
+  const std::string path = testing::TempDir() + "limen-partitions-" + std::to_string(getpid());
   std::ofstream(path, std::ios::binary).seekp(kDiskSize - 1).put('\0');
   const std::string command = "printf '" + script + "' | sfdisk -q " + path;
   EXPECT_EQ(std::system(command.c_str()), 0) << command;

@@ -109,8 +109,8 @@ TEST(CommandLine, DriveIsReadWhole) {
 }
 
 TEST(CommandLine, DriveErrorsNameTheValueAndTheNearestChoice) {
-  EXPECT_THAT(error("-drive file=a,format=qcow2"),
-              HasSubstr("format=qcow2 is not known; valid choices: raw"));
+  EXPECT_THAT(error("-drive file=a,format=qcow"),
+              HasSubstr("format=qcow is not known; did you mean 'qcow2'?"));
   EXPECT_THAT(error("-drive file=a,if=virtoi"), HasSubstr("did you mean 'virtio'?"));
   EXPECT_THAT(error("-drive file=a,cache=writebck"), HasSubstr("did you mean 'writeback'?"));
   EXPECT_THAT(error("-drive file=a,raedonly=on"),

@@ -34,8 +34,10 @@ Result<int> run(const Words& words) {
   block::OpenOptions options{.read_only = !writes, .lock = !words.has("-U")};
   options.cache =
       LIMEN_TRY(block::parse_cache_mode(words.text("-t", words.has("-n") ? "none" : "writeback")));
-  const auto device =
-      LIMEN_TRY(block::open_image(words.positional()[0], words.text("-f"), options));
+  const auto& path = words.positional()[0];
+  auto format = words.text("-f");
+  if (format.empty()) format = LIMEN_TRY(block::guess_format(path, options));
+  const auto device = LIMEN_TRY(block::open_image(path, format, options));
   if (size > device->size())
     return fail("bench: a buffer of {} bytes is larger than the disk of {}", size, device->size());
   if (!words.has("-q"))

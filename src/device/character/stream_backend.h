@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -35,7 +36,9 @@ class StreamBackend : public CharacterBackend {
   std::vector<UniqueFd> take_descriptors() override { return std::move(descriptors_); }
 
  protected:
-  explicit StreamBackend(EventLoop& loop) : loop_(loop) {}
+  /// SIGPIPE is ignored in the whole process from here on: a peer that went away is no reason to
+  /// end.
+  explicit StreamBackend(EventLoop& loop) : loop_(loop) { std::signal(SIGPIPE, SIG_IGN); }
 
   /// A peer is there; both descriptors are non-blocking and differ.
   Result<> connect_peer(UniqueFd input, UniqueFd output, bool telnet = false);
