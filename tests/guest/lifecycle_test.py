@@ -74,12 +74,12 @@ class Lifecycle(MachineTest):
 class Disk(MachineTest):
     """From the shell of Debian's initrd: no need to wait for the rest."""
 
-    def boot(self, disk):
+    def boot(self, disk, drive_options=""):
         guest = self.debian()
         console = Console([
             SYSTEM, "-m", "512M", "-nographic", "-kernel", str(guest / "vmlinuz"), "-initrd",
             str(guest / "initrd.img"), "-append", "console=ttyS0 quiet break=top", "-drive",
-            f"file={disk},format=raw,if=virtio"])
+            f"file={disk},format=raw,if=virtio{drive_options}"])
         self.addCleanup(console.close)
         console.expect(r"\(initramfs\) ", 600)
         console.type("stty -echo; PS1=; mount -t devtmpfs dev /dev; modprobe -a virtio_pci virtio_blk\n")
@@ -116,7 +116,8 @@ class Disk(MachineTest):
         disk = small / "disk.img"
         with open(disk, "wb") as file:
             file.truncate(64 << 20)
-        console = self.boot(disk)
+        # Without it the machine would stop and wait for room (tests/machine/disk_error_test.cc).
+        console = self.boot(disk, ",werror=report")
         # Of the kernel's shell tools none says fsync's error; the kernel itself does.
         console.type("dd if=/dev/urandom of=/dev/vda bs=65536 count=256; sync\n")
         console.expect("I/O error, dev vda", 300)
