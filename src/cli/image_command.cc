@@ -56,6 +56,7 @@ Result<int> run(const Verb& verb, const std::string& program,
 
 int image_main(const std::string& program, const std::vector<std::string>& arguments) {
   std::vector<std::string_view> names;
+  names.reserve(kVerbs.size());
   for (const auto* verb : kVerbs) names.push_back(verb->name);
   if (arguments.empty())
     return complain(

@@ -116,7 +116,8 @@ void MachineTarget::forget_stops() {
 
 void MachineTarget::let_go() {
   forget_stops();
-  static_cast<void>(machine_.cont());  // one that must be reset first stands still
+  if (const auto goes_on = machine_.cont(); !goes_on)
+    log::info("the guest stands still: {}", goes_on.error().message);
 }
 
 std::string MachineTarget::plug(std::string_view command) {

@@ -39,6 +39,7 @@ void IoSpace::release(uint64_t start, IoHandler& handler) {
 std::vector<IoSpace::Claim> IoSpace::claims() const {
   const std::lock_guard lock(mutex_);
   std::vector<Claim> all;
+  all.reserve(claims_.size());
   for (const auto& claim : claims_)
     all.push_back({claim.start, claim.end - claim.start + 1, claim.owner});
   return all;

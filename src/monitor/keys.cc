@@ -152,6 +152,7 @@ const Key* find_key(std::string_view name) {
 
 std::vector<std::string_view> key_names() {
   std::vector<std::string_view> names;
+  names.reserve(std::size(kKeys));
   for (const auto& key : kKeys) names.push_back(key.name);
   return names;
 }

@@ -28,6 +28,7 @@ bool has_character(const machine::MachineDescription& machine, std::string_view 
 
 std::string character_hint(const machine::MachineDescription& machine, std::string_view wanted) {
   std::vector<std::string_view> ids;
+  ids.reserve(machine.characters.size());
   for (const auto& character : machine.characters) ids.push_back(character.id);
   return choice_hint(wanted, ids);
 }
@@ -111,7 +112,7 @@ Result<> Builder::escape_key(const std::string& argument) {
 Result<std::string> Builder::add_backend(const std::string& specification,
                                          const std::string& label) {
   if (specification.starts_with(kReference)) {
-    const auto id = specification.substr(kReference.size());
+    auto id = specification.substr(kReference.size());
     if (!has_character(result_.machine, id))
       return fail("{}: there is no -chardev '{}'{}", specification, id,
                   character_hint(result_.machine, id));

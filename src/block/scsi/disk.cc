@@ -212,9 +212,8 @@ void Disk::write_same(Command& command) {
   const uint64_t offset = where.block * block_size, bytes = where.count * block_size;
   if (std::ranges::any_of(*block, [](uint8_t byte) { return byte != 0; })) {
     const uint64_t pattern_bytes = std::min(kPatternBytes, bytes) / block_size * block_size;
-    const auto one = *block;
-    block->reserve(pattern_bytes);
-    while (block->size() < pattern_bytes) block->insert(block->end(), one.begin(), one.end());
+    block->resize(pattern_bytes);
+    for (uint64_t i = block_size; i < pattern_bytes; ++i) (*block)[i] = (*block)[i - block_size];
     return fill(std::make_shared<Command>(std::move(command)), block, offset, bytes);
   }
   Request request{.kind = Request::Kind::kWriteZeroes,

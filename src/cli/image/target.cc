@@ -81,6 +81,7 @@ Result<> apply_qcow2(Target& target, const std::string& key, const std::string& 
     return fail("option '{}': encrypted images are not supported", key);
   } else {
     std::vector<std::string_view> names;
+    names.reserve(std::size(kQcow2Options));
     for (const auto& option : kQcow2Options)
       names.push_back(option.name.substr(0, option.name.find('=')));
     return fail("invalid parameter '{}'{}", key, choice_hint(key, names));

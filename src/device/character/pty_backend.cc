@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/log.h"
+
 namespace limen::device {
 namespace {
 
@@ -74,8 +76,9 @@ void PtyBackend::look() {
     ::poll(&poll, 1, 0);
     if ((poll.revents & POLLHUP) != 0 && (poll.revents & POLLIN) == 0) return schedule_look();
   }
-  if (input.valid() && output.valid())
-    static_cast<void>(connect_peer(std::move(input), std::move(output)));
+  if (!input.valid() || !output.valid()) return;
+  if (auto connected = connect_peer(std::move(input), std::move(output)); !connected)
+    log::warning("{}", connected.error().message);
 }
 
 void PtyBackend::peer_gone() {

@@ -46,7 +46,7 @@ Result<> help(HumanInterpreter& interpreter, Words& words) {
 template <const char* kCommand>
 Result<> run(HumanInterpreter& interpreter, Words& words) {
   LIMEN_TRY(words.end());
-  static_cast<void>(interpreter.run(kCommand));
+  interpreter.perform(kCommand);
   return {};
 }
 constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
@@ -82,7 +82,7 @@ Result<> save_memory(HumanInterpreter& interpreter, Words& words, const char* co
                     {"size", static_cast<uint64_t>(size)},
                     {"filename", file}};
   if (command == std::string_view("memsave")) arguments["cpu-index"] = interpreter.processor();
-  static_cast<void>(interpreter.run(command, arguments));
+  interpreter.perform(command, arguments);
   return {};
 }
 Result<> memsave(HumanInterpreter& interpreter, Words& words) {
@@ -98,8 +98,8 @@ Result<> dump(HumanInterpreter& interpreter, Words& words) {
   const auto file = words.word();
   if (file.empty()) return fail("dump-guest-memory: filename expected");
   LIMEN_TRY(words.end());
-  static_cast<void>(interpreter.run(
-      "dump-guest-memory", {{"paging", paging}, {"detach", detach}, {"protocol", "file:" + file}}));
+  interpreter.perform("dump-guest-memory",
+                      {{"paging", paging}, {"detach", detach}, {"protocol", "file:" + file}});
   return {};
 }
 
@@ -108,7 +108,7 @@ Result<> eject(HumanInterpreter& interpreter, Words& words) {
   const auto device = words.word();
   if (device.empty()) return fail("eject: block device name expected");
   LIMEN_TRY(words.end());
-  static_cast<void>(interpreter.run("eject", {{"device", device}, {"force", force}}));
+  interpreter.perform("eject", {{"device", device}, {"force", force}});
   return {};
 }
 
@@ -116,7 +116,7 @@ Result<> chardev_remove(HumanInterpreter& interpreter, Words& words) {
   const auto id = words.word();
   if (id.empty()) return fail("chardev-remove: string expected");
   LIMEN_TRY(words.end());
-  static_cast<void>(interpreter.run("chardev-remove", {{"id", id}}));
+  interpreter.perform("chardev-remove", {{"id", id}});
   return {};
 }
 
@@ -132,7 +132,7 @@ Result<> ringbuf_read(HumanInterpreter& interpreter, Words& words) {
 Result<> ringbuf_write(HumanInterpreter& interpreter, Words& words) {
   const auto device = words.word();
   const auto data = words.all();
-  static_cast<void>(interpreter.run("ringbuf-write", {{"device", device}, {"data", data}}));
+  interpreter.perform("ringbuf-write", {{"device", device}, {"data", data}});
   return {};
 }
 

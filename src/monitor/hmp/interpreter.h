@@ -34,6 +34,10 @@ class HumanInterpreter {
   }
   /// Runs a QMP command and prints the error, if it is one.
   Reply run(const std::string& command, const Json& arguments = Json::object());
+  /// The same for one whose answer says nothing.
+  void perform(const std::string& command, const Json& arguments = Json::object()) {
+    [[maybe_unused]] const auto reply = run(command, arguments);
+  }
   [[nodiscard]] machine::Machine& machine() { return machine_; }
   [[nodiscard]] Shared& shared() { return shared_; }
   [[nodiscard]] unsigned processor() const { return processor_; }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/log.h"
 #include "machine/machine.h"
 #include "monitor/guest_view.h"
 #include "monitor/memory_files.h"
@@ -97,7 +98,8 @@ Reply dump_guest_memory(Context& context, const Json& arguments) {
     Json data = {{"result", dump_result(dump)}};
     if (!outcome) data["error"] = outcome.error().message;
     machine.events().emit("DUMP_COMPLETED", data);
-    if (was_running) static_cast<void>(machine.cont());
+    if (!was_running) return;
+    if (auto goes_on = machine.cont(); !goes_on) log::warning("{}", goes_on.error().message);
   };
   if (arguments.value("detach", false)) {
     context.shared.dump.start(

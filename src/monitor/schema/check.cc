@@ -61,7 +61,7 @@ Result<> check_object(const Type& type, const Json& value, const std::string& pa
   };
   for (const auto& [name, ignored] : value.items())
     if (!known(&type, name) && !known(variant, name))
-      return fail("Parameter '{}' is unexpected", path.empty() ? name : path + "." + name);
+      return fail("Parameter '{}{}{}' is unexpected", path, path.empty() ? "" : ".", name);
   return {};
 }
 

@@ -84,8 +84,10 @@ vcpu::Exit Runner::run() {
       while (next == Next::kGoOn && !look_up_ && !cpu_.attention.is_called()) {
         if (--blocks_until_poll_ == 0) [[unlikely]]
           poll_timer();
-        if (cpu_.debugger.active() && (next = look_for_stop()) != Next::kGoOn) [[unlikely]]
-          break;
+        if (cpu_.debugger.active()) [[unlikely]] {
+          next = look_for_stop();
+          if (next != Next::kGoOn) break;
+        }
         if (needs_single_step()) [[unlikely]]
           next = run_single();
         else if (translator_ && translator_->handles_mode())
