@@ -99,6 +99,13 @@ struct EntropySourceDescription {
   std::string id = {};
 };
 
+/// Any other -object: a secret, memory.
+struct ObjectDescription {
+  std::string type = {};
+  std::string id = {};
+  std::map<std::string, std::string> properties = {};  ///< As given.
+};
+
 /// What stands behind a network card, QEMU's netdev.
 struct NetdevDescription {
   net::BackendDescription backend = {};
@@ -122,6 +129,7 @@ struct MachineDescription {
   /// Groups exactly `vcpus`; nothing: they are cores of one socket.
   std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
+  bool preallocate_memory = false;  ///< The host has all of it ready from the start.
   std::string name = {};
   std::string kernel = {};
   std::string initrd = {};
@@ -130,8 +138,9 @@ struct MachineDescription {
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};
   std::vector<MonitorDescription> monitors = {};
-  std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
   std::vector<EntropySourceDescription> entropy_sources = {};
+  std::vector<ObjectDescription> objects = {};
   std::vector<DriveDescription> drives = {};
   std::vector<NetdevDescription> netdevs = {};
   std::vector<ThrottleGroupDescription> throttle_groups = {};

@@ -102,6 +102,8 @@ Object objects(machine::Machine& machine, const Shared& shared) {
   Object object = container();
   for (const auto& source : machine.description().entropy_sources)
     object.properties.push_back({source.id, child("rng-random"), {}});
+  for (const auto& each : machine.description().objects)
+    object.properties.push_back({each.id, child(each.type), {}});
   for (const auto& [id, type] : shared.objects) object.properties.push_back({id, child(type), {}});
   return object;
 }
@@ -166,14 +168,22 @@ std::vector<TypeInfo> object_types() {
                                  {"rng-backend", "object", true},
                                  {"rng-random", "rng-backend", false},
                                  {"rng-builtin", "rng-backend", false},
+                                 {"secret", "object", false},
+                                 {"memory-backend", "object", true},
+                                 {"memory-backend-ram", "memory-backend", false},
+                                 {"memory-backend-memfd", "memory-backend", false},
                                  {"device", "object", true},
                                  {"cpu", "device", true},
                                  {"x86_64-cpu", "cpu", true},
                                  {"chardev", "object", true}};
   for (const auto& model : x86::cpu_models())
     types.push_back({std::string(model.name) + "-x86_64-cpu", "x86_64-cpu", false});
-  for (const auto& device : machine::device_catalog())
-    types.push_back({std::string(device.driver), "device", false});
+  for (const auto& device : machine::device_catalog()) {
+    const std::string name(device.driver);
+    types.push_back({name, "device", false});
+    if (name.starts_with("virtio-") && name.ends_with("-pci"))
+      types.push_back({name + std::string(machine::kNonTransitional), "device", false});
+  }
   for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});
   return types;

@@ -43,12 +43,15 @@ constexpr std::array kOptions = {
     Option{"hdd", "FILE", "fourth disk", &Builder::hard_disk_d},
     Option{"snapshot", "", "what is written to disks is gone when the machine ends",
            &Builder::snapshot},
-    Option{"device", "DRIVER[,property=value,...]", "add a device; -device help lists them",
+    Option{"device", "DRIVER[,property=value,...] | JSON", "add a device; -device help lists them",
            &Builder::device},
     Option{"object",
            "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
-           "          throttle-group,id=ID[,limits.iops-total=N]...",
-           "source of random bytes, I/O thread, limits of disks", &Builder::object},
+           "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
+           "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
+           "          memory-backend-ram|memory-backend-memfd,id=ID,size=512M[,prealloc=on]\n"
+           "          | JSON",
+           "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
     Option{"chardev",
            "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
            "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
@@ -80,6 +83,12 @@ constexpr std::array kOptions = {
            "a network card and what stands behind it (default: user)", &Builder::nic},
     Option{"net", "nic[,model=MODEL][,macaddr=MAC] | TYPE[,...] | none",
            "the same in two, joined by a hub", &Builder::network},
+    Option{"mem-prealloc", "", "have all memory ready from the start", &Builder::preallocate},
+    Option{"overcommit", "[mem-lock=on|off][,cpu-pm=on|off]",
+           "keep the memory from being swapped out", &Builder::overcommit},
+    Option{"boot", "[order=DRIVES][,menu=off][,strict=on|off]...",
+           "taken, without effect: there is no firmware to choose", &Builder::boot},
+    Option{"audiodev", "[driver=]none,id=ID", "there is no sound card yet", &Builder::audio_device},
     Option{"rtc", "base=utc", "real-time clock", &Builder::clock},
     Option{"name", "[guest=]TEXT", "name of the machine", &Builder::name},
     Option{"nographic", "", "serial port on this terminal; Ctrl-a h helps, Ctrl-a x ends",
@@ -103,6 +112,7 @@ constexpr std::array kOptions = {
            "          [,spawn=allow|deny][,resourcecontrol=allow|deny]",
            "refuse system calls that no machine needs", &Builder::sandbox},
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
+    Option{"writeconfig", "FILE", "gone, as from QEMU", &Builder::write_configuration},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
     Option{"readconfig", "FILE", "options from a file", &Builder::read_configuration},
     Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
