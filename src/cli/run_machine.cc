@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "cli/process.h"
 #include "cli/programs.h"
 #include "gdb/server.h"
@@ -18,6 +19,12 @@ namespace {
 
 Result<int> run(const machine::MachineDescription& description,
                 const qemu::ProcessOptions& options) {
+  const auto& log = description.log;
+  if (!log.events.empty()) {
+    if (const auto& file = log.event_file.empty() ? log.file : log.event_file; !file.empty())
+      LIMEN_TRY(trace::write_to(file));
+    for (const auto& pattern : log.events) trace::choose(pattern);
+  }
   Background background;
   if (options.daemonize) {
     for (const auto& character : description.characters)

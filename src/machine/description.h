@@ -117,6 +117,8 @@ struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
   std::string file = {};             ///< "": standard error.
   bool perf_map = false;
+  std::vector<std::string> events = {};  ///< Patterns for trace::choose().
+  std::string event_file = {};           ///< "": as `file`.
 };
 
 struct MachineDescription {
@@ -147,6 +149,7 @@ struct MachineDescription {
   std::vector<IoThreadDescription> io_threads = {};
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
+  bool acpi = true;      ///< Tables that describe the board to the guest.
   bool pit = true;       ///< The 8254, with port 61H.
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};

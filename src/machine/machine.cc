@@ -180,13 +180,15 @@ Result<x86::CpuState> Machine::load_guest() {
   // ACPI describes those from COM1 on.
   const auto gap = std::ranges::find(description_.serials, "");
   const auto serials = static_cast<unsigned>(gap - description_.serials.begin());
-  const auto tables = LIMEN_TRY(boot::acpi::install_tables(
-      *memory_, {.vcpus = description_.vcpus,
-                 .apic_ids = apic_ids_,
-                 .hpet = description_.hpet,
-                 .serial_ports = std::min(serials, kDescribedSerialPorts),
-                 .panic_port = panic_port(description_),
-                 .keyboard_controller = true}));
+  boot::acpi::InstalledTables tables;
+  if (description_.acpi)
+    tables = LIMEN_TRY(boot::acpi::install_tables(
+        *memory_, {.vcpus = description_.vcpus,
+                   .apic_ids = apic_ids_,
+                   .hpet = description_.hpet,
+                   .serial_ports = std::min(serials, kDescribedSerialPorts),
+                   .panic_port = panic_port(description_),
+                   .keyboard_controller = true}));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;

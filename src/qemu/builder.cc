@@ -38,9 +38,9 @@ Result<> Builder::machine(const std::string& argument) {
         "pc-q35-7.2           Standard PC (Q35 + ICH9)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 9> kKnown = {"type",      "accel",  "hpet",
-                                                      "pit",       "usb",    "dump-guest-core",
-                                                      "mem-merge", "vmport", "memory-backend"};
+  constexpr std::array<std::string_view, 13> kKnown = {
+      "type",   "accel",          "hpet", "pit",    "usb",    "dump-guest-core", "mem-merge",
+      "vmport", "memory-backend", "acpi", "kernel", "initrd", "append"};
   LIMEN_TRY(values.check(kKnown));
   for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
     LIMEN_TRY(values.boolean(advice, true));
@@ -53,6 +53,12 @@ Result<> Builder::machine(const std::string& argument) {
       return fail("unknown machine '{}'{}", *type, choice_hint(*type, kMachines));
     result_.machine.type = *type == "none" ? "none" : "q35";
   }
+  for (const auto& [key, into] :
+       {std::pair{"kernel", &result_.machine.kernel}, std::pair{"initrd", &result_.machine.initrd},
+        std::pair{"append", &result_.machine.append}})
+    *into = values.text(key, *into);
+  if (values.text("acpi") != "auto")
+    result_.machine.acpi = LIMEN_TRY(values.boolean("acpi", result_.machine.acpi));
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
@@ -252,6 +258,11 @@ Result<> Builder::name(const std::string& argument) {
   constexpr std::array<std::string_view, 3> kKnown = {"guest", "process", "debug-threads"};
   LIMEN_TRY(values.check(kKnown));
   result_.machine.name = values.text("guest");
+  return {};
+}
+
+Result<> Builder::no_acpi(const std::string&) {
+  result_.machine.acpi = false;
   return {};
 }
 

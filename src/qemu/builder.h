@@ -72,6 +72,7 @@ class Builder {
   Result<> netdev(const std::string& argument);
   Result<> clock(const std::string& argument);
   Result<> name(const std::string& argument);
+  Result<> no_acpi(const std::string& argument);
   Result<> no_graphic(const std::string& argument);
   Result<> no_defaults(const std::string& argument);
   Result<> no_reboot(const std::string& argument);
@@ -97,6 +98,7 @@ class Builder {
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
+  void add_event_pattern(const std::string& pattern);  // builder_debug.cc
   // In builder_objects.cc:
   [[nodiscard]] bool has_object(std::string_view id) const;
   Result<> finish_memory();

@@ -8,7 +8,9 @@ namespace limen::qemu {
 namespace {
 
 constexpr std::array kOptions = {
-    Option{"machine", "q35[,accel=soft][,hpet=on|off][,pit=on|off]", "board", &Builder::machine},
+    Option{"machine",
+           "q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]", "board",
+           &Builder::machine},
     Option{"M", "q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
@@ -103,6 +105,7 @@ constexpr std::array kOptions = {
            "what follows what the guest does", &Builder::action},
     Option{"uuid", "UUID", "number of the machine", &Builder::uuid},
     Option{"global", "DRIVER.PROPERTY=VALUE", "default of a device", &Builder::global},
+    Option{"no-acpi", "", "no ACPI tables", &Builder::no_acpi},
     Option{"no-hpet", "", "no HPET", &Builder::no_hpet},
     Option{"daemonize", "", "go to the background once the machine is there", &Builder::daemonize},
     Option{"pidfile", "FILE", "write the process's number to FILE", &Builder::pid_file},
@@ -117,7 +120,10 @@ constexpr std::array kOptions = {
     Option{"readconfig", "FILE", "options from a file", &Builder::read_configuration},
     Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
            &Builder::log_items},
-    Option{"D", "FILE", "write what -d logs to FILE, not to standard error", &Builder::log_file},
+    Option{"D", "FILE", "write what -d and -trace log to FILE, not to standard error",
+           &Builder::log_file},
+    Option{"trace", "[enable=]PATTERN[,events=FILE][,file=FILE]",
+           "log events as they happen; -trace help lists them", &Builder::trace_events},
     Option{"perfmap", "", "write /tmp/perf-PID.map, by which perf names the guest's code",
            &Builder::perf_map},
     Option{"no-user-config", "", "taken, without effect: there are no configuration files",
