@@ -11,6 +11,7 @@ limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyrin
 limen_test_packages=(
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
   gdb iperf3 iproute2 openssh-client passt socat xorriso
+  libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
 )
 
 # install_packages WHY PACKAGE...: installs those that are not there. Says what before it does.
