@@ -83,9 +83,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     loop_->post([this, port] {
       std::string id;
       with_processors_held([&] { id = board_->remove_device(port); });
-      if (!id.empty())
-        events_->emit("DEVICE_DELETED",
-                      nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
+      removed(port, id);
     });
   };
   callbacks.panicked = [this](device::PanicEvent event) {

@@ -94,6 +94,11 @@ class Machine {
   [[nodiscard]] unsigned vcpu_count() const { return static_cast<unsigned>(vcpus_.size()); }
   /// Touch its state only while nothing runs.
   [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
+  /// What is plugged in now, as it was described; a card has the address that it was given.
+  [[nodiscard]] const std::vector<DeviceDescription>& devices() const { return devices_; }
+  /// QMP's netdev_add and netdev_del. A card whose back end goes has no link from then on.
+  Result<> add_netdev(const net::BackendDescription& backend);
+  Result<> remove_netdev(const std::string& id);
   /// QMP's device_add and device_del: into the slot of a root port, and out of it once the guest
   /// agrees, with DEVICE_DELETED.
   Result<> plug(const DeviceDescription& description);
@@ -133,6 +138,8 @@ class Machine {
   /// The guest is through: ends or stands still, as the actions say.
   void shut_down(Cause cause, Result<int> outcome);
   void panicked();
+  /// What was in the slot of root port `port` is gone; `id`: its id, if it had one.
+  void removed(const std::string& port, const std::string& id);
   void stop_now(RunState reason);
   void reset_now(Cause cause);
   void end(Result<int> outcome);
@@ -140,6 +147,7 @@ class Machine {
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
+  std::vector<DeviceDescription> devices_ = description_.devices;  // loop thread
   Actions actions_;
   std::unique_ptr<EventLoop> loop_;
   std::thread::id loop_thread_ = std::this_thread::get_id();

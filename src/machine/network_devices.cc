@@ -42,10 +42,15 @@ Result<> Q35Board::open_network(const MachineDescription& description) {
   return {};
 }
 
+Result<> Q35Board::add_netdev(const net::BackendDescription& backend) {
+  if (network_ == nullptr) network_ = LIMEN_TRY(net::Network::create());
+  return network_->add(backend);
+}
+
 void Q35Board::warn_of_loose_ends() const {
   if (network_ == nullptr) return;
   for (const auto& netdev : network_->list())
-    if (!netdev.plugged) log::warning("netdev {} has no peer", netdev.id);
+    if (!netdev.plugged && !netdev.card) log::warning("netdev {} has no peer", netdev.id);
 }
 
 Result<net::Network*> DeviceFactory::network() {
@@ -72,6 +77,7 @@ Result<std::array<uint8_t, net::kMacBytes>> DeviceFactory::mac_of(
 Result<> DeviceFactory::create_net(const DeviceDescription& description,
                                    const DeviceProperties& properties) {
   virtio::NetProperties card;
+  card.id = properties.text("id");
   card.mac = LIMEN_TRY(mac_of(properties));
   card.netdev = properties.text("netdev");
   card.multiqueue = properties.boolean("mq", false);
@@ -99,6 +105,7 @@ Result<> DeviceFactory::create_e1000(const DeviceDescription& description,
                                      const DeviceProperties& properties) {
   nic::E1000Properties card;
   card.name = properties.text("id", description.driver);
+  card.id = properties.text("id");
   card.mac = LIMEN_TRY(mac_of(properties));
   card.netdev = properties.text("netdev");
   auto function = nic::E1000::create(card, board_.memory_, *LIMEN_TRY(network()));

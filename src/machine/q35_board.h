@@ -98,6 +98,9 @@ class Q35Board {
   /// Removes what is in the slot of root port `port`: its id, "" if it has none or none is there.
   std::string remove_device(const std::string& port);
 
+  /// Makes a back end for cards that come later: QMP's netdev_add.
+  Result<> add_netdev(const net::BackendDescription& backend);
+
   /// Waits for the disks and flushes them.
   Result<> flush_disks();
   /// Makes the requests again that failed and were kept (werror=stop and the like).

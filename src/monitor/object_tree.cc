@@ -73,7 +73,7 @@ Object machine_object(machine::Machine& machine) {
 
 Object peripherals(machine::Machine& machine, bool named) {
   Object object = container();
-  const auto& devices = machine.description().devices;
+  const auto& devices = machine.devices();
   for (size_t i = 0; i < devices.size(); ++i) {
     const auto id = id_of(devices[i]);
     if (id.has_value() == named)
@@ -84,7 +84,7 @@ Object peripherals(machine::Machine& machine, bool named) {
 }
 
 std::optional<Object> peripheral(machine::Machine& machine, const std::string& name) {
-  const auto& devices = machine.description().devices;
+  const auto& devices = machine.devices();
   for (size_t i = 0; i < devices.size(); ++i)
     if (id_of(devices[i]).value_or(fmt::format("device[{}]", i)) == name)
       return device_object(devices[i]);

@@ -38,7 +38,7 @@ Reply device_add(Context& context, const Json& arguments) {
   for (const auto& [name, value] : arguments.items())
     if (name != "driver") device.properties[name] = property_text(value);
   if (const auto id = arguments.find("id"); id != arguments.end())
-    for (const auto& other : context.machine.description().devices)
+    for (const auto& other : context.machine.devices())
       if (const auto its = other.properties.find("id");
           its != other.properties.end() && its->second == id->get<std::string>())
         return failure("GenericError", "Duplicate device ID '{}'", its->second);

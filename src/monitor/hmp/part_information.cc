@@ -1,0 +1,60 @@
+// What stands behind "info" of networks, objects and interrupt controllers.
+#include <fmt/format.h>
+
+#include <array>
+
+#include "machine/machine.h"
+#include "machine/q35_board.h"
+#include "monitor/hmp/command.h"
+
+namespace limen::monitor {
+namespace {
+
+/// "user: net=10.0.2.0" as QEMU has it: "type=user,net=10.0.2.0".
+std::string client_text(const net::Network::Summary& client) {
+  std::string type = "nic";
+  std::string rest = client.description;
+  if (const auto colon = rest.find(": "); !client.card && colon != std::string::npos) {
+    type = rest.substr(0, colon);
+    rest.erase(0, colon + 2);
+  } else if (rest.starts_with("hub ")) {
+    type = "hubport";
+  }
+  return fmt::format("{}: index=0,type={},{}{}\n", client.id, type, rest,
+                     client.link ? "" : ",link=off");
+}
+
+Result<> network(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  auto* board = interpreter.machine().board();
+  if (board == nullptr || board->network() == nullptr) return {};
+  const auto clients = board->network()->list();
+  for (const auto& client : clients) {
+    // A back end of a card is shown below it.
+    const auto peer = std::ranges::find(clients, client.peer, &net::Network::Summary::id);
+    if (!client.card && peer != clients.end() && peer->card) continue;
+    interpreter.print("{}", client_text(client));
+    if (client.card && peer != clients.end()) interpreter.print(" \\ {}", client_text(*peer));
+  }
+  return {};
+}
+
+Result<> usernet(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  auto* board = interpreter.machine().board();
+  if (board == nullptr || board->network() == nullptr) return {};
+  for (const auto& [id, table] : board->network()->user_connections())
+    interpreter.print("Hub -1 ({}):\n{}", id, table);
+  return {};
+}
+
+constexpr std::array kCommands = {
+    HumanCommand{"network", "", "show the network state", network},
+    HumanCommand{"usernet", "", "show user network stack connection states", usernet},
+};
+
+}  // namespace
+
+std::span<const HumanCommand> part_information_commands() { return kCommands; }
+
+}  // namespace limen::monitor
