@@ -97,6 +97,14 @@ struct Actions {
 /// A source of random bytes, QEMU's -object rng-random and rng-builtin.
 struct EntropySourceDescription {
   std::string id = {};
+  std::string type = "rng-random";
+};
+
+/// Any -object, and what object-add makes.
+struct ObjectDescription {
+  std::string type = {};
+  std::string id = {};
+  std::map<std::string, std::string> properties = {};  ///< As given.
 };
 
 /// What stands behind a network card, QEMU's netdev.
@@ -122,6 +130,7 @@ struct MachineDescription {
   /// Groups exactly `vcpus`; nothing: they are cores of one socket.
   std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
+  std::string memory_backend = {};  ///< Id of one of `objects` that is the memory; "": none.
   std::string name = {};
   std::string kernel = {};
   std::string initrd = {};
@@ -136,6 +145,7 @@ struct MachineDescription {
   std::vector<NetdevDescription> netdevs = {};
   std::vector<ThrottleGroupDescription> throttle_groups = {};
   std::vector<IoThreadDescription> io_threads = {};
+  std::vector<ObjectDescription> objects = {};  ///< Secrets and memory back ends.
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
   bool pit = true;       ///< The 8254, with port 61H.

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "machine/characters.h"
 #include "machine/description.h"
 #include "machine/events.h"
@@ -96,6 +98,11 @@ class Machine {
   [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
   /// What is plugged in now, as it was described; a card has the address that it was given.
   [[nodiscard]] const std::vector<DeviceDescription>& devices() const { return devices_; }
+  /// What -object and object-add made, in that order.
+  [[nodiscard]] const std::vector<ObjectDescription>& objects() const { return objects_; }
+  Result<> add_object(const ObjectDescription& object);
+  /// Fails for one that is not there, and for one that something uses.
+  Result<> remove_object(const std::string& id);
   /// QMP's netdev_add and netdev_del. A card whose back end goes has no link from then on.
   Result<> add_netdev(const net::BackendDescription& backend);
   Result<> remove_netdev(const std::string& id);
@@ -111,6 +118,9 @@ class Machine {
 
   explicit Machine(const MachineDescription& description)
       : description_(description), actions_(description.actions) {}
+  Result<> open_objects();
+  Result<std::unique_ptr<memory::GuestMemory>> open_guest_memory();
+  [[nodiscard]] bool object_in_use(const ObjectDescription& object) const;
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
   Result<> open_characters();
   /// RAM's content and the bootstrap processor's state as the loader leaves them.
@@ -148,6 +158,8 @@ class Machine {
 
   const MachineDescription description_;
   std::vector<DeviceDescription> devices_ = description_.devices;  // loop thread
+  std::vector<ObjectDescription> objects_;                         // loop thread
+  std::map<std::string, UniqueFd> memory_files_;  ///< Of memory back ends, by id.
   Actions actions_;
   std::unique_ptr<EventLoop> loop_;
   std::thread::id loop_thread_ = std::this_thread::get_id();

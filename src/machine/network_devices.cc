@@ -74,6 +74,17 @@ Result<std::array<uint8_t, net::kMacBytes>> DeviceFactory::mac_of(
   return mac;
 }
 
+/// The address is free again when the card did not come, and when it goes.
+Result<> DeviceFactory::keep_mac(std::span<const uint8_t> mac, Result<> added) {
+  if (!std::ranges::equal(mac.first(5), std::span(kFirstMac).first(5))) return added;
+  if (!added)
+    macs_.erase(mac.back());
+  else if (!board_.plugged_.empty() &&
+           board_.plugged_.back().function == board_.devices_.back().get())
+    plugged_macs_[board_.plugged_.back().function] = mac.back();
+  return added;
+}
+
 Result<> DeviceFactory::create_net(const DeviceDescription& description,
                                    const DeviceProperties& properties) {
   virtio::NetProperties card;
@@ -96,9 +107,10 @@ Result<> DeviceFactory::create_net(const DeviceDescription& description,
       card.features_off |= virtio::Net::feature_of(name);
   auto* network = LIMEN_TRY(this->network());
   auto device = virtio::Net::create(card, *network);
-  if (!device) return property_error(description, std::move(device).error());
+  if (!device)
+    return keep_mac(card.mac, property_error(description, std::move(device).error()));
   warn_without_netdev(description, properties);
-  return add_virtio(description, properties, *std::move(device));
+  return keep_mac(card.mac, add_virtio(description, properties, *std::move(device)));
 }
 
 Result<> DeviceFactory::create_e1000(const DeviceDescription& description,
@@ -109,9 +121,10 @@ Result<> DeviceFactory::create_e1000(const DeviceDescription& description,
   card.mac = LIMEN_TRY(mac_of(properties));
   card.netdev = properties.text("netdev");
   auto function = nic::E1000::create(card, board_.memory_, *LIMEN_TRY(network()));
-  if (!function) return property_error(description, std::move(function).error());
+  if (!function)
+    return keep_mac(card.mac, property_error(description, std::move(function).error()));
   warn_without_netdev(description, properties);
-  return add_function(properties, *std::move(function));
+  return keep_mac(card.mac, add_function(properties, *std::move(function)));
 }
 
 }  // namespace limen::machine

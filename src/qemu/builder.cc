@@ -37,8 +37,8 @@ Result<> Builder::machine(const std::string& argument) {
         "pc-q35-7.2           Standard PC (Q35 + ICH9)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 7> kKnown = {"type", "accel",           "hpet",  "pit",
-                                                      "usb",  "dump-guest-core", "vmport"};
+  constexpr std::array<std::string_view, 8> kKnown = {
+      "type", "accel", "hpet", "pit", "usb", "dump-guest-core", "vmport", "memory-backend"};
   LIMEN_TRY(values.check(kKnown));
   for (const std::string_view absent : {"usb", "vmport"})
     if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
@@ -50,6 +50,7 @@ Result<> Builder::machine(const std::string& argument) {
   }
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
+  result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
     return choose_accelerator(*accelerators, ":");
   return {};
@@ -159,6 +160,7 @@ Result<> Builder::memory(const std::string& argument) {
   const uint64_t bytes = LIMEN_TRY(parse_size(values.text("size"), uint64_t{1} << 20));
   if (bytes == 0) return fail("a machine needs memory; write a size as in 512M or 2G");
   if (bytes > UINT64_MAX - kMemoryGranularity) return fail("too large a size");
+  memory_chosen_ = true;
   result_.machine.memory_bytes =
       (bytes + kMemoryGranularity - 1) / kMemoryGranularity * kMemoryGranularity;
   return {};

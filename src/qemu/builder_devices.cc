@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
+#include "machine/objects.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
 
@@ -62,25 +63,54 @@ Result<> Builder::device(const std::string& argument) {
 
 Result<> Builder::object(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, "qom-type"));
-  if (is_block_object(values.text("qom-type"))) return block_object(values);
-  constexpr std::array<std::string_view, 3> kKnown = {"qom-type", "id", "filename"};
-  constexpr std::array<std::string_view, 4> kTypes = {"rng-random", "rng-builtin", "iothread",
-                                                      "throttle-group"};
-  constexpr std::array<std::string_view, 2> kSources = {"/dev/urandom", "/dev/random"};
-  LIMEN_TRY(values.check(kKnown));
   const auto type = values.text("qom-type");
-  if (std::ranges::find(kTypes, std::string_view(type)) == kTypes.end())
-    return fail("unknown object '{}'{}", type, choice_hint(type, kTypes));
-  if (values.find("filename")) {
-    if (type != "rng-random") return fail("{} has no property 'filename'", type);
-    LIMEN_TRY(values.choice("filename", kSources, ""));
+  if (type == "help" || type == "?") {
+    std::string text = "List of user creatable objects:\n";
+    for (const auto& each : machine::object_catalog()) text += fmt::format("  {}\n", each.type);
+    print(text);
+    return {};
+  }
+  const auto* specification = machine::find_object_type(type);
+  if (specification != nullptr && values.wants_help()) {
+    std::string text = fmt::format("{} options:\n", type);
+    for (const auto& property : specification->properties)
+      text += fmt::format("  {:<24} {}\n", property.name, property.help);
+    print(text);
+    return {};
   }
   const auto id = values.text("id");
-  if (id.empty()) return fail("id= is missing");
-  if (has_id(result_.machine.entropy_sources, id))
-    return fail("there is an object '{}' already", id);
-  result_.machine.entropy_sources.push_back({id});
+  if (!id.empty() &&
+      (has_id(result_.machine.entropy_sources, id) || has_id(result_.machine.objects, id) ||
+       has_id(result_.machine.io_threads, id) || has_id(result_.machine.throttle_groups, id)))
+    return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
+  if (is_block_object(type)) return block_object(values);
+  machine::ObjectDescription object{.type = type, .id = id};
+  for (const auto& [key, value] : values.pairs()) {
+    if (key == "qom-type" || key == "id") continue;
+    if (!object.properties.emplace(key, value).second)
+      return fail("property '{}' is given twice", key);
+  }
+  LIMEN_TRY(machine::check_object(object));
+  if (type.starts_with("rng-"))
+    result_.machine.entropy_sources.push_back({.id = id, .type = type});
+  else
+    result_.machine.objects.push_back(std::move(object));
   return {};
+}
+
+/// -machine memory-backend=: the machine has the back end's size, which -m may only repeat.
+Result<> Builder::finish_memory() {
+  auto& machine = result_.machine;
+  if (machine.memory_backend.empty()) return {};
+  for (const auto& object : machine.objects) {
+    if (object.id != machine.memory_backend || !machine::is_memory_backend(object.type)) continue;
+    const auto size = machine::memory_backend(object).size;
+    if (memory_chosen_ && machine.memory_bytes != size)
+      return fail("Machine memory size does not match the size of the memory backend");
+    machine.memory_bytes = size;
+    return {};
+  }
+  return fail("Memory backend '{}' not found", machine.memory_backend);
 }
 
 Result<> Builder::check_references() const {
@@ -127,6 +157,7 @@ Result<CommandLine> Builder::finish() {
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
   LIMEN_TRY(finish_network());
+  LIMEN_TRY(finish_memory());
   LIMEN_TRY(connect_monitors());
   LIMEN_TRY(check_references());
   return std::move(result_);

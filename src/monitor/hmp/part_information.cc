@@ -1,6 +1,7 @@
 // What stands behind "info" of networks, objects and interrupt controllers.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "machine/machine.h"
@@ -48,7 +49,36 @@ Result<> usernet(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<> iothreads(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  const auto reply = interpreter.run("query-iothreads");
+  if (!reply) return {};
+  for (const auto& each : *reply) {
+    interpreter.print("{}:\n  thread_id={}\n", each["id"].get<std::string>(),
+                      each["thread-id"].get<int64_t>());
+    for (const char* name : {"poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch"})
+      interpreter.print("  {}={}\n", name, each[name].get<int64_t>());
+  }
+  return {};
+}
+
+Result<> memdev(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  const auto reply = interpreter.run("query-memdev");
+  if (!reply) return {};
+  for (const auto& each : *reply) {
+    interpreter.print("memory backend: {}\n  size:  {}\n", each["id"].get<std::string>(),
+                      each["size"].get<uint64_t>());
+    for (const char* name : {"merge", "dump", "prealloc", "share", "reserve"})
+      interpreter.print("  {}: {}\n", name, each[name].get<bool>());
+    interpreter.print("  policy: default\n  host nodes:\n\n");
+  }
+  return {};
+}
+
 constexpr std::array kCommands = {
+    HumanCommand{"iothreads", "", "show iothreads", iothreads},
+    HumanCommand{"memdev", "", "show memory backends", memdev},
     HumanCommand{"network", "", "show the network state", network},
     HumanCommand{"usernet", "", "show user network stack connection states", usernet},
 };

@@ -102,6 +102,28 @@ Result<> hostfwd_remove(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<> object_add(HumanInterpreter& interpreter, Words& words) {
+  auto list = parse_option_list(words.all(), "qom-type");
+  if (!list) return error(std::move(list).error());
+  machine::ObjectDescription object;
+  for (auto& [key, value] : *list) {
+    if (key == "qom-type")
+      object.type = std::move(value);
+    else if (key == "id")
+      object.id = std::move(value);
+    else
+      object.properties[key] = std::move(value);
+  }
+  if (auto added = interpreter.machine().add_object(object); !added)
+    return error(std::move(added).error());
+  return {};
+}
+
+Result<> object_del(HumanInterpreter& interpreter, Words& words) {
+  interpreter.perform("object-del", {{"id", LIMEN_TRY(one_word(words, "object_del", "id"))}});
+  return {};
+}
+
 constexpr std::array kCommands = {
     HumanCommand{"device_add", "driver[,prop=value][,...]", "add device, like -device on the "
                  "command line", device_add},
@@ -109,6 +131,9 @@ constexpr std::array kCommands = {
     HumanCommand{"netdev_add", "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
                  "add host network device", netdev_add},
     HumanCommand{"netdev_del", "id", "remove host network device", netdev_del},
+    HumanCommand{"object_add", "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object",
+                 object_add},
+    HumanCommand{"object_del", "id", "destroy QOM object", object_del},
     HumanCommand{"set_link", "name on|off", "change the link status of a network adapter",
                  set_link},
     HumanCommand{"hostfwd_add", "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",

@@ -1,7 +1,7 @@
 // Character back ends.
 #include "machine/characters.h"
 #include "machine/machine.h"
-#include "monitor/base64.h"
+#include "base/base64.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/shared.h"
 

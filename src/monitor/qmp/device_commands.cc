@@ -13,6 +13,7 @@ constexpr std::string_view kSchema = R"(
 command device_add { driver: str, *bus: str, *id: str } [open json-cli json-cli-hotplug]
 command device_del { id: str }
 event DEVICE_DELETED { *device: str, path: str }
+event VSERPORT_CHANGE { id: str, open: bool }
 
 struct BalloonInfo { actual: uint }
 command query-balloon -> BalloonInfo
