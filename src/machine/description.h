@@ -63,13 +63,14 @@ struct DeviceDescription {
 /// A character back end, QEMU's chardev.
 struct CharacterDescription {
   std::string id = {};
-  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing };
+  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing, kUdp };
   Kind kind = Kind::kNull;
   std::string path = {};     ///< kFile, kPipe.
   bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< Several front ends share it; Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
-  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`.
+  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
+  device::SocketAddress local = {};    ///< kUdp.
   bool server = false;
   bool wait = false;  ///< The machine starts when a client is there.
   bool telnet = false;

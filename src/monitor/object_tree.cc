@@ -203,7 +203,7 @@ std::vector<TypeInfo> object_types() {
     types.push_back({std::string(model.name) + "-x86_64-cpu", "x86_64-cpu", false});
   for (const auto& device : machine::device_catalog())
     types.push_back({std::string(device.driver), "device", false});
-  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "mux"})
+  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});
   return types;
 }

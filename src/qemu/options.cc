@@ -55,7 +55,8 @@ constexpr std::array kOptions = {
     Option{"chardev",
            "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
            "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
-           "          | ringbuf,id=ID[,size=BYTES]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
+           "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
+           "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
            "where a serial port, console or monitor leads", &Builder::character},
     Option{"serial",
            "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"

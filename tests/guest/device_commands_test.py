@@ -8,9 +8,9 @@ import socket
 import time
 import unittest
 
+from harness import SYSTEM, MachineTest
 from agent_disk import COMMAND, agent_disk
 from console import Console
-from harness import SYSTEM, MachineTest
 from monitor_test import Qmp
 from network_test import Guest
 
@@ -242,7 +242,7 @@ class DeviceCommands(MachineTest):
 
     def test_panic_is_told(self):
         self.qmp_path = str(self.folder / "qmp.sock")
-        guest = Guest(self, "-device", "pvpanic-pci", "-action", "panic=pause", "-qmp",
+        guest = Guest(self, "-nic", "user,model=virtio", "-device", "pvpanic-pci", "-action", "panic=pause", "-qmp",
                       f"unix:{self.qmp_path},server=on,wait=off", dhcp=False)
         qmp = self.connect()
         guest.run("modprobe pvpanic-pci; mount -t proc proc /proc; true")

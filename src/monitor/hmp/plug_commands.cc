@@ -124,10 +124,17 @@ Result<> object_del(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<> send_break(HumanInterpreter& interpreter, Words& words) {
+  interpreter.perform("chardev-send-break",
+                      {{"id", LIMEN_TRY(one_word(words, "chardev-send-break", "id"))}});
+  return {};
+}
+
 constexpr std::array kCommands = {
     HumanCommand{"device_add", "driver[,prop=value][,...]", "add device, like -device on the "
                  "command line", device_add},
     HumanCommand{"device_del", "device", "remove device", device_del},
+    HumanCommand{"chardev-send-break", "id", "send a break on chardev", send_break},
     HumanCommand{"netdev_add", "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
                  "add host network device", netdev_add},
     HumanCommand{"netdev_del", "id", "remove host network device", netdev_del},

@@ -195,7 +195,9 @@ void Console::take_output(unsigned number, Port* port) {
     // room() comes back here once the peer took what waits. Said before the look, so that it is not
     // missed.
     const auto must_wait = [&] {
-      if (backend == nullptr || backend->pending_output() < kOutputBacklog) return false;
+      if (backend == nullptr || !backend->tells_of_room() ||
+          backend->pending_output() < kOutputBacklog)
+        return false;
       port->output_waits = true;
       return backend->pending_output() >= kOutputBacklog;
     };
