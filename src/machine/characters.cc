@@ -29,7 +29,9 @@ Result<std::unique_ptr<device::CharacterBackend>> Characters::open(
     case Kind::kNull:
       return std::make_unique<device::NullBackend>();
     case Kind::kFile:
-      if (!std::filesystem::exists(description.path)) new_files_.push_back(description.path);
+      if (!std::filesystem::exists(description.path) &&
+          !description.path.starts_with("/dev/fdset/"))
+        new_files_.push_back(description.path);
       return device::FileBackend::create(description.path, description.append);
     case Kind::kStdio:
       return device::StdioBackend::create(

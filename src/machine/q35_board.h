@@ -131,6 +131,9 @@ class Q35Board {
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
+  [[nodiscard]] irq::Pic8259& pic() { return *pic_; }
+  [[nodiscard]] irq::IoApic& io_apic() { return *io_apic_; }
+  [[nodiscard]] irq::InterruptRouter& interrupt_router() { return *router_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
   /// nullptr: there is none.
   [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }

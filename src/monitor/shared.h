@@ -2,12 +2,10 @@
 #pragma once
 
 #include "monitor/core_dump.h"
-#include "monitor/qmp/descriptor_store.h"
 
 namespace limen::monitor {
 
 struct Shared {
-  FdSets fd_sets;
   DumpJob dump;
 };
 

@@ -58,6 +58,7 @@ class Builder {
   Result<> sandbox(const std::string& argument);
   Result<> run_as(const std::string& argument);
   Result<> run_with(const std::string& argument);
+  Result<> add_descriptor(const std::string& argument);
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);

@@ -108,6 +108,8 @@ constexpr std::array kOptions = {
            "refuse system calls that no machine needs", &Builder::sandbox},
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
+    Option{"add-fd", "fd=FD,set=SET[,opaque=TEXT]",
+           "file descriptor FD is what /dev/fdset/SET opens", &Builder::add_descriptor},
     Option{"readconfig", "FILE", "options from a file", &Builder::read_configuration},
     Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
            &Builder::log_items},

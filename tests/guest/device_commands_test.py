@@ -77,6 +77,10 @@ class DeviceCommands(MachineTest):
         self.in_guest(f"n=0; until {condition} || [ $n = 40 ]; do n=$((n+1)); sleep 0.5; done; "
                       f"{condition}")
 
+    def set_link(self, client, device, up):
+        reply = client.ask({"execute": "set_link", "arguments": {"name": device, "up": up}})
+        self.assertEqual(reply, {"return": {}})
+
     def refused(self, client, name, **arguments):
         reply = client.ask({"execute": name, "arguments": arguments})
         self.assertIn("error", reply)
@@ -183,9 +187,9 @@ class DeviceCommands(MachineTest):
         self.assertIn("card0", [each["name"] for each in
                                 qmp.command("qom-list", path="/machine/peripheral")])
         for name in ("n0", "card0"):
-            qmp.command("set_link", name=name, up=False)
+            self.set_link(qmp, name, False)
             self.wait_in_guest("[ $(cat /sys/class/net/eth0/carrier) = 0 ]")
-            qmp.command("set_link", name=name, up=True)
+            self.set_link(qmp, name, True)
             self.wait_in_guest("[ $(cat /sys/class/net/eth0/carrier) = 1 ]")
         qmp.command("device_del", id="card0")
         self.assertEqual(qmp.wait_event("DEVICE_DELETED")["data"],
@@ -193,7 +197,7 @@ class DeviceCommands(MachineTest):
         self.wait_in_guest("test ! -e /sys/class/net/eth0")
         qmp.command("netdev_del", id="n0")
         self.assertEqual(self.refused(qmp, "netdev_del", id="n0"), "Device 'n0' not found")
-        self.assertEqual(self.refused(qmp, "set_link", name="card0", up=True),
+        self.assertEqual(self.refused(qmp, "device_del", id="card0"),
                          "Device 'card0' not found")
 
     def events(self, qmp):
@@ -228,9 +232,9 @@ class DeviceCommands(MachineTest):
             self.wait_in_guest("test -e /sys/class/net/eth1")
             self.in_guest("ip link set eth1 up; /usr/lib/klibc/bin/ipconfig -t 60 -c dhcp -d eth1 "
                           ">/dev/null; ip -4 addr show dev eth1 | grep 10.9.0.15")
-            qmp.command("set_link", name="card1", up=False)
+            self.set_link(qmp, "card1", False)
             self.wait_in_guest("[ $(cat /sys/class/net/eth1/carrier) = 0 ]")
-            qmp.command("set_link", name="card1", up=True)
+            self.set_link(qmp, "card1", True)
             self.wait_in_guest("[ $(cat /sys/class/net/eth1/carrier) = 1 ]")
             # The back end may go before the card.
             qmp.command("netdev_del", id="n1")

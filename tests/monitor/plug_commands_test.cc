@@ -81,8 +81,8 @@ TEST_F(PlugCommands, CardsArePluggedAndShown) {
   start();
   run("netdev_add", {{"type", "user"}, {"id", "n0"}});
   EXPECT_EQ(error("device_add", card("c0", "n9", "port1")),
-            "GenericError: -device virtio-net-pci: Property 'virtio-net-pci.netdev' can't find "
-            "value 'n9', did you mean 'n0'?");
+            "GenericError: Property 'virtio-net-pci.netdev' can't find value 'n9'; did you mean "
+            "'n0'?");
   run("device_add", card("c0", "n0", "port1"));
   EXPECT_THAT(error("device_add", card("c1", "n0", "port2")), HasSubstr("it's in use"));
   EXPECT_EQ(error("device_add", card("c0", "n0", "port2")),

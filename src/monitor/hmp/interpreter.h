@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 #include "x86/cpu_state.h"
 

@@ -76,7 +76,46 @@ Result<> memdev(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<machine::Q35Board*> board_of(HumanInterpreter& interpreter) {
+  auto* board = interpreter.machine().board();
+  if (board == nullptr) return fail("this machine has no interrupt controllers");
+  return board;
+}
+
+Result<> pic(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  auto* board = LIMEN_TRY(board_of(interpreter));
+  interpreter.print("{}{}", board->io_apic().describe(), board->pic().describe());
+  return {};
+}
+
+Result<> local_apic(HumanInterpreter& interpreter, Words& words) {
+  const int64_t index = words.at_end() ? interpreter.processor() : LIMEN_TRY(words.expression());
+  LIMEN_TRY(words.end());
+  auto* board = LIMEN_TRY(board_of(interpreter));
+  auto& machine = interpreter.machine();
+  if (index < 0 || static_cast<size_t>(index) >= machine.processors().size())
+    return fail("No CPU with APIC ID {} available", index);
+  machine.with_processors_held([&] {
+    interpreter.print("{}", board->local_apic(static_cast<unsigned>(index)).describe());
+  });
+  return {};
+}
+
+Result<> interrupts(HumanInterpreter& interpreter, Words& words) {
+  LIMEN_TRY(words.end());
+  auto* board = LIMEN_TRY(board_of(interpreter));
+  const auto counts = board->interrupt_router().counts();
+  interpreter.print("IRQ statistics:\n");
+  for (size_t line = 0; line < counts.size(); ++line)
+    if (counts[line] != 0) interpreter.print("{:2}: {}\n", line, counts[line]);
+  return {};
+}
+
 constexpr std::array kCommands = {
+    HumanCommand{"pic", "", "show PIC and I/O APIC state", pic},
+    HumanCommand{"lapic", "[index]", "show local APIC state", local_apic},
+    HumanCommand{"irq", "", "show the interrupts statistics", interrupts},
     HumanCommand{"iothreads", "", "show iothreads", iothreads},
     HumanCommand{"memdev", "", "show memory backends", memdev},
     HumanCommand{"network", "", "show the network state", network},

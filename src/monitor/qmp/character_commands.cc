@@ -3,6 +3,7 @@
 #include "machine/machine.h"
 #include "base/base64.h"
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 
 namespace limen::monitor {

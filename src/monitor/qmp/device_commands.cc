@@ -43,8 +43,13 @@ Reply device_add(Context& context, const Json& arguments) {
       if (const auto its = other.properties.find("id");
           its != other.properties.end() && its->second == id->get<std::string>())
         return failure("GenericError", "Duplicate device ID '{}'", its->second);
-  if (auto plugged = context.machine.plug(device); !plugged)
-    return std::unexpected(Failure(std::move(plugged).error()));
+  if (auto plugged = context.machine.plug(device); !plugged) {
+    // As on the command line, but there is none.
+    auto text = std::move(plugged).error().message;
+    if (const auto prefix = "-device " + device.driver + ": "; text.starts_with(prefix))
+      text.erase(0, prefix.size());
+    return failure("GenericError", "{}", text);
+  }
   return nothing();
 }
 
