@@ -225,6 +225,35 @@ class Network(MachineTest):
         guest.power_off()
         self.assertFalse(os.path.exists(f"/sys/class/net/{name}"))
 
+    def test_bridge(self):
+        """A port of a bridge, from QEMU's own helper."""
+        helper = "/usr/lib/qemu/qemu-bridge-helper"
+        if not os.path.exists(helper):
+            self.skipTest(f"{helper} is not there")
+        if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
+            self.skipTest("making a bridge takes root and /dev/net/tun")
+        name = f"lbr{os.getpid() % 100000}"
+        made = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True,
+                              text=True, check=False)
+        if made.returncode != 0:
+            self.skipTest(f"no bridge: {made.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["ip", "link", "del", name], check=False)
+        subprocess.run(f"ip addr add 10.80.0.1/24 dev {name} && ip link set {name} up", shell=True,
+                       check=True)
+        # The helper asks its configuration, which is this one in a mount namespace of its own.
+        wrapper = self.folder / "helper"
+        wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs none /etc && "
+                           f"mkdir /etc/qemu && echo allow {name} >/etc/qemu/bridge.conf && "
+                           f'exec {helper} "$@"\' helper "$@"\n')
+        wrapper.chmod(0o755)
+        guest = Guest(self, "-nic", f"bridge,br={name},helper={wrapper},model=virtio", dhcp=False)
+        guest.run("ip addr add 10.80.0.2/24 dev eth0")
+        self.assertEqual(len(os.listdir(f"/sys/class/net/{name}/brif")), 1)
+        self.exchange(guest, "10.80.0.1", self.server(host="10.80.0.1"),
+                      self.server(host="10.80.0.1", give=MEBIBYTE), MEBIBYTE)
+        guest.power_off()
+        self.assertEqual(os.listdir(f"/sys/class/net/{name}/brif"), [])
+
     def test_two_machines(self):
         """Frames between two machines over every kind of socket, a card for each."""
         path = self.folder
