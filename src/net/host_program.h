@@ -1,4 +1,5 @@
-// Programs of the host's that set up a network: the scripts of a tap device, the helper of a bridge.
+// Programs of the host's that set up a network: the scripts of a tap device, the helper of a
+// bridge.
 #pragma once
 
 #include <optional>
