@@ -300,6 +300,23 @@ class Network(MachineTest):
         one.power_off()
         self.assertFalse((path / "stream").exists())
 
+    def test_iperf3(self):
+        """iperf3 in the guest and on the host, both ways, through each network that there can be."""
+        if shutil.which("iperf3") is None:
+            self.skipTest("iperf3 is not installed")
+        bench = pathlib.Path(__file__).parents[2] / "scripts" / "bench-net"
+        done = subprocess.run([bench, "--only", "limen", "--seconds", "1", "--rounds", "1",
+                               "--guest", self.debian()], capture_output=True, text=True,
+                              timeout=600, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = [line.split() for line in done.stdout.splitlines()[1:]]
+        ways = ["user"] + (["tap"] if os.geteuid() == 0 and os.path.exists("/dev/net/tun") else [])
+        self.assertEqual([row[:4] for row in rows],
+                         [[way, *pair] for way in ways
+                          for pair in (["guest", "to", "host"], ["host", "to", "guest"])])
+        for row in rows:
+            self.assertGreater(int(row[4]), 10, row)
+
     def test_passt(self):
         """passt, a user-mode network in a process of its own, as the peer of -netdev stream."""
         passt = shutil.which("passt")
