@@ -140,7 +140,7 @@ Result<device::CharacterBackend*> Characters::take(const std::string& id) {
       entry->in_use = true;
       return port;
     }
-    if (entry->in_use) return fail("character back end '{}' is another device's already", id);
+    if (entry->in_use) return fail("Device '{}' is in use", id);
     entry->in_use = true;
     return entry->backend.get();
   }

@@ -149,7 +149,7 @@ Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,
 Result<> DeviceFactory::create_port(const DeviceDescription& description,
                                     const DeviceProperties& properties) {
   if (serial_buses_.empty())
-    return fail("it needs a -device virtio-serial-pci before it to plug into");
+    return fail("No 'virtio-serial-bus' bus found for device: add -device virtio-serial-pci");
   virtio::ConsolePortProperties port;
   port.console = description.driver == "virtconsole";
   port.name = properties.text("name");

@@ -189,7 +189,8 @@ Result<> check_object(const ObjectDescription& object) {
   if (type == nullptr) {
     std::vector<std::string_view> types;
     for (const auto& each : kCatalog) types.push_back(each.type);
-    return fail("invalid object type: {}{}", object.type, choice_hint(object.type, types));
+    return fail("Parameter 'qom-type' does not accept value '{}'{}", object.type,
+                choice_hint(object.type, types));
   }
   if (object.id.empty()) return fail("Parameter 'id' is missing");
   if (!is_identifier(object.id))

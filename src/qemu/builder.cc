@@ -45,7 +45,7 @@ Result<> Builder::machine(const std::string& argument) {
       return fail("{}={}: this board has none; use off", absent, values.text(absent));
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
-      return fail("unknown machine '{}'{}", *type, choice_hint(*type, kMachines));
+      return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
     result_.machine.type = *type == "none" ? "none" : "q35";
   }
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
@@ -72,7 +72,7 @@ Result<> Builder::choose_accelerator(std::string_view names, std::string_view se
       refused = "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone";
     } else {
       constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
-      return fail("unknown accelerator '{}'{}", name, choice_hint(name, kNames));
+      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
     }
     if (end == std::string_view::npos) break;
     names.remove_prefix(end + 1);

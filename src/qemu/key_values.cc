@@ -25,7 +25,7 @@ Result<> KeyValues::check(std::span<const std::string_view> known) const {
   for (size_t i = 0; i < pairs_.size(); ++i) {
     const auto& key = pairs_[i].first;
     if (std::ranges::find(known, std::string_view(key)) == known.end())
-      return fail("unknown property '{}'{}", key, choice_hint(key, known));
+      return fail("Invalid parameter '{}'{}", key, choice_hint(key, known));
     for (size_t j = 0; j < i; ++j)
       if (pairs_[j].first == key) return fail("property '{}' is given twice", key);
   }
@@ -46,7 +46,7 @@ Result<bool> KeyValues::boolean(std::string_view key, bool otherwise) const {
   const auto value = find(key);
   if (!value) return otherwise;
   auto parsed = machine::parse_boolean(*value);
-  if (!parsed) return fail("{}={}: {}", key, *value, parsed.error().message);
+  if (!parsed) return fail("Parameter '{}' expects 'on' or 'off', not '{}'", key, *value);
   return *parsed;
 }
 
@@ -56,7 +56,8 @@ Result<std::string> KeyValues::choice(std::string_view key,
   const auto value = find(key);
   if (!value) return std::string(otherwise);
   if (std::ranges::find(choices, std::string_view(*value)) == choices.end())
-    return fail("{}={} is not known{}", key, *value, choice_hint(*value, choices));
+    return fail("Parameter '{}' does not accept value '{}'{}", key, *value,
+                choice_hint(*value, choices));
   return *value;
 }
 

@@ -75,7 +75,7 @@ constexpr std::array kOptions = {
     Option{"display", "none", "there is no display yet", &Builder::display},
     Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
     Option{"netdev",
-           "user|tap|socket|stream|dgram|hubport,id=ID[,...]\n"
+           "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
            "          tap[,ifname=NAME][,fd=N][,script=FILE|no][,queues=N]...\n"
            "          stream,addr.type=unix|inet,addr.path=FILE[,server=on|off]...",

@@ -135,7 +135,7 @@ constexpr std::array kCommands = {
                  "command line", device_add},
     HumanCommand{"device_del", "device", "remove device", device_del},
     HumanCommand{"chardev-send-break", "id", "send a break on chardev", send_break},
-    HumanCommand{"netdev_add", "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
+    HumanCommand{"netdev_add", "[user|tap|bridge|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
                  "add host network device", netdev_add},
     HumanCommand{"netdev_del", "id", "remove host network device", netdev_del},
     HumanCommand{"object_add", "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object",

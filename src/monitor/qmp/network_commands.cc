@@ -12,7 +12,7 @@ namespace limen::monitor {
 namespace {
 
 constexpr std::string_view kSchema = R"(
-enum NetClientDriver { user, tap, socket, stream, dgram, hubport }
+enum NetClientDriver { user, tap, bridge, socket, stream, dgram, hubport }
 enum NetSocketAddressType { inet, unix, fd }
 struct NetInetSocketAddress { host: str, port: str }
 struct NetUnixSocketAddress { path: str, *abstract: bool }
@@ -22,15 +22,16 @@ struct NetdevUserOptions { *hostname: str, *restrict: bool, *ipv4: bool, *ipv6: 
   *host: str, *tftp: str, *bootfile: str, *dhcpstart: str, *dns: str, *dnssearch: [String],
   *domainname: str, *ipv6-prefix: str, *ipv6-prefixlen: int, *ipv6-host: str, *ipv6-dns: str,
   *hostfwd: [String], *guestfwd: [String], *tftp-server-name: str }
-struct NetdevTapOptions { *ifname: str, *fd: str, *fds: str, *script: str, *downscript: str,
-  *sndbuf: uint, *vnet_hdr: bool, *vhost: bool, *vhostforce: bool, *queues: uint, *poll-us: uint }
+struct NetdevTapOptions { *ifname: str, *fd: str, *fds: str, *script: str, *downscript: str, *br: str,
+  *helper: str,  *sndbuf: uint, *vnet_hdr: bool, *vhost: bool, *vhostforce: bool, *queues: uint, *poll-us: uint }
+struct NetdevBridgeOptions { *br: str, *helper: str }
 struct NetdevSocketOptions { *fd: str, *listen: str, *connect: str, *mcast: str, *localaddr: str,
   *udp: str }
 struct NetdevStreamOptions { addr: NetSocketAddress, *server: bool, *reconnect: uint }
 struct NetdevDgramOptions { *local: NetSocketAddress, *remote: NetSocketAddress }
 struct NetdevHubPortOptions { hubid: int, *netdev: str }
 union Netdev { id: str, type: NetClientDriver } on type { user: NetdevUserOptions,
-  tap: NetdevTapOptions, socket: NetdevSocketOptions, stream: NetdevStreamOptions,
+  tap: NetdevTapOptions, bridge: NetdevBridgeOptions, socket: NetdevSocketOptions, stream: NetdevStreamOptions,
   dgram: NetdevDgramOptions, hubport: NetdevHubPortOptions }
 command netdev_add Netdev
 command netdev_del { id: str }
