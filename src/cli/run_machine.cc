@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -30,10 +31,14 @@ Result<int> run(const machine::MachineDescription& description,
   auto monitors = LIMEN_TRY(monitor::Monitors::create(*machine));
   std::unique_ptr<gdb::Server> debugger;
   if (!description.gdb.empty()) {
-    auto created = gdb::Server::create(*machine, description.gdb);
+    // gdb's `monitor` is the human monitor, as in QEMU.
+    auto created = gdb::Server::create(
+        *machine, description.gdb,
+        [&monitors](std::string_view command) { return monitors->execute(command); });
     if (!created) return fail("-gdb {}: {}", description.gdb, created.error().message);
     debugger = std::move(*created);
   }
+  LIMEN_TRY(lock_memory(options));
   LIMEN_TRY(change_user(options));
   if (options.daemonize) LIMEN_TRY(background.ready());
   LIMEN_TRY(enter_sandbox(options));

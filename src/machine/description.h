@@ -132,6 +132,7 @@ struct MachineDescription {
   std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
   std::string memory_backend = {};  ///< Id of one of `objects` that is the memory; "": none.
+  bool preallocate_memory = false;  ///< The host has all of it ready from the start.
   std::string name = {};
   std::string kernel = {};
   std::string initrd = {};
@@ -140,7 +141,7 @@ struct MachineDescription {
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};
   std::vector<MonitorDescription> monitors = {};
-  std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
   std::vector<NetdevDescription> netdevs = {};

@@ -33,6 +33,7 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},
       {"virtserialport", &DeviceFactory::create_port},
+      {"isa-serial", &DeviceFactory::create_serial},
       {"isa-debug-exit", &DeviceFactory::create_debug_exit},
       {"isa-debugcon", &DeviceFactory::create_debug_console},
       {"pc-testdev", &DeviceFactory::create_test_device},
@@ -143,6 +144,11 @@ Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,
   auto* raw = device.get();
   LIMEN_TRY(add_virtio(description, properties, std::move(device)));
   serial_buses_.push_back({.id = properties.text("id"), .console = raw});
+  return {};
+}
+
+/// The board has its serial ports already: isa-serial and -serial are one list.
+Result<> DeviceFactory::create_serial(const DeviceDescription&, const DeviceProperties&) {
   return {};
 }
 

@@ -48,6 +48,7 @@ class DeviceFactory {
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_serial(const DeviceDescription&, const DeviceProperties&);
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);

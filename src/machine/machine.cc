@@ -71,6 +71,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
   memory_ = LIMEN_TRY(open_guest_memory());
+  if (description_.preallocate_memory) LIMEN_TRY(memory_->preallocate());
   // Before anything is opened, made or locked: most mistakes show here.
   const x86::CpuState start = LIMEN_TRY(load_guest());
 
@@ -180,7 +181,9 @@ Machine::~Machine() {
 }
 
 Result<x86::CpuState> Machine::load_guest() {
-  const auto serials = static_cast<unsigned>(description_.serials.size());
+  // ACPI describes those from COM1 on.
+  const auto gap = std::ranges::find(description_.serials, "");
+  const auto serials = static_cast<unsigned>(gap - description_.serials.begin());
   const auto tables = LIMEN_TRY(boot::acpi::install_tables(
       *memory_, {.vcpus = description_.vcpus,
                  .apic_ids = apic_ids_,

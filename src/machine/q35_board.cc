@@ -186,6 +186,7 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
 
 Result<> Q35Board::build_serials(const MachineDescription& description) {
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
+    if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
     devices_.push_back(std::make_unique<device::Uart16550>(
         ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));

@@ -32,6 +32,12 @@ class Builder {
   Result<> append(const std::string& argument);
   Result<> drive(const std::string& argument);
   Result<> block_device(const std::string& argument);
+  Result<> preallocate(const std::string& argument);
+  Result<> overcommit(const std::string& argument);
+  Result<> boot(const std::string& argument);
+  Result<> audio_device(const std::string& argument);
+  Result<> write_configuration(const std::string& argument);
+  Result<> trace_events(const std::string& argument);
   Result<> cdrom(const std::string& argument);
   Result<> hard_disk_a(const std::string& argument);
   Result<> hard_disk_b(const std::string& argument);
@@ -39,7 +45,7 @@ class Builder {
   Result<> hard_disk_d(const std::string& argument);
   Result<> snapshot(const std::string& argument);
   Result<> device(const std::string& argument);
-  Result<> object(const std::string& argument);
+  Result<> object(const std::string& argument);  // builder_objects.cc
   Result<> character(const std::string& argument);
   Result<> serial(const std::string& argument);
   Result<> monitor(const std::string& argument);
@@ -92,6 +98,11 @@ class Builder {
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
+  // In builder_objects.cc:
+  [[nodiscard]] bool has_object(std::string_view id) const;
+  Result<> finish_memory();
+  // In builder_devices.cc:
+  Result<> finish_serial_devices();
   // In builder_block.cc:
   static bool is_block_object(std::string_view type);
   Result<> block_object(const KeyValues& values);
@@ -106,14 +117,14 @@ class Builder {
   void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
                const std::string& address);
   Result<> finish_network();
-  Result<> finish_memory();
 
   std::string program_;
   CommandLine result_;
   std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
-  bool memory_chosen_ = false;  ///< By -m.
+  bool memory_chosen_ = false;  ///< -m was given.
+  std::set<std::string> audio_devices_;
   std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
   std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
   bool snapshot_ = false;

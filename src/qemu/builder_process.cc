@@ -112,6 +112,25 @@ Result<> Builder::sandbox(const std::string& argument) {
   return {};
 }
 
+Result<> Builder::preallocate(const std::string&) {
+  result_.machine.preallocate_memory = true;
+  return {};
+}
+
+Result<> Builder::overcommit(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 2> kKnown = {"mem-lock", "cpu-pm"};
+  LIMEN_TRY(values.check(kKnown));
+  result_.process.lock_memory = LIMEN_TRY(values.boolean("mem-lock", false));
+  if (LIMEN_TRY(values.boolean("cpu-pm", false)))
+    return fail("cpu-pm=on: a guest that idles on the host's processor needs KVM; use off");
+  return {};
+}
+
+Result<> Builder::write_configuration(const std::string&) {
+  return fail("there is no such option: QEMU dropped it, too; write the file by hand");
+}
+
 Result<> Builder::run_as(const std::string& argument) {
   if (argument.empty()) return fail("the name of a user is missing");
   result_.process.user = argument;

@@ -43,14 +43,15 @@ constexpr std::array kOptions = {
     Option{"hdd", "FILE", "fourth disk", &Builder::hard_disk_d},
     Option{"snapshot", "", "what is written to disks is gone when the machine ends",
            &Builder::snapshot},
-    Option{"device", "DRIVER[,property=value,...]", "add a device; -device help lists them",
+    Option{"device", "DRIVER[,property=value,...] | JSON", "add a device; -device help lists them",
            &Builder::device},
     Option{"object",
            "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
            "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
            "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
            "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
-           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]",
+           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]\n"
+           "          | JSON",
            "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
     Option{"chardev",
            "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
@@ -84,6 +85,12 @@ constexpr std::array kOptions = {
            "a network card and what stands behind it (default: user)", &Builder::nic},
     Option{"net", "nic[,model=MODEL][,macaddr=MAC] | TYPE[,...] | none",
            "the same in two, joined by a hub", &Builder::network},
+    Option{"mem-prealloc", "", "have all memory ready from the start", &Builder::preallocate},
+    Option{"overcommit", "[mem-lock=on|off][,cpu-pm=on|off]",
+           "keep the memory from being swapped out", &Builder::overcommit},
+    Option{"boot", "[order=DRIVES][,menu=off][,strict=on|off]...",
+           "taken, without effect: there is no firmware to choose", &Builder::boot},
+    Option{"audiodev", "[driver=]none,id=ID", "there is no sound card yet", &Builder::audio_device},
     Option{"rtc", "base=utc", "real-time clock", &Builder::clock},
     Option{"name", "[guest=]TEXT", "name of the machine", &Builder::name},
     Option{"nographic", "", "serial port on this terminal; Ctrl-a h helps, Ctrl-a x ends",
@@ -107,6 +114,7 @@ constexpr std::array kOptions = {
            "          [,spawn=allow|deny][,resourcecontrol=allow|deny]",
            "refuse system calls that no machine needs", &Builder::sandbox},
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
+    Option{"writeconfig", "FILE", "gone, as from QEMU", &Builder::write_configuration},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
     Option{"add-fd", "fd=FD,set=SET[,opaque=TEXT]",
            "file descriptor FD is what /dev/fdset/SET opens", &Builder::add_descriptor},
