@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "base/fd_sets.h"
 #include "base/log.h"
 
 namespace limen::block {
@@ -43,12 +44,18 @@ bool held_by_another(int fd, off_t byte) {
   return ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+/// In QEMU's words, which scripts look for.
+std::unexpected<Error> in_use(const std::string& path, bool writing) {
+  return fail("Failed to get {} lock: is another process using the image '{}'?",
+              writing ? "\"write\"" : "shared \"write\"", path);
+}
+
 }  // namespace
 
 Result<ImageFile> open_image_file(const std::string& path, int flags) {
   ImageFile file;
   // O_NONBLOCK: opening a FIFO must not wait for its other end.
-  file.fd.reset(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0644));
+  file.fd = open_file(path, flags | O_NONBLOCK, 0644);
   if (!file.fd.valid()) {
     const int error = errno;
     if (error == EISDIR) return fail("image '{}' is a directory, expected a file", path);
@@ -57,8 +64,9 @@ Result<ImageFile> open_image_file(const std::string& path, int flags) {
           "image '{}' cannot be opened with O_DIRECT: its file system refuses (use cache=writeback "
           "or cache=writethrough)",
           path);
-    return fail_errno(error, fmt::format("opening image '{}'{}", path,
-                                         (flags & O_ACCMODE) == O_RDWR ? " for writing" : ""));
+    const bool writing = (flags & O_ACCMODE) == O_RDWR && error != ENOENT;
+    return fail_errno(error,
+                      fmt::format("Could not open '{}'{}", path, writing ? " to write" : ""));
   }
   struct stat status {};
   if (::fstat(file.fd.get(), &status) != 0)
@@ -96,17 +104,16 @@ Result<> lock_image(const ImageFile& file, const std::string& path, Access acces
       }
       if (error != EAGAIN && error != EACCES)
         return fail_errno(error, fmt::format("locking image '{}'", path));
-      return fail("image '{}' is in use: another process holds it exclusively", path);
+      return in_use(path, access == Access::kWrite);
     }
   }
   // All held; now see whether someone was there before. Two that come at once may both give up.
   for (unsigned i = 0; i < kPermissions; ++i) {
     const auto bit = static_cast<off_t>(i);
     if ((uses & (1u << i)) != 0 && held_by_another(fd, kNotSharedBase + bit))
-      return fail("image '{}' is in use: another process has it open{}", path,
-                  access == Access::kWrite ? "" : " for writing");
+      return in_use(path, access == Access::kWrite);
     if ((not_shared & (1u << i)) != 0 && held_by_another(fd, kUsedBase + bit))
-      return fail("image '{}' is in use: another process has it open for writing", path);
+      return in_use(path, false);
   }
   return {};
 }

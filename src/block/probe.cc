@@ -60,7 +60,7 @@ Result<> check_format_supported(std::string_view format, const std::string& path
         "has "
         "qemu-img: qemu-img convert -O qcow2 IN OUT",
         path, format);
-  return fail("unknown image format '{}'{}", format, choice_hint(format, kSupported));
+  return fail("Unknown driver '{}'{}", format, choice_hint(format, kSupported));
 }
 
 }  // namespace limen::block

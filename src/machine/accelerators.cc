@@ -38,7 +38,7 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     if (trace.any()) options.trace = LIMEN_TRY(soft::Trace::create(trace));
     return soft::make_soft_accelerator(std::move(options));
   }
-  return fail("unknown accelerator '{}'{}", name, choice_hint(name, kNames));
+  return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
 }
 
 }  // namespace limen::machine

@@ -320,7 +320,8 @@ Result<> check_device(const DeviceDescription& device) {
     std::vector<std::string_view> drivers;
     drivers.reserve(kCatalog.size());
     for (const auto& known : kCatalog) drivers.push_back(known.driver);
-    return fail("unknown device '{}'{}", device.driver, choice_hint(device.driver, drivers));
+    return fail("'{}' is not a valid device model name{}", device.driver,
+                choice_hint(device.driver, drivers));
   }
   for (const auto& [name, value] : device.properties) {
     const auto found = std::ranges::find(specification->properties, std::string_view(name),
@@ -328,12 +329,12 @@ Result<> check_device(const DeviceDescription& device) {
     if (found == specification->properties.end()) {
       std::vector<std::string_view> names;
       for (const auto& property : specification->properties) names.push_back(property.name);
-      return fail("{} has no property '{}'{}", specification->driver, name,
+      return fail("Property '{}.{}' not found{}", specification->driver, name,
                   choice_hint(name, names));
     }
     if (auto checked = check_value(*found, value); !checked)
-      return fail("{} property {}={}: {}", specification->driver, name, value,
-                  checked.error().message);
+      return fail("Property '{}.{}' doesn't take value '{}': {}", specification->driver, name,
+                  value, checked.error().message);
   }
   return {};
 }
@@ -360,7 +361,7 @@ std::string describe_properties(const DeviceSpecification& device) {
 Result<bool> parse_boolean(std::string_view text) {
   if (std::ranges::find(kTrue, text) != kTrue.end()) return true;
   if (std::ranges::find(kFalse, text) != kFalse.end()) return false;
-  return fail("'{}' is not a boolean; valid choices: on, off", text);
+  return fail("expects 'on' or 'off', not '{}'", text);
 }
 
 Result<uint64_t> parse_number(std::string_view text) {

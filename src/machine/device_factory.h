@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <set>
+#include <span>
 #include <string>
 
 #include "base/result.h"
@@ -29,6 +31,8 @@ class DeviceFactory {
 
   /// One more, into the slot of a root port, and tells the guest.
   Result<> plug(const DeviceDescription& description);
+  /// Before the end of a function that is unplugged: gives back what it had.
+  void forget(pci::PciFunction& function);
 
  private:
   using Create = Result<> (DeviceFactory::*)(const DeviceDescription&, const DeviceProperties&);
@@ -61,6 +65,7 @@ class DeviceFactory {
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
+  Result<> keep_mac(std::span<const uint8_t> mac, Result<> added);
   Result<net::Network*> network();
   Result<Drive*> take_drive(const std::string& id);
   // In disk_factory.cc:
@@ -78,6 +83,7 @@ class DeviceFactory {
   struct SerialBus {
     std::string id;
     virtio::Console* console;
+    std::vector<std::string> characters = {};  ///< Back ends that its ports took.
   };
   struct ScsiBus {
     std::string name;  ///< As -device's bus= has it: "scsi0.0".
@@ -88,6 +94,7 @@ class DeviceFactory {
   unsigned vcpus_ = 1;
   std::vector<SerialBus> serial_buses_;
   std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.
+  std::map<const pci::PciFunction*, uint8_t> plugged_macs_;  ///< Those of cards in slots.
   std::vector<ScsiBus> scsi_buses_;
 };
 

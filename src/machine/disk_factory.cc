@@ -42,7 +42,7 @@ Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
   std::vector<std::string_view> ids;
   for (auto& drive : board_.drives_) {
     if (drive.description.id == id || drive.description.node_name == id) {
-      if (drive.in_use) return fail("drive '{}' is another device's already", id);
+      if (drive.in_use) return fail("Drive '{}' is already in use by another device", id);
       drive.in_use = true;
       return &drive;
     }
@@ -53,7 +53,7 @@ Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
 
 Result<Drive*> DeviceFactory::take_disk(const DeviceProperties& properties) {
   const auto id = properties.text("drive");
-  if (id.empty()) return fail("drive= is missing");
+  if (id.empty()) return fail("drive property not set");
   auto* drive = LIMEN_TRY(take_drive(id));
   if (drive->image == nullptr) return fail("Device needs media, but drive is empty");
   set_error_actions(*drive, properties);

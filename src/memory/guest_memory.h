@@ -37,7 +37,13 @@ class GuestMemory {
 
   /// Reserves address space for every region; pages are allocated when first touched. Fails when
   /// the total is 0, not a multiple of the page size, or more than the host can map.
-  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout);
+  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout) {
+    return create(layout, {}, true);
+  }
+  /// The same in a file of at least that size; invalid: a memfd. Not `shared`: what is written stays
+  /// out of the file.
+  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout, UniqueFd file,
+                                                     bool shared);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -122,6 +128,7 @@ class GuestMemory {
   uint64_t size_ = 0;
   uint64_t page_count_ = 0;
   std::byte* mapping_ = nullptr;
+  bool shared_ = true;
   std::unique_ptr<std::atomic<uint32_t>[]> code_generation_;
   std::unique_ptr<std::atomic<bool>[]> has_code_;
   std::atomic<uint64_t> code_changes_ = 0;

@@ -11,8 +11,11 @@
 namespace limen::net {
 namespace {
 
-constexpr std::array<std::string_view, 6> kTypes = {"user",   "tap",   "socket",
+constexpr std::array<std::string_view, 7> kTypes = {"user",   "tap",   "bridge", "socket",
                                                     "stream", "dgram", "hubport"};
+/// Where Debian's qemu-system-common has it, with the privilege that it needs.
+constexpr std::string_view kBridgeHelper = "/usr/lib/qemu/qemu-bridge-helper";
+constexpr std::string_view kBridge = "br0";
 constexpr unsigned kMostQueues = 256;
 
 /// Hands parameters out by name and remembers which names there are.
@@ -126,8 +129,7 @@ Result<TapOptions> parse_tap(Reader& reader) {
   const auto queues = LIMEN_TRY(reader.number("queues", kMostQueues));
   const auto ifname = reader.find("ifname"), script = reader.find("script"),
              down_script = reader.find("downscript"), header = reader.find("vnet_hdr");
-  if (reader.find("helper") || reader.find("br"))
-    return fail("helper= is not there: give the device by fd=, or name it by ifname=");
+  const auto helper = reader.find("helper"), bridge = reader.find("br");
   if (reader.find("vhostfd") || reader.find("vhostfds"))
     return fail("vhostfd= is not there: leave it out, or give vhost=on");
   if (reader.find("vhostforce")) LIMEN_TRY(reader.boolean("vhostforce", false));
@@ -137,12 +139,20 @@ Result<TapOptions> parse_tap(Reader& reader) {
     return fail(
         "ifname=, script=, downscript=, vnet_hdr=, helper=, queues=, fds=, and vhostfds= are "
         "invalid with fd=");
+  if (helper && (ifname || script || down_script || header || queues || fd || fds))
+    return fail(
+        "ifname=, script=, downscript=, vnet_hdr=, queues=, fd=, fds=, and vhostfds= are invalid "
+        "with helper=");
+  if (bridge && !helper)
+    return fail("br= goes with helper=; -netdev bridge,br={} has QEMU's", *bridge);
   if (fds && (ifname || script || down_script || header || queues))
     return fail(
         "ifname=, script=, downscript=, vnet_hdr=, helper=, queues=, and vhostfd= are invalid "
         "with fds=");
   if (fd) tap.fds = {*fd};
   if (fds) tap.fds = split(*fds, ':');
+  tap.helper = helper.value_or("");
+  tap.bridge = bridge.value_or(std::string(kBridge));
   tap.interface = ifname.value_or("");
   tap.script = script.value_or("/etc/qemu-ifup");
   tap.down_script = down_script.value_or("/etc/qemu-ifdown");
@@ -152,6 +162,13 @@ Result<TapOptions> parse_tap(Reader& reader) {
   if (tap.queues == 0) return fail("Parameter 'queues' expects a positive number");
   if (!tap.fds.empty()) tap.queues = static_cast<unsigned>(tap.fds.size());
   tap.vhost = LIMEN_TRY(reader.boolean("vhost", false));
+  return tap;
+}
+
+TapOptions parse_bridge(Reader& reader) {
+  TapOptions tap;
+  tap.helper = reader.find("helper").value_or(std::string(kBridgeHelper));
+  tap.bridge = reader.find("br").value_or(std::string(kBridge));
   return tap;
 }
 
@@ -318,6 +335,8 @@ Result<BackendDescription> parse_backend(const Parameters& parameters) {
     backend.options = LIMEN_TRY(parse_user(reader));
   else if (*type == "tap")
     backend.options = LIMEN_TRY(parse_tap(reader));
+  else if (*type == "bridge")
+    backend.options = parse_bridge(reader);
   else if (*type == "stream")
     backend.options = LIMEN_TRY(parse_stream(reader));
   else if (*type == "dgram")

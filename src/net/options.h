@@ -27,8 +27,9 @@ struct UserOptions {
 
 /// A tap device of the host's.
 struct TapOptions {
-  std::string interface = {};         ///< "": the kernel names it.
-  std::vector<std::string> fds = {};  ///< Open devices, one per queue, instead of an interface.
+  std::string interface = {};            ///< "": the kernel names it.
+  std::vector<std::string> fds = {};     ///< Open devices, one per queue, instead of an interface.
+  std::string helper = {}, bridge = {};  ///< Who makes a device on a bridge, instead; "": nobody.
   std::string script = {}, down_script = {};  ///< "" or "no": none.
   bool header = true;                         ///< vnet_hdr=.
   bool header_required = false;

@@ -4,10 +4,8 @@
 #include <fmt/format.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <array>
@@ -16,8 +14,7 @@
 #include <cstring>
 
 #include "base/log.h"
-
-extern char** environ;
+#include "net/host_program.h"
 
 namespace limen::net {
 namespace {
@@ -35,18 +32,16 @@ void copy_name(ifreq& request, const std::string& name) {
 Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, const std::string& id,
                                                  EventLoop& loop) {
   std::unique_ptr<TapBackend> backend(new TapBackend(loop, id));
-  if (options.fds.empty())
+  if (!options.helper.empty())
+    LIMEN_TRY(backend->set_up(
+        LIMEN_TRY(ask_bridge_helper(options.helper, options.bridge, options.header))));
+  else if (options.fds.empty())
     LIMEN_TRY(backend->open(options));
   else
     LIMEN_TRY(backend->adopt(options));
-  if (options.vhost) {
-    // The kernel's own rings need its own view of the guest's memory and interrupts.
-    const UniqueFd vhost(::open("/dev/vhost-net", O_RDWR | O_CLOEXEC));
-    log::warning("{}: vhost=on: {}; frames go through this process", id,
-                 vhost.valid()
-                     ? "not there yet"
-                     : fmt::format("tap: open vhost char device failed: {}", std::strerror(errno)));
-  }
+  // The kernel would write guest memory past the engine, which must hear of what overwrites code.
+  if (options.vhost)
+    log::warning("{}: vhost=on takes -accel kvm; frames go through this process", id);
   backend->set_offloads();
   for (unsigned i = 0; i < backend->queues_.size(); ++i) backend->watch(i);
   return backend;
@@ -55,7 +50,8 @@ Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, cons
 TapBackend::~TapBackend() {
   for (const auto& queue : queues_) loop_.unwatch(queue.fd.get());
   if (!down_script_.empty())
-    if (auto ran = run_script(down_script_); !ran) log::warning("{}", ran.error().message);
+    if (auto ran = run_host_program("network script", {down_script_, interface_}); !ran)
+      log::warning("{}", ran.error().message);
 }
 
 Result<> TapBackend::open(const TapOptions& options) {
@@ -87,7 +83,7 @@ Result<> TapBackend::open(const TapOptions& options) {
     interface_ = request.ifr_name;
     LIMEN_TRY(set_up(std::move(fd)));
     if (i == 0 && !options.script.empty() && options.script != "no")
-      LIMEN_TRY(run_script(options.script));
+      LIMEN_TRY(run_host_program("network script", {options.script, interface_}));
   }
   if (options.down_script != "no") down_script_ = options.down_script;
   return {};
@@ -99,11 +95,9 @@ Result<> TapBackend::adopt(const TapOptions& options) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error != std::errc() || end != text.data() + text.size() || number < 0)
       return fail("'{}' is not the number of a file descriptor", text);
-    const int flags = ::fcntl(number, F_GETFL);
-    if (flags < 0)
+    if (::fcntl(number, F_GETFL) < 0)
       return fail_errno(errno, fmt::format("{}: Can't use file descriptor {}", id_, number));
     UniqueFd fd(number);
-    ::fcntl(number, F_SETFL, flags | O_NONBLOCK);
     ::fcntl(number, F_SETFD, FD_CLOEXEC);
     LIMEN_TRY(set_up(std::move(fd)));
   }
@@ -122,6 +116,7 @@ Result<> TapBackend::set_up(UniqueFd fd) {
     return fail("vnet_hdr not consistent across given tap fds");
   header_ = header;
   interface_ = request.ifr_name;
+  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
   if (header) {
     const int size = static_cast<int>(kHeaderBytes);
     if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &size) != 0) return fail_errno(errno, "TUNSETVNETHDRSZ");
@@ -132,31 +127,6 @@ Result<> TapBackend::set_up(UniqueFd fd) {
   queue.fd = std::move(fd);
   queue.buffer.resize(kHeaderBytes + kMaximumFrame);
   queues_.push_back(std::move(queue));
-  return {};
-}
-
-Result<> TapBackend::run_script(const std::string& script) const {
-  std::string path = script, name = interface_;
-  std::array<char*, 3> words = {path.data(), name.data(), nullptr};
-  pid_t child = 0;
-  int status = 0;
-  // The descriptors are closed by exec; the signals that this process takes otherwise are not the
-  // script's to ignore.
-  posix_spawnattr_t attributes;
-  ::posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  const int error =
-      ::posix_spawn(&child, path.c_str(), nullptr, &attributes, words.data(), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0)
-    return fail("could not launch network script {}: {}", script, std::strerror(error));
-  while (::waitpid(child, &status, 0) < 0)
-    if (errno != EINTR)
-      return fail_errno(errno, fmt::format("waiting for network script {}", script));
-  if (status != 0) return fail("network script {} failed with status {}", script, status);
   return {};
 }
 

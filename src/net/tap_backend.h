@@ -45,7 +45,6 @@ class TapBackend final : public Port {
   Result<> open(const TapOptions& options);
   Result<> adopt(const TapOptions& options);
   Result<> set_up(UniqueFd fd);
-  Result<> run_script(const std::string& script) const;
   void set_offloads();
   void watch(unsigned index);
   void update_watch(unsigned index);

@@ -55,8 +55,8 @@ Result<PciAddress> PciBus::attach(PciFunction& function, std::string_view addres
   if (const PciFunction* other = functions_[slot(at)]) {
     const std::string hint =
         free < devices_ ? fmt::format("; the first free device is {:#x}", free) : std::string();
-    return fail("PCI address '{}' for {} is taken by {}{}", address, function.name(), other->name(),
-                hint);
+    return fail("PCI: slot {} function {} not available for {}, in use by {}{}", at.device,
+                at.function, function.name(), other->name(), hint);
   }
   functions_[slot(at)] = &function;
   function.attach(at, connections_);

@@ -44,13 +44,12 @@ Result<> Builder::machine(const std::string& argument) {
   LIMEN_TRY(values.check(kKnown));
   for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
     LIMEN_TRY(values.boolean(advice, true));
-  memory_backend_ = values.text("memory-backend", memory_backend_);
   for (const std::string_view absent : {"usb", "vmport"})
     if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
       return fail("{}={}: this board has none; use off", absent, values.text(absent));
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
-      return fail("unknown machine '{}'{}", *type, choice_hint(*type, kMachines));
+      return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
     result_.machine.type = *type == "none" ? "none" : "q35";
   }
   for (const auto& [key, into] :
@@ -61,6 +60,7 @@ Result<> Builder::machine(const std::string& argument) {
     result_.machine.acpi = LIMEN_TRY(values.boolean("acpi", result_.machine.acpi));
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
+  result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
     return choose_accelerator(*accelerators, ":");
   return {};
@@ -82,7 +82,7 @@ Result<> Builder::choose_accelerator(std::string_view names, std::string_view se
       refused = "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone";
     } else {
       constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
-      return fail("unknown accelerator '{}'{}", name, choice_hint(name, kNames));
+      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
     }
     if (end == std::string_view::npos) break;
     names.remove_prefix(end + 1);

@@ -64,6 +64,7 @@ class Builder {
   Result<> sandbox(const std::string& argument);
   Result<> run_as(const std::string& argument);
   Result<> run_with(const std::string& argument);
+  Result<> add_descriptor(const std::string& argument);
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
@@ -124,7 +125,6 @@ class Builder {
   std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
-  std::string memory_backend_;  ///< -machine memory-backend=.
   bool memory_chosen_ = false;  ///< -m was given.
   std::set<std::string> audio_devices_;
   std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "block/filters/error_policy.h"
+#include "block/probe.h"
 #include "machine/device_catalog.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
@@ -221,6 +222,9 @@ Result<> Builder::drive(const std::string& argument) {
   drive.file = LIMEN_TRY(plain_path(drive.file));
   constexpr std::array<std::string_view, 3> kProtocols = {"file", "host_device", "null-co"};
   const auto protocol = LIMEN_TRY(values.choice("file.driver", kProtocols, "file"));
+  for (const auto* key : {"format", "driver"})
+    if (const auto format = values.find(key); format && *format != "null-co")
+      LIMEN_TRY(block::check_format_supported(*format, drive.file));
   drive.format = LIMEN_TRY(values.choice(values.find("driver") ? "driver" : "format", kFormats,
                                          protocol == "null-co" ? "null-co" : ""));
   if (protocol == "null-co") drive.format = "null-co";
@@ -273,7 +277,7 @@ Result<> Builder::drive(const std::string& argument) {
     return fail("file= is missing: which image is the disk?");
   for (const auto& other : result_.machine.drives) {
     if (!drive.id.empty() && other.id == drive.id)
-      return fail("there is a drive '{}' already", drive.id);
+      return fail("Duplicate ID '{}' for drive", drive.id);
     if (!drive.node_name.empty() &&
         (other.node_name == drive.node_name || other.id == drive.node_name))
       return fail("Duplicate nodes with node-name='{}'", drive.node_name);
@@ -491,20 +495,20 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
       drive != nullptr && std::ranges::find(ids, std::string_view(*drive)) == ids.end()) {
     if (child_nodes_.contains(*drive))
       return fail("-device {},drive={}: the node is another node's already", device.driver, *drive);
-    return fail("-device {},drive={}: there is no -drive with that id{}", device.driver, *drive,
-                choice_hint(*drive, ids));
+    return fail("-device {0},drive={1}: Property '{0}.drive' can't find value '{1}'{2}",
+                device.driver, *drive, choice_hint(*drive, ids));
   }
   if (const auto* thread = property("iothread")) {
     std::vector<std::string_view> threads;
     threads.reserve(machine.io_threads.size());
     for (const auto& each : machine.io_threads) threads.push_back(each.id);
     if (std::ranges::find(threads, std::string_view(*thread)) == threads.end())
-      return fail("-device {},iothread={}: there is no -object iothread with that id{}",
-                  device.driver, *thread, choice_hint(*thread, threads));
+      return fail("-device {0},iothread={1}: Device '{1}' not found{2}", device.driver, *thread,
+                  choice_hint(*thread, threads));
   }
   if ((device.driver == "virtio-blk-pci" || device.driver == "scsi-hd") &&
       property("drive") == nullptr)
-    return fail("-device {}: drive= is missing", device.driver);
+    return fail("-device {}: drive property not set", device.driver);
   return {};
 }
 

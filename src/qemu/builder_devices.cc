@@ -79,7 +79,7 @@ Result<> Builder::device(const std::string& argument) {
     for (const auto& other : result_.machine.devices)
       if (const auto its = other.properties.find("id");
           its != other.properties.end() && its->second == id->second)
-        return fail("there is a device '{}' already", id->second);
+        return fail("Duplicate ID '{}' for device", id->second);
   result_.machine.devices.push_back(std::move(device));
   return {};
 }
@@ -93,11 +93,11 @@ Result<> Builder::check_references() const {
     };
     if (const auto* backend = property("chardev");
         backend != nullptr && !has_id(machine.characters, *backend))
-      return fail("-device {},chardev={}: there is no -chardev with that id{}", device.driver,
-                  *backend, id_hint(*backend, machine.characters));
+      return fail("-device {0},chardev={1}: Property '{0}.chardev' can't find value '{1}'{2}",
+                  device.driver, *backend, id_hint(*backend, machine.characters));
     if (const auto* source = property("rng");
         source != nullptr && !has_id(machine.entropy_sources, *source))
-      return fail("-device {},rng={}: there is no -object with that id{}", device.driver, *source,
+      return fail("-device {0},rng={1}: Device '{1}' not found{2}", device.driver, *source,
                   id_hint(*source, machine.entropy_sources));
     LIMEN_TRY(check_block_references(device));
   }

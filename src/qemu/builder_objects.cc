@@ -2,72 +2,41 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <optional>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "base/nearest.h"
-#include "machine/device_catalog.h"
+#include "machine/objects.h"
 #include "qemu/builder.h"
 #include "qemu/json_options.h"
 #include "qemu/key_values.h"
-#include "qemu/secret.h"
 
 namespace limen::qemu {
 namespace {
 
 using machine::ObjectDescription;
+using machine::ObjectSpecification;
 
-struct Member {
-  std::string_view name;
-  JsonType type;
-};
-constexpr std::array kRandomMembers = {Member{"filename", JsonType::kText}};
-constexpr std::array kIoThreadMembers = {
-    Member{"poll-max-ns", JsonType::kNumber},     Member{"poll-grow", JsonType::kNumber},
-    Member{"poll-shrink", JsonType::kNumber},     Member{"aio-max-batch", JsonType::kNumber},
-    Member{"thread-pool-min", JsonType::kNumber}, Member{"thread-pool-max", JsonType::kNumber}};
-constexpr std::array kSecretMembers = {
-    Member{"data", JsonType::kText}, Member{"file", JsonType::kText},
-    Member{"format", JsonType::kText}, Member{"keyid", JsonType::kText},
-    Member{"iv", JsonType::kText}};
-constexpr std::array kMemoryMembers = {
-    Member{"size", JsonType::kNumber},      Member{"share", JsonType::kBoolean},
-    Member{"prealloc", JsonType::kBoolean}, Member{"prealloc-threads", JsonType::kNumber},
-    Member{"merge", JsonType::kBoolean},    Member{"dump", JsonType::kBoolean},
-    Member{"reserve", JsonType::kBoolean}};
-
-struct ObjectType {
-  std::string_view name;
-  std::span<const Member> members;
-};
-constexpr std::array kTypes = {
-    ObjectType{"rng-random", kRandomMembers},
-    ObjectType{"rng-builtin", {}},
-    ObjectType{"iothread", kIoThreadMembers},
-    ObjectType{"throttle-group", {}},
-    ObjectType{"secret", kSecretMembers},
-    ObjectType{"memory-backend-ram", kMemoryMembers},
-    ObjectType{"memory-backend-memfd", kMemoryMembers},
-};
-
-Result<const ObjectType*> type_named(const std::string& name) {
-  const auto found = std::ranges::find(kTypes, std::string_view(name), &ObjectType::name);
-  if (found != kTypes.end()) return &*found;
+Result<const ObjectSpecification*> type_named(const std::string& name) {
+  if (const auto* type = machine::find_object_type(name)) return type;
   std::vector<std::string_view> names;
-  names.reserve(kTypes.size());
-  for (const auto& type : kTypes) names.push_back(type.name);
+  for (const auto& type : machine::object_catalog()) names.push_back(type.type);
   return fail("Parameter 'qom-type' does not accept value '{}'{}", name, choice_hint(name, names));
 }
 
-std::optional<JsonType> member_type(const ObjectType& type, std::string_view name) {
+std::optional<JsonType> member_type(const ObjectSpecification& type, std::string_view name) {
   if (name == "qom-type" || name == "id") return JsonType::kText;
-  if (type.name == "throttle-group") {
+  if (type.type == "throttle-group") {
     if (name.starts_with("limits.") || name.starts_with("x-")) return JsonType::kNumber;
     return std::nullopt;
   }
-  const auto found = std::ranges::find(type.members, name, &Member::name);
-  return found == type.members.end() ? std::nullopt : std::optional(found->type);
+  const auto found =
+      std::ranges::find(type.properties, name, &machine::PropertySpecification::name);
+  if (found == type.properties.end()) return std::nullopt;
+  // A size is a number with a unit only where it is text.
+  if (name == "size" || found->type == machine::PropertyType::kNumber) return JsonType::kNumber;
+  return found->type == machine::PropertyType::kBoolean ? JsonType::kBoolean : JsonType::kText;
 }
 
 Result<KeyValues> read_object(const std::string& argument) {
@@ -78,20 +47,6 @@ Result<KeyValues> read_object(const std::string& argument) {
   if (!name->is_string()) return fail("Invalid parameter type for 'qom-type', expected: string");
   const auto* type = LIMEN_TRY(type_named(name->get<std::string>()));
   return key_values_of(json, [&](std::string_view member) { return member_type(*type, member); });
-}
-
-/// What every memory back end here is anyway: shared anonymous memory of a file descriptor's.
-Result<> check_memory(const KeyValues& values) {
-  if (!values.find("size")) return fail("can't create backend with size 0");
-  const uint64_t bytes = LIMEN_TRY(parse_size(values.text("size"), 1));
-  if (bytes == 0) return fail("can't create backend with size 0");
-  for (const auto* key : {"share", "prealloc", "merge", "dump", "reserve"})
-    LIMEN_TRY(values.boolean(key, false));
-  if (const auto threads = values.find("prealloc-threads"))
-    if (LIMEN_TRY(machine::parse_number(*threads)) == 0)
-      return fail("property 'prealloc-threads' of {} doesn't take value '0'",
-                  values.text("qom-type"));
-  return {};
 }
 
 }  // namespace
@@ -108,55 +63,55 @@ bool Builder::has_object(std::string_view id) const {
 Result<> Builder::object(const std::string& argument) {
   if (argument == "help" || argument == "?") {
     std::string text = "List of user creatable objects:\n";
-    for (const auto& type : kTypes) text += fmt::format("  {}\n", type.name);
+    for (const auto& type : machine::object_catalog()) text += fmt::format("  {}\n", type.type);
     print(text);
     return {};
   }
   const auto values = LIMEN_TRY(read_object(argument));
+  const auto* asked = machine::find_object_type(values.text("qom-type"));
+  if (asked != nullptr && values.wants_help()) {
+    std::string text = fmt::format("{} options:\n", asked->type);
+    for (const auto& property : asked->properties)
+      text += fmt::format("  {:<24} {}\n", property.name, property.help);
+    print(text);
+    return {};
+  }
   if (!values.find("qom-type")) return fail("Parameter 'qom-type' is missing");
   const auto* type = LIMEN_TRY(type_named(values.text("qom-type")));
   const auto id = values.text("id");
   if (id.empty()) return fail("Parameter 'id' is missing");
   if (has_object(id))
     return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
-  if (is_block_object(type->name)) return block_object(values);
-  std::vector<std::string_view> known = {"qom-type", "id"};
-  for (const auto& member : type->members) known.push_back(member.name);
-  LIMEN_TRY(values.check(known));
-  if (type->name.starts_with("rng-")) {
-    constexpr std::array<std::string_view, 2> kSources = {"/dev/urandom", "/dev/random"};
-    LIMEN_TRY(values.choice("filename", kSources, ""));
-    result_.machine.entropy_sources.push_back({id});
-    return {};
+  if (is_block_object(type->type)) return block_object(values);
+  ObjectDescription object{.type = std::string(type->type), .id = id, .properties = {}};
+  for (const auto& [key, value] : values.pairs()) {
+    if (key == "qom-type" || key == "id") continue;
+    if (!object.properties.emplace(key, value).second)
+      return fail("property '{}' is given twice", key);
   }
-  if (type->name == "secret")
-    LIMEN_TRY(load_secret(values));
+  LIMEN_TRY(machine::check_object(object));
+  if (object.type.starts_with("rng-"))
+    result_.machine.entropy_sources.push_back({.id = id, .type = object.type});
   else
-    LIMEN_TRY(check_memory(values));
-  ObjectDescription object{.type = std::string(type->name), .id = id, .properties = {}};
-  for (const auto& [key, value] : values.pairs())
-    if (key != "qom-type" && key != "id") object.properties[key] = value;
-  result_.machine.objects.push_back(std::move(object));
+    result_.machine.objects.push_back(std::move(object));
   return {};
 }
 
 /// -machine memory-backend=ID: the machine's memory is that object's.
 Result<> Builder::finish_memory() {
   auto& machine = result_.machine;
-  if (memory_backend_.empty()) return {};
-  const auto found = std::ranges::find(machine.objects, memory_backend_, &ObjectDescription::id);
-  if (found == machine.objects.end()) return fail("Memory backend '{}' not found", memory_backend_);
-  if (!found->type.starts_with("memory-backend-"))
-    return fail("'{}' is not a memory backend, but a {}", memory_backend_, found->type);
-  const uint64_t bytes = LIMEN_TRY(parse_size(found->properties.at("size"), 1));
-  if (memory_chosen_ && machine.memory_bytes != bytes)
+  const auto& id = machine.memory_backend;
+  if (id.empty()) return {};
+  const auto found = std::ranges::find(machine.objects, id, &ObjectDescription::id);
+  if (found == machine.objects.end()) return fail("Memory backend '{}' not found", id);
+  if (!machine::is_memory_backend(found->type))
+    return fail("'{}' is not a memory backend, but a {}", id, found->type);
+  const auto size = machine::memory_backend(*found).size;
+  if (memory_chosen_ && machine.memory_bytes != size)
     return fail(
         "Size specified by -m option must match size of explicitly specified 'memory-backend' "
         "property");
-  machine.memory_bytes = bytes;
-  const auto preallocate = found->properties.find("prealloc");
-  if (preallocate != found->properties.end())
-    machine.preallocate_memory |= LIMEN_TRY(machine::parse_boolean(preallocate->second));
+  machine.memory_bytes = size;
   return {};
 }
 

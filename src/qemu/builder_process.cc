@@ -1,5 +1,7 @@
 // Options for the machine's life and for the process around it.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/fd_sets.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
 #include "qemu/builder.h"
@@ -202,6 +205,32 @@ Result<> Builder::read_configuration(const std::string& argument) {
     if (!applied)
       return fail("line {}: [{}]: {}", section.line, section.group, applied.error().message);
   }
+  return {};
+}
+
+/// -add-fd fd=N,set=M[,opaque=TEXT]: what /dev/fdset/M opens.
+Result<> Builder::add_descriptor(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 3> kKnown = {"fd", "set", "opaque"};
+  LIMEN_TRY(values.check(kKnown));
+  const auto number = [&](std::string_view key) -> Result<uint64_t> {
+    const auto text = values.find(key);
+    if (!text) return fail("{} is required and must be non-negative", key == "set" ? "set" : "fd");
+    const auto value = machine::parse_number(*text);
+    if (!value || *value > INT32_MAX)
+      return fail("{}={}: {} is required and must be non-negative", key, *text, key);
+    return *value;
+  };
+  const auto fd = static_cast<int>(LIMEN_TRY(number("fd")));
+  const auto set = LIMEN_TRY(number("set"));
+  if (fd <= STDERR_FILENO) return fail("fd cannot be a standard I/O stream");
+  // Whoever started this handed it over: it is not one of this process's own.
+  const int flags = ::fcntl(fd, F_GETFD);
+  if (flags < 0 || (flags & FD_CLOEXEC) != 0) return fail("fd is not valid or already in use");
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy.valid()) return fail_errno(errno, "error duplicating fd");
+  static_cast<void>(
+      LIMEN_TRY(FdSets::of_process().add(set, std::move(copy), values.text("opaque"))));
   return {};
 }
 

@@ -12,9 +12,11 @@ Result<CommandLine> parse_command_line(std::string_view program,
   Builder builder(program);
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& word = arguments[i];
-    if (!word.starts_with('-') || word == "-")
-      return fail("'{}' is not an option; a disk is given as -drive file={},format=raw,if=virtio",
-                  word, word);
+    if (!word.starts_with('-')) {  // a disk, as in QEMU
+      if (auto applied = builder.hard_disk_a(word); !applied)
+        return fail("'{}', taken for a disk: {}", word, applied.error().message);
+      continue;
+    }
     const std::string_view name = std::string_view(word).substr(word.starts_with("--") ? 2 : 1);
     const auto all = options();
     const auto option = std::ranges::find(all, name, &Option::name);
@@ -22,7 +24,7 @@ Result<CommandLine> parse_command_line(std::string_view program,
       std::vector<std::string> spelled;
       for (const auto& known : all) spelled.push_back("-" + std::string(known.name));
       const std::vector<std::string_view> choices(spelled.begin(), spelled.end());
-      return fail("unknown option '{}'{}", word, choice_hint("-" + std::string(name), choices));
+      return fail("{}: invalid option{}", word, choice_hint("-" + std::string(name), choices));
     }
     std::string argument;
     if (!option->argument.empty()) {

@@ -51,13 +51,15 @@ constexpr std::array kOptions = {
            "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
            "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
            "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
-           "          memory-backend-ram|memory-backend-memfd,id=ID,size=512M[,prealloc=on]\n"
+           "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
+           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]\n"
            "          | JSON",
            "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
     Option{"chardev",
            "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
            "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
-           "          | ringbuf,id=ID[,size=BYTES]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
+           "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
+           "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
            "where a serial port, console or monitor leads", &Builder::character},
     Option{"serial",
            "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
@@ -76,7 +78,7 @@ constexpr std::array kOptions = {
     Option{"display", "none", "there is no display yet", &Builder::display},
     Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
     Option{"netdev",
-           "user|tap|socket|stream|dgram|hubport,id=ID[,...]\n"
+           "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
            "          tap[,ifname=NAME][,fd=N][,script=FILE|no][,queues=N]...\n"
            "          stream,addr.type=unix|inet,addr.path=FILE[,server=on|off]...",
@@ -117,6 +119,8 @@ constexpr std::array kOptions = {
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
     Option{"writeconfig", "FILE", "gone, as from QEMU", &Builder::write_configuration},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
+    Option{"add-fd", "fd=FD,set=SET[,opaque=TEXT]",
+           "file descriptor FD is what /dev/fdset/SET opens", &Builder::add_descriptor},
     Option{"readconfig", "FILE", "options from a file", &Builder::read_configuration},
     Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
            &Builder::log_items},

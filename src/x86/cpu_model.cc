@@ -129,7 +129,7 @@ Result<CpuidTable> cpu_model(std::string_view specification, const CpuidTable& s
     fmt::format_to(std::back_inserter(valid), " {}", candidate.name);
     if (candidate.name == name) model = &candidate;
   }
-  if (model == nullptr) return fail("unknown CPU model '{}'; valid models:{}", name, valid);
+  if (model == nullptr) return fail("unable to find CPU model '{}'; valid models:{}", name, valid);
 
   Changes changes;
   if (comma != std::string_view::npos) {

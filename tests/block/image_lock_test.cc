@@ -72,7 +72,7 @@ TEST(ImageLock, OneProcessCannotOpenItTwiceForWritingEither) {
   const auto second = RawImage::open(path, kWriter);
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().message.find(path), std::string::npos);
-  EXPECT_NE(second.error().message.find("in use: another process"), std::string::npos);
+  EXPECT_NE(second.error().message.find("another process using the image"), std::string::npos);
 }
 
 TEST(ImageLock, HoldsWithDirectInputOutput) {

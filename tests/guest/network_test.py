@@ -225,6 +225,35 @@ class Network(MachineTest):
         guest.power_off()
         self.assertFalse(os.path.exists(f"/sys/class/net/{name}"))
 
+    def test_bridge(self):
+        """A port of a bridge, from QEMU's own helper."""
+        helper = "/usr/lib/qemu/qemu-bridge-helper"
+        if not os.path.exists(helper):
+            self.skipTest(f"{helper} is not there")
+        if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
+            self.skipTest("making a bridge takes root and /dev/net/tun")
+        name = f"lbr{os.getpid() % 100000}"
+        made = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True,
+                              text=True, check=False)
+        if made.returncode != 0:
+            self.skipTest(f"no bridge: {made.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["ip", "link", "del", name], check=False)
+        subprocess.run(f"ip addr add 10.80.0.1/24 dev {name} && ip link set {name} up", shell=True,
+                       check=True)
+        # The helper asks its configuration, which is this one in a mount namespace of its own.
+        wrapper = self.folder / "helper"
+        wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs none /etc && "
+                           f"mkdir /etc/qemu && echo allow {name} >/etc/qemu/bridge.conf && "
+                           f'exec {helper} "$@"\' helper "$@"\n')
+        wrapper.chmod(0o755)
+        guest = Guest(self, "-nic", f"bridge,br={name},helper={wrapper},model=virtio", dhcp=False)
+        guest.run("ip addr add 10.80.0.2/24 dev eth0")
+        self.assertEqual(len(os.listdir(f"/sys/class/net/{name}/brif")), 1)
+        self.exchange(guest, "10.80.0.1", self.server(host="10.80.0.1"),
+                      self.server(host="10.80.0.1", give=MEBIBYTE), MEBIBYTE)
+        guest.power_off()
+        self.assertEqual(os.listdir(f"/sys/class/net/{name}/brif"), [])
+
     def test_two_machines(self):
         """Frames between two machines over every kind of socket, a card for each."""
         path = self.folder
@@ -270,6 +299,23 @@ class Network(MachineTest):
         one.run("true")
         one.power_off()
         self.assertFalse((path / "stream").exists())
+
+    def test_iperf3(self):
+        """iperf3 in the guest and on the host, both ways, through each network that there can be."""
+        if shutil.which("iperf3") is None:
+            self.skipTest("iperf3 is not installed")
+        bench = pathlib.Path(__file__).parents[2] / "scripts" / "bench-net"
+        done = subprocess.run([bench, "--only", "limen", "--seconds", "1", "--rounds", "1",
+                               "--guest", self.debian()], capture_output=True, text=True,
+                              timeout=600, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = [line.split() for line in done.stdout.splitlines()[1:]]
+        ways = ["user"] + (["tap"] if os.geteuid() == 0 and os.path.exists("/dev/net/tun") else [])
+        self.assertEqual([row[:4] for row in rows],
+                         [[way, *pair] for way in ways
+                          for pair in (["guest", "to", "host"], ["host", "to", "guest"])])
+        for row in rows:
+            self.assertGreater(int(row[4]), 10, row)
 
     def test_passt(self):
         """passt, a user-mode network in a process of its own, as the peer of -netdev stream."""

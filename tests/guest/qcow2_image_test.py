@@ -369,8 +369,8 @@ class Qcow2Image(MachineTest):
             peer.stdin.write(b"write 0 64k\n")
             peer.stdin.flush()
             peer.stdout.readline()
-            self.refused("snapshot", "-c", "s", "x.qcow2", parts=["in use"])
-            self.refused("info", "x.qcow2", parts=["in use"])
+            self.refused("snapshot", "-c", "s", "x.qcow2", parts=["lock"])
+            self.refused("info", "x.qcow2", parts=["lock"])
             self.img("info", "-U", "x.qcow2")
         finally:
             peer.stdin.close()

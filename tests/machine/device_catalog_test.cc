@@ -18,16 +18,18 @@ TEST(DeviceCatalog, TakesWhatItLists) {
 
 TEST(DeviceCatalog, ErrorsNameTheNearestChoice) {
   EXPECT_EQ(error({"isa-debug-exti", {}}),
-            "unknown device 'isa-debug-exti'; did you mean 'isa-debug-exit'?");
+            "'isa-debug-exti' is not a valid device model name; did you mean 'isa-debug-exit'?");
   EXPECT_EQ(error({"virtconsole", {{"chardve", "c"}}}),
-            "virtconsole has no property 'chardve'; did you mean 'chardev'?");
+            "Property 'virtconsole.chardve' not found; did you mean 'chardev'?");
+  EXPECT_EQ(error({"virtio-rng-pci", {{"disable-legacy", "off"}}}),
+            "Property 'virtio-rng-pci.disable-legacy' doesn't take value 'off': legacy virtio is "
+            "not there; use on or auto");
   EXPECT_EQ(
-      error({"virtio-rng-pci", {{"disable-legacy", "off"}}}),
-      "virtio-rng-pci property disable-legacy=off: legacy virtio is not there; use on or auto");
-  EXPECT_EQ(error({"isa-debugcon", {{"readback", "256"}}}),
-            "isa-debugcon property readback=256: out of range; valid: 0 to 255");
+      error({"isa-debugcon", {{"readback", "256"}}}),
+      "Property 'isa-debugcon.readback' doesn't take value '256': out of range; valid: 0 to 255");
   EXPECT_EQ(error({"virtio-blk-pci", {{"queue-size", "2"}}}),
-            "virtio-blk-pci property queue-size=2: out of range; valid: 4 to 1024");
+            "Property 'virtio-blk-pci.queue-size' doesn't take value '2': out of range; valid: 4 "
+            "to 1024");
 }
 
 TEST(DeviceCatalog, NumbersAreDecimalHexadecimalOrOctal) {

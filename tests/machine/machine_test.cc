@@ -236,12 +236,12 @@ TEST_F(MachineTest, ADriveHasOneDevice) {
   description_.drives.push_back({.id = "d0", .file = folder_ / "disk", .interface = "none"});
   description_.devices.push_back({"virtio-blk-pci", {{"drive", "d0"}}});
   description_.devices.push_back({"virtio-blk-pci", {{"drive", "d0"}}});
-  EXPECT_THAT(create_error(), HasSubstr("drive 'd0' is another device's already"));
+  EXPECT_THAT(create_error(), HasSubstr("Drive 'd0' is already in use by another device"));
 }
 
 TEST_F(MachineTest, ConsolePortsNeedTheirController) {
   description_.devices.push_back({"virtconsole", {}});
-  EXPECT_THAT(create_error(), HasSubstr("virtio-serial-pci before it"));
+  EXPECT_THAT(create_error(), HasSubstr("No 'virtio-serial-bus' bus found"));
 }
 
 }  // namespace

@@ -48,6 +48,10 @@ TEST(BackendOptions, AreRefusedInQemusWords) {
             "exactly one of listen=, connect=, mcast= or udp= is required");
   EXPECT_THAT(error_of({{"type", "tap"}, {"id", "n"}, {"fd", "3"}, {"ifname", "t"}}),
               HasSubstr("are invalid with fd="));
+  EXPECT_THAT(error_of({{"type", "tap"}, {"id", "n"}, {"helper", "/bin/h"}, {"ifname", "t"}}),
+              HasSubstr("are invalid with helper="));
+  EXPECT_THAT(error_of({{"type", "tap"}, {"id", "n"}, {"br", "br1"}}),
+              HasSubstr("br= goes with helper="));
 }
 
 TEST(BackendOptions, OfTheUserNetworkAreChecked) {
@@ -96,6 +100,18 @@ TEST(BackendOptions, DescriptorsMustBeWhatTheyAreTakenFor) {
   EXPECT_THAT(failure_of({{"type", "tap"}, {"fd", "777"}}),
               HasSubstr("Can't use file descriptor 777: Bad file descriptor"));
   EXPECT_THAT(failure_of({{"type", "socket"}, {"fd", "777"}}), HasSubstr("fd=777 is not a socket"));
+}
+
+TEST(BackendOptions, ABridgeHelperThatFailsIsNamed) {
+  const auto with = [](const std::string& helper) {
+    return failure_of({{"type", "bridge"}, {"br", "none0"}, {"helper", helper}});
+  };
+  EXPECT_EQ(with("/nowhere/helper"),
+            "could not launch bridge helper /nowhere/helper: No such file or directory");
+  EXPECT_EQ(with("/bin/false"), "bridge helper /bin/false failed with status 1");
+  EXPECT_EQ(with("/bin/true"), "bridge helper sent no device");
+  // A command for the shell, which is told the bridge and the descriptor.
+  EXPECT_EQ(with("test $# = 0; exit 7 #"), "bridge helper /bin/sh failed with status 7");
 }
 
 TEST(Mac, IsReadAndWritten) {

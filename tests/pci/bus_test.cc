@@ -32,7 +32,7 @@ TEST_F(Bus, RefusesATakenAddressAndNamesAFreeOne) {
   ASSERT_TRUE(bus_.attach(a, "0x1"));
   const auto result = bus_.attach(b, "0x1");
   ASSERT_FALSE(result);
-  EXPECT_THAT(result.error().message, HasSubstr("second is taken by first"));
+  EXPECT_THAT(result.error().message, HasSubstr("not available for second, in use by first"));
   EXPECT_THAT(result.error().message, HasSubstr("0x2"));
 }
 

@@ -110,6 +110,9 @@ TEST(DriveOption, DiscsAndOlderDiskOptions) {
   EXPECT_EQ(description.drives[0].interface, "cdrom");
   EXPECT_TRUE(description.drives[0].read_only);
   EXPECT_EQ(description.drives[1].interface, "virtio");
+  // A word that is no option is a disk.
+  EXPECT_EQ(machine("b.img -hdb c.img").drives[0].file, "b.img");
+  EXPECT_THAT(error("a b"), HasSubstr("'b', taken for a disk: drive with bus=0, unit=0"));
   EXPECT_THAT(error("-cdrom a -cdrom b"), HasSubstr("(index=2) exists"));
   EXPECT_EQ(drive("file=a,media=cdrom").interface, "cdrom");
   EXPECT_EQ(drive("media=cdrom,if=none,id=cd").file, "");
@@ -176,7 +179,7 @@ TEST(BlockObjects, IoThreadsAreReferredTo) {
       "auto");
   ASSERT_EQ(description.io_threads.size(), 1u);
   EXPECT_THAT(error("-drive file=a,if=none,id=d -device virtio-blk-pci,drive=d,iothread=io"),
-              HasSubstr("no -object iothread with that id"));
+              HasSubstr("not found"));
   EXPECT_THAT(error("-object iothread,id=a -object iothread,id=a"),
               HasSubstr("attempt to add duplicate property 'a'"));
   EXPECT_THAT(error("-object iothread"), HasSubstr("Parameter 'id' is missing"));
@@ -187,7 +190,8 @@ TEST(ScsiDevices, AreKnownAndPassingThroughIsRefusedByName) {
       "-drive file=a,if=none,id=d -device virtio-scsi-pci,id=s -device "
       "scsi-hd,drive=d,bus=s.0,scsi-id=3,lun=2,serial=X,wwn=0x5000c50015ea71ac -device scsi-cd");
   EXPECT_THAT(error("-device scsi-block"), HasSubstr("passes SCSI commands through"));
-  EXPECT_THAT(error("-device virtio-scsi-pci -device scsi-hd"), HasSubstr("drive= is missing"));
+  EXPECT_THAT(error("-device virtio-scsi-pci -device scsi-hd"),
+              HasSubstr("drive property not set"));
 }
 
 }  // namespace

@@ -110,29 +110,32 @@ TEST(CommandLine, DriveIsReadWhole) {
 
 TEST(CommandLine, DriveErrorsNameTheValueAndTheNearestChoice) {
   EXPECT_THAT(error("-drive file=a,format=qcow"),
-              HasSubstr("format=qcow is not known; did you mean 'qcow2'?"));
+              HasSubstr("is in qcow format, which is not supported"));
   EXPECT_THAT(error("-drive file=a,if=virtoi"), HasSubstr("did you mean 'virtio'?"));
   EXPECT_THAT(error("-drive file=a,cache=writebck"), HasSubstr("did you mean 'writeback'?"));
   EXPECT_THAT(error("-drive file=a,raedonly=on"),
-              HasSubstr("unknown property 'raedonly'; did you mean 'readonly'?"));
-  EXPECT_THAT(error("-drive file=a,readonly=maybe"), HasSubstr("'maybe' is not a boolean"));
+              HasSubstr("Invalid parameter 'raedonly'; did you mean 'readonly'?"));
+  EXPECT_THAT(error("-drive file=a,readonly=maybe"),
+              HasSubstr("Parameter 'readonly' expects 'on' or 'off', not 'maybe'"));
   EXPECT_THAT(error("-drive format=raw"), HasSubstr("file= is missing"));
   EXPECT_THAT(error("-drive file=a,if=none"), HasSubstr("if=none needs id="));
 }
 
 TEST(CommandLine, DeviceErrorsNameTheValueAndTheNearestChoice) {
-  EXPECT_THAT(error("-device virtio-blk-pic"),
-              HasSubstr("unknown device 'virtio-blk-pic'; did you mean 'virtio-blk-pci'?"));
+  EXPECT_THAT(
+      error("-device virtio-blk-pic"),
+      HasSubstr(
+          "'virtio-blk-pic' is not a valid device model name; did you mean 'virtio-blk-pci'?"));
   EXPECT_THAT(error("-device virtio-rng-pci,maxbytes=1"),
-              HasSubstr("has no property 'maxbytes'; did you mean 'max-bytes'?"));
+              HasSubstr("Property 'virtio-rng-pci.maxbytes' not found; did you mean 'max-bytes'?"));
   EXPECT_THAT(error("-device virtio-blk-pci,drive=d0,num-queues=99"),
-              HasSubstr("num-queues=99: out of range; valid: 1 to 64"));
+              HasSubstr("num-queues' doesn't take value '99': out of range; valid: 1 to 64"));
   EXPECT_THAT(error("-device virtio-blk-pci,drive=nope"),
-              HasSubstr("there is no -drive with that id"));
-  EXPECT_THAT(error("-device virtio-blk-pci"), HasSubstr("drive= is missing"));
+              HasSubstr("Property 'virtio-blk-pci.drive' can't find value"));
+  EXPECT_THAT(error("-device virtio-blk-pci"), HasSubstr("drive property not set"));
   EXPECT_THAT(error("-device isa-debug-exit,iobase=zz"), HasSubstr("'zz' is not a number"));
   EXPECT_THAT(error("-device virtio-rng-pci,id=a -device virtio-rng-pci,id=a"),
-              HasSubstr("there is a device 'a' already"));
+              HasSubstr("Duplicate ID 'a' for device"));
 }
 
 TEST(CommandLine, DeviceAliasesBecomeTheirNames) {
@@ -144,15 +147,13 @@ TEST(CommandLine, RandomSourcesAreReferredToById) {
                     "-device virtio-rng-pci,rng=r0")
                 .entropy_sources.size(),
             1u);
-  EXPECT_THAT(error("-nographic -device virtio-rng-pci,rng=r1"),
-              HasSubstr("no -object with that id"));
+  EXPECT_THAT(error("-nographic -device virtio-rng-pci,rng=r1"), HasSubstr("not found"));
   EXPECT_THAT(error("-object rng-randm,id=r0"), HasSubstr("did you mean 'rng-random'?"));
 }
 
 TEST(CommandLine, UnknownOptionNamesTheNearest) {
-  EXPECT_EQ(error("-nogrphic"), "unknown option '-nogrphic'; did you mean '-nographic'?");
-  EXPECT_EQ(error("--kernal x"), "unknown option '--kernal'; did you mean '-kernel'?");
-  EXPECT_THAT(error("disk.img"), HasSubstr("'disk.img' is not an option"));
+  EXPECT_EQ(error("-nogrphic"), "-nogrphic: invalid option; did you mean '-nographic'?");
+  EXPECT_EQ(error("--kernal x"), "--kernal: invalid option; did you mean '-kernel'?");
   EXPECT_EQ(error("-append"), "option '-append' needs an argument");
 }
 
@@ -169,7 +170,7 @@ TEST(CommandLine, AcceleratorsAreSoftAndItsOtherName) {
 TEST(CommandLine, MachineAndProcessorsAreChecked) {
   EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
   EXPECT_FALSE(machine("-nographic -M q35,pit=off").pit);
-  EXPECT_THAT(error("-M pc"), HasSubstr("unknown machine 'pc'; valid choices: q35"));
+  EXPECT_THAT(error("-M pc"), HasSubstr("unsupported machine type 'pc'; valid choices: q35"));
   EXPECT_THAT(error("-M q36"), HasSubstr("did you mean 'q35'?"));
   EXPECT_EQ(machine("-nographic -smp 4").vcpus, 4u);
   EXPECT_THAT(error("-smp zero"), HasSubstr("not a positive number"));
@@ -181,7 +182,8 @@ TEST(CommandLine, MachineAndProcessorsAreChecked) {
 TEST(CommandLine, WhatIsNotThereYetTakesNone) {
   machine("-nographic -vga none -net none -nic none -monitor none -rtc base=utc");
   EXPECT_THAT(error("-vga std"), HasSubstr("there is no graphics card yet"));
-  EXPECT_THAT(error("-rtc base=localtime"), HasSubstr("base=localtime is not known"));
+  EXPECT_THAT(error("-rtc base=localtime"),
+              HasSubstr("Parameter 'base' does not accept value 'localtime'"));
 }
 
 TEST(CommandLine, NeedsAKernel) {

@@ -41,7 +41,7 @@ TEST(KeyValues, CheckNamesTheUnknownKeyAndTheNearest) {
   constexpr std::array<std::string_view, 2> kKnown = {"file", "readonly"};
   const auto values = KeyValues::parse("file=a,readolny=on", "").value();
   EXPECT_EQ(values.check(kKnown).error().message,
-            "unknown property 'readolny'; did you mean 'readonly'?");
+            "Invalid parameter 'readolny'; did you mean 'readonly'?");
   EXPECT_EQ(KeyValues::parse("file=a,file=b", "").value().check(kKnown).error().message,
             "property 'file' is given twice");
 }

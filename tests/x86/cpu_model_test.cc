@@ -157,7 +157,7 @@ TEST(CpuModel, UnsupportedFeatureIsLeftOutOrRefused) {
 }
 
 TEST(CpuModel, ErrorsNameTheValueAndTheChoices) {
-  EXPECT_THAT(error_of("hots"), HasSubstr("unknown CPU model 'hots'"));
+  EXPECT_THAT(error_of("hots"), HasSubstr("unable to find CPU model 'hots'"));
   EXPECT_THAT(error_of("hots"), HasSubstr("host"));
   EXPECT_THAT(error_of("pentium"), HasSubstr("qemu64"));
   EXPECT_THAT(error_of("host,+avx51f"), HasSubstr("'avx51f'"));
@@ -165,7 +165,7 @@ TEST(CpuModel, ErrorsNameTheValueAndTheChoices) {
   EXPECT_THAT(error_of("host,avx=maybe"), HasSubstr("'maybe'"));
   EXPECT_THAT(error_of("host,avx51f=1"), HasSubstr("unknown CPU feature 'avx51f'; did you mean"));
   EXPECT_THAT(error_of("host,"), HasSubstr("empty"));
-  EXPECT_THAT(error_of(""), HasSubstr("unknown CPU model ''"));
+  EXPECT_THAT(error_of(""), HasSubstr("unable to find CPU model ''"));
 }
 
 TEST(CpuidTable, LeafBeyondTheLastAnswersAsTheLastOnIntel) {

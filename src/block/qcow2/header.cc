@@ -176,7 +176,7 @@ std::vector<std::byte> feature_table() {
 
 Result<Header> parse_header(std::span<const std::byte> start, const std::string& path) {
   if (start.size() < kVersion2HeaderSize || load_big<uint32_t>(start.data()) != kMagic)
-    return fail("image '{}' is not in qcow2 format", path);
+    return fail("Could not open '{}': Image is not in qcow2 format", path);
   Header header;
   header.version = load_big<uint32_t>(&start[4]);
   if (header.version < 2 || header.version > 3)

@@ -28,7 +28,7 @@ const CommandTable& CommandTable::all() {
     const std::vector<CommandGroup> groups = {
         general_commands(), lifecycle_commands(),  processor_commands(), memory_commands(),
         block_commands(),   character_commands(),  device_commands(),    object_commands(),
-        pci_commands(),     descriptor_commands(), human_commands()};
+        pci_commands(),     descriptor_commands(), human_commands(),     network_commands()};
     auto table = create(groups);
     if (!table) {
       log::error("{}", table.error().message);
