@@ -297,7 +297,7 @@ class Memory(OptionsTest):
             total = 0
             for link in os.listdir(f"/proc/{machine.process.pid}/fd"):
                 path = f"/proc/{machine.process.pid}/fd/{link}"
-                if "limen-ram" in os.readlink(path):
+                if re.search("limen-ram|memory-backend", os.readlink(path)):
                     total = os.stat(path).st_blocks * 512
             return total
 
