@@ -55,6 +55,7 @@ Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
 Result<> DeviceFactory::plug(const DeviceDescription& description) {
   LIMEN_TRY(check_device(description));
   const DeviceProperties properties(description);
+  if (find_device(description.driver)->bus == "SCSI") return plug_scsi(description);
   pci::RootPort* port = nullptr;
   auto* bus = LIMEN_TRY(bus_of(properties, port));
   if (port == nullptr) return fail("Bus '{}' does not support hotplugging", bus->name());
@@ -73,10 +74,37 @@ Result<> DeviceFactory::plug(const DeviceDescription& description) {
 }
 
 Result<> Q35Board::plug(const DeviceDescription& description) {
-  return factory_->plug(description);
+  auto plugged = factory_->plug(description);
+  // What a device took that then could not be made.
+  if (!plugged) release_drives(nullptr);
+  return plugged;
+}
+
+void Q35Board::release_drives(const void* user) {
+  for (auto& drive : drives_) {
+    if (!drive.in_use || drive.user != user || drive.lent) continue;
+    drive.in_use = false;
+    drive.user = nullptr;
+    drive.cd = nullptr;
+    drive.thread = nullptr;
+    drive.device_id = drive.device_path = {};
+    drive.resized = {};
+    // Limits are the device's where the drive is a node.
+    if (drive.description.is_node() && drive.throttle != nullptr &&
+        drive.description.node_driver != "throttle")
+      static_cast<void>(opener_->set_limits(drive, {}, ""));
+  }
+  // The drive of an empty CD drive's own.
+  std::erase_if(drives_, [](const Drive& drive) {
+    return drive.description.id.empty() && !drive.in_use;
+  });
 }
 
 Result<> Q35Board::request_unplug(const std::string& id) {
+  if (!id.empty() && factory_->unplug_scsi(id)) {
+    callbacks_.device_removed(id);
+    return {};
+  }
   const auto found = std::ranges::find(plugged_, id, &Plugged::id);
   if (id.empty() || found == plugged_.end()) {
     const bool there = std::ranges::any_of(
@@ -101,11 +129,14 @@ std::string Q35Board::remove_device(const std::string& port) {
     if (auto* function = dynamic_cast<virtio::VirtioPci*>(each->function);
         function != nullptr && balloon_ != nullptr && &function->device() == balloon_)
       balloon_ = nullptr;
+    const void* user = nullptr;
+    if (auto* virtio = dynamic_cast<virtio::VirtioPci*>(each->function); virtio != nullptr) {
+      // As a disk knows itself: a pointer to the whole of it.
+      user = dynamic_cast<const void*>(&virtio->device());
+      factory_->forget_adapter(virtio->device());
+    }
     std::erase_if(devices_, [&](const auto& device) { return device.get() == each->function; });
-    for (auto& drive : drives_)
-      if (!each->drive.empty() &&
-          (drive.description.id == each->drive || drive.description.node_name == each->drive))
-        drive.in_use = false;
+    if (user != nullptr) release_drives(user);
     id = each->id;
     each = plugged_.erase(each);
     slot->unplugged();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <span>
 #include <string>
@@ -94,7 +95,7 @@ class Builder {
   // In builder_block.cc:
   static bool is_block_object(std::string_view type);
   Result<> block_object(const KeyValues& values);
-  Result<> add_node(const KeyValues& values);
+  Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
   void finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
@@ -111,7 +112,6 @@ class Builder {
   std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
-  std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
   std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
   bool snapshot_ = false;
   bool no_defaults_ = false;

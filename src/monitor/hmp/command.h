@@ -48,11 +48,15 @@ struct HumanCommand {
 
 // One per file.
 [[nodiscard]] std::span<const HumanCommand> control_commands();
+[[nodiscard]] std::span<const HumanCommand> disk_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
 [[nodiscard]] std::span<const HumanCommand> information_commands();  ///< Behind "info".
 
 [[nodiscard]] const HumanCommand* find_human_command(std::span<const HumanCommand> among,
                                                      std::string_view name);
+
+/// "info block".
+Result<> show_block(HumanInterpreter& interpreter, Words& words);
 
 /// Evaluates as QEMU does: + - * / % & | ^ ~, parentheses, 'c', 0x, $register.
 Result<int64_t> evaluate(HumanInterpreter& interpreter, std::string_view& text);

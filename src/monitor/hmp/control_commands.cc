@@ -21,6 +21,7 @@ Result<> help(HumanInterpreter& interpreter, Words& words) {
   const auto name = words.word();
   if (name.empty()) {
     list(interpreter, control_commands(), "");
+    list(interpreter, disk_commands(), "");
     list(interpreter, inspection_commands(), "");
     return {};
   }
@@ -37,6 +38,7 @@ Result<> help(HumanInterpreter& interpreter, Words& words) {
     return fail("unknown command: 'info {}'", which);
   }
   const auto* command = find_human_command(control_commands(), name);
+  if (command == nullptr) command = find_human_command(disk_commands(), name);
   if (command == nullptr) command = find_human_command(inspection_commands(), name);
   if (command == nullptr) return fail("unknown command: '{}'", name);
   list(interpreter, {command, 1}, "");
@@ -103,15 +105,6 @@ Result<> dump(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-Result<> eject(HumanInterpreter& interpreter, Words& words) {
-  const bool force = words.flag('f');
-  const auto device = words.word();
-  if (device.empty()) return fail("eject: block device name expected");
-  LIMEN_TRY(words.end());
-  interpreter.perform("eject", {{"device", device}, {"force", force}});
-  return {};
-}
-
 Result<> chardev_remove(HumanInterpreter& interpreter, Words& words) {
   const auto id = words.word();
   if (id.empty()) return fail("chardev-remove: string expected");
@@ -169,7 +162,6 @@ constexpr std::array kCommands = {
                  "dump guest memory into an ELF core file (-p: by virtual address, -d: in the "
                  "background)",
                  dump},
-    HumanCommand{"eject", "[-f] device", "eject a removable medium", eject},
     HumanCommand{"chardev-remove", "id", "remove chardev", chardev_remove},
     HumanCommand{"ringbuf_read", "device size", "read from a ring buffer character device",
                  ringbuf_read},

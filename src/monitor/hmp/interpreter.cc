@@ -11,6 +11,7 @@ namespace {
 
 const HumanCommand* find_top_level(std::string_view name) {
   if (const auto* command = find_human_command(control_commands(), name)) return command;
+  if (const auto* command = find_human_command(disk_commands(), name)) return command;
   return find_human_command(inspection_commands(), name);
 }
 
@@ -76,6 +77,7 @@ std::vector<std::string> HumanInterpreter::completions(std::string_view line) co
   const bool help = before == "help" || before == "?";
   if (before.empty() || help) {
     add_matches(control_commands(), last, matches);
+    add_matches(disk_commands(), last, matches);
     add_matches(inspection_commands(), last, matches);
   } else if (before == "info" || before == "help info") {
     add_matches(information_commands(), last, matches);

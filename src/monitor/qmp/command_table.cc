@@ -27,7 +27,8 @@ const CommandTable& CommandTable::all() {
   static const std::unique_ptr<CommandTable> kTable = [] {
     const std::vector<CommandGroup> groups = {
         general_commands(), lifecycle_commands(),  processor_commands(), memory_commands(),
-        block_commands(),   character_commands(),  device_commands(),    object_commands(),
+        block_commands(),   block_change_commands(), medium_commands(),
+          character_commands(),  device_commands(),    object_commands(),
         pci_commands(),     descriptor_commands(), human_commands()};
     auto table = create(groups);
     if (!table) {
