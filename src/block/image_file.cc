@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "base/fd_sets.h"
 #include "base/log.h"
 
 namespace limen::block {
@@ -54,7 +55,7 @@ std::unexpected<Error> in_use(const std::string& path, bool writing) {
 Result<ImageFile> open_image_file(const std::string& path, int flags) {
   ImageFile file;
   // O_NONBLOCK: opening a FIFO must not wait for its other end.
-  file.fd.reset(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0644));
+  file.fd = open_file(path, flags | O_NONBLOCK, 0644);
   if (!file.fd.valid()) {
     const int error = errno;
     if (error == EISDIR) return fail("image '{}' is a directory, expected a file", path);

@@ -51,12 +51,17 @@ class CharacterBackend {
   [[nodiscard]] virtual std::string filename() const { return "unknown"; }
   /// Bytes that were written and not yet taken by the peer. Thread-safe.
   [[nodiscard]] virtual size_t pending_output() const { return 0; }
+  /// Whether can_receive() is asked again once all that was written is taken, so that a front end
+  /// may wait for it.
+  [[nodiscard]] virtual bool tells_of_room() const { return false; }
   /// How much of it is kept at most; a back end may know no limit of that kind.
   virtual void set_output_limit(size_t) {}
   /// File descriptors that came with the bytes last received (SCM_RIGHTS).
   virtual std::vector<UniqueFd> take_descriptors() { return {}; }
   /// False if what is typed may go to another front end, too.
   [[nodiscard]] virtual bool is_only_front_end() const { return true; }
+  /// A break condition for the front end. On the loop's thread.
+  void send_break() { tell(CharacterEvent::kBreak); }
   /// Whether a front end gets what arrives here.
   [[nodiscard]] bool has_front_end() const { return static_cast<bool>(receive_); }
 

@@ -199,6 +199,7 @@ void Rtc::set_time_register(uint8_t index, uint8_t value) {
   registers[index] = value;
   const auto time = guest_time();
   offset_ += time_from_registers(registers) - std::chrono::floor<seconds>(time);
+  tell_time_set();
   settled_ = std::chrono::floor<seconds>(guest_time());
 }
 
@@ -220,6 +221,10 @@ uint8_t Rtc::read_data() {
   }
 }
 
+void Rtc::tell_time_set() const {
+  if (config_.time_set) config_.time_set(std::chrono::round<seconds>(offset_).count());
+}
+
 void Rtc::write_data(uint8_t value) {
   settle();
   if (is_time(index_)) {
@@ -237,7 +242,10 @@ void Rtc::write_data(uint8_t value) {
       cmos_[kB] = value;
     } else {
       cmos_[kB] = value;
-      if (was_set) offset_ += time_from_registers(cmos_) - guest_time();
+      if (was_set) {
+        offset_ += time_from_registers(cmos_) - guest_time();
+        tell_time_set();
+      }
     }
     settled_ = std::chrono::floor<seconds>(guest_time());
     if (!was_periodic && (value & kPeriodic) != 0) next_period_ = loop_.now() + period();

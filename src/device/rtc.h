@@ -27,6 +27,9 @@ class Rtc final : public Device, public memory::IoHandler {
     uint64_t memory_above_4g = 0;
     /// The date and time that the clock shows; empty: UTC of the host.
     std::function<std::chrono::system_clock::time_point()> wall_clock = {};
+    /// The guest set date or time: seconds that it is now ahead of the wall clock. Called with the
+    /// clock's lock held.
+    std::function<void(int64_t)> time_set = {};
   };
 
   Rtc(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loop, Config config);
@@ -57,6 +60,7 @@ class Rtc final : public Device, public memory::IoHandler {
       const std::array<uint8_t, 128>& registers) const;
   [[nodiscard]] bool alarm_matches(std::chrono::seconds at) const;
   void settle();
+  void tell_time_set() const;
   void schedule();
   void update_line();
   [[nodiscard]] std::chrono::nanoseconds period() const;

@@ -9,7 +9,7 @@ unsigned io_apic_input(unsigned line) { return line == 0 ? 2 : line; }
 }  // namespace
 
 InterruptRouter::InterruptRouter(InterruptSink* pic, InterruptSink* io_apic)
-    : pic_(pic), io_apic_(io_apic), asserted_(kLines) {
+    : pic_(pic), io_apic_(io_apic), counts_(kLines), asserted_(kLines) {
   for (unsigned line = 0; line < kLines; ++line) inputs_.push_back({line, false});
 }
 
@@ -37,7 +37,13 @@ void InterruptRouter::set_line(unsigned input, bool level) {
   const unsigned line = inputs_[input].line;
   const unsigned before = asserted_[line];
   asserted_[line] = level ? before + 1 : before - 1;
+  if (before == 0 && level) ++counts_[line];
   if ((before != 0) != (asserted_[line] != 0)) drive(line);
+}
+
+std::vector<uint64_t> InterruptRouter::counts() {
+  const std::lock_guard lock(mutex_);
+  return counts_;
 }
 
 void InterruptRouter::drive(unsigned line) {

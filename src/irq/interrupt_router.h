@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "irq/interrupt_line.h"
@@ -22,6 +23,8 @@ class InterruptRouter final : public InterruptSink {
 
   /// A wire of its own to line `line` (0 to 23) of the board. Before processors run.
   [[nodiscard]] InterruptLine connect(unsigned line);
+  /// How often each line was asserted since the machine was made.
+  [[nodiscard]] std::vector<uint64_t> counts();
   /// Every wire released, as devices do when they are reset.
   void reset();
 
@@ -41,6 +44,7 @@ class InterruptRouter final : public InterruptSink {
     bool level = false;
   };
   std::vector<Input> inputs_;
+  std::vector<uint64_t> counts_;
   std::vector<unsigned> asserted_;  // per line: how many inputs assert it
 };
 

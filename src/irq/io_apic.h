@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "irq/apic_bus.h"
@@ -34,6 +35,9 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
   void vector_taken(uint8_t vector);
   /// A local APIC ended the level-triggered interrupt `vector`.
   void end_of_interrupt(uint8_t vector);
+
+  /// As QEMU's `info pic` has it.
+  [[nodiscard]] std::string describe();
 
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;

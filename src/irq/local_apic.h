@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "irq/apic_bus.h"
 #include "irq/pv_eoi.h"
@@ -65,6 +66,8 @@ class LocalApic final : public vcpu::LocalInterruptController {
   void timer_due(uint64_t guest_tsc) override;
   void set_tsc_offset(uint64_t offset) override;
 
+  /// As QEMU's `info lapic` has it.
+  [[nodiscard]] std::string describe();
   /// IA32_APIC_BASE as it stands.
   [[nodiscard]] uint64_t apic_base();
   [[nodiscard]] uint32_t id() const { return config_.id; }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "irq/interrupt_line.h"
@@ -29,6 +30,8 @@ class Pic8259 final : public InterruptSink {
   [[nodiscard]] bool passes(unsigned line) override;
   void on_acknowledge(unsigned line, std::function<void()> acknowledged) override;
 
+  /// Both chips, a line each, as QEMU's `info pic` has them.
+  [[nodiscard]] std::string describe();
   /// The INT pin. Takes no lock.
   [[nodiscard]] bool output() const { return output_.load(std::memory_order_acquire); }
   /// The INTA cycle: the vector of the highest request, or the spurious one (IR7) if it went away.

@@ -9,6 +9,7 @@
 
 #include "base/nearest.h"
 #include "device/character/basic_backends.h"
+#include "device/character/datagram_backend.h"
 #include "device/character/output_log.h"
 #include "device/character/pipe_backend.h"
 #include "device/character/pty_backend.h"
@@ -28,7 +29,9 @@ Result<std::unique_ptr<device::CharacterBackend>> Characters::open(
     case Kind::kNull:
       return std::make_unique<device::NullBackend>();
     case Kind::kFile:
-      if (!std::filesystem::exists(description.path)) new_files_.push_back(description.path);
+      if (!std::filesystem::exists(description.path) &&
+          !description.path.starts_with("/dev/fdset/"))
+        new_files_.push_back(description.path);
       return device::FileBackend::create(description.path, description.append);
     case Kind::kStdio:
       return device::StdioBackend::create(
@@ -46,6 +49,8 @@ Result<std::unique_ptr<device::CharacterBackend>> Characters::open(
     }
     case Kind::kPipe:
       return device::PipeBackend::create(loop_, description.path);
+    case Kind::kUdp:
+      return device::DatagramBackend::create(loop_, description.address, description.local);
     case Kind::kRing: {
       if (!std::has_single_bit(description.ring_size))
         return fail("size of ringbuf chardev must be power of two");
@@ -57,25 +62,54 @@ Result<std::unique_ptr<device::CharacterBackend>> Characters::open(
   return fail("unknown kind of character back end");
 }
 
+Result<std::unique_ptr<device::CharacterBackend>> Characters::open_logged(
+    const CharacterDescription& description, Entry& entry) {
+  auto backend = LIMEN_TRY(open(description, entry));
+  if (description.log_file.empty()) return backend;
+  auto log = LIMEN_TRY(device::FileBackend::create(description.log_file, description.log_append));
+  return std::make_unique<device::OutputLog>(std::move(backend), std::move(log));
+}
+
 Result<> Characters::add(const CharacterDescription& description, bool announce) {
   if (contains(description.id)) return fail("Chardev '{}' already exists", description.id);
   auto entry = std::make_unique<Entry>();
   entry->description = description;
-  auto backend = LIMEN_TRY(open(description, *entry));
-  if (!description.log_file.empty()) {
-    auto log = LIMEN_TRY(device::FileBackend::create(description.log_file, description.log_append));
-    backend = std::make_unique<device::OutputLog>(std::move(backend), std::move(log));
-  }
+  auto backend = LIMEN_TRY(open_logged(description, *entry));
   if (description.multiplexed)
     entry->multiplexer =
         std::make_unique<device::Multiplexer>(loop_, std::move(backend), callbacks_);
   else
-    entry->backend = std::move(backend);
+    entry->backend = std::make_unique<device::ExchangeableBackend>(std::move(backend));
   if (announce && !entry->terminal.empty()) {
     fmt::print("char device redirected to {} (label {})\n", entry->terminal, description.id);
     std::fflush(stdout);
   }
   entries_.push_back(std::move(entry));
+  return {};
+}
+
+Result<> Characters::change(const CharacterDescription& description) {
+  const auto found = std::ranges::find(entries_, description.id,
+                                       [](const auto& entry) { return entry->description.id; });
+  if (found == entries_.end()) return fail("Chardev '{}' does not exist", description.id);
+  Entry& entry = **found;
+  if (entry.multiplexer) return fail("Mux device hotswap not supported yet");
+  Entry fresh;
+  auto backend = LIMEN_TRY(open_logged(description, fresh));
+  entry.backend->exchange(std::move(backend));
+  entry.description = description;
+  entry.ring = fresh.ring;
+  entry.terminal = fresh.terminal;
+  return {};
+}
+
+Result<> Characters::send_break(const std::string& id) {
+  const Entry* entry = find(id);
+  if (entry == nullptr) return fail("Chardev '{}' not found", id);
+  if (entry->multiplexer)
+    entry->multiplexer->send_break();
+  else
+    entry->backend->send_break();
   return {};
 }
 

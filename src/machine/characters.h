@@ -11,6 +11,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "device/character/exchangeable_backend.h"
 #include "device/character/multiplexer.h"
 #include "device/character/ring_backend.h"
 #include "device/character_backend.h"
@@ -35,6 +36,10 @@ class Characters {
 
   /// Opens one. What QEMU says of a pseudo-terminal is said on standard output if `announce`.
   Result<> add(const CharacterDescription& description, bool announce);
+  /// Opens another back end in the place of the one with that id, under its front end.
+  Result<> change(const CharacterDescription& description);
+  /// A break condition for its front end.
+  Result<> send_break(const std::string& id);
   /// Fails for one that is not there, or that a front end has.
   Result<> remove(const std::string& id);
 
@@ -56,7 +61,7 @@ class Characters {
  private:
   struct Entry {
     CharacterDescription description;
-    std::unique_ptr<device::CharacterBackend> backend;  // null if `multiplexer` has it
+    std::unique_ptr<device::ExchangeableBackend> backend;  // null if `multiplexer` has it
     std::unique_ptr<device::Multiplexer> multiplexer;
     device::RingBackend* ring = nullptr;
     std::string terminal;
@@ -65,6 +70,8 @@ class Characters {
 
   Result<std::unique_ptr<device::CharacterBackend>> open(const CharacterDescription& description,
                                                          Entry& entry);
+  Result<std::unique_ptr<device::CharacterBackend>> open_logged(
+      const CharacterDescription& description, Entry& entry);
   [[nodiscard]] const Entry* find(std::string_view id) const;
 
   EventLoop& loop_;

@@ -82,13 +82,14 @@ struct DeviceDescription {
 /// A character back end, QEMU's chardev.
 struct CharacterDescription {
   std::string id = {};
-  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing };
+  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing, kUdp };
   Kind kind = Kind::kNull;
   std::string path = {};     ///< kFile, kPipe.
   bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< Several front ends share it; Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
-  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`.
+  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
+  device::SocketAddress local = {};    ///< kUdp.
   bool server = false;
   bool wait = false;  ///< The machine starts when a client is there.
   bool telnet = false;
@@ -116,6 +117,14 @@ struct Actions {
 /// A source of random bytes, QEMU's -object rng-random and rng-builtin.
 struct EntropySourceDescription {
   std::string id = {};
+  std::string type = "rng-random";
+};
+
+/// Any -object, and what object-add makes.
+struct ObjectDescription {
+  std::string type = {};
+  std::string id = {};
+  std::map<std::string, std::string> properties = {};  ///< As given.
 };
 
 /// What stands behind a network card, QEMU's netdev.
@@ -129,6 +138,8 @@ struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
   std::string file = {};             ///< "": standard error.
   bool perf_map = false;
+  std::vector<std::string> events = {};  ///< Patterns for trace::choose().
+  std::string event_file = {};           ///< "": as `file`.
 };
 
 struct MachineDescription {
@@ -141,6 +152,8 @@ struct MachineDescription {
   /// Groups exactly `vcpus`; nothing: they are cores of one socket.
   std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
+  std::string memory_backend = {};  ///< Id of one of `objects` that is the memory; "": none.
+  bool preallocate_memory = false;  ///< The host has all of it ready from the start.
   std::string name = {};
   std::string kernel = {};
   std::string initrd = {};
@@ -149,15 +162,17 @@ struct MachineDescription {
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};
   std::vector<MonitorDescription> monitors = {};
-  std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
   std::vector<DriveDescription> child_nodes = {};  ///< Nodes that have a `parent`.
   std::vector<NetdevDescription> netdevs = {};
   std::vector<ThrottleGroupDescription> throttle_groups = {};
   std::vector<IoThreadDescription> io_threads = {};
+  std::vector<ObjectDescription> objects = {};  ///< Secrets and memory back ends.
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
+  bool acpi = true;      ///< Tables that describe the board to the guest.
   bool pit = true;       ///< The 8254, with port 61H.
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};

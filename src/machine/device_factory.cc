@@ -33,6 +33,7 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},
       {"virtserialport", &DeviceFactory::create_port},
+      {"isa-serial", &DeviceFactory::create_serial},
       {"isa-debug-exit", &DeviceFactory::create_debug_exit},
       {"isa-debugcon", &DeviceFactory::create_debug_console},
       {"pc-testdev", &DeviceFactory::create_test_device},
@@ -139,7 +140,12 @@ Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,
   auto device = LIMEN_TRY(virtio::Console::create(console));
   auto* raw = device.get();
   LIMEN_TRY(add_virtio(description, properties, std::move(device)));
-  serial_buses_.push_back({properties.text("id"), raw});
+  serial_buses_.push_back({.id = properties.text("id"), .console = raw});
+  return {};
+}
+
+/// The board has its serial ports already: isa-serial and -serial are one list.
+Result<> DeviceFactory::create_serial(const DeviceDescription&, const DeviceProperties&) {
   return {};
 }
 
@@ -152,14 +158,22 @@ Result<> DeviceFactory::create_port(const DeviceDescription& description,
   port.name = properties.text("name");
   port.number = static_cast<int>(properties.number("nr", UINT64_MAX));
   port.backend = LIMEN_TRY(backend_of(properties));
-  auto* console = serial_buses_.back().console;
+  if (const auto id = properties.text("id"); !id.empty() && board_.callbacks_.port_changed)
+    port.guest_changed = [this, id](bool open) { board_.callbacks_.port_changed(id, open); };
+  auto* where = &serial_buses_.back();
   if (const auto wanted = properties.text("bus"); !wanted.empty()) {
     const auto bus = std::ranges::find(serial_buses_, wanted,
                                        [](const SerialBus& each) { return each.id + ".0"; });
     if (bus == serial_buses_.end()) return fail("there is no virtio-serial bus '{}'", wanted);
-    console = bus->console;
+    where = &*bus;
   }
-  return console->add_port(port);
+  const auto id = properties.text("chardev");
+  if (auto added = where->console->add_port(port); !added) {
+    board_.characters_.give_back(id);
+    return added;
+  }
+  if (!id.empty()) where->characters.push_back(id);
+  return {};
 }
 
 Result<> DeviceFactory::create_debug_exit(const DeviceDescription&,

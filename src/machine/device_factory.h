@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <set>
+#include <span>
 #include <string>
 
 #include "base/result.h"
@@ -31,8 +33,8 @@ class DeviceFactory {
   Result<> plug(const DeviceDescription& description);
   /// Takes SCSI unit `id` out at once; false: there is none.
   bool unplug_scsi(const std::string& id);
-  /// An adapter is about to go, with its units.
-  void forget_adapter(const virtio::VirtioDevice& device);
+  /// Before the end of a function that is unplugged: gives back what it had.
+  void forget(pci::PciFunction& function);
 
  private:
   using Create = Result<> (DeviceFactory::*)(const DeviceDescription&, const DeviceProperties&);
@@ -48,6 +50,7 @@ class DeviceFactory {
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_serial(const DeviceDescription&, const DeviceProperties&);
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);
@@ -64,8 +67,11 @@ class DeviceFactory {
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
+  Result<> keep_mac(std::span<const uint8_t> mac, Result<> added);
   Result<net::Network*> network();
   Result<Drive*> take_drive(const std::string& id);
+  /// An adapter is about to go, with its units.
+  void forget_adapter(const virtio::VirtioDevice& device);
   // In disk_factory.cc:
   /// A drive with an image, its werror= and rerror= as the device says.
   Result<Drive*> take_disk(const DeviceProperties& properties);
@@ -84,6 +90,7 @@ class DeviceFactory {
   struct SerialBus {
     std::string id;
     virtio::Console* console;
+    std::vector<std::string> characters = {};  ///< Back ends that its ports took.
   };
   struct ScsiBus {
     std::string name;  ///< As -device's bus= has it: "scsi0.0".
@@ -102,6 +109,7 @@ class DeviceFactory {
   unsigned vcpus_ = 1;
   std::vector<SerialBus> serial_buses_;
   std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.
+  std::map<const pci::PciFunction*, uint8_t> plugged_macs_;  ///< Those of cards in slots.
   std::vector<ScsiBus> scsi_buses_;
   std::vector<ScsiUnit> scsi_units_;
   size_t devices_made_ = 0;

@@ -66,6 +66,7 @@ class DriveOpener {
   explicit DriveOpener(std::function<void(const DiskError&)> failed) : failed_(std::move(failed)) {}
 
   Result<> add_group(const ThrottleGroupDescription& description);
+  void remove_group(const std::string& id) { groups_.erase(id); }
   /// The drive's description has a format where `wanted` had none.
   Result<Drive> open(const DriveDescription& wanted);
   /// Opens what the drive's description says, in place of what it has.

@@ -6,6 +6,8 @@
 #include "machine/q35_board.h"
 #include "pci/root_port.h"
 #include "virtio/balloon/balloon.h"
+#include "virtio/console/console.h"
+#include "virtio/scsi/scsi.h"
 #include "virtio/virtio_pci.h"
 
 namespace limen::machine {
@@ -73,6 +75,21 @@ Result<> DeviceFactory::plug(const DeviceDescription& description) {
   return {};
 }
 
+void DeviceFactory::forget(pci::PciFunction& function) {
+  if (auto* card = dynamic_cast<virtio::VirtioPci*>(&function); card != nullptr) {
+    auto* device = &card->device();
+    for (const auto& bus : serial_buses_)
+      if (bus.console == device)
+        for (const auto& id : bus.characters) board_.characters_.give_back(id);
+    std::erase_if(serial_buses_, [&](const SerialBus& bus) { return bus.console == device; });
+    forget_adapter(*device);
+  }
+  const auto mac = plugged_macs_.find(&function);
+  if (mac == plugged_macs_.end()) return;
+  macs_.erase(mac->second);
+  plugged_macs_.erase(mac);
+}
+
 Result<> Q35Board::plug(const DeviceDescription& description) {
   auto plugged = factory_->plug(description);
   // What a device took that then could not be made.
@@ -130,11 +147,10 @@ std::string Q35Board::remove_device(const std::string& port) {
         function != nullptr && balloon_ != nullptr && &function->device() == balloon_)
       balloon_ = nullptr;
     const void* user = nullptr;
-    if (auto* virtio = dynamic_cast<virtio::VirtioPci*>(each->function); virtio != nullptr) {
-      // As a disk knows itself: a pointer to the whole of it.
+    // As a disk knows itself: a pointer to the whole of it.
+    if (auto* virtio = dynamic_cast<virtio::VirtioPci*>(each->function); virtio != nullptr)
       user = dynamic_cast<const void*>(&virtio->device());
-      factory_->forget_adapter(virtio->device());
-    }
+    factory_->forget(*each->function);
     std::erase_if(devices_, [&](const auto& device) { return device.get() == each->function; });
     if (user != nullptr) release_drives(user);
     id = each->id;

@@ -58,6 +58,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   accelerator_ = std::move(accelerator);
   loop_ = LIMEN_TRY(EventLoop::create());
   events_ = std::make_unique<Events>(*loop_);
+  LIMEN_TRY(open_objects());
   if (description_.type == "none") return open_characters();
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
   if (description_.vcpus > accelerator_->most_vcpus())
@@ -69,8 +70,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     return fail("{} processors, and a topology of {}", description_.vcpus, topology_.processors());
   for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
-  const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
-  memory_ = LIMEN_TRY(memory::GuestMemory::create(layout));
+  memory_ = LIMEN_TRY(open_guest_memory());
+  if (description_.preallocate_memory) LIMEN_TRY(memory_->preallocate());
   // Before anything is opened, made or locked: most mistakes show here.
   const x86::CpuState start = LIMEN_TRY(load_guest());
 
@@ -83,15 +84,19 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     loop_->post([this, port] {
       std::string id;
       with_processors_held([&] { id = board_->remove_device(port); });
-      if (!id.empty())
-        events_->emit("DEVICE_DELETED",
-                      nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
+      removed(port, id);
     });
   };
   callbacks.panicked = [this](device::PanicEvent event) {
     if (event == device::PanicEvent::kPanicked) return raise({What::kPanicked});
     log::warning("the guest crashed, and its crash kernel takes over");
     events_->post("GUEST_CRASHLOADED", nlohmann::json{{"action", "run"}});
+  };
+  callbacks.port_changed = [this](const std::string& id, bool open) {
+    events_->post("VSERPORT_CHANGE", nlohmann::json{{"id", id}, {"open", open}});
+  };
+  callbacks.clock_set = [this](int64_t offset) {
+    events_->post("RTC_CHANGE", nlohmann::json{{"offset", offset}, {"qom-path", "/machine/rtc"}});
   };
   callbacks.interrupt = [this](unsigned index) {
     if (interruptible_.load(std::memory_order_acquire)) vcpus_[index]->vcpu().interrupt();
@@ -180,14 +185,18 @@ Machine::~Machine() {
 }
 
 Result<x86::CpuState> Machine::load_guest() {
-  const auto serials = static_cast<unsigned>(description_.serials.size());
-  const auto tables = LIMEN_TRY(boot::acpi::install_tables(
-      *memory_, {.vcpus = description_.vcpus,
-                 .apic_ids = apic_ids_,
-                 .hpet = description_.hpet,
-                 .serial_ports = std::min(serials, kDescribedSerialPorts),
-                 .panic_port = panic_port(description_),
-                 .keyboard_controller = true}));
+  // ACPI describes those from COM1 on.
+  const auto gap = std::ranges::find(description_.serials, "");
+  const auto serials = static_cast<unsigned>(gap - description_.serials.begin());
+  boot::acpi::InstalledTables tables;
+  if (description_.acpi)
+    tables = LIMEN_TRY(boot::acpi::install_tables(
+        *memory_, {.vcpus = description_.vcpus,
+                   .apic_ids = apic_ids_,
+                   .hpet = description_.hpet,
+                   .serial_ports = std::min(serials, kDescribedSerialPorts),
+                   .panic_port = panic_port(description_),
+                   .keyboard_controller = true}));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;

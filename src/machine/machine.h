@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "machine/characters.h"
 #include "machine/description.h"
 #include "machine/events.h"
@@ -94,6 +96,16 @@ class Machine {
   [[nodiscard]] unsigned vcpu_count() const { return static_cast<unsigned>(vcpus_.size()); }
   /// Touch its state only while nothing runs.
   [[nodiscard]] vcpu::Vcpu& vcpu(unsigned index) { return vcpus_[index]->vcpu(); }
+  /// What is plugged in now, as it was described; a card has the address that it was given.
+  [[nodiscard]] const std::vector<DeviceDescription>& devices() const { return devices_; }
+  /// What -object and object-add made, in that order.
+  [[nodiscard]] const std::vector<ObjectDescription>& objects() const { return objects_; }
+  Result<> add_object(const ObjectDescription& object);
+  /// Fails for one that is not there, and for one that something uses.
+  Result<> remove_object(const std::string& id);
+  /// QMP's netdev_add and netdev_del. A card whose back end goes has no link from then on.
+  Result<> add_netdev(const net::BackendDescription& backend);
+  Result<> remove_netdev(const std::string& id);
   /// QMP's device_add and device_del: into the slot of a root port, and out of it once the guest
   /// agrees, with DEVICE_DELETED.
   Result<> plug(const DeviceDescription& description);
@@ -106,6 +118,9 @@ class Machine {
 
   explicit Machine(const MachineDescription& description)
       : description_(description), actions_(description.actions) {}
+  Result<> open_objects();
+  Result<std::unique_ptr<memory::GuestMemory>> open_guest_memory();
+  [[nodiscard]] bool object_in_use(const ObjectDescription& object) const;
   Result<> build(std::unique_ptr<vcpu::Accelerator> accelerator);
   Result<> open_characters();
   /// RAM's content and the bootstrap processor's state as the loader leaves them.
@@ -133,6 +148,8 @@ class Machine {
   /// The guest is through: ends or stands still, as the actions say.
   void shut_down(Cause cause, Result<int> outcome);
   void panicked();
+  /// What was in the slot of root port `port` is gone; `id`: its id, if it had one.
+  void removed(const std::string& port, const std::string& id);
   void stop_now(RunState reason);
   void reset_now(Cause cause);
   void end(Result<int> outcome);
@@ -140,6 +157,9 @@ class Machine {
   [[nodiscard]] std::string report(std::string_view what, unsigned vcpu);
 
   const MachineDescription description_;
+  std::vector<DeviceDescription> devices_ = description_.devices;  // loop thread
+  std::vector<ObjectDescription> objects_;                         // loop thread
+  std::map<std::string, UniqueFd> memory_files_;  ///< Of memory back ends, by id.
   Actions actions_;
   std::unique_ptr<EventLoop> loop_;
   std::thread::id loop_thread_ = std::this_thread::get_id();

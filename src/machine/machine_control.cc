@@ -1,12 +1,14 @@
 // The life of a machine: what starts, stops, resets and ends it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
 
 #include "base/log.h"
+#include "machine/device_catalog.h"
 #include "machine/machine.h"
 
 namespace limen::machine {
@@ -97,7 +99,39 @@ Result<> Machine::plug(const DeviceDescription& description) {
   if (board_ == nullptr) return fail("machine 'none' takes no devices");
   Result<> outcome;
   with_processors_held([&] { outcome = board_->plug(description); });
+  if (outcome) devices_.push_back(description);
   return outcome;
+}
+
+void Machine::removed(const std::string& port, const std::string& id) {
+  const auto bus_of = [](const DeviceDescription& device) {
+    return DeviceProperties(device).text("bus");
+  };
+  const auto gone = std::ranges::find(devices_, port, bus_of);
+  if (gone == devices_.end()) return;
+  nlohmann::json data = {
+      {"path", id.empty()
+                   ? fmt::format("/machine/peripheral-anon/device[{}]", gone - devices_.begin())
+                   : "/machine/peripheral/" + id}};
+  if (!id.empty()) data["device"] = id;
+  devices_.erase(gone);
+  // And what was plugged into a bus of its own.
+  if (!id.empty())
+    std::erase_if(devices_, [&](const auto& device) { return bus_of(device) == id + ".0"; });
+  events_->emit("DEVICE_DELETED", data);
+}
+
+Result<> Machine::add_netdev(const net::BackendDescription& backend) {
+  if (board_ == nullptr) return fail("machine 'none' has no network");
+  return board_->add_netdev(backend);
+}
+
+Result<> Machine::remove_netdev(const std::string& id) {
+  auto* network = board_ == nullptr ? nullptr : board_->network();
+  if (network == nullptr) return fail("Device '{}' not found", id);
+  for (const auto& each : network->list())
+    if (each.card && each.id == id) return fail("Device '{}' is not a netdev", id);
+  return network->remove(id);
 }
 
 Result<> Machine::request_unplug(const std::string& id) {

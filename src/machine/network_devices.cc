@@ -42,10 +42,15 @@ Result<> Q35Board::open_network(const MachineDescription& description) {
   return {};
 }
 
+Result<> Q35Board::add_netdev(const net::BackendDescription& backend) {
+  if (network_ == nullptr) network_ = LIMEN_TRY(net::Network::create());
+  return network_->add(backend);
+}
+
 void Q35Board::warn_of_loose_ends() const {
   if (network_ == nullptr) return;
   for (const auto& netdev : network_->list())
-    if (!netdev.plugged) log::warning("netdev {} has no peer", netdev.id);
+    if (!netdev.plugged && !netdev.card) log::warning("netdev {} has no peer", netdev.id);
 }
 
 Result<net::Network*> DeviceFactory::network() {
@@ -69,9 +74,21 @@ Result<std::array<uint8_t, net::kMacBytes>> DeviceFactory::mac_of(
   return mac;
 }
 
+/// The address is free again when the card did not come, and when it goes.
+Result<> DeviceFactory::keep_mac(std::span<const uint8_t> mac, Result<> added) {
+  if (!std::ranges::equal(mac.first(5), std::span(kFirstMac).first(5))) return added;
+  if (!added)
+    macs_.erase(mac.back());
+  else if (!board_.plugged_.empty() &&
+           board_.plugged_.back().function == board_.devices_.back().get())
+    plugged_macs_[board_.plugged_.back().function] = mac.back();
+  return added;
+}
+
 Result<> DeviceFactory::create_net(const DeviceDescription& description,
                                    const DeviceProperties& properties) {
   virtio::NetProperties card;
+  card.id = properties.text("id");
   card.mac = LIMEN_TRY(mac_of(properties));
   card.netdev = properties.text("netdev");
   card.multiqueue = properties.boolean("mq", false);
@@ -90,21 +107,24 @@ Result<> DeviceFactory::create_net(const DeviceDescription& description,
       card.features_off |= virtio::Net::feature_of(name);
   auto* network = LIMEN_TRY(this->network());
   auto device = virtio::Net::create(card, *network);
-  if (!device) return property_error(description, std::move(device).error());
+  if (!device)
+    return keep_mac(card.mac, property_error(description, std::move(device).error()));
   warn_without_netdev(description, properties);
-  return add_virtio(description, properties, *std::move(device));
+  return keep_mac(card.mac, add_virtio(description, properties, *std::move(device)));
 }
 
 Result<> DeviceFactory::create_e1000(const DeviceDescription& description,
                                      const DeviceProperties& properties) {
   nic::E1000Properties card;
   card.name = properties.text("id", description.driver);
+  card.id = properties.text("id");
   card.mac = LIMEN_TRY(mac_of(properties));
   card.netdev = properties.text("netdev");
   auto function = nic::E1000::create(card, board_.memory_, *LIMEN_TRY(network()));
-  if (!function) return property_error(description, std::move(function).error());
+  if (!function)
+    return keep_mac(card.mac, property_error(description, std::move(function).error()));
   warn_without_netdev(description, properties);
-  return add_function(properties, *std::move(function));
+  return keep_mac(card.mac, add_function(properties, *std::move(function)));
 }
 
 }  // namespace limen::machine

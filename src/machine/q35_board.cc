@@ -106,10 +106,7 @@ Result<> Q35Board::populate(const MachineDescription& description) {
 }
 
 Result<> Q35Board::open_drives(const MachineDescription& description) {
-  for (const auto& each : description.io_threads) {
-    auto thread = LIMEN_TRY(LoopThread::create("IO " + each.id));
-    io_threads_.push_back({each.id, std::move(thread)});
-  }
+  for (const auto& each : description.io_threads) LIMEN_TRY(add_io_thread(each.id));
   opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
   for (const auto& group : description.throttle_groups) LIMEN_TRY(opener_->add_group(group));
   for (const auto& wanted : description.drives) {
@@ -138,6 +135,22 @@ std::string Q35Board::free_drive_name(const MachineDescription& description,
   }
 }
 
+Result<> Q35Board::add_io_thread(const std::string& id) {
+  auto thread = LIMEN_TRY(LoopThread::create("IO " + id));
+  io_threads_.push_back({id, std::move(thread)});
+  return {};
+}
+
+void Q35Board::remove_io_thread(const std::string& id) {
+  std::erase_if(io_threads_, [&](const IoThread& each) { return each.id == id; });
+}
+
+Result<> Q35Board::add_throttle_group(const ThrottleGroupDescription& group) {
+  return opener_->add_group(group);
+}
+
+void Q35Board::remove_throttle_group(const std::string& id) { opener_->remove_group(id); }
+
 void Q35Board::retry_disks() {
   for (auto& drive : drives_)
     if (drive.errors != nullptr) drive.errors->retry();
@@ -156,6 +169,7 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   Pit8254* pit = nullptr;
   if (description.pit) pit = &add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
   Rtc::Config clock;
+  clock.time_set = callbacks_.clock_set;
   for (const auto& region : memory_.regions())
     (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
         region.size;
@@ -197,6 +211,7 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
 
 Result<> Q35Board::build_serials(const MachineDescription& description) {
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
+    if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
     devices_.push_back(std::make_unique<device::Uart16550>(
         ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));
@@ -217,8 +232,9 @@ Result<> Q35Board::reset() {
   io_apic_->reset();
   for (auto& apic : local_apics_) apic->reset();
   pci::ResourceWindow memory = kMemoryWindow;
-  LIMEN_TRY(pci::assign_root_ports(*bus_, memory));
-  return pci::assign_resources(*bus_, memory, kPortWindow);
+  pci::ResourceWindow ports = kPortWindow;
+  LIMEN_TRY(pci::assign_root_ports(*bus_, memory, ports));
+  return pci::assign_resources(*bus_, memory, ports);
 }
 
 Result<> Q35Board::flush_disks() {

@@ -55,6 +55,10 @@ struct BoardCallbacks {
   std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
   /// The guest turned off the power of root port `port`'s slot: remove_device() may follow.
   std::function<void(const std::string& port)> slot_powered_off;
+  /// A program in the guest opened virtserialport `id`, or closed it.
+  std::function<void(const std::string& id, bool open)> port_changed;
+  /// The guest set its clock: seconds that it is now ahead of the host's UTC.
+  std::function<void(int64_t offset)> clock_set;
   /// The local APIC of processor `index` has something for it.
   std::function<void(unsigned index)> interrupt;
   /// A disk failed; when its action is kStop, the machine must stop, and retry_disks() follows when
@@ -100,6 +104,16 @@ class Q35Board {
   /// Removes what is in the slot of root port `port`: its id, "" if it has none or none is there.
   std::string remove_device(const std::string& port);
 
+  /// Makes a back end for cards that come later: QMP's netdev_add.
+  Result<> add_netdev(const net::BackendDescription& backend);
+
+  // While nothing uses them.
+  Result<> add_io_thread(const std::string& id);
+  void remove_io_thread(const std::string& id);
+  Result<> add_throttle_group(const ThrottleGroupDescription& group);
+  void remove_throttle_group(const std::string& id);
+  [[nodiscard]] const std::vector<IoThread>& io_threads() const { return io_threads_; }
+
   /// Waits for the disks and flushes them.
   Result<> flush_disks();
   /// Makes the requests again that failed and were kept (werror=stop and the like).
@@ -120,6 +134,9 @@ class Q35Board {
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
+  [[nodiscard]] irq::Pic8259& pic() { return *pic_; }
+  [[nodiscard]] irq::IoApic& io_apic() { return *io_apic_; }
+  [[nodiscard]] irq::InterruptRouter& interrupt_router() { return *router_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
   /// nullptr: there is none.
   [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }

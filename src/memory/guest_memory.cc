@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace limen::memory {
 namespace {
 
-/// Maps the file shared, at a multiple of a huge page: only so can the host give it huge pages.
+/// Maps the file at a multiple of a huge page: only so can the host give it huge pages.
 /// MAP_FAILED: it could not.
-void* map_aligned(int fd, size_t size) {
+void* map_aligned(int fd, size_t size, bool shared) {
   const size_t reserved = size + kHugePageSize;
   void* area =
       ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -20,7 +21,7 @@ void* map_aligned(int fd, size_t size) {
   const auto start = reinterpret_cast<uintptr_t>(area);
   const uintptr_t aligned = (start + kHugePageSize - 1) & ~(kHugePageSize - 1);
   void* mapping = ::mmap(reinterpret_cast<void*>(aligned), size, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+                         (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED, fd, 0);
   const int error = errno;
   // What is left of the reservation, or, had it failed, all of it.
   const size_t before = mapping == MAP_FAILED ? reserved : aligned - start;
@@ -34,7 +35,8 @@ void* map_aligned(int fd, size_t size) {
 
 }  // namespace
 
-Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout> layout) {
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout> layout,
+                                                         UniqueFd file, bool shared) {
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
   for (const auto& part : layout) {
     if (part.size == 0 || part.size % kPageSize != 0 || part.start.value % kPageSize != 0)
@@ -46,11 +48,15 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   }
   if (memory->size_ == 0) return fail("guest memory of 0 bytes: at least one page is needed");
 
-  memory->memfd_.reset(::memfd_create("limen-ram", MFD_CLOEXEC));
-  if (!memory->memfd_.valid()) return fail_errno(errno, "memfd_create for guest memory");
-  if (::ftruncate(memory->memfd_.get(), static_cast<off_t>(memory->size_)) != 0)
-    return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", memory->size_));
-  void* mapping = map_aligned(memory->memfd_.get(), memory->size_);
+  memory->shared_ = shared;
+  memory->memfd_ = std::move(file);
+  if (!memory->memfd_.valid()) {
+    memory->memfd_.reset(::memfd_create("limen-ram", MFD_CLOEXEC));
+    if (!memory->memfd_.valid()) return fail_errno(errno, "memfd_create for guest memory");
+    if (::ftruncate(memory->memfd_.get(), static_cast<off_t>(memory->size_)) != 0)
+      return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", memory->size_));
+  }
+  void* mapping = map_aligned(memory->memfd_.get(), memory->size_, shared);
   if (mapping == MAP_FAILED)
     return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
   memory->mapping_ = static_cast<std::byte*>(mapping);
@@ -62,6 +68,12 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   memory->has_code_ = std::make_unique<std::atomic<bool>[]>(memory->page_count_);
   memory->lookups_ = std::make_unique<std::atomic<uint16_t>[]>(memory->size_ / kHugePageSize + 1);
   return memory;
+}
+
+Result<> GuestMemory::preallocate() {
+  if (::fallocate(memfd_.get(), 0, 0, static_cast<off_t>(size_)) != 0)
+    return fail_errno(errno, "qemu_prealloc_mem: preallocating memory failed");
+  return {};
 }
 
 GuestMemory::~GuestMemory() {
@@ -97,6 +109,7 @@ Result<> GuestMemory::write(GuestPhysicalAddress address, std::span<const std::b
 }
 
 void GuestMemory::discard(GuestPhysicalAddress address, uint64_t size) {
+  if (!shared_) return;  // the file is not the guest's to make holes in
   for (const auto& region : regions_) {
     // In the region, in whole pages.
     uint64_t start = std::max(address.value, region.start.value);

@@ -37,7 +37,13 @@ class GuestMemory {
 
   /// Reserves address space for every region; pages are allocated when first touched. Fails when
   /// the total is 0, not a multiple of the page size, or more than the host can map.
-  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout);
+  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout) {
+    return create(layout, {}, true);
+  }
+  /// The same in a file of at least that size; invalid: a memfd. Not `shared`: what is written stays
+  /// out of the file.
+  static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout, UniqueFd file,
+                                                     bool shared);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -53,6 +59,9 @@ class GuestMemory {
   /// Copies; fails when any byte is outside RAM.
   Result<> read(GuestPhysicalAddress address, std::span<std::byte> into) const;
   Result<> write(GuestPhysicalAddress address, std::span<const std::byte> from);
+
+  /// Has the host find all pages now. Fails when it has not enough.
+  Result<> preallocate();
 
   /// Gives the memory of the whole pages in [address, address + size) back to the host; they read
   /// as zeros from then on. What is not RAM is left out. Thread-safe.
@@ -119,6 +128,7 @@ class GuestMemory {
   uint64_t size_ = 0;
   uint64_t page_count_ = 0;
   std::byte* mapping_ = nullptr;
+  bool shared_ = true;
   std::unique_ptr<std::atomic<uint32_t>[]> code_generation_;
   std::unique_ptr<std::atomic<bool>[]> has_code_;
   std::atomic<uint64_t> code_changes_ = 0;

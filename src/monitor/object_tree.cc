@@ -6,7 +6,7 @@
 
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
-#include "monitor/shared.h"
+#include "machine/objects.h"
 #include "x86/cpu_models.h"
 
 namespace limen::monitor {
@@ -73,7 +73,7 @@ Object machine_object(machine::Machine& machine) {
 
 Object peripherals(machine::Machine& machine, bool named) {
   Object object = container();
-  const auto& devices = machine.description().devices;
+  const auto& devices = machine.devices();
   for (size_t i = 0; i < devices.size(); ++i) {
     const auto id = id_of(devices[i]);
     if (id.has_value() == named)
@@ -84,7 +84,7 @@ Object peripherals(machine::Machine& machine, bool named) {
 }
 
 std::optional<Object> peripheral(machine::Machine& machine, const std::string& name) {
-  const auto& devices = machine.description().devices;
+  const auto& devices = machine.devices();
   for (size_t i = 0; i < devices.size(); ++i)
     if (id_of(devices[i]).value_or(fmt::format("device[{}]", i)) == name)
       return device_object(devices[i]);
@@ -98,11 +98,34 @@ Object unattached(machine::Machine& machine) {
   return object;
 }
 
-Object objects(machine::Machine& machine, const Shared& shared) {
+Object objects(machine::Machine& machine) {
   Object object = container();
-  for (const auto& source : machine.description().entropy_sources)
-    object.properties.push_back({source.id, child("rng-random"), {}});
-  for (const auto& [id, type] : shared.objects) object.properties.push_back({id, child(type), {}});
+  for (const auto& each : machine.objects())
+    object.properties.push_back({each.id, child(each.type), {}});
+  return object;
+}
+
+std::optional<Object> user_object(machine::Machine& machine, const std::string& id) {
+  using machine::PropertyType;
+  const auto& all = machine.objects();
+  const auto found = std::ranges::find(all, id, &machine::ObjectDescription::id);
+  if (found == all.end()) return std::nullopt;
+  Object object{found->type, {}};
+  const auto* specification = machine::find_object_type(found->type);
+  for (const auto& [name, value] : found->properties) {
+    const auto property = std::ranges::find(specification->properties, std::string_view(name),
+                                            &machine::PropertySpecification::name);
+    const auto type = property == specification->properties.end() ? PropertyType::kNumber
+                                                                  : property->type;
+    // What is secret stays it.
+    if (found->type == "secret" && name == "data") continue;
+    if (name == "size" || type == PropertyType::kNumber)
+      object.properties.push_back({name, "uint64", machine::parse_bytes(value).value_or(0)});
+    else if (type == PropertyType::kBoolean)
+      object.properties.push_back({name, "bool", machine::parse_boolean(value).value_or(false)});
+    else
+      object.properties.push_back({name, "str", value});
+  }
   return object;
 }
 
@@ -113,8 +136,7 @@ Object characters(machine::Machine& machine) {
   return object;
 }
 
-std::optional<Object> find(machine::Machine& machine, const Shared& shared,
-                           const std::string& path) {
+std::optional<Object> find(machine::Machine& machine, const std::string& path) {
   if (path == "/")
     return Object{"container",
                   {{"machine", child(machine_type(machine)), {}},
@@ -124,15 +146,16 @@ std::optional<Object> find(machine::Machine& machine, const Shared& shared,
   if (path == "/machine/peripheral") return peripherals(machine, true);
   if (path == "/machine/peripheral-anon") return peripherals(machine, false);
   if (path == "/machine/unattached") return unattached(machine);
-  if (path == "/objects") return objects(machine, shared);
+  if (path == "/objects") return objects(machine);
   if (path == "/chardevs") return characters(machine);
   const auto slash = path.rfind('/');
   const auto parent = path.substr(0, slash);
   const auto name = path.substr(slash + 1);
   if (parent == "/machine/peripheral" || parent == "/machine/peripheral-anon")
     return peripheral(machine, name);
-  if (parent == "/machine/unattached" || parent == "/objects" || parent == "/chardevs") {
-    const auto all = find(machine, shared, parent);
+  if (parent == "/objects") return user_object(machine, name);
+  if (parent == "/machine/unattached" || parent == "/chardevs") {
+    const auto all = find(machine, parent);
     for (const auto& property : all->properties)
       if (property.name == name) {
         const auto& type = property.type;
@@ -144,12 +167,11 @@ std::optional<Object> find(machine::Machine& machine, const Shared& shared,
 
 }  // namespace
 
-std::optional<Object> find_object(machine::Machine& machine, const Shared& shared,
-                                  const std::string& path) {
+std::optional<Object> find_object(machine::Machine& machine, const std::string& path) {
   std::string tidy = path;
   while (tidy.size() > 1 && tidy.ends_with('/')) tidy.pop_back();
   if (!tidy.starts_with('/')) return std::nullopt;
-  auto object = find(machine, shared, tidy);
+  auto object = find(machine, tidy);
   if (object)
     object->properties.insert(object->properties.begin(), {"type", "string", object->type});
   return object;
@@ -166,15 +188,26 @@ std::vector<TypeInfo> object_types() {
                                  {"rng-backend", "object", true},
                                  {"rng-random", "rng-backend", false},
                                  {"rng-builtin", "rng-backend", false},
+                                 {"iothread", "object", false},
+                                 {"secret", "object", false},
+                                 {"throttle-group", "object", false},
+                                 {"memory-backend", "object", true},
+                                 {"memory-backend-file", "memory-backend", false},
+                                 {"memory-backend-memfd", "memory-backend", false},
+                                 {"memory-backend-ram", "memory-backend", false},
                                  {"device", "object", true},
                                  {"cpu", "device", true},
                                  {"x86_64-cpu", "cpu", true},
                                  {"chardev", "object", true}};
   for (const auto& model : x86::cpu_models())
     types.push_back({std::string(model.name) + "-x86_64-cpu", "x86_64-cpu", false});
-  for (const auto& device : machine::device_catalog())
-    types.push_back({std::string(device.driver), "device", false});
-  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "mux"})
+  for (const auto& device : machine::device_catalog()) {
+    const std::string name(device.driver);
+    types.push_back({name, "device", false});
+    if (name.starts_with("virtio-") && name.ends_with("-pci"))
+      types.push_back({name + std::string(machine::kNonTransitional), "device", false});
+  }
+  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});
   return types;
 }

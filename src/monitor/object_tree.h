@@ -13,8 +13,6 @@ class Machine;
 
 namespace limen::monitor {
 
-struct Shared;
-
 struct ObjectProperty {
   std::string name;
   std::string type;  ///< "str", "bool", "uint64", or "child<TYPE>" for an object below.
@@ -27,7 +25,7 @@ struct Object {
 };
 
 /// The object at an absolute path.
-[[nodiscard]] std::optional<Object> find_object(machine::Machine& machine, const Shared& shared,
+[[nodiscard]] std::optional<Object> find_object(machine::Machine& machine,
                                                 const std::string& path);
 
 struct TypeInfo {

@@ -21,6 +21,15 @@ struct PciRegion {
   std::optional<uint64_t> address = {};  ///< Nothing while it is not decoded.
 };
 
+/// What of a bridge is set up: its buses and the addresses that it passes on.
+struct PciBridgeInfo {
+  struct Range {
+    uint64_t base = 0, limit = 0;
+  };
+  unsigned primary = 0, secondary = 0, subordinate = 0;
+  Range io, memory, prefetchable;
+};
+
 struct PciFunctionInfo {
   unsigned slot = 0, function = 0;
   uint16_t vendor = 0, device = 0, subsystem_vendor = 0, subsystem = 0;
@@ -29,8 +38,12 @@ struct PciFunctionInfo {
   std::string id;  ///< Of -device.
   unsigned pin = 0, line = 0;
   std::vector<PciRegion> regions;
+  unsigned bus = 0;
+  std::optional<PciBridgeInfo> bridge = {};
+  std::vector<PciFunctionInfo> behind = {};  ///< A bridge's.
 };
 
+/// Those of the root bus; what is behind a bridge is the bridge's.
 [[nodiscard]] std::vector<PciFunctionInfo> pci_functions(machine::Machine& machine);
 
 }  // namespace limen::monitor

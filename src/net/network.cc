@@ -1,7 +1,9 @@
 #include "net/network.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -141,20 +143,95 @@ Result<> Network::plug(Port& card, const std::string& id) {
 Result<> Network::set_link(const std::string& id, bool up) {
   Result<> outcome;
   run([&] {
-    const auto found = ports_.find(id);
-    if (found == ports_.end())
-      outcome = fail("Device '{}' not found", id);
-    else
+    if (const auto found = ports_.find(id); found != ports_.end())
       found->second->set_link(up);
+    else if (const auto card = std::ranges::find(cards_, id, &std::pair<std::string, Port*>::first);
+             card != cards_.end())
+      card->second->set_link(up);
+    else
+      outcome = fail("Device '{}' not found", id);
   });
   return outcome;
+}
+
+void Network::add_card(Port& card, const std::string& id, std::string_view model) {
+  run([&] {
+    std::string name = id;
+    for (unsigned i = 0; name.empty(); ++i) {
+      name = fmt::format("{}.{}", model, i);
+      if (std::ranges::find(cards_, name, &std::pair<std::string, Port*>::first) != cards_.end())
+        name.clear();
+    }
+    cards_.emplace_back(std::move(name), &card);
+  });
+}
+
+void Network::remove_card(Port& card) {
+  run([&] { std::erase_if(cards_, [&](const auto& each) { return each.second == &card; }); });
+}
+
+Result<UserBackend*> Network::user_network(const std::string& netdev) {
+  if (netdev.empty()) {
+    for (const auto& [id, port] : ports_)
+      if (auto* user = dynamic_cast<UserBackend*>(port.get())) return user;
+    return fail("user mode network stack not in use");
+  }
+  const auto found = ports_.find(netdev);
+  if (found == ports_.end()) return fail("unrecognized netdev id '{}'", netdev);
+  if (auto* user = dynamic_cast<UserBackend*>(found->second.get())) return user;
+  return fail("invalid device specified");
+}
+
+Result<> Network::add_host_forward(const std::string& netdev, const std::string& rule) {
+  Result<> outcome;
+  run([&] {
+    auto user = user_network(netdev);
+    outcome = user ? (*user)->add_host_forward(rule) : std::unexpected(std::move(user).error());
+  });
+  return outcome;
+}
+
+Result<bool> Network::remove_host_forward(const std::string& netdev, const std::string& rule) {
+  Result<bool> outcome = false;
+  run([&] {
+    auto user = user_network(netdev);
+    outcome = user ? (*user)->remove_host_forward(rule)
+                   : Result<bool>(std::unexpected(std::move(user).error()));
+  });
+  return outcome;
+}
+
+std::vector<std::pair<std::string, std::string>> Network::user_connections() {
+  std::vector<std::pair<std::string, std::string>> tables;
+  run([&] {
+    for (const auto& [id, port] : ports_)
+      if (const auto* user = dynamic_cast<UserBackend*>(port.get()))
+        tables.emplace_back(id, user->connections());
+  });
+  return tables;
 }
 
 std::vector<Network::Summary> Network::list() {
   std::vector<Summary> summaries;
   run([&] {
-    for (const auto& [id, port] : ports_)
-      summaries.push_back({id, port->describe(), port->peer() != nullptr});
+    const auto name_of = [&](const Port* wanted) -> std::string {
+      if (wanted == nullptr) return {};
+      for (const auto& [id, port] : ports_)
+        if (port.get() == wanted) return id;
+      for (const auto& [name, card] : cards_)
+        if (card == wanted) return name;
+      return {};
+    };
+    const auto add = [&](const std::string& id, const Port& port, bool card) {
+      summaries.push_back({.id = id,
+                           .description = port.describe(),
+                           .plugged = port.peer() != nullptr,
+                           .card = card,
+                           .link = port.link_up(),
+                           .peer = name_of(port.peer())});
+    };
+    for (const auto& [name, card] : cards_) add(name, *card, true);
+    for (const auto& [id, port] : ports_) add(id, *port, false);
   });
   return summaries;
 }

@@ -8,7 +8,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -18,6 +20,8 @@
 #include "net/port.h"
 
 namespace limen::net {
+
+class UserBackend;
 
 class Network {
  public:
@@ -43,24 +47,40 @@ class Network {
   [[nodiscard]] Port* find(const std::string& id);
   /// Plugs a card in; it goes with Port::disconnect(). Fails when the back end is taken.
   Result<> plug(Port& card, const std::string& id);
-  /// Sets the link of the back end with that id.
+  /// Makes a card known to set_link() and list(), by its id or, where that is empty, as "MODEL.0"
+  /// and so on; remove_card() comes before its end.
+  void add_card(Port& card, const std::string& id, std::string_view model);
+  void remove_card(Port& card);
+  /// Sets the link of the back end or card with that name.
   Result<> set_link(const std::string& id, bool up);
+
+  // Of user-mode networks; `netdev` "": the first. Fails where there is none.
+  Result<> add_host_forward(const std::string& netdev, const std::string& rule);
+  /// False: there is no such rule.
+  Result<bool> remove_host_forward(const std::string& netdev, const std::string& rule);
+  /// What `info usernet` shows: id and table of each.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> user_connections();
 
   struct Summary {
     std::string id;
     std::string description;
-    bool plugged;
+    bool plugged = false;
+    bool card = false;
+    bool link = true;
+    std::string peer = {};  ///< Id of the other end; "": none, or one without a name.
   };
   [[nodiscard]] std::vector<Summary> list();
 
  private:
   Network() = default;
+  [[nodiscard]] Result<UserBackend*> user_network(const std::string& netdev);
   Result<std::unique_ptr<Port>> make(const BackendDescription& description);
   Hub& hub(int number);
 
   std::unique_ptr<EventLoop> loop_;
   std::map<int, std::unique_ptr<Hub>> hubs_;
   std::map<std::string, std::unique_ptr<Port>> ports_;
+  std::vector<std::pair<std::string, Port*>> cards_;  ///< In the order of their coming.
   std::thread thread_;
 };
 

@@ -277,7 +277,22 @@ Result<> UserBackend::add_host_forward(const std::string& rule) {
   if (slirp_add_hostfwd(slirp_, *protocol == "udp", host_address, *host_port, guest_address,
                         *guest_port) < 0)
     return fail_errno(errno, fmt::format("Could not set up host forwarding rule '{}'", rule));
+  timer_.arm(loop_.now());  // what listens now is watched from then on
   return {};
+}
+
+Result<bool> UserBackend::remove_host_forward(const std::string& rule) {
+  std::string_view rest = rule;
+  const auto protocol = take_part(rest, ':');
+  const auto host = protocol ? take_part(rest, ':') : std::nullopt;
+  const auto port = host ? parse_port(rest, 0) : std::nullopt;
+  in_addr address{.s_addr = INADDR_ANY};
+  if (!port || (!protocol->empty() && *protocol != "tcp" && *protocol != "udp") ||
+      (!host->empty() && ::inet_aton(host->c_str(), &address) == 0))
+    return fail("invalid format");
+  const bool removed = slirp_remove_hostfwd(slirp_, *protocol == "udp", address, *port) >= 0;
+  timer_.arm(loop_.now());
+  return removed;
 }
 
 Result<> UserBackend::add_guest_forward(const std::string& rule) {

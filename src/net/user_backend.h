@@ -33,6 +33,10 @@ class UserBackend final : public Port {
   [[nodiscard]] std::string describe() const override { return description_; }
   /// What `info usernet` shows.
   [[nodiscard]] std::string connections() const;
+  /// hostfwd=: "tcp::2222-:22". Fails for one that is malformed or that the host refuses.
+  Result<> add_host_forward(const std::string& rule);
+  /// "tcp::2222". False: nothing is forwarded there.
+  Result<bool> remove_host_forward(const std::string& rule);
 
  protected:
   Delivery receive(const Frame& frame, unsigned queue) override;
@@ -43,7 +47,6 @@ class UserBackend final : public Port {
   struct Callbacks;
   explicit UserBackend(EventLoop& loop);
   Result<> start(const UserOptions& options);
-  Result<> add_host_forward(const std::string& rule);
   Result<> add_guest_forward(const std::string& rule);
 
   /// Lets libslirp look at the descriptors that are ready, and at the time.

@@ -50,6 +50,7 @@ uint16_t enabled_events(uint16_t control) {
 
 /// A bridge's windows are multiples of 1 MiB; two are what an operating system keeps for a slot.
 constexpr uint64_t kWindow = uint64_t{2} << 20;
+constexpr uint64_t kPortWindow = 4096;
 
 }  // namespace
 
@@ -113,8 +114,21 @@ void RootPort::assign_buses(uint8_t primary, uint8_t secondary, uint8_t subordin
   set_register(kSubordinateBus, 1, subordinate);
 }
 
-Result<> RootPort::assign_memory(ResourceWindow window) {
-  LIMEN_TRY(assign_resources(secondary_, window, {}));
+bool RootPort::wants_ports() const {
+  for (const PciFunction* function : secondary_.functions())
+    for (unsigned i = 0; i < kBarCount; ++i)
+      if (function->bar(i).size != 0 && function->bar(i).kind == BarKind::kIo) return true;
+  return false;
+}
+
+Result<> RootPort::assign_windows(ResourceWindow window, ResourceWindow ports) {
+  LIMEN_TRY(assign_resources(secondary_, window, ports));
+  if (ports.size != 0) {
+    config_write(kIoBase, 1, static_cast<uint32_t>(ports.start >> 8) & 0xF0);
+    config_write(kIoBase + 1, 1, static_cast<uint32_t>((ports.start + ports.size - 1) >> 8) & 0xF0);
+    config_write(kIoUpper, 4, 0);
+    config_write(reg::kCommand, 2, config_read(reg::kCommand, 2) | command::kIo);
+  }
   config_write(kMemoryBase, 2, static_cast<uint32_t>(window.start >> 16) & 0xFFF0);
   config_write(kMemoryLimit, 2,
                static_cast<uint32_t>((window.start + window.size - 1) >> 16) & 0xFFF0);
@@ -196,7 +210,7 @@ void RootPort::config_written(uint16_t offset, unsigned size) {
   if (powered_off && powered_off_) powered_off_();
 }
 
-Result<> assign_root_ports(PciBus& bus, ResourceWindow& mmio) {
+Result<> assign_root_ports(PciBus& bus, ResourceWindow& mmio, ResourceWindow& io) {
   uint8_t number = 0;
   for (PciFunction* function : bus.functions()) {
     auto* port = dynamic_cast<RootPort*>(function);
@@ -206,7 +220,14 @@ Result<> assign_root_ports(PciBus& bus, ResourceWindow& mmio) {
     ++number;
     port->assign_buses(0, number, number);
     mmio.size -= kWindow;
-    LIMEN_TRY(port->assign_memory({mmio.start + mmio.size, kWindow}));
+    ResourceWindow ports;
+    if (port->wants_ports()) {
+      if (io.size < kPortWindow)
+        return fail("no ports are left for what is behind root port {}", port->name());
+      io.size -= kPortWindow;
+      ports = {io.start + io.size, kPortWindow};
+    }
+    LIMEN_TRY(port->assign_windows({mmio.start + mmio.size, kWindow}, ports));
   }
   return {};
 }

@@ -43,9 +43,12 @@ class RootPort final : public PciFunction {
     powered_off_ = std::move(powered_off);
   }
 
-  /// What firmware does: the numbers of the buses, and the memory that the bridge passes on.
+  /// What firmware does: the numbers of the buses, and the memory and ports that the bridge passes
+  /// on; an empty window of ports is none.
   void assign_buses(uint8_t primary, uint8_t secondary, uint8_t subordinate);
-  Result<> assign_memory(ResourceWindow window);
+  Result<> assign_windows(ResourceWindow memory, ResourceWindow ports);
+  /// Whether something behind it wants ports.
+  [[nodiscard]] bool wants_ports() const;
 
   void reset() override;
 
@@ -84,7 +87,8 @@ class RootPort final : public PciFunction {
 };
 
 /// What firmware does for the root ports of `bus`: numbers their buses from 1 on, and takes for
-/// each, off the end of `mmio`, a window that it assigns to what is behind it.
-Result<> assign_root_ports(PciBus& bus, ResourceWindow& mmio);
+/// each, off the ends of `mmio` and, where something behind it wants ports, `io`, windows that it
+/// assigns to what is behind it.
+Result<> assign_root_ports(PciBus& bus, ResourceWindow& mmio, ResourceWindow& io);
 
 }  // namespace limen::pci

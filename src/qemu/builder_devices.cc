@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
+#include "machine/device_json.h"
 #include "qemu/builder.h"
+#include "qemu/json_options.h"
 #include "qemu/key_values.h"
 
 namespace limen::qemu {
@@ -29,27 +32,48 @@ std::string id_hint(std::string_view wanted, const std::vector<T>& things) {
   return choice_hint(wanted, ids);
 }
 
-}  // namespace
+/// What -device says, or what it is to print instead.
+struct ReadDevice {
+  machine::DeviceDescription device = {};
+  std::string help = {};
+};
 
-Result<> Builder::device(const std::string& argument) {
+Result<ReadDevice> read_device(const std::string& argument) {
+  ReadDevice read;
+  if (is_json(argument)) {
+    read.device = LIMEN_TRY(machine::device_from_json(LIMEN_TRY(parse_json_option(argument))));
+    return read;
+  }
   const auto values = LIMEN_TRY(KeyValues::parse(argument, "driver"));
   const auto driver = values.text("driver");
+  if (driver.empty()) return fail("Parameter 'driver' is missing");
   if (driver == "help" || driver == "?") {
-    print(machine::describe_devices());
-    return {};
+    read.help = machine::describe_devices();
+    return read;
   }
   const auto* specification = machine::find_device(driver);
   if (specification != nullptr && values.wants_help()) {
-    print(machine::describe_properties(*specification));
-    return {};
+    read.help = machine::describe_properties(*specification);
+    return read;
   }
-  machine::DeviceDescription device;
-  device.driver = specification != nullptr ? std::string(specification->driver) : driver;
+  read.device.driver = specification != nullptr ? std::string(specification->driver) : driver;
   for (const auto& [key, value] : values.pairs()) {
     if (key == "driver") continue;
-    if (!device.properties.emplace(key, value).second)
+    if (!read.device.properties.emplace(key, value).second)
       return fail("property '{}' is given twice", key);
   }
+  return read;
+}
+
+}  // namespace
+
+Result<> Builder::device(const std::string& argument) {
+  auto read = LIMEN_TRY(read_device(argument));
+  if (!read.help.empty()) {
+    print(read.help);
+    return {};
+  }
+  auto& device = read.device;
   LIMEN_TRY(machine::check_device(device));
   if (const auto id = device.properties.find("id"); id != device.properties.end())
     for (const auto& other : result_.machine.devices)
@@ -57,30 +81,6 @@ Result<> Builder::device(const std::string& argument) {
           its != other.properties.end() && its->second == id->second)
         return fail("Duplicate ID '{}' for device", id->second);
   result_.machine.devices.push_back(std::move(device));
-  return {};
-}
-
-Result<> Builder::object(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, "qom-type"));
-  if (is_block_object(values.text("qom-type"))) return block_object(values);
-  constexpr std::array<std::string_view, 3> kKnown = {"qom-type", "id", "filename"};
-  constexpr std::array<std::string_view, 4> kTypes = {"rng-random", "rng-builtin", "iothread",
-                                                      "throttle-group"};
-  constexpr std::array<std::string_view, 2> kSources = {"/dev/urandom", "/dev/random"};
-  LIMEN_TRY(values.check(kKnown));
-  const auto type = values.text("qom-type");
-  if (std::ranges::find(kTypes, std::string_view(type)) == kTypes.end())
-    return fail("Parameter 'qom-type' does not accept value '{}'{}", type,
-                choice_hint(type, kTypes));
-  if (values.find("filename")) {
-    if (type != "rng-random") return fail("Property '{}.filename' not found", type);
-    LIMEN_TRY(values.choice("filename", kSources, ""));
-  }
-  const auto id = values.text("id");
-  if (id.empty()) return fail("Parameter 'id' is missing");
-  if (has_id(result_.machine.entropy_sources, id))
-    return fail("there is an object '{}' already", id);
-  result_.machine.entropy_sources.push_back({id});
   return {};
 }
 
@@ -108,6 +108,29 @@ Result<> Builder::check_references() const {
   return {};
 }
 
+/// -device isa-serial: the ports behind those of -serial, or at the place that index= says.
+Result<> Builder::finish_serial_devices() {
+  constexpr size_t kPorts = 4;
+  auto& ports = result_.machine.serials;
+  for (auto& device : result_.machine.devices) {
+    if (device.driver != "isa-serial") continue;
+    const auto chardev = device.properties.find("chardev");
+    if (chardev == device.properties.end())
+      return fail("-device isa-serial: Can't create serial device, empty char device");
+    size_t place = ports.size();
+    if (const auto index = device.properties.find("index"); index != device.properties.end())
+      place = LIMEN_TRY(machine::parse_number(index->second));
+    if (place >= kPorts)
+      return fail("-device isa-serial: Max. supported number of ISA serial ports is {}", kPorts);
+    if (place < ports.size() && !ports[place].empty())
+      return fail("-device isa-serial,index={}: COM{} is there already", place, place + 1);
+    ports.resize(std::max(ports.size(), place + 1));
+    ports[place] = chardev->second;
+    device.properties["index"] = std::to_string(place);
+  }
+  return {};
+}
+
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
@@ -127,6 +150,8 @@ Result<CommandLine> Builder::finish() {
     result_.machine.serials.push_back(
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
+  LIMEN_TRY(finish_serial_devices());
+  LIMEN_TRY(finish_memory());
   LIMEN_TRY(finish_network());
   LIMEN_TRY(connect_monitors());
   LIMEN_TRY(check_references());

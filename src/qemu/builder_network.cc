@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
+#include "net/json_parameters.h"
 #include "net/options.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
@@ -41,43 +42,12 @@ Result<std::string> driver_of(const std::string& model) {
   return fail("Unsupported NIC model: {}{}", model, choice_hint(model, names));
 }
 
-using Json = nlohmann::json;
-
-Result<std::string> scalar_text(const Json& value, const std::string& name) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_boolean()) return std::string(value.get<bool>() ? "on" : "off");
-  if (value.is_number_integer()) return value.dump();
-  return fail("Invalid parameter type for '{}'", name);
-}
-
-/// {"a": {"b": 1}, "c": [{"str": "x"}]} as a.b=1,c=x.
-Result<> flatten(const Json& object, const std::string& prefix, net::Parameters& into) {
-  for (const auto& [key, value] : object.items()) {
-    const std::string name = prefix + key;
-    if (value.is_object()) {
-      LIMEN_TRY(flatten(value, name + ".", into));
-    } else if (value.is_array()) {
-      for (const auto& item : value) {
-        const Json& text = item.is_object() && item.contains("str") ? item["str"] : item;
-        into.emplace_back(name, LIMEN_TRY(scalar_text(text, name)));
-      }
-    } else {
-      into.emplace_back(name, LIMEN_TRY(scalar_text(value, name)));
-    }
-  }
-  return {};
-}
-
 Result<net::Parameters> read_parameters(const std::string& argument) {
   if (!argument.starts_with('{')) {
     const auto values = LIMEN_TRY(KeyValues::parse(argument, "type"));
     return values.pairs();
   }
-  const auto json = Json::parse(argument, nullptr, false);
-  if (json.is_discarded() || !json.is_object()) return fail("JSON parse error, an object expected");
-  net::Parameters parameters;
-  LIMEN_TRY(flatten(json, "", parameters));
-  return parameters;
+  return net::json_parameters(nlohmann::json::parse(argument, nullptr, false));
 }
 
 std::string take(net::Parameters& parameters, std::string_view key) {

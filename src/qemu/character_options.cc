@@ -15,8 +15,8 @@ using machine::CharacterDescription;
 using Kind = CharacterDescription::Kind;
 using Keys = std::vector<std::string_view>;
 
-constexpr std::array<std::string_view, 8> kBackends = {"socket", "pty",  "file",    "pipe",
-                                                       "stdio",  "null", "ringbuf", "memory"};
+constexpr std::array<std::string_view, 9> kBackends = {
+    "socket", "udp", "pty", "file", "pipe", "stdio", "null", "ringbuf", "memory"};
 
 Result<CharacterDescription> common(const KeyValues& values, Keys known) {
   for (const std::string_view key : {"backend", "id", "mux", "logfile", "logappend"})
@@ -140,6 +140,17 @@ Result<CharacterDescription> from_values(const KeyValues& values) {
       constexpr uint64_t kMost = uint64_t{1} << 30;
       if (character.ring_size > kMost) return fail("size={} is too large for a ringbuf", *size);
     }
+  } else if (backend == "udp") {
+    character = LIMEN_TRY(common(values, {"host", "port", "localaddr", "localport", "ipv4", "ipv6"}));
+    character.kind = Kind::kUdp;
+    character.address.kind = character.local.kind = device::SocketAddress::Kind::kInet;
+    character.address.host = values.text("host");
+    character.address.port = values.text("port");
+    if (character.address.port.empty()) return fail("chardev: udp: remote port not specified");
+    character.address.ipv4 = LIMEN_TRY(values.boolean("ipv4", false));
+    character.address.ipv6 = LIMEN_TRY(values.boolean("ipv6", false));
+    character.local.host = values.text("localaddr");
+    character.local.port = values.text("localport");
   } else if (backend == "vc") {
     return fail("'vc' needs a display, which is not there yet");
   } else {
@@ -159,6 +170,22 @@ Result<std::string> expand_host_and_port(std::string_view text, std::string_view
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   return fmt::format("socket,host={},port={}{}{}", host, where.substr(colon + 1), extra,
                      text.substr(comma));
+}
+
+/// "[HOST]:PORT[@[LOCAL]:PORT]" as -chardev writes it.
+Result<std::string> expand_udp(std::string_view text) {
+  const auto at = text.find('@');
+  const auto remote = text.substr(0, at);
+  const auto colon = remote.rfind(':');
+  if (colon == std::string_view::npos) return fail("chardev: udp: remote port not specified");
+  std::string all = fmt::format("udp,port={}", remote.substr(colon + 1));
+  if (colon != 0) all += fmt::format(",host={}", remote.substr(0, colon));
+  if (at == std::string_view::npos) return all;
+  const auto local = text.substr(at + 1);
+  const auto split = std::min(local.rfind(':'), local.size());
+  if (split != 0) all += fmt::format(",localaddr={}", local.substr(0, split));
+  if (split + 1 < local.size()) all += fmt::format(",localport={}", local.substr(split + 1));
+  return all;
 }
 
 /// A path as a key=value list writes it: the short forms of files have no options behind.
@@ -183,7 +210,8 @@ Result<std::string> expand(std::string_view text) {
   if (text.starts_with("unix:")) return "socket,path=" + std::string(after("unix:"));
   if (text.starts_with("tcp:")) return expand_host_and_port(after("tcp:"), "");
   if (text.starts_with("telnet:")) return expand_host_and_port(after("telnet:"), ",telnet=on");
-  for (const std::string_view prefix : {"websocket:", "tn3270:", "udp:", "msmouse", "braille"})
+  if (text.starts_with("udp:")) return expand_udp(after("udp:"));
+  for (const std::string_view prefix : {"websocket:", "tn3270:", "msmouse", "braille"})
     if (text.starts_with(prefix)) return fail("'{}' is not there yet", text);
   constexpr std::array<std::string_view, 11> kForms = {"stdio", "mon:stdio", "pty",     "null",
                                                        "none",  "file:",     "pipe:",   "unix:",

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/nearest.h"
+#include "base/option_list.h"
 #include "machine/device_catalog.h"
 
 namespace limen::qemu {
@@ -16,35 +17,7 @@ bool is_help(std::string_view text) { return text == "help" || text == "?"; }
 
 Result<KeyValues> KeyValues::parse(std::string_view text, std::string_view implied_key) {
   KeyValues list;
-  size_t at = 0;
-  bool first = true;
-  while (at <= text.size() && !(first && text.empty())) {
-    // One part ends at a comma that is not doubled.
-    std::string part;
-    for (; at < text.size(); ++at) {
-      if (text[at] == ',') {
-        if (at + 1 < text.size() && text[at + 1] == ',')
-          ++at;
-        else
-          break;
-      }
-      part += text[at];
-    }
-    ++at;
-    const auto equals = part.find('=');
-    if (part.empty()) {
-      return fail("an empty part between commas (a comma inside a value is written ',,')");
-    } else if (equals == 0) {
-      return fail("'{}' has no key before '='", part);
-    } else if (equals != std::string::npos) {
-      list.pairs_.emplace_back(part.substr(0, equals), part.substr(equals + 1));
-    } else if (first && !implied_key.empty()) {
-      list.pairs_.emplace_back(implied_key, part);
-    } else {
-      list.pairs_.emplace_back(part, "on");
-    }
-    first = false;
-  }
+  list.pairs_ = LIMEN_TRY(parse_option_list(text, implied_key));
   return list;
 }
 

@@ -322,6 +322,38 @@ TEST_F(Commands, SetsOfDescriptors) {
             "GenericError: File descriptor named 'fdset-id:7' not found");
 }
 
+TEST_F(Commands, FilesAreOpenedFromSetsOfDescriptors) {
+  description_.characters.push_back({.id = "serial0"});
+  description_.serials.push_back("serial0");
+  start();
+  const auto path = folder_ / "handed-over";
+  std::vector<UniqueFd> sent;
+  sent.emplace_back(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  dispatcher_->descriptors().arrived(std::move(sent));
+  const auto set = run("add-fd")["fdset-id"].get<int64_t>();
+  const auto file = [](int64_t number) {
+    return Json{{"id", "serial0"},
+                {"backend",
+                 {{"type", "file"}, {"data", {{"out", fmt::format("/dev/fdset/{}", number)}}}}}};
+  };
+  EXPECT_THAT(error("chardev-change", file(set + 1)), HasSubstr("No such file or directory"));
+  run("chardev-change", file(set));
+  run("remove-fd", {{"fdset-id", set}});
+  machine_->board()->ports().write(0x3F8, 1, 'f');
+  poll();
+  EXPECT_EQ(content(path), "f");
+}
+
+TEST_F(Commands, InterruptControllersAreShown) {
+  start();
+  EXPECT_THAT(type("info pic"), HasSubstr("ioapic0: ver=0x20 id=0x00"));
+  EXPECT_THAT(type("info pic"), HasSubstr("pic0: irr=00 imr="));
+  EXPECT_THAT(type("info lapic"), StartsWith("dumping local APIC state for CPU 0\r\n"));
+  EXPECT_THAT(type("info lapic 1"), StartsWith("dumping local APIC state for CPU 1\r\n"));
+  EXPECT_EQ(type("info lapic 2"), "No CPU with APIC ID 2 available\r\n");
+  EXPECT_THAT(type("info irq"), StartsWith("IRQ statistics:\r\n"));
+}
+
 TEST_F(Commands, MachineNoneAnswersToo) {
   description_ = {};
   description_.type = "none";
@@ -333,7 +365,9 @@ TEST_F(Commands, MachineNoneAnswersToo) {
   run("system_powerdown");
   EXPECT_THAT(error("inject-nmi"), HasSubstr("NMI"));
   for (const char* line : {"info registers", "info mem", "info mtree", "x 0", "info block",
-                           "info qtree", "info jit", "sendkey a", "i 0x60", "pmemsave 0 1 x"})
+                           "info qtree", "info jit", "sendkey a", "i 0x60", "pmemsave 0 1 x",
+                           "info network", "info usernet", "info pic", "info lapic", "info irq",
+                           "netdev_add user,id=n", "set_link n off", "info memdev", "hostfwd_add x"})
     type(line);
 }
 

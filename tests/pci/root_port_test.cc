@@ -28,8 +28,10 @@ class RootPortTest : public PciTest {
   void start() {
     port_.reset();
     ResourceWindow memory = {0xC000'0000, 0x1000'0000};
-    ASSERT_TRUE(assign_root_ports(bus_, memory));
-    ASSERT_TRUE(assign_resources(bus_, memory, {0xC000, 0x1000}));
+    ResourceWindow io = {0xC000, 0x2000};
+    ASSERT_TRUE(assign_root_ports(bus_, memory, io));
+    EXPECT_EQ(io.size, port_.wants_ports() ? 0x1000u : 0x2000u);
+    ASSERT_TRUE(assign_resources(bus_, memory, io));
     EXPECT_EQ(memory.size, 0x1000'0000u - (2 << 20));
     // The driver: MSI-X vector 0 is message 7.
     const uint64_t table = *port_.bar_mapping(0);
@@ -173,9 +175,19 @@ TEST_F(RootPortTest, UnpluggingTakesTheGuestsConsent) {
 
 TEST_F(RootPortTest, NoRoomForItsWindowIsAnError) {
   ResourceWindow memory = {0xC000'0000, 1 << 20};
-  const auto refused = assign_root_ports(bus_, memory);
+  ResourceWindow io = {0xC000, 0x1000};
+  const auto refused = assign_root_ports(bus_, memory, io);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("rp1"));
+}
+
+TEST_F(RootPortTest, PassesPortsOnToWhatWantsThem) {
+  device_.set_bar(1, {.kind = BarKind::kIo, .size = 64, .handler = &handler_});
+  ASSERT_TRUE(port_.secondary().attach(device_, "0x0"));
+  start();
+  EXPECT_EQ(device_.bar_mapping(1), 0xD000u);
+  EXPECT_EQ(port_.config_read(0x1C, 2), 0xD1D1u);
+  port_.secondary().detach(device_);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/fd_sets.h"
 #include "base/log.h"
 
 namespace limen::device {
@@ -13,8 +14,7 @@ FileBackend::FileBackend(UniqueFd fd, std::string path)
     : fd_(std::move(fd)), path_(std::move(path)) {}
 
 Result<std::unique_ptr<FileBackend>> FileBackend::create(const std::string& path, bool append) {
-  UniqueFd fd(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC) | O_CLOEXEC, 0666));
+  UniqueFd fd = open_file(path, O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC), 0666);
   if (!fd.valid()) return fail_errno(errno, fmt::format("opening {} for a serial port", path));
   return std::unique_ptr<FileBackend>(new FileBackend(std::move(fd), path));
 }

@@ -69,6 +69,10 @@ Multiplexer::Multiplexer(EventLoop& loop, std::unique_ptr<CharacterBackend> back
   });
 }
 
+void Multiplexer::send_break() {
+  if (!ports_.empty()) ports_[focus_]->tell(CharacterEvent::kBreak);
+}
+
 Multiplexer::~Multiplexer() {
   backend_->set_receiver({}, {});
   backend_->set_event_handler({});

@@ -34,6 +34,8 @@ class Multiplexer {
 
   /// A new front end's side; null when all are taken. The first one has the keyboard.
   CharacterBackend* add_front_end();
+  /// A break condition for the front end that has the keyboard.
+  void send_break();
   [[nodiscard]] CharacterBackend& backend() { return *backend_; }
   [[nodiscard]] size_t front_ends() const { return ports_.size(); }
 

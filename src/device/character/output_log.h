@@ -22,6 +22,7 @@ class OutputLog final : public CharacterBackend {
   [[nodiscard]] bool peer_present() const override { return backend_->peer_present(); }
   [[nodiscard]] std::string filename() const override { return backend_->filename(); }
   [[nodiscard]] size_t pending_output() const override { return backend_->pending_output(); }
+  [[nodiscard]] bool tells_of_room() const override { return backend_->tells_of_room(); }
   void set_output_limit(size_t bytes) override { backend_->set_output_limit(bytes); }
   std::vector<UniqueFd> take_descriptors() override { return backend_->take_descriptors(); }
 

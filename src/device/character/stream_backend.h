@@ -32,6 +32,7 @@ class StreamBackend : public CharacterBackend {
   void accept_input() override;
   [[nodiscard]] bool peer_present() const override { return input_.valid(); }
   [[nodiscard]] size_t pending_output() const override;
+  [[nodiscard]] bool tells_of_room() const override { return true; }
   void set_output_limit(size_t bytes) override { output_limit_ = bytes; }
   std::vector<UniqueFd> take_descriptors() override { return std::move(descriptors_); }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "monitor/hmp/interpreter.h"
@@ -50,9 +51,17 @@ struct HumanCommand {
 [[nodiscard]] std::span<const HumanCommand> control_commands();
 [[nodiscard]] std::span<const HumanCommand> disk_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
+[[nodiscard]] std::span<const HumanCommand> plug_commands();
 [[nodiscard]] std::span<const HumanCommand> information_commands();  ///< Behind "info".
+[[nodiscard]] std::span<const HumanCommand> part_information_commands();  ///< The same.
+
+using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;
+[[nodiscard]] HumanCommandGroups top_level_groups();
+[[nodiscard]] HumanCommandGroups information_groups();
 
 [[nodiscard]] const HumanCommand* find_human_command(std::span<const HumanCommand> among,
+                                                     std::string_view name);
+[[nodiscard]] const HumanCommand* find_human_command(const HumanCommandGroups& among,
                                                      std::string_view name);
 
 /// "info block".

@@ -20,26 +20,22 @@ void list(HumanInterpreter& interpreter, std::span<const HumanCommand> commands,
 Result<> help(HumanInterpreter& interpreter, Words& words) {
   const auto name = words.word();
   if (name.empty()) {
-    list(interpreter, control_commands(), "");
-    list(interpreter, disk_commands(), "");
-    list(interpreter, inspection_commands(), "");
+    for (const auto& group : top_level_groups()) list(interpreter, group, "");
     return {};
   }
   if (name == "info") {
     const auto which = words.word();
     if (which.empty()) {
-      list(interpreter, information_commands(), "info ");
+      for (const auto& group : information_groups()) list(interpreter, group, "info ");
       return {};
     }
-    if (const auto* command = find_human_command(information_commands(), which)) {
+    if (const auto* command = find_human_command(information_groups(), which)) {
       list(interpreter, {command, 1}, "info ");
       return {};
     }
     return fail("unknown command: 'info {}'", which);
   }
-  const auto* command = find_human_command(control_commands(), name);
-  if (command == nullptr) command = find_human_command(disk_commands(), name);
-  if (command == nullptr) command = find_human_command(inspection_commands(), name);
+  const auto* command = find_human_command(top_level_groups(), name);
   if (command == nullptr) return fail("unknown command: '{}'", name);
   list(interpreter, {command, 1}, "");
   return {};

@@ -162,10 +162,10 @@ Result<> mtree(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-Result<> pci(HumanInterpreter& interpreter, Words&) {
-  if (interpreter.machine().board() == nullptr) return {};
-  for (const auto& function : pci_functions(interpreter.machine())) {
-    interpreter.print("  Bus  0, device {:3}, function {}:\n    ", function.slot,
+void print_functions(HumanInterpreter& interpreter,
+                     const std::vector<PciFunctionInfo>& functions) {
+  for (const auto& function : functions) {
+    interpreter.print("  Bus {:2}, device {:3}, function {}:\n    ", function.bus, function.slot,
                       function.function);
     if (function.class_name.empty())
       interpreter.print("Class {:04x}", function.class_code);
@@ -177,6 +177,15 @@ Result<> pci(HumanInterpreter& interpreter, Words&) {
                         function.subsystem);
     if (function.pin != 0)
       interpreter.print("      IRQ {}, pin {:c}\n", function.line, 'A' + function.pin - 1);
+    if (const auto& bridge = function.bridge) {
+      interpreter.print("      BUS {}.\n      secondary bus {}.\n      subordinate bus {}.\n",
+                        bridge->primary, bridge->secondary, bridge->subordinate);
+      interpreter.print("      IO range [{:#06x}, {:#06x}]\n", bridge->io.base, bridge->io.limit);
+      interpreter.print("      memory range [{:#010x}, {:#010x}]\n", bridge->memory.base,
+                        bridge->memory.limit);
+      interpreter.print("      prefetchable memory range [{:#010x}, {:#010x}]\n",
+                        bridge->prefetchable.base, bridge->prefetchable.limit);
+    }
     for (const auto& region : function.regions) {
       const uint64_t address = region.address.value_or(UINT64_MAX);
       const uint64_t last = region.address ? address + region.size - 1 : region.size - 2;
@@ -189,7 +198,13 @@ Result<> pci(HumanInterpreter& interpreter, Words&) {
                           address, last);
     }
     interpreter.print("      id \"{}\"\n", function.id);
+    print_functions(interpreter, function.behind);
   }
+}
+
+Result<> pci(HumanInterpreter& interpreter, Words&) {
+  if (interpreter.machine().board() == nullptr) return {};
+  print_functions(interpreter, pci_functions(interpreter.machine()));
   return {};
 }
 
@@ -215,7 +230,7 @@ Result<> qtree(HumanInterpreter& interpreter, Words&) {
   for (const char* bus : {"PCI", "virtio-serial-bus", "ISA"}) {
     interpreter.print("  bus: {}\n", bus == std::string_view("PCI") ? "pcie.0" : bus);
     interpreter.print("    type {}\n", bus);
-    for (const auto& device : machine.description().devices) {
+    for (const auto& device : machine.devices()) {
       const auto* specification = machine::find_device(device.driver);
       if (specification == nullptr || specification->bus != bus) continue;
       const auto id = device.properties.find("id");

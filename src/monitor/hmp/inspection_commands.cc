@@ -211,12 +211,13 @@ Result<> to_physical(HumanInterpreter& interpreter, Words& words) {
 Result<> info(HumanInterpreter& interpreter, Words& words) {
   const auto name = words.word();
   if (name.empty()) {
-    for (const auto& command : information_commands())
-      interpreter.print("info {}{}{} -- {}\n", command.name, command.parameters.empty() ? "" : " ",
-                        command.parameters, command.help);
+    for (const auto& group : information_groups())
+      for (const auto& command : group)
+        interpreter.print("info {}{}{} -- {}\n", command.name,
+                          command.parameters.empty() ? "" : " ", command.parameters, command.help);
     return {};
   }
-  const auto* command = find_human_command(information_commands(), name);
+  const auto* command = find_human_command(information_groups(), name);
   if (command == nullptr) return fail("unknown command: 'info {}'", name);
   return command->run(interpreter, words);
 }

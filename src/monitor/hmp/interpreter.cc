@@ -9,12 +9,6 @@
 namespace limen::monitor {
 namespace {
 
-const HumanCommand* find_top_level(std::string_view name) {
-  if (const auto* command = find_human_command(control_commands(), name)) return command;
-  if (const auto* command = find_human_command(disk_commands(), name)) return command;
-  return find_human_command(inspection_commands(), name);
-}
-
 std::string with_line_ends(const std::string& text) {
   std::string out;
   out.reserve(text.size());
@@ -25,17 +19,18 @@ std::string with_line_ends(const std::string& text) {
   return out;
 }
 
-void add_matches(std::span<const HumanCommand> commands, std::string_view start,
+void add_matches(const HumanCommandGroups& groups, std::string_view start,
                  std::vector<std::string>& matches) {
-  for (const auto& command : commands) {
-    std::string_view names = command.name;
-    while (!names.empty()) {
-      const auto bar = std::min(names.find('|'), names.size());
-      if (const auto name = names.substr(0, bar); name.starts_with(start))
-        matches.emplace_back(name);
-      names.remove_prefix(std::min(bar + 1, names.size()));
+  for (const auto& commands : groups)
+    for (const auto& command : commands) {
+      std::string_view names = command.name;
+      while (!names.empty()) {
+        const auto bar = std::min(names.find('|'), names.size());
+        if (const auto name = names.substr(0, bar); name.starts_with(start))
+          matches.emplace_back(name);
+        names.remove_prefix(std::min(bar + 1, names.size()));
+      }
     }
-  }
 }
 
 }  // namespace
@@ -52,6 +47,20 @@ const HumanCommand* find_human_command(std::span<const HumanCommand> among, std:
   return nullptr;
 }
 
+const HumanCommand* find_human_command(const HumanCommandGroups& among, std::string_view name) {
+  for (const auto& group : among)
+    if (const auto* command = find_human_command(group, name)) return command;
+  return nullptr;
+}
+
+HumanCommandGroups top_level_groups() {
+  return {control_commands(), disk_commands(), plug_commands(), inspection_commands()};
+}
+
+HumanCommandGroups information_groups() {
+  return {information_commands(), part_information_commands()};
+}
+
 std::string HumanInterpreter::execute(std::string_view line) {
   output_.clear();
   const auto first = line.find_first_not_of(" \t\r\n");
@@ -59,7 +68,7 @@ std::string HumanInterpreter::execute(std::string_view line) {
   line.remove_prefix(first);
   const auto end = line.find_first_of(" \t/");
   const auto name = line.substr(0, end);
-  const auto* command = find_top_level(name);
+  const auto* command = find_human_command(top_level_groups(), name);
   if (command == nullptr) {
     print("unknown command: '{}'\n", name);
     return with_line_ends(output_);
@@ -76,11 +85,9 @@ std::vector<std::string> HumanInterpreter::completions(std::string_view line) co
   const auto before = space == std::string_view::npos ? std::string_view() : line.substr(0, space);
   const bool help = before == "help" || before == "?";
   if (before.empty() || help) {
-    add_matches(control_commands(), last, matches);
-    add_matches(disk_commands(), last, matches);
-    add_matches(inspection_commands(), last, matches);
+    add_matches(top_level_groups(), last, matches);
   } else if (before == "info" || before == "help info") {
-    add_matches(information_commands(), last, matches);
+    add_matches(information_groups(), last, matches);
   } else if (before == "sendkey") {
     const auto dash = last.rfind('-');
     const auto head = dash == std::string_view::npos ? "" : last.substr(0, dash + 1);
@@ -104,8 +111,8 @@ Result<> HumanInterpreter::choose_processor(int64_t index) {
 
 Reply HumanInterpreter::run(const std::string& command, const Json& arguments) {
   const auto& table = CommandTable::all();
-  Context context{machine_, table, descriptors_, shared_};
-  const auto checked = check_value(*table.schema().find_command(command)->arguments, arguments, "");
+  Context context = this->context();
+  const auto checked = check_arguments(*table.schema().find_command(command), arguments);
   Reply reply = checked ? table.handler(command)(context, arguments)
                         : Reply(std::unexpected(Failure(checked.error())));
   if (!reply) print("Error: {}\n", reply.error().description);

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 #include "x86/cpu_state.h"
 
@@ -39,6 +40,10 @@ class HumanInterpreter {
     [[maybe_unused]] const auto reply = run(command, arguments);
   }
   [[nodiscard]] machine::Machine& machine() { return machine_; }
+  /// For what QMP and this have in common.
+  [[nodiscard]] Context context() {
+    return {machine_, CommandTable::all(), descriptors_, shared_};
+  }
   [[nodiscard]] Shared& shared() { return shared_; }
   [[nodiscard]] unsigned processor() const { return processor_; }
   /// Registers of the chosen processor. Fails for a machine without one.

@@ -1,8 +1,9 @@
 // Character back ends.
 #include "machine/characters.h"
 #include "machine/machine.h"
-#include "monitor/base64.h"
+#include "base/base64.h"
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 
 namespace limen::monitor {
@@ -25,7 +26,10 @@ struct StringWrapper { data: String }
 union SocketAddressLegacy { type: SocketAddressType } on type {
   inet: InetSocketAddressWrapper, unix: UnixSocketAddressWrapper, fd: StringWrapper }
 
-enum ChardevBackendKind { file, null, pipe, pty, ringbuf, memory, socket, stdio }
+enum ChardevBackendKind { file, null, pipe, pty, ringbuf, memory, socket, stdio, udp }
+struct ChardevUdp { remote: SocketAddressLegacy, *local: SocketAddressLegacy, *logfile: str,
+  *logappend: bool }
+struct ChardevUdpWrapper { data: ChardevUdp }
 struct ChardevFile { out: str, *append: bool, *logfile: str, *logappend: bool }
 struct ChardevHostdev { device: str, *logfile: str, *logappend: bool }
 struct ChardevCommon { *logfile: str, *logappend: bool }
@@ -42,10 +46,12 @@ struct ChardevSocketWrapper { data: ChardevSocket }
 union ChardevBackend { type: ChardevBackendKind } on type {
   file: ChardevFileWrapper, null: ChardevCommonWrapper, pipe: ChardevHostdevWrapper,
   pty: ChardevCommonWrapper, ringbuf: ChardevRingbufWrapper, memory: ChardevRingbufWrapper,
-  socket: ChardevSocketWrapper, stdio: ChardevStdioWrapper }
+  socket: ChardevSocketWrapper, stdio: ChardevStdioWrapper, udp: ChardevUdpWrapper }
 struct ChardevReturn { *pty: str }
 command chardev-add { id: str, backend: ChardevBackend } -> ChardevReturn
+command chardev-change { id: str, backend: ChardevBackend } -> ChardevReturn
 command chardev-remove { id: str }
+command chardev-send-break { id: str }
 
 enum DataFormat { utf8, base64 }
 command ringbuf-write { device: str, data: str, *format: DataFormat }
@@ -66,7 +72,7 @@ Reply query_chardev(Context& context, const Json&) {
 
 Reply query_chardev_backends(Context&, const Json&) {
   Json all = Json::array();
-  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "memory", "socket", "stdio"})
+  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "memory", "socket", "stdio", "udp"})
     all.push_back({{"name", name}});
   return all;
 }
@@ -122,6 +128,15 @@ Result<CharacterDescription> describe(Context& context, const Json& backend) {
   } else if (type == "stdio") {
     character.kind = Kind::kStdio;
     character.signals = data.value("signal", true);
+  } else if (type == "udp") {
+    character.kind = Kind::kUdp;
+    character.address = LIMEN_TRY(socket_address(context, data["remote"]));
+    character.local.kind = device::SocketAddress::Kind::kInet;
+    if (const auto local = data.find("local"); local != data.end())
+      character.local = LIMEN_TRY(socket_address(context, *local));
+    for (const auto* address : {&character.address, &character.local})
+      if (address->kind != device::SocketAddress::Kind::kInet)
+        return fail("Invalid parameter 'type': udp has addresses of type inet");
   } else if (type == "socket") {
     character.kind = Kind::kSocket;
     character.server = data.value("server", true);
@@ -139,17 +154,33 @@ Result<CharacterDescription> describe(Context& context, const Json& backend) {
   return character;
 }
 
-Reply chardev_add(Context& context, const Json& arguments) {
+/// Opens a back end, in the place of another or for itself.
+Reply open_backend(Context& context, const Json& arguments, bool change) {
   auto character = describe(context, arguments["backend"]);
   if (!character) return std::unexpected(Failure(std::move(character).error()));
   character->id = arguments["id"];
   auto& characters = context.machine.characters();
-  if (auto added = characters.add(*character, false); !added)
-    return std::unexpected(Failure(std::move(added).error()));
+  if (auto opened = change ? characters.change(*character) : characters.add(*character, false);
+      !opened)
+    return std::unexpected(Failure(std::move(opened).error()));
   characters.keep_files();
   Json outcome = Json::object();
   if (const auto path = characters.terminal(character->id); !path.empty()) outcome["pty"] = path;
   return outcome;
+}
+
+Reply chardev_add(Context& context, const Json& arguments) {
+  return open_backend(context, arguments, false);
+}
+
+Reply chardev_change(Context& context, const Json& arguments) {
+  return open_backend(context, arguments, true);
+}
+
+Reply chardev_send_break(Context& context, const Json& arguments) {
+  if (auto sent = context.machine.characters().send_break(arguments["id"]); !sent)
+    return std::unexpected(Failure(std::move(sent).error()));
+  return nothing();
 }
 
 Reply chardev_remove(Context& context, const Json& arguments) {
@@ -197,7 +228,9 @@ CommandGroup character_commands() {
           {{"query-chardev", query_chardev},
            {"query-chardev-backends", query_chardev_backends},
            {"chardev-add", chardev_add},
+           {"chardev-change", chardev_change},
            {"chardev-remove", chardev_remove},
+           {"chardev-send-break", chardev_send_break},
            {"ringbuf-write", ringbuf_write},
            {"ringbuf-read", ringbuf_read}}};
 }

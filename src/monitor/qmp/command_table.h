@@ -73,6 +73,7 @@ CommandGroup medium_commands();
 CommandGroup character_commands();
 CommandGroup device_commands();
 CommandGroup object_commands();
+CommandGroup network_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();
 CommandGroup human_commands();

@@ -2,8 +2,9 @@
 #include <charconv>
 #include <optional>
 
+#include "base/fd_sets.h"
 #include "monitor/qmp/command_table.h"
-#include "monitor/shared.h"
+#include "monitor/qmp/descriptor_store.h"
 
 namespace limen::monitor {
 namespace {
@@ -49,26 +50,26 @@ Reply add_fd(Context& context, const Json& arguments) {
   }
   const int number = descriptor->get();
   auto added =
-      context.shared.fd_sets.add(set, std::move(*descriptor), arguments.value("opaque", ""));
+      FdSets::of_process().add(set, std::move(*descriptor), arguments.value("opaque", ""));
   if (!added) return std::unexpected(Failure(std::move(added).error()));
   return Json{{"fdset-id", *added}, {"fd", number}};
 }
 
-Reply remove_fd(Context& context, const Json& arguments) {
+Reply remove_fd(Context&, const Json& arguments) {
   std::optional<int> number;
   if (const auto fd = arguments.find("fd"); fd != arguments.end()) number = fd->get<int>();
   const auto set = arguments["fdset-id"].get<int64_t>();
-  if (auto removed = context.shared.fd_sets.remove(static_cast<uint64_t>(set), number); !removed)
+  if (auto removed = FdSets::of_process().remove(static_cast<uint64_t>(set), number); !removed)
     return std::unexpected(Failure(std::move(removed).error()));
   return nothing();
 }
 
-Reply query_fdsets(Context& context, const Json&) {
+Reply query_fdsets(Context&, const Json&) {
   Json all = Json::array();
-  for (const auto& [id, entries] : context.shared.fd_sets.sets()) {
+  for (const auto& [id, entries] : FdSets::of_process().sets()) {
     Json fds = Json::array();
     for (const auto& entry : entries) {
-      Json each = {{"fd", entry.descriptor.get()}};
+      Json each = {{"fd", entry.descriptor}};
       if (!entry.opaque.empty()) each["opaque"] = entry.opaque;
       fds.push_back(std::move(each));
     }

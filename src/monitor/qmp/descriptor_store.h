@@ -1,7 +1,6 @@
 // File descriptors that clients handed over.
 #pragma once
 
-#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -27,24 +26,6 @@ class DescriptorStore {
  private:
   std::vector<UniqueFd> arrived_;
   std::map<std::string, UniqueFd> named_;
-};
-
-/// The sets of -add-fd and add-fd, which files are opened from as /dev/fdset/N.
-class FdSets {
- public:
-  struct Entry {
-    UniqueFd descriptor;
-    std::string opaque;
-  };
-
-  /// `set`: nothing for a new one. Returns the set.
-  Result<uint64_t> add(std::optional<uint64_t> set, UniqueFd descriptor, const std::string& opaque);
-  /// One descriptor of the set, or all of them.
-  Result<> remove(uint64_t set, std::optional<int> descriptor);
-  [[nodiscard]] const std::map<uint64_t, std::vector<Entry>>& sets() const { return sets_; }
-
- private:
-  std::map<uint64_t, std::vector<Entry>> sets_;
 };
 
 }  // namespace limen::monitor

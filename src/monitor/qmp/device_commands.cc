@@ -13,6 +13,7 @@ constexpr std::string_view kSchema = R"(
 command device_add { driver: str, *bus: str, *id: str } [open json-cli json-cli-hotplug]
 command device_del { id: str }
 event DEVICE_DELETED { *device: str, path: str }
+event VSERPORT_CHANGE { id: str, open: bool }
 
 struct BalloonInfo { actual: uint }
 command query-balloon -> BalloonInfo
@@ -38,12 +39,17 @@ Reply device_add(Context& context, const Json& arguments) {
   for (const auto& [name, value] : arguments.items())
     if (name != "driver") device.properties[name] = property_text(value);
   if (const auto id = arguments.find("id"); id != arguments.end())
-    for (const auto& other : context.machine.description().devices)
+    for (const auto& other : context.machine.devices())
       if (const auto its = other.properties.find("id");
           its != other.properties.end() && its->second == id->get<std::string>())
         return failure("GenericError", "Duplicate device ID '{}'", its->second);
-  if (auto plugged = context.machine.plug(device); !plugged)
-    return std::unexpected(Failure(std::move(plugged).error()));
+  if (auto plugged = context.machine.plug(device); !plugged) {
+    // As on the command line, but there is none.
+    auto text = std::move(plugged).error().message;
+    if (const auto prefix = "-device " + device.driver + ": "; text.starts_with(prefix))
+      text.erase(0, prefix.size());
+    return failure("GenericError", "{}", text);
+  }
   return nothing();
 }
 

@@ -32,15 +32,6 @@ Result<Request> read_request(const Json& message, bool out_of_band_allowed) {
   return request;
 }
 
-/// What of the arguments the schema describes.
-Json described(const CommandSchema& schema, const Json& arguments) {
-  Json some = Json::object();
-  for (const auto& member : schema.arguments->members)
-    if (const auto found = arguments.find(member.name); found != arguments.end())
-      some[member.name] = *found;
-  return some;
-}
-
 }  // namespace
 
 Dispatcher::Dispatcher(machine::Machine& machine, Shared& shared, const CommandTable& table)
@@ -89,9 +80,7 @@ Reply Dispatcher::run(const std::string& command, bool out_of_band, const Json& 
     return failure("CommandNotFound", "The command {} has not been found", command);
   if (out_of_band && !schema->allow_oob)
     return failure("GenericError", "The command {} does not support OOB", command);
-  if (auto checked = check_value(*schema->arguments,
-                                 schema->open ? described(*schema, arguments) : arguments, "");
-      !checked)
+  if (auto checked = check_arguments(*schema, arguments); !checked)
     return std::unexpected(Failure(std::move(checked).error()));
   if (command == "qmp_capabilities") return negotiate(arguments);
   Context context{machine_, table_, descriptors_, shared_};

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 
 namespace limen::monitor {

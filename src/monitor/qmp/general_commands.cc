@@ -167,7 +167,6 @@ Reply query_machines(Context& context, const Json&) {
                            {"hotpluggable-cpus", false},
                            {"numa-mem-supported", false},
                            {"deprecated", false},
-                           {"default-cpu-type", "max-x86_64-cpu"},
                            {"acpi", true}},
                       Json{{"name", "none"},
                            {"cpu-max", 1},

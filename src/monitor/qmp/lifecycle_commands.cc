@@ -37,6 +37,7 @@ enum GuestPanicAction { pause, poweroff, run }
 event GUEST_PANICKED { action: GuestPanicAction }
 event SHUTDOWN { guest: bool, reason: ShutdownCause }
 event RESET { guest: bool, reason: ShutdownCause }
+event RTC_CHANGE { offset: int, qom-path: str }
 event POWERDOWN {}
 event STOP {}
 event RESUME {}

@@ -11,6 +11,7 @@
 #include "monitor/guest_view.h"
 #include "monitor/memory_files.h"
 #include "monitor/qmp/command_table.h"
+#include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
 
 namespace limen::monitor {

@@ -1,11 +1,15 @@
 // QEMU's object model, and objects that are made at run time.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
+#include "machine/objects.h"
+#include "machine/q35_board.h"
 #include "monitor/object_tree.h"
 #include "monitor/qmp/command_table.h"
-#include "monitor/shared.h"
+#include "net/json_parameters.h"
 
 namespace limen::monitor {
 namespace {
@@ -20,19 +24,49 @@ command qom-list-types { *implements: str, *abstract: bool } -> [ObjectTypeInfo]
 command qom-list-properties { typename: str } -> [ObjectPropertyInfo]
 command device-list-properties { typename: str } -> [ObjectPropertyInfo]
 
-enum ObjectType { rng-builtin, rng-random }
+enum ObjectType { iothread, memory-backend-file, memory-backend-memfd, memory-backend-ram,
+  rng-builtin, rng-random, secret, throttle-group }
 struct RngRandomProperties { *filename: str }
-union ObjectOptions { qom-type: ObjectType, id: str } on qom-type { rng-random: RngRandomProperties }
+struct IothreadProperties { *poll-max-ns: int, *poll-grow: int, *poll-shrink: int,
+  *aio-max-batch: int, *thread-pool-min: int, *thread-pool-max: int }
+struct MemoryBackendProperties { *dump: bool, *merge: bool, *prealloc: bool,
+  *prealloc-threads: uint, *share: bool, *reserve: bool, size: uint,
+  *x-use-canonical-path-for-ramblock-id: bool }
+struct MemoryBackendFileProperties { *dump: bool, *merge: bool, *prealloc: bool,
+  *prealloc-threads: uint, *share: bool, *reserve: bool, size: uint,
+  *x-use-canonical-path-for-ramblock-id: bool, *discard-data: bool, mem-path: str }
+struct MemoryBackendMemfdProperties { *dump: bool, *merge: bool, *prealloc: bool,
+  *prealloc-threads: uint, *share: bool, *reserve: bool, size: uint,
+  *x-use-canonical-path-for-ramblock-id: bool, *hugetlb: bool, *seal: bool }
+enum QCryptoSecretFormat { raw, base64 }
+struct SecretProperties { *data: str, *file: str, *format: QCryptoSecretFormat, *keyid: str,
+  *iv: str }
+struct ThrottleLimits { *iops-total: int, *iops-total-max: int, *iops-total-max-length: int,
+  *iops-read: int, *iops-read-max: int, *iops-read-max-length: int, *iops-write: int,
+  *iops-write-max: int, *iops-write-max-length: int, *bps-total: int, *bps-total-max: int,
+  *bps-total-max-length: int, *bps-read: int, *bps-read-max: int, *bps-read-max-length: int,
+  *bps-write: int, *bps-write-max: int, *bps-write-max-length: int, *iops-size: int }
+struct ThrottleGroupProperties { *limits: ThrottleLimits }
+union ObjectOptions { qom-type: ObjectType, id: str } on qom-type { iothread: IothreadProperties,
+  memory-backend-file: MemoryBackendFileProperties,
+  memory-backend-memfd: MemoryBackendMemfdProperties, memory-backend-ram: MemoryBackendProperties,
+  rng-random: RngRandomProperties, secret: SecretProperties,
+  throttle-group: ThrottleGroupProperties }
 command object-add ObjectOptions
 command object-del { id: str }
 
-struct IOThreadInfo { id: str, thread-id: int }
+struct IOThreadInfo { id: str, thread-id: int, poll-max-ns: int, poll-grow: int, poll-shrink: int,
+  aio-max-batch: int }
 command query-iothreads -> [IOThreadInfo]
+enum HostMemPolicy { default, preferred, bind, interleave }
+struct Memdev { *id: str, size: uint, merge: bool, dump: bool, prealloc: bool, share: bool,
+  *reserve: bool, host-nodes: [int], policy: HostMemPolicy }
+command query-memdev -> [Memdev]
 )";
 
 std::expected<Object, Failure> object_at(Context& context, const Json& arguments) {
   const std::string path = arguments["path"];
-  auto object = find_object(context.machine, context.shared, path);
+  auto object = find_object(context.machine, path);
   if (!object) return failure("DeviceNotFound", "Device '{}' not found", path);
   return std::move(*object);
 }
@@ -91,12 +125,13 @@ Reply qom_list_types(Context&, const Json& arguments) {
   return all;
 }
 
-/// What -device takes for a type; nothing for what is no device.
+/// What -device or -object takes for a type; nothing for what is neither.
 Json catalog_properties(const std::string& type) {
   Json all = Json::array();
   const auto* device = machine::find_device(type);
-  if (device == nullptr) return all;
-  for (const auto& property : device->properties) {
+  const auto* object = machine::find_object_type(type);
+  if (device == nullptr && object == nullptr) return all;
+  for (const auto& property : device != nullptr ? device->properties : object->properties) {
     const char* kind = property.type == machine::PropertyType::kBoolean  ? "bool"
                        : property.type == machine::PropertyType::kNumber ? "uint64"
                                                                          : "str";
@@ -108,11 +143,8 @@ Json catalog_properties(const std::string& type) {
 Reply qom_list_properties(Context&, const Json& arguments) {
   const std::string type = arguments["typename"];
   const auto types = object_types();
-  // A management program asks for this one without asking whether it is there, and takes a refusal
-  // badly.
-  const bool known = type == "memory-backend-file" ||
-                     std::ranges::find(types, type, &TypeInfo::name) != types.end();
-  if (!known) return failure("DeviceNotFound", "Class '{}' not found", type);
+  if (std::ranges::find(types, type, &TypeInfo::name) == types.end())
+    return failure("DeviceNotFound", "Class '{}' not found", type);
   Json all = catalog_properties(type);
   all.insert(all.begin(), Json{{"name", "type"}, {"type", "string"}});
   return all;
@@ -125,33 +157,69 @@ Reply device_list_properties(Context&, const Json& arguments) {
   return catalog_properties(type);
 }
 
-bool object_exists(Context& context, const std::string& id) {
-  const auto& sources = context.machine.description().entropy_sources;
-  return context.shared.objects.contains(id) ||
-         std::ranges::any_of(sources, [&](const auto& source) { return source.id == id; });
-}
-
 Reply object_add(Context& context, const Json& arguments) {
-  const std::string id = arguments["id"];
-  if (object_exists(context, id))
-    return failure("GenericError",
-                   "attempt to add duplicate property '{}' to object (type 'container')", id);
-  const auto file = arguments.value("filename", "/dev/urandom");
-  if (file != "/dev/urandom" && file != "/dev/random")
-    return failure("GenericError", "Parameter 'filename' does not accept value '{}'", file);
-  context.shared.objects[id] = arguments["qom-type"];
+  machine::ObjectDescription object;
+  const auto properties = net::json_parameters(arguments);
+  if (!properties) return std::unexpected(Failure(properties.error()));
+  for (const auto& [name, value] : *properties) {
+    if (name == "qom-type")
+      object.type = value;
+    else if (name == "id")
+      object.id = value;
+    else
+      object.properties[name] = value;
+  }
+  if (auto added = context.machine.add_object(object); !added)
+    return std::unexpected(Failure(std::move(added).error()));
   return nothing();
 }
 
 Reply object_del(Context& context, const Json& arguments) {
-  const std::string id = arguments["id"];
-  if (context.shared.objects.erase(id) != 0) return nothing();
-  if (object_exists(context, id))
-    return failure("GenericError", "object '{}' is in use, can not be deleted", id);
-  return failure("GenericError", "object '{}' not found", id);
+  if (auto removed = context.machine.remove_object(arguments["id"]); !removed)
+    return std::unexpected(Failure(std::move(removed).error()));
+  return nothing();
 }
 
-Reply query_iothreads(Context&, const Json&) { return Json::array(); }
+Reply query_iothreads(Context& context, const Json&) {
+  Json all = Json::array();
+  if (context.machine.board() == nullptr) return all;
+  for (const auto& each : context.machine.board()->io_threads()) {
+    int64_t number = 0;
+    each.thread->run_there([&] { number = ::gettid(); });
+    const auto& objects = context.machine.objects();
+    const auto object = std::ranges::find(objects, each.id, &machine::ObjectDescription::id);
+    const auto value = [&](const char* name) {
+      const auto found = object->properties.find(name);
+      return found == object->properties.end() ? uint64_t{0}
+                                               : machine::parse_number(found->second).value_or(0);
+    };
+    all.push_back({{"id", each.id},
+                   {"thread-id", number},
+                   {"poll-max-ns", value("poll-max-ns")},
+                   {"poll-grow", value("poll-grow")},
+                   {"poll-shrink", value("poll-shrink")},
+                   {"aio-max-batch", value("aio-max-batch")}});
+  }
+  return all;
+}
+
+Reply query_memdev(Context& context, const Json&) {
+  Json all = Json::array();
+  for (const auto& object : context.machine.objects()) {
+    if (!machine::is_memory_backend(object.type)) continue;
+    const auto backend = machine::memory_backend(object);
+    all.push_back({{"id", object.id},
+                   {"size", backend.size},
+                   {"merge", backend.merge},
+                   {"dump", backend.dump},
+                   {"prealloc", backend.prealloc},
+                   {"share", backend.share},
+                   {"reserve", backend.reserve},
+                   {"host-nodes", Json::array()},
+                   {"policy", "default"}});
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -165,7 +233,8 @@ CommandGroup object_commands() {
            {"device-list-properties", device_list_properties},
            {"object-add", object_add},
            {"object-del", object_del},
-           {"query-iothreads", query_iothreads}}};
+           {"query-iothreads", query_iothreads},
+           {"query-memdev", query_memdev}}};
 }
 
 }  // namespace limen::monitor

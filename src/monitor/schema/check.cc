@@ -108,4 +108,13 @@ Result<> check_value(const Type& type, const Json& value, const std::string& pat
   return {};
 }
 
+Result<> check_arguments(const CommandSchema& command, const nlohmann::json& arguments) {
+  if (!command.open) return check_value(*command.arguments, arguments, "");
+  nlohmann::json some = nlohmann::json::object();
+  for (const auto& member : command.arguments->members)
+    if (const auto found = arguments.find(member.name); found != arguments.end())
+      some[member.name] = *found;
+  return check_value(*command.arguments, some, "");
+}
+
 }  // namespace limen::monitor

@@ -85,5 +85,7 @@ class Schema {
 /// Whether `value` is one of `type`; errors are worded as QEMU's. `path`: what the value is called
 /// in them, as in "backend.data.addr"; "" for all arguments of a command.
 Result<> check_value(const Type& type, const nlohmann::json& value, const std::string& path);
+/// The same of a command's arguments; of an open one's only those that are described.
+Result<> check_arguments(const CommandSchema& command, const nlohmann::json& arguments);
 
 }  // namespace limen::monitor

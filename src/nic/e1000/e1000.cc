@@ -66,6 +66,7 @@ Result<std::unique_ptr<E1000>> E1000::create(const E1000Properties& properties,
                                              memory::GuestMemory& memory, net::Network& network) {
   std::unique_ptr<E1000> card(new E1000(properties, memory, network));
   if (!properties.netdev.empty()) LIMEN_TRY(network.plug(*card->port_, properties.netdev));
+  network.add_card(*card->port_, properties.id, "e1000");
   network.run([&card] { card->link_changed(); });
   return card;
 }
@@ -100,7 +101,10 @@ E1000::E1000(const E1000Properties& properties, memory::GuestMemory& memory, net
 }
 
 E1000::~E1000() {
-  network_.run([this] { port_.reset(); });
+  network_.run([this] {
+    network_.remove_card(*port_);
+    port_.reset();
+  });
 }
 
 void E1000::reset() {

@@ -28,6 +28,7 @@ namespace limen::nic {
 
 struct E1000Properties {
   std::string name = "e1000";  ///< For messages.
+  std::string id{};            ///< For the monitor; empty: one is made up.
   std::array<uint8_t, net::kMacBytes> mac{};
   std::string netdev{};  ///< Back end; empty: no cable.
 };

@@ -1,7 +1,9 @@
 #include "virtio/console/console.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <utility>
 
 namespace limen::virtio {
 
@@ -37,6 +39,8 @@ enum ControlEvent : uint16_t {
 };
 
 constexpr unsigned kControlReceive = 2, kControlTransmit = 3;
+/// Output that may wait for the peer before the guest has to.
+constexpr size_t kOutputBacklog = size_t{1} << 16;
 /// Messages kept for a driver that gives no buffers for them; a driver that asks for more loses
 /// them.
 constexpr size_t kMaximumControlMessages = 256;
@@ -54,6 +58,10 @@ struct Console::Port {
   std::mutex input_mutex;
   std::optional<DescriptorChain> input;  // guarded by input_mutex: popped, waiting for bytes
   bool guest_open = false;               // guarded by input_mutex
+
+  std::atomic<bool> host_open = false;      // someone is at the other end
+  std::atomic<bool> announced = false;      // the driver knows the port
+  std::atomic<bool> output_waits = false;  // for the peer to take what was written
 };
 
 Result<std::unique_ptr<Console>> Console::create(const ConsoleProperties& properties) {
@@ -65,7 +73,13 @@ Result<std::unique_ptr<Console>> Console::create(const ConsoleProperties& proper
 Console::Console(const ConsoleProperties& properties)
     : properties_(properties), ports_(properties.max_ports) {}
 
-Console::~Console() = default;
+Console::~Console() {
+  for (const auto& port : ports_)
+    if (port && port->properties.backend != nullptr) {
+      port->properties.backend->set_receiver({}, {});
+      port->properties.backend->set_event_handler({});
+    }
+}
 
 Result<> Console::add_port(const ConsolePortProperties& properties) {
   int number = properties.number;
@@ -92,8 +106,46 @@ Result<> Console::add_port(const ConsolePortProperties& properties) {
     properties.backend->set_receiver(
         [this, &added] { return room(added); },
         [this, &added](std::span<const uint8_t> bytes) { deliver(added, bytes); });
+    // A console is always there; a program that waits at a port hears who comes and goes.
+    added.host_open = properties.console || properties.backend->peer_present();
+    if (!properties.console)
+      properties.backend->set_event_handler([this, &added](device::CharacterEvent event) {
+        if (event == device::CharacterEvent::kOpened) host_changed(added, true);
+        if (event == device::CharacterEvent::kClosed) host_changed(added, false);
+      });
+  }
+  if (transport_ != nullptr && transport_->running() && multiport()) {
+    {
+      const std::lock_guard lock(mutex_);
+      queue_control_locked(
+          {.port = static_cast<uint32_t>(number), .event = kPortAdd, .value = 1});
+    }
+    send_control();
   }
   return {};
+}
+
+void Console::host_changed(Port& port, bool open) {
+  if (port.host_open.exchange(open) == open) return;
+  if (transport_ == nullptr || !transport_->running()) return;
+  if (multiport() && port.announced) {
+    {
+      const std::lock_guard lock(mutex_);
+      queue_control_locked(
+          {.port = port.number, .event = kPortOpen, .value = static_cast<uint16_t>(open ? 1 : 0)});
+    }
+    send_control();
+  }
+  // Nobody takes what waits: it is gone.
+  if (!open && port.output_waits.exchange(false)) take_output(port.number, &port);
+}
+
+void Console::set_guest_open(Port& port, bool open) {
+  {
+    const std::lock_guard lock(port.input_mutex);
+    if (std::exchange(port.guest_open, open) == open) return;
+  }
+  if (port.properties.guest_changed) port.properties.guest_changed(open);
 }
 
 uint64_t Console::features() const { return kMultiport | kEmergencyWrite; }
@@ -139,10 +191,22 @@ void Console::take_output(unsigned number, Port* port) {
   {
     std::unique_lock<std::mutex> lock;
     if (port != nullptr) lock = std::unique_lock(port->output_mutex);
-    while (const auto chain = queue.pop()) {
-      if (port != nullptr && port->properties.backend != nullptr)
+    auto* backend = port != nullptr ? port->properties.backend : nullptr;
+    // room() comes back here once the peer took what waits. Said before the look, so that it is not
+    // missed.
+    const auto must_wait = [&] {
+      if (backend == nullptr || !backend->tells_of_room() ||
+          backend->pending_output() < kOutputBacklog)
+        return false;
+      port->output_waits = true;
+      return backend->pending_output() >= kOutputBacklog;
+    };
+    while (!must_wait()) {
+      const auto chain = queue.pop();
+      if (!chain) break;
+      if (backend != nullptr)
         for (const Buffer& buffer : chain->readable)
-          port->properties.backend->write(
+          backend->write(
               {reinterpret_cast<const uint8_t*>(buffer.bytes.data()), buffer.bytes.size()});
       interrupt |= queue.push(*chain, 0);
     }
@@ -153,6 +217,10 @@ void Console::take_output(unsigned number, Port* port) {
 // --- Input --------------------------------------------------------------------------------------
 
 size_t Console::room(Port& port) {
+  if (port.output_waits && transport_ != nullptr && transport_->running() &&
+      port.properties.backend->pending_output() < kOutputBacklog &&
+      port.output_waits.exchange(false))
+    take_output(port.number, &port);
   const std::lock_guard lock(port.input_mutex);
   // A back end may ask before there is a transport.
   if (transport_ == nullptr || !transport_->running()) return 0;
@@ -211,13 +279,11 @@ void Console::handle_control(uint32_t number, uint16_t event, uint16_t value) {
     if (!port.properties.name.empty())
       queue_control_locked(
           {.port = number, .event = kPortName, .value = 1, .text = port.properties.name});
-    if (port.properties.backend != nullptr)
+    port.announced = true;
+    if (port.host_open)
       queue_control_locked({.port = number, .event = kPortOpen, .value = 1});
   } else if (event == kPortOpen) {
-    {
-      const std::lock_guard lock(port.input_mutex);
-      port.guest_open = value != 0;
-    }
+    set_guest_open(port, value != 0);
     if (value != 0 && port.properties.backend != nullptr) port.properties.backend->accept_input();
   }
 }
@@ -252,9 +318,11 @@ void Console::reset() {
   }
   for (const auto& port : ports_) {
     if (!port) continue;
+    set_guest_open(*port, false);
+    port->announced = false;
+    port->output_waits = false;
     const std::scoped_lock lock(port->output_mutex, port->input_mutex);
     port->input.reset();
-    port->guest_open = false;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -25,6 +26,8 @@ struct ConsolePortProperties {
   std::string name{};   ///< Seen by the guest as /dev/virtio-ports/NAME; "" for none.
   int number = -1;      ///< "nr"; -1: the first free (0 is kept for a console).
   device::CharacterBackend* backend = nullptr;  ///< Null: output is dropped. Outlives the device.
+  /// A program in the guest opened the port, or closed it. Called on any thread.
+  std::function<void(bool open)> guest_changed{};
 };
 
 class Console final : public VirtioDevice {
@@ -32,7 +35,8 @@ class Console final : public VirtioDevice {
   static Result<std::unique_ptr<Console>> create(const ConsoleProperties& properties);
   ~Console() override;
 
-  /// Adds a port, before the machine runs. Fails when the number is taken or out of range.
+  /// Adds a port, before the machine runs or on the event loop's thread while no processor does; a
+  /// driver that is there is told. Fails when the number is taken or out of range.
   Result<> add_port(const ConsolePortProperties& properties);
 
   DeviceType type() const override { return DeviceType::kConsole; }
@@ -62,6 +66,8 @@ class Console final : public VirtioDevice {
   void handle_control(uint32_t port, uint16_t event, uint16_t value);
   void queue_control_locked(ControlMessage message);
   void send_control();
+  void host_changed(Port& port, bool open);
+  void set_guest_open(Port& port, bool open);
   void take_output(unsigned number, Port* port);
   size_t room(Port& port);
   void deliver(Port& port, std::span<const uint8_t> bytes);

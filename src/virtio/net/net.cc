@@ -137,6 +137,7 @@ Net::Net(const NetProperties& properties, net::Network& network)
 
 Result<> Net::plug() {
   if (!properties_.netdev.empty()) LIMEN_TRY(network_.plug(*port_, properties_.netdev));
+  network_.add_card(*port_, properties_.id, "virtio-net-pci");
   network_.run([this] {
     if (properties_.multiqueue) pairs_ = std::clamp(port_->back_end_queues(), 1u, kMostPairs);
     link_up_ = port_->cable_up();
@@ -148,7 +149,10 @@ Result<> Net::plug() {
 }
 
 Net::~Net() {
-  network_.run([this] { port_.reset(); });
+  network_.run([this] {
+    network_.remove_card(*port_);
+    port_.reset();
+  });
 }
 
 uint64_t Net::features() const {

@@ -21,6 +21,7 @@ namespace limen::virtio {
 
 /// Properties of -device virtio-net-pci, with QEMU's meaning and defaults.
 struct NetProperties {
+  std::string id{};  ///< Name for the monitor; empty: one is made up.
   std::array<uint8_t, net::kMacBytes> mac{};
   std::string netdev{};     ///< Back end; empty: no cable.
   bool multiqueue = false;  ///< mq=on: as many pairs of queues as the back end has.

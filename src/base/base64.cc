@@ -1,6 +1,6 @@
-#include "monitor/base64.h"
+#include "base/base64.h"
 
-namespace limen::monitor {
+namespace limen {
 namespace {
 
 constexpr std::string_view kAlphabet =
@@ -42,4 +42,4 @@ std::optional<std::vector<uint8_t>> decode_base64(std::string_view text) {
   return bytes;
 }
 
-}  // namespace limen::monitor
+}  // namespace limen

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-namespace limen::monitor {
+namespace limen {
 
 [[nodiscard]] std::string encode_base64(std::span<const uint8_t> bytes);
 /// Nothing for what is not Base64.
 [[nodiscard]] std::optional<std::vector<uint8_t>> decode_base64(std::string_view text);
 
-}  // namespace limen::monitor
+}  // namespace limen
