@@ -141,7 +141,7 @@ Result<> BlockControl::delete_node(const std::string& name) {
     return fail("Failed to find node with node-name='{}'", name);
   }
   if (found->in_use) return fail("Node {} is in use", name);
-  if (!found->description.is_node()) return fail("Node {} is not owned by the monitor", name);
+  if (!found->description.is_node() || found->description.implicit) return fail("Node {} is not owned by the monitor", name);
   if (!found->description.parent.empty()) return fail("Block device {} is in use", name);
   // Everything is on the disk before anybody is told that the file is free.
   Result<> flushed;
@@ -231,6 +231,7 @@ Result<> BlockControl::snapshot(Drive& drive, const Overlay& overlay) {
   fresh.node_name =
       overlay.node_name.empty() ? board_.drive_opener().next_node_name() : overlay.node_name;
   fresh.nodes.clear();
+  fresh.implicit = drive.in_use && drive.description.is_node();
   return switch_to(drive, std::move(fresh));
 }
 
@@ -255,6 +256,7 @@ Result<> BlockControl::snapshot(Drive& drive, const std::string& overlay_node) {
   fresh.cache = its.cache;
   fresh.aio = its.aio;
   fresh.discard_unmap = its.discard_unmap;
+  fresh.implicit = false;
   overlay->image.reset();
   overlay->lent = true;
   auto switched = switch_to(drive, std::move(fresh));

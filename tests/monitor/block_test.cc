@@ -394,6 +394,30 @@ TEST_F(Disks, TransactionsAndOverlaysThatAreNodes) {
   run("blockdev-del", {{"node-name", "base"}});
 }
 
+TEST_F(Disks, OverlaysGoWithTheDeviceThatTheyWereMadeFor) {
+  with_root_ports();
+  start();
+  const auto disk = raw("b", kMebibyte, 'b');
+  run("blockdev-add", {{"driver", "file"}, {"node-name", "base"}, {"filename", disk}});
+  run("device_add",
+      {{"driver", "virtio-blk-pci"}, {"id", "late"}, {"bus", "port1"}, {"drive", "base"}});
+  EXPECT_EQ(error("blockdev-snapshot-sync", {{"node-name", "base"}, {"snapshot-file", "s"}}),
+            "GenericError: New overlay node name missing");
+  for (const char* name : {"s1", "s2"})
+    run("blockdev-snapshot-sync", {{"node-name", name[1] == '1' ? "base" : "s1"},
+                                   {"snapshot-file", folder_ / name},
+                                   {"snapshot-node-name", name}});
+  EXPECT_EQ(node_of("s1")["ro"], true);
+  EXPECT_EQ(error("blockdev-del", {{"node-name", "s1"}}),
+            "GenericError: Node s1 is not owned by the monitor");
+  EXPECT_EQ(error("blockdev-del", {{"node-name", "base"}}),
+            "GenericError: Block device base is in use");
+  machine_->board()->remove_device("port1");
+  EXPECT_EQ(run("query-named-block-nodes").size(), 1u);
+  run("blockdev-del", {{"node-name", "base"}});
+  for (const char* name : {"b", "s1", "s2"}) EXPECT_TRUE(file_is_free(folder_ / name));
+}
+
 TEST_F(Disks, DiscsAreChanged) {
   const auto first = raw("one.iso", 4096, '1'), second = raw("two.iso", 8192, '2');
   with_cd(first);
