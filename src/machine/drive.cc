@@ -40,8 +40,8 @@ Result<std::unique_ptr<block::Layer>> open_described_layer(const DriveDescriptio
                                                            const block::OpenOptions& options) {
   if (!description.own_backing)
     return block::open_layer(description.file, {.file = options, .format = description.format});
-  auto image = LIMEN_TRY(
-      block::open_qcow2(description.file, {.file = options, .with_backing = false}));
+  auto image =
+      LIMEN_TRY(block::open_qcow2(description.file, {.file = options, .with_backing = false}));
   if (description.backing != nullptr) {
     auto below = LIMEN_TRY(open_options(*description.backing));
     below.read_only = true;

@@ -110,9 +110,8 @@ void Q35Board::release_drives(const void* user) {
       if (drive.description.parent == name) drive.description.parent.clear();
   }
   // The drive of an empty CD drive's own.
-  std::erase_if(drives_, [](const Drive& drive) {
-    return drive.description.id.empty() && !drive.in_use;
-  });
+  std::erase_if(drives_,
+                [](const Drive& drive) { return drive.description.id.empty() && !drive.in_use; });
 }
 
 Result<> Q35Board::request_unplug(const std::string& id) {

@@ -63,7 +63,8 @@ class Disks : public testing::MonitorTest {
     description_.devices.push_back({"virtio-scsi-pci", {{"id", "scsi0"}}});
   }
   void with_disk(const std::string& file, const std::string& format = "raw") {
-    description_.drives.push_back({.id = "d0", .file = file, .format = format, .interface = "none"});
+    description_.drives.push_back(
+        {.id = "d0", .file = file, .format = format, .interface = "none"});
     description_.devices.push_back({"virtio-blk-pci", {{"id", "disk0"}, {"drive", "d0"}}});
   }
   void with_cd(const std::string& file) {
@@ -96,10 +97,8 @@ TEST_F(Disks, NodesAreAddedUsedAndDeleted) {
   EXPECT_EQ(node_of("storage")["drv"], "file");
   EXPECT_EQ(run("query-block").size(), 0u);
   EXPECT_FALSE(file_is_free(file));
-  run("device_add", {{"driver", "virtio-blk-pci"},
-                     {"id", "late"},
-                     {"bus", "port1"},
-                     {"drive", "format"}});
+  run("device_add",
+      {{"driver", "virtio-blk-pci"}, {"id", "late"}, {"bus", "port1"}, {"drive", "format"}});
   const auto qdev = "/machine/peripheral/late/virtio-backend";
   EXPECT_EQ(block_of(qdev)["device"], "");
   EXPECT_EQ(block_of(qdev)["inserted"]["node-name"], "format");
@@ -223,8 +222,11 @@ TEST_F(Disks, SizesChange) {
 }
 
 TEST_F(Disks, ReadOnlyAndNullKeepTheirSize) {
-  description_.drives.push_back(
-      {.id = "ro", .file = raw("r", 1024), .format = "raw", .interface = "none", .read_only = true});
+  description_.drives.push_back({.id = "ro",
+                                 .file = raw("r", 1024),
+                                 .format = "raw",
+                                 .interface = "none",
+                                 .read_only = true});
   description_.drives.push_back({.id = "null", .format = "null-co", .interface = "none"});
   start();
   EXPECT_EQ(error("block_resize", {{"device", "ro"}, {"size", 512}}),
@@ -236,7 +238,7 @@ TEST_F(Disks, ReadOnlyAndNullKeepTheirSize) {
 TEST_F(Disks, LimitsAreSetAndLifted) {
   with_disk(raw("disk", kMebibyte));
   start();
-  Json limits = {{"device", "d0"}, {"bps", 0},  {"bps_rd", 0},  {"bps_wr", 65536},
+  Json limits = {{"device", "d0"}, {"bps", 0},     {"bps_rd", 0},  {"bps_wr", 65536},
                  {"iops", 0},      {"iops_rd", 0}, {"iops_wr", 0}, {"bps_wr_max", 131072}};
   run("block_set_io_throttle", limits);
   const Json shown = block_of("d0")["inserted"];
@@ -267,8 +269,7 @@ TEST_F(Disks, LimitsAreSetAndLifted) {
   limits.erase("device");
   limits["id"] = "disk0";
   limits["bps"] = 1;
-  EXPECT_THAT(error("block_set_io_throttle", limits),
-              HasSubstr("cannot be used at the same time"));
+  EXPECT_THAT(error("block_set_io_throttle", limits), HasSubstr("cannot be used at the same time"));
   limits["bps"] = -1;
   EXPECT_THAT(error("block_set_io_throttle", limits), HasSubstr("must be within [0,"));
   limits["device"] = "d0";
@@ -276,8 +277,7 @@ TEST_F(Disks, LimitsAreSetAndLifted) {
             "GenericError: Need exactly one of 'device' and 'id'");
   limits.erase("id");
   limits["device"] = "none";
-  EXPECT_EQ(error("block_set_io_throttle", limits),
-            "DeviceNotFound: Device 'none' not found");
+  EXPECT_EQ(error("block_set_io_throttle", limits), "DeviceNotFound: Device 'none' not found");
 }
 
 TEST_F(Disks, SnapshotsTakeWhatIsWrittenFromThenOn) {
@@ -381,12 +381,11 @@ TEST_F(Disks, TransactionsAndOverlaysThatAreNodes) {
             "GenericError: The overlay is already in use");
   // Nothing is done when one of them cannot be.
   EXPECT_THAT(
-      error("transaction",
-            {{"actions",
-              {{{"type", "blockdev-snapshot-sync"},
-                {"data", {{"device", "d0"}, {"snapshot-file", folder_ / "t"}}}},
-               {{"type", "blockdev-snapshot-sync"},
-                {"data", {{"device", "x"}, {"snapshot-file", folder_ / "u"}}}}}}}),
+      error("transaction", {{"actions",
+                             {{{"type", "blockdev-snapshot-sync"},
+                               {"data", {{"device", "d0"}, {"snapshot-file", folder_ / "t"}}}},
+                              {{"type", "blockdev-snapshot-sync"},
+                               {"data", {{"device", "x"}, {"snapshot-file", folder_ / "u"}}}}}}}),
       HasSubstr("Cannot find device='x'"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "t"));
   machine_->board()->remove_device("port1");
@@ -476,8 +475,7 @@ TEST_F(Disks, DiscsThatCannotBeChanged) {
   }
   EXPECT_THAT(error("blockdev-change-medium", {{"id", "cd0"}, {"filename", folder_ / "none"}}),
               HasSubstr("No such file"));
-  EXPECT_EQ(error("blockdev-change-medium",
-                  {{"id", "cd0"}, {"filename", "x"}, {"format", "zip"}}),
+  EXPECT_EQ(error("blockdev-change-medium", {{"id", "cd0"}, {"filename", "x"}, {"format", "zip"}}),
             "GenericError: Unknown driver 'zip'");
   EXPECT_EQ(read(drive("cd"), 0), '1');
   EXPECT_EQ(error("blockdev-insert-medium", {{"id", "cd0"}, {"node-name", "x"}}),
@@ -523,24 +521,22 @@ TEST_F(Disks, DriveWithoutDriveHasADiscPutIn) {
 
 TEST_F(Disks, ScsiUnitsComeAndGo) {
   with_root_ports();
-  description_.devices.push_back(
-      {"virtio-scsi-pci", {{"id", "fixed"}, {"hotplug", "off"}}});
+  description_.devices.push_back({"virtio-scsi-pci", {{"id", "fixed"}, {"hotplug", "off"}}});
   start();
   run("blockdev-add", {{"driver", "null-co"}, {"node-name", "z"}, {"size", kMebibyte}});
-  const Json unit = {{"driver", "scsi-hd"}, {"id", "u"}, {"drive", "z"}, {"bus", "scsi0.0"},
-                     {"scsi-id", 3}, {"lun", 1}};
+  const Json unit = {{"driver", "scsi-hd"}, {"id", "u"},    {"drive", "z"},
+                     {"bus", "scsi0.0"},    {"scsi-id", 3}, {"lun", 1}};
   run("device_add", unit);
   EXPECT_EQ(block_of("/machine/peripheral/u")["inserted"]["node-name"], "z");
   EXPECT_THAT(error("device_add", unit), HasSubstr("Duplicate device ID 'u'"));
   EXPECT_THAT(error("device_add", {{"driver", "scsi-hd"}, {"drive", "z"}, {"bus", "scsi0.0"}}),
               HasSubstr("another device's already"));
   run("blockdev-add", {{"driver", "null-co"}, {"node-name", "y"}});
-  EXPECT_THAT(error("device_add", {{"driver", "scsi-hd"},
-                                   {"drive", "y"},
-                                   {"bus", "scsi0.0"},
-                                   {"scsi-id", 3},
-                                   {"lun", 1}}),
-              HasSubstr("lun already used"));
+  EXPECT_THAT(
+      error(
+          "device_add",
+          {{"driver", "scsi-hd"}, {"drive", "y"}, {"bus", "scsi0.0"}, {"scsi-id", 3}, {"lun", 1}}),
+      HasSubstr("lun already used"));
   EXPECT_THAT(error("device_add", {{"driver", "scsi-hd"}, {"drive", "y"}, {"bus", "fixed.0"}}),
               HasSubstr("does not support hotplugging"));
   // What could not be made has left the node as it was.
