@@ -248,7 +248,8 @@ class NodeParser {
 Result<ParsedNode> parse_node(const nlohmann::json& options, const NodeSurroundings& surroundings) {
   if (!options.is_object()) return fail("Invalid parameter type for 'options', expected: object");
   NodeParser parser(surroundings);
-  ParsedNode parsed{.description = LIMEN_TRY(parser.parse(options, true, ""))};
+  ParsedNode parsed;
+  parsed.description = LIMEN_TRY(parser.parse(options, true, ""));
   parsed.children = parser.take_children();
   return parsed;
 }
