@@ -25,7 +25,8 @@ constexpr std::string_view kBackendEnd = "/virtio-backend";
 bool stands_alone(const Drive& drive) { return drive.description.parent.empty() && !drive.lent; }
 
 bool same_file(const std::string& one, const std::string& other) {
-  struct stat first {}, second {};
+  struct stat first {
+  }, second{};
   return ::stat(one.c_str(), &first) == 0 && ::stat(other.c_str(), &second) == 0 &&
          first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
@@ -45,9 +46,8 @@ Result<> make_overlay(const std::string& path, const DriveDescription& below, ui
   const auto fill = [&]() -> Result<> {
     LIMEN_TRY(block::create_image(path, 0));
     const auto file = LIMEN_TRY(block::FileLayer::open(path, {}));
-    LIMEN_TRY(block::qcow2::create(*file, {.size = size,
-                                           .backing_file = backing,
-                                           .backing_format = below.format}));
+    LIMEN_TRY(block::qcow2::create(
+        *file, {.size = size, .backing_file = backing, .backing_format = below.format}));
     if (const int error = file->flush(); error != 0)
       return fail_errno(error, fmt::format("writing image '{}'", path));
     return {};
@@ -110,8 +110,8 @@ Result<> BlockControl::add_node(const nlohmann::json& options) {
           [this](const std::string& id) { return board_.drive_opener().group(id) != nullptr; }};
   auto node = LIMEN_TRY(parse_node(options, surroundings));
   const auto find_child = [this](const std::string& name) -> Drive& {
-    return *std::ranges::find_if(
-        drives_, [&](const Drive& d) { return d.description.node_name == name; });
+    return *std::ranges::find_if(drives_,
+                                 [&](const Drive& d) { return d.description.node_name == name; });
   };
   for (const auto& name : node.children)
     if (const auto& child = find_child(name); child.in_use || !child.description.is_node())
@@ -141,7 +141,8 @@ Result<> BlockControl::delete_node(const std::string& name) {
     return fail("Failed to find node with node-name='{}'", name);
   }
   if (found->in_use) return fail("Node {} is in use", name);
-  if (!found->description.is_node()) return fail("Node {} is not owned by the monitor", name);
+  if (!found->description.is_node() || found->description.implicit)
+    return fail("Node {} is not owned by the monitor", name);
   if (!found->description.parent.empty()) return fail("Block device {} is in use", name);
   // Everything is on the disk before anybody is told that the file is free.
   Result<> flushed;
@@ -166,8 +167,9 @@ Result<> BlockControl::add_drive(const DriveDescription& description) {
 Result<> BlockControl::delete_drive(const std::string& id) {
   auto* drive = find_drive(id);
   if (drive == nullptr) return fail("Device '{}' not found", id);
-  if (drive->in_use) return fail("Node {} is in use by device '{}'", drive->description.node_name,
-                                 drive->device_path);
+  if (drive->in_use)
+    return fail("Node {} is in use by device '{}'", drive->description.node_name,
+                drive->device_path);
   Result<> flushed;
   if (drive->image != nullptr) flushed = drive->image->drain();
   std::erase_if(drives_, [&](const Drive& each) { return &each == drive; });
@@ -231,6 +233,7 @@ Result<> BlockControl::snapshot(Drive& drive, const Overlay& overlay) {
   fresh.node_name =
       overlay.node_name.empty() ? board_.drive_opener().next_node_name() : overlay.node_name;
   fresh.nodes.clear();
+  fresh.implicit = drive.in_use && drive.description.is_node();
   return switch_to(drive, std::move(fresh));
 }
 
@@ -242,7 +245,8 @@ Result<> BlockControl::snapshot(Drive& drive, const std::string& overlay_node) {
     return fail("The overlay is already in use");
   if (overlay->description.format != "qcow2")
     return fail("The overlay does not support backing images");
-  if (overlay->description.backing != nullptr) return fail("The overlay already has a backing image");
+  if (overlay->description.backing != nullptr)
+    return fail("The overlay already has a backing image");
   LIMEN_TRY(check_overlay(drive, "/"));
   DriveDescription fresh = drive.description;
   const auto& its = overlay->description;
@@ -255,6 +259,7 @@ Result<> BlockControl::snapshot(Drive& drive, const std::string& overlay_node) {
   fresh.cache = its.cache;
   fresh.aio = its.aio;
   fresh.discard_unmap = its.discard_unmap;
+  fresh.implicit = false;
   overlay->image.reset();
   overlay->lent = true;
   auto switched = switch_to(drive, std::move(fresh));

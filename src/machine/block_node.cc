@@ -16,9 +16,9 @@ using Json = nlohmann::json;
 constexpr std::array<std::string_view, 7> kDrivers = {"file",     "host_device", "raw",     "qcow2",
                                                       "throttle", "null-co",     "null-aio"};
 constexpr std::array<std::string_view, 17> kKeys = {
-    "driver",      "node-name",   "filename",       "file",          "read-only",  "auto-read-only",
-    "discard",     "cache",       "detect-zeroes",  "aio",           "locking",    "backing",
-    "force-share", "read-zeroes", "throttle-group", "latency-ns",    "size"};
+    "driver",      "node-name",   "filename",       "file",       "read-only", "auto-read-only",
+    "discard",     "cache",       "detect-zeroes",  "aio",        "locking",   "backing",
+    "force-share", "read-zeroes", "throttle-group", "latency-ns", "size"};
 constexpr std::array<std::string_view, 2> kCacheKeys = {"direct", "no-flush"};
 constexpr std::array<std::string_view, 3> kAio = {"threads", "native", "io_uring"};
 constexpr std::array<std::string_view, 4> kDiscards = {"unmap", "on", "ignore", "off"};
@@ -38,19 +38,16 @@ class Options {
   Result<std::string> text(std::string_view key, std::string_view otherwise = {}) const {
     const auto* value = find(key);
     if (value == nullptr) return std::string(otherwise);
-    if (!value->is_string())
-      return fail("Invalid parameter type for '{}', expected: string", key);
+    if (!value->is_string()) return fail("Invalid parameter type for '{}', expected: string", key);
     return value->get<std::string>();
   }
   Result<bool> boolean(std::string_view key, bool otherwise) const {
     const auto* value = find(key);
     if (value == nullptr) return otherwise;
     if (value->is_boolean()) return value->get<bool>();
-    if (!value->is_string())
-      return fail("Invalid parameter type for '{}', expected: boolean", key);
+    if (!value->is_string()) return fail("Invalid parameter type for '{}', expected: boolean", key);
     auto parsed = parse_boolean(value->get<std::string>());
-    if (!parsed)
-      return fail("{}={}: {}", key, value->get<std::string>(), parsed.error().message);
+    if (!parsed) return fail("{}={}: {}", key, value->get<std::string>(), parsed.error().message);
     return *parsed;
   }
   Result<std::string> choice(std::string_view key, std::span<const std::string_view> choices,
@@ -66,8 +63,7 @@ class Options {
     const auto* value = find(key);
     if (value == nullptr) return otherwise;
     if (value->is_number_unsigned()) return value->get<uint64_t>();
-    if (!value->is_string())
-      return fail("Invalid parameter type for '{}', expected: integer", key);
+    if (!value->is_string()) return fail("Invalid parameter type for '{}', expected: integer", key);
     return block::parse_byte_size(value->get<std::string>());
   }
   Result<> check(std::span<const std::string_view> known, std::string_view prefix) const {
@@ -189,8 +185,7 @@ class NodeParser {
     node.read_only = LIMEN_TRY(options.boolean("read-only", node.read_only));
     node.auto_read_only = LIMEN_TRY(options.boolean("auto-read-only", node.auto_read_only));
     if (const auto* cache = options.find("cache")) {
-      if (!cache->is_object())
-        return fail("Invalid parameter type for 'cache', expected: object");
+      if (!cache->is_object()) return fail("Invalid parameter type for 'cache', expected: object");
       const Options parts(*cache);
       LIMEN_TRY(parts.check(kCacheKeys, "cache."));
       const bool direct = LIMEN_TRY(parts.boolean("direct", node.cache == "none"));
@@ -200,8 +195,8 @@ class NodeParser {
       node.cache = direct ? "none" : no_flush ? "unsafe" : "writeback";
     }
     node.aio = LIMEN_TRY(options.choice("aio", kAio, node.aio));
-    const auto discard = LIMEN_TRY(
-        options.choice("discard", kDiscards, node.discard_unmap ? "unmap" : "ignore"));
+    const auto discard =
+        LIMEN_TRY(options.choice("discard", kDiscards, node.discard_unmap ? "unmap" : "ignore"));
     node.discard_unmap = discard == "unmap" || discard == "on";
     node.detect_zeroes =
         LIMEN_TRY(options.choice("detect-zeroes", kDetectZeroes, node.detect_zeroes));
@@ -250,8 +245,7 @@ class NodeParser {
 
 }  // namespace
 
-Result<ParsedNode> parse_node(const nlohmann::json& options,
-                              const NodeSurroundings& surroundings) {
+Result<ParsedNode> parse_node(const nlohmann::json& options, const NodeSurroundings& surroundings) {
   if (!options.is_object()) return fail("Invalid parameter type for 'options', expected: object");
   NodeParser parser(surroundings);
   ParsedNode parsed;

@@ -24,7 +24,7 @@ struct NodeSurroundings {
 };
 
 struct ParsedNode {
-  DriveDescription description;
+  DriveDescription description = {};
   /// Nodes that are there already and that this one has from now on.
   std::vector<std::string> children = {};
 };

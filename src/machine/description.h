@@ -57,6 +57,8 @@ struct DriveDescription {
   /// The node that was made separately and now has this one as its "file" or "backing"; such a
   /// drive is not open. "": none.
   std::string parent = {};
+  /// The monitor did not make the node: it goes with the device that has it.
+  bool implicit = false;
 
   /// Made by -blockdev or blockdev-add.
   [[nodiscard]] bool is_node() const { return !id.empty() && id == node_name; }

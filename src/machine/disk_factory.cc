@@ -32,9 +32,8 @@ block::scsi::Identity identity_of(const DeviceProperties& properties, const Driv
   identity.serial = properties.text("serial", drive.description.serial);
   // Without a serial number the guest knows the unit by its drive's name, as under QEMU, where a
   // node is none.
-  const auto& name = identity.serial.empty() && !drive.description.is_node()
-                         ? drive.description.id
-                         : identity.serial;
+  const auto& name = identity.serial.empty() && !drive.description.is_node() ? drive.description.id
+                                                                             : identity.serial;
   identity.device_id = properties.text("device_id", name);
   identity.wwn = properties.number("wwn", 0);
   return identity;
@@ -212,13 +211,13 @@ Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
   set_error_actions(*drive, properties);
   if (bus->thread != nullptr && drive->image != nullptr) drive->image->run_on(*bus->thread);
   drive->thread = bus->thread;
-  auto cd = LIMEN_TRY(block::scsi::Cd::create(
-      identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
-      [moved = board_.callbacks_.tray_moved,
-       name = drive->description.is_node() ? "" : drive->description.id,
-       device = properties.text("id", path_)](bool open) {
-        if (moved) moved(name, device, open);
-      }));
+  auto cd = LIMEN_TRY(
+      block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
+                              [moved = board_.callbacks_.tray_moved,
+                               name = drive->description.is_node() ? "" : drive->description.id,
+                               device = properties.text("id", path_)](bool open) {
+                                if (moved) moved(name, device, open);
+                              }));
   drive->cd = cd.get();
   return add_scsi_unit(properties, *drive, std::move(cd));
 }

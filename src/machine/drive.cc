@@ -1,9 +1,11 @@
 #include "machine/drive.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "block/filters/detect_zeroes.h"
 #include "block/filters/temporary_overlay.h"
+#include "block/image_file.h"
 #include "block/null_device.h"
 #include "block/open_image.h"
 #include "block/raw_image.h"
@@ -38,8 +40,8 @@ Result<std::unique_ptr<block::Layer>> open_described_layer(const DriveDescriptio
                                                            const block::OpenOptions& options) {
   if (!description.own_backing)
     return block::open_layer(description.file, {.file = options, .format = description.format});
-  auto image = LIMEN_TRY(
-      block::open_qcow2(description.file, {.file = options, .with_backing = false}));
+  auto image =
+      LIMEN_TRY(block::open_qcow2(description.file, {.file = options, .with_backing = false}));
   if (description.backing != nullptr) {
     auto below = LIMEN_TRY(open_options(*description.backing));
     below.read_only = true;
@@ -51,7 +53,12 @@ Result<std::unique_ptr<block::Layer>> open_described_layer(const DriveDescriptio
 
 Result<std::unique_ptr<block::BlockDevice>> open_with(const DriveDescription& description,
                                                       const block::OpenOptions& options) {
-  if (!description.own_backing)
+  struct stat status {};
+  // What another node will see more in than a disk: a qcow2 file ends anywhere.
+  const bool odd_file = description.node_driver == "file" &&
+                        ::stat(description.file.c_str(), &status) == 0 &&
+                        status.st_size % static_cast<off_t>(block::kSectorSize) != 0;
+  if (!description.own_backing && !odd_file)
     return block::open_image(description.file, description.format, options);
   return block::layer_as_disk(LIMEN_TRY(open_described_layer(description, options)), options);
 }

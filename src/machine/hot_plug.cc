@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "machine/device_factory.h"
 #include "machine/q35_board.h"
 #include "pci/root_port.h"
@@ -111,10 +112,23 @@ void Q35Board::release_drives(const void* user) {
         drive.description.node_driver != "throttle")
       static_cast<void>(opener_->set_limits(drive, {}, ""));
   }
+  // Overlays that were made for the device go with it; what lies below is a node of its own again.
+  const auto unowned = [](const Drive& drive) {
+    return drive.description.implicit && !drive.in_use && drive.description.parent.empty();
+  };
+  for (auto found = std::ranges::find_if(drives_, unowned); found != drives_.end();
+       found = std::ranges::find_if(drives_, unowned)) {
+    const auto name = found->description.node_name;
+    if (found->image != nullptr)
+      if (auto drained = found->image->drain(); !drained)
+        log::error("node '{}': {}", name, drained.error().message);
+    drives_.erase(found);
+    for (auto& drive : drives_)
+      if (drive.description.parent == name) drive.description.parent.clear();
+  }
   // The drive of an empty CD drive's own.
-  std::erase_if(drives_, [](const Drive& drive) {
-    return drive.description.id.empty() && !drive.in_use;
-  });
+  std::erase_if(drives_,
+                [](const Drive& drive) { return drive.description.id.empty() && !drive.in_use; });
 }
 
 Result<> Q35Board::request_unplug(const std::string& id) {
