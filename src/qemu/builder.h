@@ -113,7 +113,7 @@ class Builder {
   std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
-  bool memory_chosen_ = false;  ///< By -m.
+  bool memory_chosen_ = false;         ///< By -m.
   std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
   std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
   bool snapshot_ = false;

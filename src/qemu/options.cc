@@ -8,7 +8,8 @@ namespace limen::qemu {
 namespace {
 
 constexpr std::array kOptions = {
-    Option{"machine", "q35[,accel=soft][,hpet=on|off][,pit=on|off][,memory-backend=ID]", "board", &Builder::machine},
+    Option{"machine", "q35[,accel=soft][,hpet=on|off][,pit=on|off][,memory-backend=ID]", "board",
+           &Builder::machine},
     Option{"M", "q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
@@ -45,19 +46,21 @@ constexpr std::array kOptions = {
            &Builder::snapshot},
     Option{"device", "DRIVER[,property=value,...]", "add a device; -device help lists them",
            &Builder::device},
-    Option{"object",
-           "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
-           "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
-           "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
-           "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
-           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]",
-           "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
-    Option{"chardev",
-           "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
-           "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
-           "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
-           "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
-           "where a serial port, console or monitor leads", &Builder::character},
+    Option{
+        "object",
+        "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
+        "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
+        "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
+        "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
+        "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]",
+        "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
+    Option{
+        "chardev",
+        "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
+        "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
+        "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
+        "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
+        "where a serial port, console or monitor leads", &Builder::character},
     Option{"serial",
            "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
            "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",

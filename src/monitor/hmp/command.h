@@ -51,7 +51,7 @@ struct HumanCommand {
 [[nodiscard]] std::span<const HumanCommand> control_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
 [[nodiscard]] std::span<const HumanCommand> plug_commands();
-[[nodiscard]] std::span<const HumanCommand> information_commands();  ///< Behind "info".
+[[nodiscard]] std::span<const HumanCommand> information_commands();       ///< Behind "info".
 [[nodiscard]] std::span<const HumanCommand> part_information_commands();  ///< The same.
 
 using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;
