@@ -187,6 +187,7 @@ Result<> check_object(const ObjectDescription& object) {
   const auto* type = find_object_type(object.type);
   if (type == nullptr) {
     std::vector<std::string_view> types;
+    types.reserve(kCatalog.size());
     for (const auto& each : kCatalog) types.push_back(each.type);
     return fail("Parameter 'qom-type' does not accept value '{}'{}", object.type,
                 choice_hint(object.type, types));
