@@ -90,8 +90,9 @@ struct CharacterDescription {
   bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< Several front ends share it; Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
-  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
-  device::SocketAddress local = {};    ///< kUdp.
+  device::SocketAddress address =
+      {};                            ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
+  device::SocketAddress local = {};  ///< kUdp.
   bool server = false;
   bool wait = false;  ///< The machine starts when a client is there.
   bool telnet = false;

@@ -52,7 +52,7 @@ struct HumanCommand {
 [[nodiscard]] std::span<const HumanCommand> disk_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
 [[nodiscard]] std::span<const HumanCommand> plug_commands();
-[[nodiscard]] std::span<const HumanCommand> information_commands();  ///< Behind "info".
+[[nodiscard]] std::span<const HumanCommand> information_commands();       ///< Behind "info".
 [[nodiscard]] std::span<const HumanCommand> part_information_commands();  ///< The same.
 
 using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;

@@ -162,8 +162,7 @@ Result<> mtree(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-void print_functions(HumanInterpreter& interpreter,
-                     const std::vector<PciFunctionInfo>& functions) {
+void print_functions(HumanInterpreter& interpreter, const std::vector<PciFunctionInfo>& functions) {
   for (const auto& function : functions) {
     interpreter.print("  Bus {:2}, device {:3}, function {}:\n    ", function.bus, function.slot,
                       function.function);
