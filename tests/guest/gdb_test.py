@@ -135,13 +135,15 @@ class SmallGuest(GdbTest):
         output = self.gdb("monitor info name", "monitor info mtree", "monitor info pci",
                           "monitor x/2i $pc", "monitor p 6*7", "monitor info registers",
                           "monitor device_add virtio-rng-pci,bus=rp,id=hot", "monitor help info",
-                          "monitor no-such-command", "monitor device_del nothing", "detach")
+                          "monitor no-such-command", "monitor device_del nothing",
+                          "monitor balloon 64", "detach")
         self.assertIn("under gdb", output)
-        self.assertRegex(output, r"(?m)^42$")
+        self.assertRegex(output, r"(?m)^0x2a$")
         self.assertRegex(output, r"EIP=00100020|RIP=0000000000100020")
         self.assertRegex(output, r"(?m)^info mtree ")
         self.assertRegex(output, r"(?m)^unknown command: 'no-such-command'$")
         self.assertIn("Error: Device 'nothing' not found", output)
+        self.assertIn("Error: No balloon device has been activated", output)
         self.assertIn("PCI", output)
         self.assertNotIn("\r", output)
         machine.expect("done", 30)

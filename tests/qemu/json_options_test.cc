@@ -195,7 +195,8 @@ TEST(OptionsOfManagementPrograms, AreTakenOrRefused) {
   EXPECT_FALSE(machine({"-no-acpi"}).acpi);
   EXPECT_FALSE(machine({"-machine", "q35,acpi=off"}).acpi);
   EXPECT_THAT(error({"-audiodev", "none"}), HasSubstr("Parameter 'id' is missing"));
-  EXPECT_THAT(error({"-audiodev", "alsa,id=a"}), HasSubstr("driver=alsa is not known"));
+  EXPECT_THAT(error({"-audiodev", "alsa,id=a"}),
+              HasSubstr("Parameter 'driver' does not accept value 'alsa'"));
   EXPECT_THAT(error({"-audiodev", "none,id=a", "-audiodev", "none,id=a"}),
               HasSubstr("Duplicate ID 'a' for audiodev"));
   EXPECT_THAT(error({"-boot", "order=cz"}), HasSubstr("Invalid boot device 'z'"));

@@ -45,6 +45,15 @@ Result<> device_del(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<> balloon(HumanInterpreter& interpreter, Words& words) {
+  constexpr int64_t kMost = int64_t{1} << 43;
+  const int64_t target = LIMEN_TRY(words.expression());
+  LIMEN_TRY(words.end());
+  if (target < 0 || target >= kMost) return fail("balloon: '{}' is not a size in MB", target);
+  interpreter.perform("balloon", {{"value", static_cast<uint64_t>(target) << 20}});
+  return {};
+}
+
 Result<> netdev_add(HumanInterpreter& interpreter, Words& words) {
   auto parameters = parse_option_list(words.all(), "type");
   if (!parameters) return error(std::move(parameters).error());
@@ -135,6 +144,7 @@ constexpr std::array kCommands = {
                  "command line",
                  device_add},
     HumanCommand{"device_del", "device", "remove device", device_del},
+    HumanCommand{"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
     HumanCommand{"chardev-send-break", "id", "send a break on chardev", send_break},
     HumanCommand{"netdev_add",
                  "[user|tap|bridge|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
