@@ -1,5 +1,5 @@
-// File descriptors that were handed to this process under a number: -add-fd and QMP's add-fd. Whoever
-// opens a file by the name /dev/fdset/N gets one of set N.
+// File descriptors that were handed to this process under a number: -add-fd and QMP's add-fd.
+// Whoever opens a file by the name /dev/fdset/N gets one of set N.
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,8 @@ namespace limen {
 
 using OptionList = std::vector<std::pair<std::string, std::string>>;
 
-/// In order. A comma inside a value is doubled. The first part may leave its key out when the option
-/// has an implied one (`implied_key`; empty: none); any other part without "=" is "on".
+/// In order. A comma inside a value is doubled. The first part may leave its key out when the
+/// option has an implied one (`implied_key`; empty: none); any other part without "=" is "on".
 Result<OptionList> parse_option_list(std::string_view text, std::string_view implied_key);
 
 }  // namespace limen

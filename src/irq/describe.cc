@@ -46,19 +46,17 @@ std::string Pic8259::describe() {
 std::string IoApic::describe() {
   constexpr uint64_t kRemoteIrr = 1u << 14;
   const std::lock_guard lock(mutex_);
-  std::string text =
-      fmt::format("ioapic0: ver={:#x} id={:#04x} sel={:#04x}\n", read_register(1) & 0xFF, id_,
-                  select_);
+  std::string text = fmt::format("ioapic0: ver={:#x} id={:#04x} sel={:#04x}\n",
+                                 read_register(1) & 0xFF, id_, select_);
   uint32_t remote = 0;
   for (unsigned line = 0; line < kLines; ++line) {
     const uint64_t entry = redirection_[line];
     if ((entry & kRemoteIrr) != 0) remote |= 1u << line;
-    text += fmt::format("  pin {:<2} {:#018x} dest={:X} vec={:<3} {} {:5} {:6} {:6} {}\n", line,
-                        entry, entry >> 56, entry & 0xFF,
-                        (entry >> 13 & 1) != 0 ? "active-lo" : "active-hi",
-                        (entry >> 15 & 1) != 0 ? "level" : "edge",
-                        (entry >> 16 & 1) != 0 ? "masked" : "", kModes[entry >> 8 & 7],
-                        (entry >> 11 & 1) != 0 ? "logical" : "physical");
+    text += fmt::format(
+        "  pin {:<2} {:#018x} dest={:X} vec={:<3} {} {:5} {:6} {:6} {}\n", line, entry, entry >> 56,
+        entry & 0xFF, (entry >> 13 & 1) != 0 ? "active-lo" : "active-hi",
+        (entry >> 15 & 1) != 0 ? "level" : "edge", (entry >> 16 & 1) != 0 ? "masked" : "",
+        kModes[entry >> 8 & 7], (entry >> 11 & 1) != 0 ? "logical" : "physical");
   }
   text += fmt::format("  IRR     {}\n  Remote IRR{}\n", lines(pending_).substr(1), lines(remote));
   return text;
@@ -91,11 +89,10 @@ std::string LocalApic::describe() {
                       (svr_ >> 9 & 1) != 0 ? "off" : "on", svr_ & 0xFF);
   text += fmt::format("ICR      {:#010x} {} dest={:#x}\n", icr_ & 0xFFFF'FFFF,
                       (icr_ >> 11 & 1) != 0 ? "logical" : "physical", icr_ >> 32);
-  text += fmt::format("ESR      {:#010x}\nISR     {}\nIRR     {}\n\n", esr_, bits(isr_),
-                      bits(irr_));
-  text += fmt::format("APR {:#04x} TPR {:#04x} PPR {:#04x} {} {}\n", 0, tpr_,
-                      processor_priority(), x2apic_mode() ? "x2APIC" : "xAPIC",
-                      globally_enabled() ? "" : "(disabled)");
+  text +=
+      fmt::format("ESR      {:#010x}\nISR     {}\nIRR     {}\n\n", esr_, bits(isr_), bits(irr_));
+  text += fmt::format("APR {:#04x} TPR {:#04x} PPR {:#04x} {} {}\n", 0, tpr_, processor_priority(),
+                      x2apic_mode() ? "x2APIC" : "xAPIC", globally_enabled() ? "" : "(disabled)");
   return text;
 }
 

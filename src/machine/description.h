@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -16,6 +17,12 @@
 #include "x86/topology.h"
 
 namespace limen::machine {
+
+/// A block node that has no drive of its own, being part of another's chain.
+struct NodeName {
+  std::string name = {};
+  std::string driver = {};
+};
 
 /// A disk image and all that stands before it: -drive, or the node of a -blockdev.
 struct DriveDescription {
@@ -41,6 +48,20 @@ struct DriveDescription {
   uint64_t null_bytes = uint64_t{1} << 30;  ///< null-co.
   bool null_reads_zeroes = false;           ///< null-co.
   std::string serial = {};
+  /// What the image's own header says of a backing image does not count: it is this, or none.
+  bool own_backing = false;
+  std::shared_ptr<const DriveDescription> backing = {};
+  /// The named nodes between this one and the file, as -blockdev had them.
+  std::vector<NodeName> nodes = {};
+  std::string node_driver = {};  ///< Of a -blockdev: its driver=.
+  /// The node that was made separately and now has this one as its "file" or "backing"; such a
+  /// drive is not open. "": none.
+  std::string parent = {};
+  /// The monitor did not make the node: it goes with the device that has it.
+  bool implicit = false;
+
+  /// Made by -blockdev or blockdev-add.
+  [[nodiscard]] bool is_node() const { return !id.empty() && id == node_name; }
 };
 
 /// -object throttle-group.
@@ -69,8 +90,9 @@ struct CharacterDescription {
   bool append = false;       ///< kFile: keep what is there.
   bool multiplexed = false;  ///< Several front ends share it; Ctrl-a is the escape.
   bool signals = true;       ///< kStdio: Ctrl-c ends the machine; false: it goes to the guest.
-  device::SocketAddress address = {};  ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
-  device::SocketAddress local = {};    ///< kUdp.
+  device::SocketAddress address =
+      {};                            ///< kSocket, as the rest up to `reconnect`; kUdp: the peer's.
+  device::SocketAddress local = {};  ///< kUdp.
   bool server = false;
   bool wait = false;  ///< The machine starts when a client is there.
   bool telnet = false;
@@ -146,6 +168,7 @@ struct MachineDescription {
   std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
+  std::vector<DriveDescription> child_nodes = {};  ///< Nodes that have a `parent`.
   std::vector<NetdevDescription> netdevs = {};
   std::vector<ThrottleGroupDescription> throttle_groups = {};
   std::vector<IoThreadDescription> io_threads = {};

@@ -45,20 +45,13 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
 Result<> DeviceFactory::create_all(const MachineDescription& description) {
   vcpus_ = description.vcpus;
   for (const auto& device : description.devices) LIMEN_TRY(create(device));
+  // By number: a CD drive without a disc adds one.
   for (size_t i = 0; i < board_.drives_.size(); ++i) {
-    auto& drive = board_.drives_[i];
-    if (drive.description.interface == "cdrom" && !drive.in_use) {
-      if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
-      LIMEN_TRY(create_cdrom(drive));
-      continue;
-    }
-    if (drive.description.interface != "virtio" || drive.in_use) continue;
-    DeviceDescription device{.driver = "virtio-blk-pci", .properties = {}};
-    // An unnamed drive needs an id to refer to it by. Not its file's name: two that are only read
-    // may have one file.
-    if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
-    device.properties["drive"] = drive.description.id;
-    LIMEN_TRY(create(device));
+    const auto its = board_.drives_[i].description;
+    if (board_.drives_[i].in_use) continue;
+    if (its.interface == "cdrom") LIMEN_TRY(create_cdrom(its.id));
+    if (its.interface == "virtio")
+      LIMEN_TRY(create({.driver = "virtio-blk-pci", .properties = {{"drive", its.id}}}));
   }
   return {};
 }
@@ -68,6 +61,10 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
   const auto* specification = find_device(description.driver);
   const auto factory = find(std::string(specification->driver));
   if (factory == nullptr) return fail("device '{}' has no factory", specification->driver);
+  path_ = description.properties.contains("id")
+              ? "/machine/peripheral/" + description.properties.at("id")
+              : fmt::format("/machine/peripheral-anon/device[{}]", devices_made_);
+  ++devices_made_;
   if (auto created = (this->*factory)(description, DeviceProperties(description)); !created) {
     Error error = std::move(created).error();
     error.message = "-device " + description.driver + ": " + error.message;

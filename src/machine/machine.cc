@@ -104,9 +104,13 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   // An image that would grow past a limit of the host's is an error of the disk's, not the end.
   ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
-  callbacks.tray_moved = [this](const std::string& device, bool open) {
+  callbacks.tray_moved = [this](const std::string& drive, const std::string& device, bool open) {
     events_->post("DEVICE_TRAY_MOVED",
-                  nlohmann::json{{"device", device}, {"id", device}, {"tray-open", open}});
+                  nlohmann::json{{"device", drive}, {"id", device}, {"tray-open", open}});
+  };
+  callbacks.device_removed = [this](const std::string& id) {
+    events_->post("DEVICE_DELETED",
+                  nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
   };
   board_ =
       std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
@@ -236,7 +240,7 @@ void Machine::disk_failed(const DiskError& failure) {
   const bool stops = failure.error.action == ErrorAction::kStop;
   const char* const reason = ::strerror(failure.error.error);
   const auto text =
-      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? "?" : failure.device,
+      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? failure.node : failure.device,
                   failure.error.write ? "write" : "read", reason,
                   stops ? "the machine stands still until it is told to go on"
                         : block::error_action_name(failure.error.action));

@@ -159,7 +159,7 @@ class Machine {
   const MachineDescription description_;
   std::vector<DeviceDescription> devices_ = description_.devices;  // loop thread
   std::vector<ObjectDescription> objects_;                         // loop thread
-  std::map<std::string, UniqueFd> memory_files_;  ///< Of memory back ends, by id.
+  std::map<std::string, UniqueFd> memory_files_;                   ///< Of memory back ends, by id.
   Actions actions_;
   std::unique_ptr<EventLoop> loop_;
   std::thread::id loop_thread_ = std::this_thread::get_id();

@@ -109,10 +109,9 @@ void Machine::removed(const std::string& port, const std::string& id) {
   };
   const auto gone = std::ranges::find(devices_, port, bus_of);
   if (gone == devices_.end()) return;
-  nlohmann::json data = {
-      {"path", id.empty()
-                   ? fmt::format("/machine/peripheral-anon/device[{}]", gone - devices_.begin())
-                   : "/machine/peripheral/" + id}};
+  nlohmann::json data = {{"path", id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]",
+                                                           gone - devices_.begin())
+                                             : "/machine/peripheral/" + id}};
   if (!id.empty()) data["device"] = id;
   devices_.erase(gone);
   // And what was plugged into a bus of its own.

@@ -17,8 +17,7 @@ Result<> Machine::open_objects() {
     objects_.push_back({.type = "throttle-group", .id = group.id});
   for (const auto& object : description_.objects) {
     LIMEN_TRY(check_object(object));
-    if (is_memory_backend(object.type))
-      memory_files_[object.id] = LIMEN_TRY(open_memory(object));
+    if (is_memory_backend(object.type)) memory_files_[object.id] = LIMEN_TRY(open_memory(object));
     objects_.push_back(object);
   }
   return {};

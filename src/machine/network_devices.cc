@@ -107,8 +107,7 @@ Result<> DeviceFactory::create_net(const DeviceDescription& description,
       card.features_off |= virtio::Net::feature_of(name);
   auto* network = LIMEN_TRY(this->network());
   auto device = virtio::Net::create(card, *network);
-  if (!device)
-    return keep_mac(card.mac, property_error(description, std::move(device).error()));
+  if (!device) return keep_mac(card.mac, property_error(description, std::move(device).error()));
   warn_without_netdev(description, properties);
   return keep_mac(card.mac, add_virtio(description, properties, *std::move(device)));
 }

@@ -138,8 +138,8 @@ uint64_t* limit_field(ThrottleLimits& limits, std::string_view name) {
 
 Result<> check_properties(const ObjectDescription& object, const ObjectSpecification& type) {
   for (const auto& [name, value] : object.properties) {
-    const auto found = std::ranges::find(type.properties, std::string_view(name),
-                                         &PropertySpecification::name);
+    const auto found =
+        std::ranges::find(type.properties, std::string_view(name), &PropertySpecification::name);
     if (found == type.properties.end()) {
       std::vector<std::string_view> names;
       for (const auto& property : type.properties) names.push_back(property.name);
@@ -163,8 +163,7 @@ Result<> check_memory_backend(const ObjectDescription& object) {
   if (!bytes) return fail("Parameter 'size' expects a size: {}", bytes.error().message);
   if (*bytes == 0) return fail("property 'size' of {} doesn't take value '0'", object.type);
   constexpr uint64_t kPage = 4096;
-  if (*bytes % kPage != 0)
-    return fail("size={}: memory comes in pages of {} bytes", *size, kPage);
+  if (*bytes % kPage != 0) return fail("size={}: memory comes in pages of {} bytes", *size, kPage);
   if (*bytes > uint64_t{INT64_MAX}) return fail("size={} is too large", *size);
   if (object.type == "memory-backend-file" && text(object, "mem-path").value_or("").empty())
     return fail("mem-path property not set");
@@ -188,6 +187,7 @@ Result<> check_object(const ObjectDescription& object) {
   const auto* type = find_object_type(object.type);
   if (type == nullptr) {
     std::vector<std::string_view> types;
+    types.reserve(kCatalog.size());
     for (const auto& each : kCatalog) types.push_back(each.type);
     return fail("Parameter 'qom-type' does not accept value '{}'{}", object.type,
                 choice_hint(object.type, types));

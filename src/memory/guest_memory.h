@@ -40,8 +40,8 @@ class GuestMemory {
   static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout) {
     return create(layout, {}, true);
   }
-  /// The same in a file of at least that size; invalid: a memfd. Not `shared`: what is written stays
-  /// out of the file.
+  /// The same in a file of at least that size; invalid: a memfd. Not `shared`: what is written
+  /// stays out of the file.
   static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout, UniqueFd file,
                                                      bool shared);
   ~GuestMemory();

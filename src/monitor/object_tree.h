@@ -25,8 +25,7 @@ struct Object {
 };
 
 /// The object at an absolute path.
-[[nodiscard]] std::optional<Object> find_object(machine::Machine& machine,
-                                                const std::string& path);
+[[nodiscard]] std::optional<Object> find_object(machine::Machine& machine, const std::string& path);
 
 struct TypeInfo {
   std::string name;

@@ -48,8 +48,8 @@ PciBridgeInfo bridge_info(pci::PciFunction& function) {
   info.memory.base = uint64_t{word(function, kMemoryBase)} << 16;
   info.memory.limit = uint64_t{word(function, kMemoryBase + 2)} << 16 | 0xFFFFF;
   const auto wide = [&](uint16_t low, uint16_t high) {
-    return uint64_t{word(function, low) & 0xFFF0u} << 16 |
-           uint64_t{function.config_read(high, 4)} << 32;
+    return uint64_t{word(function, low) & 0xFFF0u} << 16 | uint64_t{function.config_read(high, 4)}
+                                                               << 32;
   };
   info.prefetchable.base = wide(kPrefetchableBase, kPrefetchableUpper);
   info.prefetchable.limit = wide(kPrefetchableBase + 2, kPrefetchableUpper + 4) | 0xFFFFF;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <span>
 #include <string>
@@ -108,7 +109,7 @@ class Builder {
   // In builder_block.cc:
   static bool is_block_object(std::string_view type);
   Result<> block_object(const KeyValues& values);
-  Result<> add_node(const KeyValues& values);
+  Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
   void finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
@@ -127,7 +128,6 @@ class Builder {
   bool network_chosen_ = false;
   bool memory_chosen_ = false;  ///< -m was given.
   std::set<std::string> audio_devices_;
-  std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
   std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
   bool snapshot_ = false;
   bool no_defaults_ = false;

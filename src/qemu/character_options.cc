@@ -15,8 +15,8 @@ using machine::CharacterDescription;
 using Kind = CharacterDescription::Kind;
 using Keys = std::vector<std::string_view>;
 
-constexpr std::array<std::string_view, 9> kBackends = {
-    "socket", "udp", "pty", "file", "pipe", "stdio", "null", "ringbuf", "memory"};
+constexpr std::array<std::string_view, 9> kBackends = {"socket", "udp",  "pty",     "file",  "pipe",
+                                                       "stdio",  "null", "ringbuf", "memory"};
 
 Result<CharacterDescription> common(const KeyValues& values, Keys known) {
   for (const std::string_view key : {"backend", "id", "mux", "logfile", "logappend"})
@@ -141,7 +141,8 @@ Result<CharacterDescription> from_values(const KeyValues& values) {
       if (character.ring_size > kMost) return fail("size={} is too large for a ringbuf", *size);
     }
   } else if (backend == "udp") {
-    character = LIMEN_TRY(common(values, {"host", "port", "localaddr", "localport", "ipv4", "ipv6"}));
+    character =
+        LIMEN_TRY(common(values, {"host", "port", "localaddr", "localport", "ipv4", "ipv6"}));
     character.kind = Kind::kUdp;
     character.address.kind = character.local.kind = device::SocketAddress::Kind::kInet;
     character.address.host = values.text("host");

@@ -332,9 +332,9 @@ TEST_F(Commands, FilesAreOpenedFromSetsOfDescriptors) {
   dispatcher_->descriptors().arrived(std::move(sent));
   const auto set = run("add-fd")["fdset-id"].get<int64_t>();
   const auto file = [](int64_t number) {
-    return Json{{"id", "serial0"},
-                {"backend",
-                 {{"type", "file"}, {"data", {{"out", fmt::format("/dev/fdset/{}", number)}}}}}};
+    return Json{
+        {"id", "serial0"},
+        {"backend", {{"type", "file"}, {"data", {{"out", fmt::format("/dev/fdset/{}", number)}}}}}};
   };
   EXPECT_THAT(error("chardev-change", file(set + 1)), HasSubstr("No such file or directory"));
   run("chardev-change", file(set));
@@ -364,10 +364,11 @@ TEST_F(Commands, MachineNoneAnswersToo) {
   run("system_reset");
   run("system_powerdown");
   EXPECT_THAT(error("inject-nmi"), HasSubstr("NMI"));
-  for (const char* line : {"info registers", "info mem", "info mtree", "x 0", "info block",
-                           "info qtree", "info jit", "sendkey a", "i 0x60", "pmemsave 0 1 x",
-                           "info network", "info usernet", "info pic", "info lapic", "info irq",
-                           "netdev_add user,id=n", "set_link n off", "info memdev", "hostfwd_add x"})
+  for (const char* line :
+       {"info registers", "info mem", "info mtree", "x 0", "info block", "info qtree", "info jit",
+        "sendkey a", "i 0x60", "pmemsave 0 1 x", "info network", "info usernet", "info pic",
+        "info lapic", "info irq", "netdev_add user,id=n", "set_link n off", "info memdev",
+        "hostfwd_add x"})
     type(line);
 }
 

@@ -41,15 +41,14 @@ TEST_F(PlugCommands, NetdevsComeAndGo) {
             "GenericError: Duplicate ID 'n0' for netdev");
   EXPECT_EQ(error("netdev_add", {{"type", "user"}, {"id", "0"}}).substr(0, 50),
             "GenericError: Parameter 'id' expects an identifier");
-  EXPECT_EQ(error("netdev_add", {{"type", "user"}}),
-            "GenericError: Parameter 'id' is missing");
+  EXPECT_EQ(error("netdev_add", {{"type", "user"}}), "GenericError: Parameter 'id' is missing");
   EXPECT_THAT(error("netdev_add", {{"type", "vde"}, {"id", "n1"}}),
               StartsWith("GenericError: Parameter 'type' does not accept value 'vde'"));
   EXPECT_EQ(error("netdev_add", {{"type", "user"}, {"id", "n1"}, {"ifname", "x"}}),
             "GenericError: Parameter 'ifname' is unexpected");
-  EXPECT_THAT(error("netdev_add",
-                    {{"type", "user"}, {"id", "n1"}, {"hostfwd", {{{"str", "nonsense"}}}}}),
-              HasSubstr("Invalid host forwarding rule 'nonsense'"));
+  EXPECT_THAT(
+      error("netdev_add", {{"type", "user"}, {"id", "n1"}, {"hostfwd", {{{"str", "nonsense"}}}}}),
+      HasSubstr("Invalid host forwarding rule 'nonsense'"));
   run("netdev_add", {{"type", "hubport"}, {"id", "h0"}, {"hubid", 1}});
   EXPECT_THAT(type("info network"), HasSubstr("n0: index=0,type=user,net=10.0.2.0,restrict=on"));
   EXPECT_THAT(type("info network"), HasSubstr("h0: index=0,type=hubport"));
@@ -164,9 +163,8 @@ TEST_F(PlugCommands, ObjectsComeAndGo) {
   ASSERT_EQ(threads.size(), 2u);
   EXPECT_EQ(threads[1]["id"], "io1");
   EXPECT_EQ(threads[1]["poll-max-ns"], 100);
-  EXPECT_EQ(::access(fmt::format("/proc/self/task/{}", threads[1]["thread-id"].dump()).c_str(),
-                     F_OK),
-            0);
+  EXPECT_EQ(
+      ::access(fmt::format("/proc/self/task/{}", threads[1]["thread-id"].dump()).c_str(), F_OK), 0);
   EXPECT_EQ(error("object-add", {{"qom-type", "iothread"}, {"id", "io1"}}),
             "GenericError: attempt to add duplicate property 'io1' to object (type 'container')");
   EXPECT_EQ(run("qom-get", {{"path", "/objects/io1"}, {"property", "poll-max-ns"}}), 100);
@@ -239,11 +237,10 @@ TEST_F(PlugCommands, MachinesMemoryIsABackEnds) {
 TEST_F(PlugCommands, MemoryInAFileIsSharedOnlyIfItIsSaidTo) {
   for (const bool share : {false, true}) {
     const auto path = folder_ / (share ? "shared" : "private");
-    description_.objects = {{.type = "memory-backend-file",
-                             .id = "ram",
-                             .properties = {{"size", "16M"},
-                                            {"mem-path", path},
-                                            {"share", share ? "on" : "off"}}}};
+    description_.objects = {
+        {.type = "memory-backend-file",
+         .id = "ram",
+         .properties = {{"size", "16M"}, {"mem-path", path}, {"share", share ? "on" : "off"}}}};
     description_.memory_backend = "ram";
     start();
     // The kernel was loaded at 1 MiB.
@@ -278,10 +275,10 @@ TEST_F(PlugCommands, CharacterBackEndIsExchangedUnderItsFrontEnd) {
   const Json null = {{"type", "null"}, {"data", Json::object()}};
   EXPECT_EQ(error("chardev-change", {{"id", "x"}, {"backend", null}}),
             "GenericError: Chardev 'x' does not exist");
-  EXPECT_THAT(error("chardev-change", {{"id", "serial0"},
-                                       {"backend",
-                                        {{"type", "file"}, {"data", {{"out", "/nowhere/x"}}}}}}),
-              HasSubstr("/nowhere/x"));
+  EXPECT_THAT(
+      error("chardev-change", {{"id", "serial0"},
+                               {"backend", {{"type", "file"}, {"data", {{"out", "/nowhere/x"}}}}}}),
+      HasSubstr("/nowhere/x"));
   say('c');
   std::ifstream(path) >> text;
   EXPECT_EQ(text, "bc") << "an exchange that fails changes nothing";
@@ -302,9 +299,9 @@ TEST_F(PlugCommands, DatagramsGoBothWays) {
   ASSERT_EQ(::getsockname(peer.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   description_.characters.push_back({.id = "serial0"});
   start();
-  const Json remote = {{"type", "inet"},
-                       {"data",
-                        {{"host", "127.0.0.1"}, {"port", std::to_string(ntohs(address.sin_port))}}}};
+  const Json remote = {
+      {"type", "inet"},
+      {"data", {{"host", "127.0.0.1"}, {"port", std::to_string(ntohs(address.sin_port))}}}};
   run("chardev-change",
       {{"id", "serial0"}, {"backend", {{"type", "udp"}, {"data", {{"remote", remote}}}}}});
   machine_->board()->ports().write(0x3F8, 1, 'u');

@@ -12,6 +12,13 @@ class Recorder final : public device::CharacterBackend {
  public:
   void write(std::span<const uint8_t> bytes) override { output.append(bytes.begin(), bytes.end()); }
   void accept_input() override { ++accepts; }
+  [[nodiscard]] bool peer_present() const override { return present; }
+  [[nodiscard]] size_t pending_output() const override { return pending; }
+  [[nodiscard]] bool tells_of_room() const override { return true; }
+  void move_peer(bool here) {
+    present = here;
+    tell(here ? device::CharacterEvent::kOpened : device::CharacterEvent::kClosed);
+  }
   size_t room() { return can_receive_(); }
   /// Gives `text` to the guest as a back end does, no more at a time than there is room.
   size_t type(std::string_view text) {
@@ -26,6 +33,8 @@ class Recorder final : public device::CharacterBackend {
   }
   std::string output;
   unsigned accepts = 0;
+  bool present = true;
+  size_t pending = 0;
 };
 
 struct Control {
@@ -43,8 +52,10 @@ class ConsoleTest : public VirtioTest {
   void create() {
     auto console = *Console::create({.max_ports = 4});
     ASSERT_TRUE(console->add_port({.backend = &console_backend_}));
-    ASSERT_TRUE(
-        console->add_port({.console = false, .name = "org.example.0", .backend = &port_backend_}));
+    ASSERT_TRUE(console->add_port({.console = false,
+                                   .name = "org.example.0",
+                                   .backend = &port_backend_,
+                                   .guest_changed = [this](bool open) { opened_.push_back(open); }}));
     plug(std::move(console));
     enable_msix();
   }
@@ -104,6 +115,7 @@ class ConsoleTest : public VirtioTest {
   void TearDown() override { function_.reset(); }
 
   Recorder console_backend_, port_backend_;
+  std::vector<bool> opened_;
   std::vector<D> queues_;
   uint16_t seen_[6] = {};
 };
@@ -168,6 +180,54 @@ TEST_F(ConsoleTest, PortsHaveStreamsOfTheirOwn) {
   send(1, "to the console");
   EXPECT_EQ(port_backend_.output, "to the port");
   EXPECT_EQ(console_backend_.output, "to the console");
+}
+
+TEST_F(ConsoleTest, GuestHearsWhoIsAtTheOtherEndOfAPort) {
+  port_backend_.present = false;
+  create();
+  start(kMultiport);
+  give_buffers(2, 16, 64);
+  port_backend_.move_peer(true);
+  EXPECT_TRUE(controls().empty()) << "the driver does not know the port yet";
+  port_backend_.move_peer(false);
+  control(1, 3, 1);  // PORT_READY
+  EXPECT_THAT(controls(), testing::ElementsAre(Control{1, 7, 1, "org.example.0"}));
+  port_backend_.move_peer(true);
+  port_backend_.move_peer(false);
+  EXPECT_THAT(controls(), testing::ElementsAre(Control{1, 6, 1, ""}, Control{1, 6, 0, ""}));
+}
+
+TEST_F(ConsoleTest, HostHearsWhetherTheGuestHasAPortOpen) {
+  create();
+  start(kMultiport);
+  control(1, 6, 1);
+  control(1, 6, 1);
+  EXPECT_THAT(opened_, testing::ElementsAre(true));
+  set_status(0);
+  EXPECT_THAT(opened_, testing::ElementsAre(true, false)) << "a reset closes it";
+}
+
+TEST_F(ConsoleTest, GuestWaitsForAPeerThatReadsSlowly) {
+  create();
+  start(kMultiport);
+  port_backend_.pending = size_t{1} << 16;
+  send(5, "later");
+  EXPECT_EQ(port_backend_.output, "");
+  EXPECT_EQ(queues_[5].used_index(), 0) << "the guest keeps its buffer";
+  port_backend_.pending = 0;
+  static_cast<void>(port_backend_.room());
+  EXPECT_EQ(port_backend_.output, "later");
+  EXPECT_EQ(queues_[5].used_index(), 1);
+}
+
+TEST_F(ConsoleTest, WhatWaitsForAPeerThatGoesIsLostAndHoldsNobody) {
+  create();
+  start(kMultiport);
+  port_backend_.pending = size_t{1} << 16;
+  send(5, "lost");
+  port_backend_.pending = 0;
+  port_backend_.move_peer(false);
+  EXPECT_EQ(queues_[5].used_index(), 1);
 }
 
 TEST_F(ConsoleTest, MessagesForPortsThatDoNotExistAreIgnored) {

@@ -37,8 +37,7 @@ Result<std::unique_ptr<DatagramBackend>> DatagramBackend::create(EventLoop& loop
                                                                  const SocketAddress& remote,
                                                                  const SocketAddress& local) {
   if (remote.port.empty() || remote.port == "0") return fail("remote port not specified");
-  const int family =
-      remote.ipv4 == remote.ipv6 ? AF_UNSPEC : remote.ipv4 ? AF_INET : AF_INET6;
+  const int family = remote.ipv4 == remote.ipv6 ? AF_UNSPEC : remote.ipv4 ? AF_INET : AF_INET6;
   const auto peers = LIMEN_TRY(resolve(remote, family, false));
   const auto own = LIMEN_TRY(resolve(local, peers->ai_family, true));
   UniqueFd socket(
@@ -49,8 +48,7 @@ Result<std::unique_ptr<DatagramBackend>> DatagramBackend::create(EventLoop& loop
   if (::bind(socket.get(), own->ai_addr, own->ai_addrlen) != 0)
     return fail_errno(errno, fmt::format("Failed to bind socket to {}:{}", local.host, local.port));
   if (::connect(socket.get(), peers->ai_addr, peers->ai_addrlen) != 0)
-    return fail_errno(errno,
-                      fmt::format("Failed to connect to '{}:{}'", remote.host, remote.port));
+    return fail_errno(errno, fmt::format("Failed to connect to '{}:{}'", remote.host, remote.port));
   return std::unique_ptr<DatagramBackend>(new DatagramBackend(loop, std::move(socket)));
 }
 

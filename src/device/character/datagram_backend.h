@@ -13,8 +13,8 @@
 
 namespace limen::device {
 
-/// What a front end writes at once is a datagram, up to the size that one has; what arrives from the
-/// peer is input. What is lost on the way is lost.
+/// What a front end writes at once is a datagram, up to the size that one has; what arrives from
+/// the peer is input. What is lost on the way is lost.
 class DatagramBackend final : public CharacterBackend {
  public:
   /// `local`: without a port, any; without a host, all addresses.
@@ -34,8 +34,8 @@ class DatagramBackend final : public CharacterBackend {
 
   EventLoop& loop_;
   UniqueFd socket_;
-  bool watched_ = false;         // loop thread
-  std::vector<uint8_t> input_;   // loop thread: of a datagram, not yet taken
+  bool watched_ = false;        // loop thread
+  std::vector<uint8_t> input_;  // loop thread: of a datagram, not yet taken
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -41,9 +41,7 @@ class HumanInterpreter {
   }
   [[nodiscard]] machine::Machine& machine() { return machine_; }
   /// For what QMP and this have in common.
-  [[nodiscard]] Context context() {
-    return {machine_, CommandTable::all(), descriptors_, shared_};
-  }
+  [[nodiscard]] Context context() { return {machine_, CommandTable::all(), descriptors_, shared_}; }
   [[nodiscard]] Shared& shared() { return shared_; }
   [[nodiscard]] unsigned processor() const { return processor_; }
   /// Registers of the chosen processor. Fails for a machine without one.

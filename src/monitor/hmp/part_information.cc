@@ -96,9 +96,8 @@ Result<> local_apic(HumanInterpreter& interpreter, Words& words) {
   auto& machine = interpreter.machine();
   if (index < 0 || static_cast<size_t>(index) >= machine.processors().size())
     return fail("No CPU with APIC ID {} available", index);
-  machine.with_processors_held([&] {
-    interpreter.print("{}", board->local_apic(static_cast<unsigned>(index)).describe());
-  });
+  machine.with_processors_held(
+      [&] { interpreter.print("{}", board->local_apic(static_cast<unsigned>(index)).describe()); });
   return {};
 }
 

@@ -104,8 +104,7 @@ Result<> hostfwd_add(HumanInterpreter& interpreter, Words& words) {
 
 Result<> hostfwd_remove(HumanInterpreter& interpreter, Words& words) {
   const auto wanted = LIMEN_TRY(forward(interpreter, words));
-  const bool removed =
-      LIMEN_TRY(wanted.network->remove_host_forward(wanted.netdev, wanted.rule));
+  const bool removed = LIMEN_TRY(wanted.network->remove_host_forward(wanted.netdev, wanted.rule));
   interpreter.print("host forwarding rule for {} {}\n", wanted.rule,
                     removed ? "removed" : "not found");
   return {};
@@ -140,12 +139,15 @@ Result<> send_break(HumanInterpreter& interpreter, Words& words) {
 }
 
 constexpr std::array kCommands = {
-    HumanCommand{"device_add", "driver[,prop=value][,...]", "add device, like -device on the "
-                 "command line", device_add},
+    HumanCommand{"device_add", "driver[,prop=value][,...]",
+                 "add device, like -device on the "
+                 "command line",
+                 device_add},
     HumanCommand{"device_del", "device", "remove device", device_del},
     HumanCommand{"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
     HumanCommand{"chardev-send-break", "id", "send a break on chardev", send_break},
-    HumanCommand{"netdev_add", "[user|tap|bridge|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
+    HumanCommand{"netdev_add",
+                 "[user|tap|bridge|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
                  "add host network device", netdev_add},
     HumanCommand{"netdev_del", "id", "remove host network device", netdev_del},
     HumanCommand{"object_add", "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object",

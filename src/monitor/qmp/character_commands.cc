@@ -1,7 +1,7 @@
 // Character back ends.
+#include "base/base64.h"
 #include "machine/characters.h"
 #include "machine/machine.h"
-#include "base/base64.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/qmp/descriptor_store.h"
 #include "monitor/shared.h"
@@ -72,7 +72,8 @@ Reply query_chardev(Context& context, const Json&) {
 
 Reply query_chardev_backends(Context&, const Json&) {
   Json all = Json::array();
-  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "memory", "socket", "stdio", "udp"})
+  for (const char* name :
+       {"file", "null", "pipe", "pty", "ringbuf", "memory", "socket", "stdio", "udp"})
     all.push_back({{"name", name}});
   return all;
 }

@@ -49,8 +49,7 @@ Reply add_fd(Context& context, const Json& arguments) {
     set = id->get<uint64_t>();
   }
   const int number = descriptor->get();
-  auto added =
-      FdSets::of_process().add(set, std::move(*descriptor), arguments.value("opaque", ""));
+  auto added = FdSets::of_process().add(set, std::move(*descriptor), arguments.value("opaque", ""));
   if (!added) return std::unexpected(Failure(std::move(added).error()));
   return Json{{"fdset-id", *added}, {"fd", number}};
 }

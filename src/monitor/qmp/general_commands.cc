@@ -29,11 +29,13 @@ struct SchemaInfoArray { element-type: str }
 struct SchemaObjectMember { name: str, type: str, *default: any, *features: [str] }
 struct SchemaVariant { case: str, type: str }
 struct SchemaInfoObject { members: [SchemaObjectMember], *tag: str, *variants: [SchemaVariant] }
+struct SchemaAlternateMember { type: str }
+struct SchemaInfoAlternate { members: [SchemaAlternateMember] }
 struct SchemaInfoCommand { arg-type: str, ret-type: str, *allow-oob: bool }
 struct SchemaInfoEvent { arg-type: str }
 union SchemaInfo { name: str, meta-type: SchemaMetaType, *features: [str] } on meta-type {
   builtin: SchemaInfoBuiltin, enum: SchemaInfoEnum, array: SchemaInfoArray,
-  object: SchemaInfoObject, command: SchemaInfoCommand, event: SchemaInfoEvent }
+  object: SchemaInfoObject, alternate: SchemaInfoAlternate, command: SchemaInfoCommand, event: SchemaInfoEvent }
 command query-qmp-schema -> [SchemaInfo]
 
 struct NameInfo { *name: str }

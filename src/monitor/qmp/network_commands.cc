@@ -22,8 +22,9 @@ struct NetdevUserOptions { *hostname: str, *restrict: bool, *ipv4: bool, *ipv6: 
   *host: str, *tftp: str, *bootfile: str, *dhcpstart: str, *dns: str, *dnssearch: [String],
   *domainname: str, *ipv6-prefix: str, *ipv6-prefixlen: int, *ipv6-host: str, *ipv6-dns: str,
   *hostfwd: [String], *guestfwd: [String], *tftp-server-name: str }
-struct NetdevTapOptions { *ifname: str, *fd: str, *fds: str, *script: str, *downscript: str, *br: str,
-  *helper: str,  *sndbuf: uint, *vnet_hdr: bool, *vhost: bool, *vhostforce: bool, *queues: uint, *poll-us: uint }
+struct NetdevTapOptions { *ifname: str, *fd: str, *fds: str, *script: str, *downscript: str,
+  *br: str, *helper: str, *sndbuf: uint, *vnet_hdr: bool, *vhost: bool, *vhostforce: bool,
+  *queues: uint, *poll-us: uint }
 struct NetdevBridgeOptions { *br: str, *helper: str }
 struct NetdevSocketOptions { *fd: str, *listen: str, *connect: str, *mcast: str, *localaddr: str,
   *udp: str }
@@ -31,8 +32,8 @@ struct NetdevStreamOptions { addr: NetSocketAddress, *server: bool, *reconnect: 
 struct NetdevDgramOptions { *local: NetSocketAddress, *remote: NetSocketAddress }
 struct NetdevHubPortOptions { hubid: int, *netdev: str }
 union Netdev { id: str, type: NetClientDriver } on type { user: NetdevUserOptions,
-  tap: NetdevTapOptions, bridge: NetdevBridgeOptions, socket: NetdevSocketOptions, stream: NetdevStreamOptions,
-  dgram: NetdevDgramOptions, hubport: NetdevHubPortOptions }
+  tap: NetdevTapOptions, bridge: NetdevBridgeOptions, socket: NetdevSocketOptions,
+  stream: NetdevStreamOptions, dgram: NetdevDgramOptions, hubport: NetdevHubPortOptions }
 command netdev_add Netdev
 command netdev_del { id: str }
 command set_link { name: str, up: bool }
@@ -89,7 +90,8 @@ Result<> add_netdev(Context& context, net::Parameters parameters) {
     value = std::move(numbers);
   }
   const auto backend = LIMEN_TRY(net::parse_backend(parameters));
-  for (auto& descriptor : taken) static_cast<void>(descriptor.release());  // the back end's from here on
+  for (auto& descriptor : taken)
+    static_cast<void>(descriptor.release());  // the back end's from here on
   return context.machine.add_netdev(backend);
 }
 

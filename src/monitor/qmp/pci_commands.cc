@@ -76,8 +76,7 @@ Json describe(const std::vector<PciFunctionInfo>& functions) {
 
 Reply query_pci(Context& context, const Json&) {
   if (context.machine.board() == nullptr) return Json::array();
-  return Json::array(
-      {Json{{"bus", 0}, {"devices", describe(pci_functions(context.machine))}}});
+  return Json::array({Json{{"bus", 0}, {"devices", describe(pci_functions(context.machine))}}});
 }
 
 }  // namespace

@@ -59,8 +59,8 @@ struct Console::Port {
   std::optional<DescriptorChain> input;  // guarded by input_mutex: popped, waiting for bytes
   bool guest_open = false;               // guarded by input_mutex
 
-  std::atomic<bool> host_open = false;      // someone is at the other end
-  std::atomic<bool> announced = false;      // the driver knows the port
+  std::atomic<bool> host_open = false;     // someone is at the other end
+  std::atomic<bool> announced = false;     // the driver knows the port
   std::atomic<bool> output_waits = false;  // for the peer to take what was written
 };
 
@@ -117,8 +117,7 @@ Result<> Console::add_port(const ConsolePortProperties& properties) {
   if (transport_ != nullptr && transport_->running() && multiport()) {
     {
       const std::lock_guard lock(mutex_);
-      queue_control_locked(
-          {.port = static_cast<uint32_t>(number), .event = kPortAdd, .value = 1});
+      queue_control_locked({.port = static_cast<uint32_t>(number), .event = kPortAdd, .value = 1});
     }
     send_control();
   }
@@ -280,8 +279,7 @@ void Console::handle_control(uint32_t number, uint16_t event, uint16_t value) {
       queue_control_locked(
           {.port = number, .event = kPortName, .value = 1, .text = port.properties.name});
     port.announced = true;
-    if (port.host_open)
-      queue_control_locked({.port = number, .event = kPortOpen, .value = 1});
+    if (port.host_open) queue_control_locked({.port = number, .event = kPortOpen, .value = 1});
   } else if (event == kPortOpen) {
     set_guest_open(port, value != 0);
     if (value != 0 && port.properties.backend != nullptr) port.properties.backend->accept_input();
