@@ -64,11 +64,12 @@ Result<> Machine::add_object(const ObjectDescription& object) {
     memory_files_[object.id] = LIMEN_TRY(open_memory(object));
   } else if (object.type == "iothread" || object.type == "throttle-group") {
     if (board_ == nullptr) return fail("machine 'none' has no use for '{}'", object.type);
-    if (object.type == "iothread")
+    if (object.type == "iothread") {
       LIMEN_TRY(board_->add_io_thread(object.id));
-    else
-      LIMEN_TRY(board_->add_throttle_group(
-          {.id = object.id, .limits = LIMEN_TRY(throttle_limits(object))}));
+    } else {
+      const auto limits = LIMEN_TRY(throttle_limits(object));
+      LIMEN_TRY(board_->add_throttle_group({.id = object.id, .limits = limits}));
+    }
   }
   objects_.push_back(object);
   return {};

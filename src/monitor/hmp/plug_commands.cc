@@ -41,7 +41,8 @@ Result<> device_add(HumanInterpreter& interpreter, Words& words) {
 }
 
 Result<> device_del(HumanInterpreter& interpreter, Words& words) {
-  interpreter.perform("device_del", {{"id", LIMEN_TRY(one_word(words, "device_del", "id"))}});
+  const auto id = LIMEN_TRY(one_word(words, "device_del", "id"));
+  interpreter.perform("device_del", {{"id", id}});
   return {};
 }
 
@@ -64,7 +65,8 @@ Result<> netdev_add(HumanInterpreter& interpreter, Words& words) {
 }
 
 Result<> netdev_del(HumanInterpreter& interpreter, Words& words) {
-  interpreter.perform("netdev_del", {{"id", LIMEN_TRY(one_word(words, "netdev_del", "id"))}});
+  const auto id = LIMEN_TRY(one_word(words, "netdev_del", "id"));
+  interpreter.perform("netdev_del", {{"id", id}});
   return {};
 }
 
@@ -128,13 +130,14 @@ Result<> object_add(HumanInterpreter& interpreter, Words& words) {
 }
 
 Result<> object_del(HumanInterpreter& interpreter, Words& words) {
-  interpreter.perform("object-del", {{"id", LIMEN_TRY(one_word(words, "object_del", "id"))}});
+  const auto id = LIMEN_TRY(one_word(words, "object_del", "id"));
+  interpreter.perform("object-del", {{"id", id}});
   return {};
 }
 
 Result<> send_break(HumanInterpreter& interpreter, Words& words) {
-  interpreter.perform("chardev-send-break",
-                      {{"id", LIMEN_TRY(one_word(words, "chardev-send-break", "id"))}});
+  const auto id = LIMEN_TRY(one_word(words, "chardev-send-break", "id"));
+  interpreter.perform("chardev-send-break", {{"id", id}});
   return {};
 }
 
