@@ -155,15 +155,6 @@ Result<> BlockControl::delete_node(const std::string& name) {
   return {};
 }
 
-Result<> BlockControl::add_drive(const DriveDescription& description) {
-  for (const auto& drive : drives_)
-    if (drive.description.id == description.id)
-      return fail("Duplicate ID '{}' for drive", description.id);
-  if (!description.node_name.empty()) LIMEN_TRY(check_name(description.node_name));
-  drives_.push_back(LIMEN_TRY(board_.drive_opener().open(description)));
-  return {};
-}
-
 Result<> BlockControl::delete_drive(const std::string& id) {
   auto* drive = find_drive(id);
   if (drive == nullptr) return fail("Device '{}' not found", id);
@@ -437,10 +428,10 @@ Result<> BlockControl::change_medium(Drive& drive, const Medium& medium, bool fo
     return fail(
         "Device '{}' is locked and force was not specified, wait for tray to open and try again",
         called);
+  // remove_medium() may make the list of drives longer.
+  const auto place = static_cast<size_t>(&drive - drives_.data());
   LIMEN_TRY(remove_medium(drive, called));
-  // remove_medium() may have made the list of drives longer.
-  auto* const same = called.empty() ? nullptr : find_drive(called);
-  Drive& target = same != nullptr ? *same : *find_by_device(called);
+  Drive& target = drives_[place];
   LIMEN_TRY(insert(target, description, called));
   return close_tray(target, called);
 }

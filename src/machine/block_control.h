@@ -27,9 +27,7 @@ class BlockControl {
 
   Result<> add_node(const nlohmann::json& options);
   Result<> delete_node(const std::string& name);
-  /// As -drive with if=none: HMP's drive_add.
-  Result<> add_drive(const DriveDescription& description);
-  /// Its image is closed at once; a guest that has the disk gets errors.
+  /// One that no device has; its image is closed.
   Result<> delete_drive(const std::string& id);
 
   Result<> resize(Drive& drive, uint64_t size);
@@ -52,8 +50,8 @@ class BlockControl {
 
   struct Medium {
     std::string file;
-    std::string format = {};              ///< "": to be guessed.
-    std::optional<bool> read_only = {};   ///< Nothing: as it was.
+    std::string format = {};             ///< "": to be guessed.
+    std::optional<bool> read_only = {};  ///< Nothing: as it was.
   };
   /// Whether the tray is open now; otherwise the guest was asked to let the medium go.
   Result<bool> open_tray(Drive& drive, bool force, const std::string& called);

@@ -52,7 +52,7 @@ class Options {
   }
   Result<std::string> choice(std::string_view key, std::span<const std::string_view> choices,
                              std::string_view otherwise) const {
-    const auto value = LIMEN_TRY(text(key, otherwise));
+    auto value = LIMEN_TRY(text(key, otherwise));
     if (find(key) != nullptr &&
         std::ranges::find(choices, std::string_view(value)) == choices.end())
       return fail("Parameter '{}' does not accept value '{}'{}", key, value,

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "base/nearest.h"
@@ -246,7 +247,7 @@ Result<> DeviceFactory::plug_scsi(const DeviceDescription& description) {
 bool DeviceFactory::unplug_scsi(const std::string& id) {
   const auto found = std::ranges::find(scsi_units_, id, &ScsiUnit::id);
   if (found == scsi_units_.end()) return false;
-  const auto unit = *found;
+  const auto unit = std::exchange(*found, {});
   scsi_units_.erase(found);
   if (auto removed = unit.adapter->remove_unit(unit.target, unit.number); !removed)
     log::error("{}", removed.error().message);

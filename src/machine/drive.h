@@ -39,11 +39,11 @@ struct DriveNames {
 struct Drive {
   DriveDescription description = {};
   std::unique_ptr<block::BlockDevice> image = {};  ///< Null: empty, or a node that is not open.
-  block::Measured* measured = nullptr;        ///< The first filter of `image`.
-  block::ErrorPolicy* errors = nullptr;       ///< The second.
-  block::Throttle* throttle = nullptr;        ///< A filter of `image`.
-  block::Gate* gate = nullptr;                ///< The last filter, right before the image.
-  block::scsi::Cd* cd = nullptr;              ///< The CD drive that it is in, if it is one's.
+  block::Measured* measured = nullptr;             ///< The first filter of `image`.
+  block::ErrorPolicy* errors = nullptr;            ///< The second.
+  block::Throttle* throttle = nullptr;             ///< A filter of `image`.
+  block::Gate* gate = nullptr;                     ///< The last filter, right before the image.
+  block::scsi::Cd* cd = nullptr;                   ///< The CD drive that it is in, if it is one's.
   std::shared_ptr<DriveNames> names = {};
   bool in_use = false;
   bool lent = false;  ///< A node that is the medium of a drive: in use, and not open itself.

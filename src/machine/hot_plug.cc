@@ -110,7 +110,8 @@ void Q35Board::release_drives(const void* user) {
     // Limits are the device's where the drive is a node.
     if (drive.description.is_node() && drive.throttle != nullptr &&
         drive.description.node_driver != "throttle")
-      static_cast<void>(opener_->set_limits(drive, {}, ""));
+      if (auto lifted = opener_->set_limits(drive, {}, ""); !lifted)
+        log::error("{}", lifted.error().message);
   }
   // Overlays that were made for the device go with it; what lies below is a node of its own again.
   const auto unowned = [](const Drive& drive) {

@@ -95,19 +95,19 @@ void add_limits(const Drive& drive, Json& info) {
 
 Json device_info(const Drive& drive, const DriveDescription& description, Json image) {
   const auto& cache = description.cache;
-  Json info = {{"file", image["filename"]},
-               {"node-name", description.node_name},
-               {"ro", description.read_only},
-               {"drv", description.node_driver.empty() ? description.format
-                                                       : description.node_driver},
-               {"backing_file_depth", 0},
-               {"encrypted", false},
-               {"detect_zeroes", description.detect_zeroes},
-               {"cache",
-                {{"writeback", cache != "writethrough" && cache != "directsync"},
-                 {"direct", cache == "none" || cache == "directsync"},
-                 {"no-flush", cache == "unsafe"}}},
-               {"write_threshold", 0}};
+  Json info = {
+      {"file", image["filename"]},
+      {"node-name", description.node_name},
+      {"ro", description.read_only},
+      {"drv", description.node_driver.empty() ? description.format : description.node_driver},
+      {"backing_file_depth", 0},
+      {"encrypted", false},
+      {"detect_zeroes", description.detect_zeroes},
+      {"cache",
+       {{"writeback", cache != "writethrough" && cache != "directsync"},
+        {"direct", cache == "none" || cache == "directsync"},
+        {"no-flush", cache == "unsafe"}}},
+      {"write_threshold", 0}};
   if (image.contains("backing-filename")) info["backing_file"] = image["backing-filename"];
   info["image"] = std::move(image);
   add_limits(drive, info);

@@ -1,8 +1,8 @@
 // What the options add up to while they are read; the defaults come last, as in QEMU.
 #pragma once
 
-#include <optional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>

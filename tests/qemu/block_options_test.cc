@@ -157,7 +157,35 @@ TEST(BlockdevOption, NestedFileAndNull) {
   EXPECT_EQ(description.drives[1].null_bytes, uint64_t{64} << 20);
 }
 
+TEST(BlockdevOption, BackingImagesAndDottedKeys) {
+  const auto description = machine(
+      "-blockdev qcow2,node-name=base,read-only=on,file.driver=file,file.filename=b,"
+      "file.node-name=bf "
+      "-blockdev {\"driver\":\"qcow2\",\"node-name\":\"top\",\"backing\":\"base\","
+      "\"cache\":{\"direct\":true},\"file\":{\"driver\":\"file\",\"filename\":\"t\"}} "
+      "-blockdev {\"driver\":\"qcow2\",\"node-name\":\"alone\",\"backing\":null,"
+      "\"file\":{\"driver\":\"file\",\"filename\":\"a\"}}");
+  ASSERT_EQ(description.drives.size(), 2u);
+  const auto& top = description.drives[0];
+  EXPECT_EQ(top.format, "qcow2");
+  EXPECT_EQ(top.cache, "none");
+  EXPECT_TRUE(top.own_backing);
+  ASSERT_NE(top.backing, nullptr);
+  EXPECT_EQ(top.backing->file, "b");
+  EXPECT_EQ(top.backing->nodes.at(0).name, "bf");
+  EXPECT_TRUE(description.drives[1].own_backing);
+  EXPECT_EQ(description.drives[1].backing, nullptr);
+  ASSERT_EQ(description.child_nodes.size(), 1u);
+  EXPECT_EQ(description.child_nodes[0].parent, "top");
+}
+
 TEST(BlockdevOption, Mistakes) {
+  EXPECT_THAT(error("-blockdev raw,node-name=a,file=b,file.filename=c"),
+              HasSubstr("used inconsistently"));
+  EXPECT_THAT(error("-blockdev raw,node-name=a,file.filename=c,backing=d"),
+              HasSubstr("does not support backing files"));
+  EXPECT_THAT(error("-blockdev raw,node-name=a.b.c/d,file.filename=c"),
+              HasSubstr("Invalid node-name"));
   EXPECT_THAT(error("-blockdev node-name=a"), HasSubstr("Parameter 'driver' is missing"));
   EXPECT_THAT(error("-blockdev fil,node-name=a"), HasSubstr("did you mean 'file'?"));
   EXPECT_THAT(error("-blockdev file,filename=a"), HasSubstr("'node-name' must be specified"));

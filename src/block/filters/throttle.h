@@ -99,7 +99,7 @@ class Throttle final : public Filter {
   /// All that it was in: a request may still be on its way into the one that was left.
   std::mutex groups_mutex_;
   std::vector<std::shared_ptr<ThrottleGroup>> groups_;  // guarded by groups_mutex_
-  std::atomic<unsigned> unlimited_ = 0;  ///< While above zero, requests pass.
+  std::atomic<unsigned> unlimited_ = 0;                 ///< While above zero, requests pass.
 };
 
 }  // namespace limen::block

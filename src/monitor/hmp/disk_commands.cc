@@ -100,8 +100,7 @@ Result<> resize(HumanInterpreter& interpreter, Words& words) {
   if (!text.empty() && text.back() >= '0' && text.back() <= '9') text += 'M';
   const auto size = block::parse_byte_size(text);
   if (!size) return fail("invalid size");
-  interpreter.perform("block_resize",
-                      {{"device", device}, {"size", static_cast<int64_t>(*size)}});
+  interpreter.perform("block_resize", {{"device", device}, {"size", static_cast<int64_t>(*size)}});
   return {};
 }
 

@@ -73,13 +73,13 @@ Reply delete_node(Context& context, const Json& arguments) {
 }
 
 Reply resize(Context& context, const Json& arguments) {
-  const auto found = find_drive_or_node(context, arguments.value("device", ""),
-                                        arguments.value("node-name", ""));
+  const auto found =
+      find_drive_or_node(context, arguments.value("device", ""), arguments.value("node-name", ""));
   if (!found) return std::unexpected(found.error());
   const int64_t size = arguments["size"];
   if (size < 0) return failure("GenericError", "Parameter 'size' expects a >0 size");
-  return answer(BlockControl(*context.machine.board())
-                    .resize(*found->drive, static_cast<uint64_t>(size)));
+  return answer(
+      BlockControl(*context.machine.board()).resize(*found->drive, static_cast<uint64_t>(size)));
 }
 
 /// A limit's three numbers; QEMU's names end alike.
@@ -121,8 +121,7 @@ Reply set_io_throttle(Context& context, const Json& arguments) {
   if (!limits) return std::unexpected(Failure(limits.error()));
   // Without a name it stays in the group that it is in, or is in one of its own name.
   const auto& present = drive.description.throttle_group;
-  const std::string group =
-      arguments.value("group", present.empty() ? found->called : present);
+  const std::string group = arguments.value("group", present.empty() ? found->called : present);
   return answer(context.machine.board()->drive_opener().set_limits(drive, *limits, group));
 }
 
@@ -134,8 +133,8 @@ BlockControl::Overlay overlay_of(const Json& arguments) {
 }
 
 std::expected<FoundDrive, Failure> snapshot_drive(Context& context, const Json& arguments) {
-  auto found = find_drive_or_node(context, arguments.value("device", ""),
-                                  arguments.value("node-name", ""));
+  auto found =
+      find_drive_or_node(context, arguments.value("device", ""), arguments.value("node-name", ""));
   if (found && arguments.contains("node-name") && !arguments.contains("snapshot-node-name"))
     return failure("GenericError", "New overlay node name missing");
   return found;

@@ -24,7 +24,8 @@ std::expected<FoundDrive, Failure> find_drive_or_node(Context& context, const st
   if (auto* board = context.machine.board(); board != nullptr) {
     machine::BlockControl control(*board);
     if (auto* drive = control.find_drive(device)) {
-      if (drive->image == nullptr) return failure("GenericError", "Device '{}' has no medium", device);
+      if (drive->image == nullptr)
+        return failure("GenericError", "Device '{}' has no medium", device);
       return FoundDrive{drive, device};
     }
     if (auto* drive = control.find_node(node)) return FoundDrive{drive, node};

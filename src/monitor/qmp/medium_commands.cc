@@ -47,15 +47,13 @@ Reply open_tray(Context& context, const Json& arguments) {
 Reply close_tray(Context& context, const Json& arguments) {
   const auto found = find_backend(context, arguments);
   if (!found) return std::unexpected(found.error());
-  return answer(
-      BlockControl(*context.machine.board()).close_tray(*found->drive, found->called));
+  return answer(BlockControl(*context.machine.board()).close_tray(*found->drive, found->called));
 }
 
 Reply remove_medium(Context& context, const Json& arguments) {
   const auto found = find_backend(context, arguments);
   if (!found) return std::unexpected(found.error());
-  return answer(
-      BlockControl(*context.machine.board()).remove_medium(*found->drive, found->called));
+  return answer(BlockControl(*context.machine.board()).remove_medium(*found->drive, found->called));
 }
 
 Reply insert_medium(Context& context, const Json& arguments) {
@@ -74,9 +72,9 @@ Reply change_medium(Context& context, const Json& arguments) {
     return failure("GenericError", "Unknown driver '{}'", medium.format);
   const std::string mode = arguments.value("read-only-mode", "retain");
   if (mode != "retain") medium.read_only = mode == "read-only";
-  return answer(BlockControl(*context.machine.board())
-                    .change_medium(*found->drive, medium, arguments.value("force", false),
-                                   found->called));
+  return answer(
+      BlockControl(*context.machine.board())
+          .change_medium(*found->drive, medium, arguments.value("force", false), found->called));
 }
 
 }  // namespace

@@ -41,9 +41,8 @@ class Introspection {
     switch (type.kind) {
       case Type::Kind::kBuiltin: {
         const std::map<std::string, std::string> kJsonTypes = {
-            {"str", "string"},    {"int", "int"},      {"uint", "int"},
-            {"number", "number"}, {"bool", "boolean"}, {"any", "value"},
-            {"null", "null"}};
+            {"str", "string"},   {"int", "int"},   {"uint", "int"}, {"number", "number"},
+            {"bool", "boolean"}, {"any", "value"}, {"null", "null"}};
         entry["meta-type"] = "builtin";
         entry["json-type"] = kJsonTypes.at(type.name);
         break;

@@ -186,8 +186,8 @@ class SchemaParser {
       return type;
     }
     const bool ends = at_ == words_.size() || next_is("->") || next_is("[") || next_is("command") ||
-                      next_is("event") || next_is("struct") || next_is("enum") || next_is("union") ||
-                      next_is("alternate");
+                      next_is("event") || next_is("struct") || next_is("enum") ||
+                      next_is("union") || next_is("alternate");
     if (ends) return empty_;
     return make(LIMEN_TRY(name()));
   }
