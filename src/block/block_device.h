@@ -45,6 +45,10 @@ class BlockDevice {
   virtual void give_up_held(bool /*on*/) {}
   /// Requests will come from `thread`, an I/O thread, which may also finish them. Before the first.
   virtual void run_on(LoopThread& /*thread*/) {}
+  /// Makes the disk larger or smaller; `size` is a multiple of 512. No request may be under way.
+  virtual Result<> resize(uint64_t /*size*/) {
+    return fail("Image format driver does not support resize");
+  }
 };
 
 }  // namespace limen::block

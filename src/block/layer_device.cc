@@ -5,6 +5,7 @@
 
 #include "block/buffers.h"
 #include "block/image_file.h"
+#include "block/qcow2/image.h"
 
 namespace limen::block {
 
@@ -26,6 +27,13 @@ Result<> LayerDevice::drain() {
   if (const int error = top_->flush(); error != 0)
     return fail_errno(error, fmt::format("flushing image '{}'", top_->path()));
   return {};
+}
+
+Result<> LayerDevice::resize(uint64_t size) {
+  auto* image = dynamic_cast<qcow2::Image*>(top_.get());
+  if (image == nullptr) return BlockDevice::resize(size);
+  if (image->read_only()) return fail("Block node is read-only");
+  return image->resize(size);
 }
 
 int LayerDevice::perform(const Request& request) {

@@ -22,6 +22,7 @@ class LayerDevice final : public BlockDevice {
   [[nodiscard]] bool supports_discard() const override { return !top_->read_only(); }
   void submit(Request request) override;
   Result<> drain() override;
+  Result<> resize(uint64_t size) override;
   [[nodiscard]] Layer& top() { return *top_; }
 
  private:

@@ -1,6 +1,7 @@
 // A disk that keeps nothing: QEMU's null-co and null-aio, for measuring what stands in front of it.
 #pragma once
 
+#include <cerrno>
 #include <cstring>
 
 #include "block/block_device.h"
@@ -27,6 +28,23 @@ class NullDevice final : public BlockDevice {
   const uint64_t size_;
   const bool read_zeroes_;
   const bool read_only_;
+};
+
+/// A disk whose image is gone: every request fails.
+class MissingDevice final : public BlockDevice {
+ public:
+  explicit MissingDevice(uint64_t size) : size_(size) {}
+
+  [[nodiscard]] uint64_t size() const override { return size_; }
+  [[nodiscard]] bool read_only() const override { return false; }
+  [[nodiscard]] bool supports_discard() const override { return false; }
+  void submit(Request request) override {
+    if (request.done) request.done(EIO);
+  }
+  Result<> drain() override { return {}; }
+
+ private:
+  const uint64_t size_;
 };
 
 }  // namespace limen::block

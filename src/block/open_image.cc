@@ -162,10 +162,14 @@ Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const s
     auto image = LIMEN_TRY(RawImage::open(path, options));
     return image;
   }
+  return layer_as_disk(LIMEN_TRY(open_layer(path, {.file = options, .format = format})), options);
+}
+
+std::unique_ptr<BlockDevice> layer_as_disk(std::unique_ptr<Layer> layer,
+                                           const OpenOptions& options) {
   const bool flush_writes =
       options.cache == CacheMode::kWritethrough || options.cache == CacheMode::kDirectSync;
-  auto image = LIMEN_TRY(open_layer(path, {.file = options, .format = format}));
-  return std::make_unique<LayerDevice>(std::move(image), options.threads, options.discard_unmap,
+  return std::make_unique<LayerDevice>(std::move(layer), options.threads, options.discard_unmap,
                                        flush_writes);
 }
 

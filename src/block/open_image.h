@@ -30,6 +30,10 @@ Result<std::unique_ptr<qcow2::Image>> open_qcow2(const std::string& path,
 /// The format that the file says it has, with QEMU's warning for raw that will be written.
 Result<std::string> guess_format(const std::string& path, const OpenOptions& options);
 
+/// A chain as a disk for a machine; `options` as the image was opened with.
+[[nodiscard]] std::unique_ptr<BlockDevice> layer_as_disk(std::unique_ptr<Layer> layer,
+                                                         const OpenOptions& options);
+
 /// As a disk for a machine.
 Result<std::unique_ptr<BlockDevice>> open_image(const std::string& path, const std::string& format,
                                                 const OpenOptions& options);

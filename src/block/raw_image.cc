@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -276,13 +277,28 @@ Result<> RawImage::drain() {
   return {};
 }
 
+Result<> RawImage::resize(uint64_t size) {
+  if (options_.read_only) return fail("Block node is read-only");
+  if (!regular_file_) {
+    // It has the size it has; as QEMU, a device may be larger than what is used of it.
+    if (size > size_) return fail("Cannot grow device files");
+    return {};
+  }
+  while (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
+    if (errno != EINTR)
+      return fail_errno(errno, fmt::format("resizing image '{}' to {} bytes", path_, size));
+  size_ = size;
+  return {};
+}
+
 /// Whether the request is one that the image can do; `length` in bytes.
 int RawImage::check(const Request& request, uint64_t& length) const {
   using Kind = Request::Kind;
   const bool transfers = request.kind == Kind::kRead || request.kind == Kind::kWrite;
   length = transfers ? total(request.buffers) : request.length;
   if (request.offset % kSectorSize != 0 || length % kSectorSize != 0) return EINVAL;
-  if (request.offset > size_ || length > size_ - request.offset) return EIO;
+  const uint64_t size = size_;
+  if (request.offset > size || length > size - request.offset) return EIO;
   if (request.kind != Kind::kRead && options_.read_only) return EROFS;
   return 0;
 }

@@ -61,6 +61,8 @@ class RawImage : public BlockDevice {
   void submit(Request request) override;
   Result<> drain() override;
   void run_on(LoopThread& thread) override;
+  Result<> resize(uint64_t size) override;
+  [[nodiscard]] const std::string& path() const { return path_; }
   /// Whether requests may go by io_uring; known once the first did, or drain() was called.
   [[nodiscard]] bool uses_io_uring() const { return ring_ != nullptr; }
 
@@ -84,7 +86,7 @@ class RawImage : public BlockDevice {
   OpenOptions options_;
   UniqueFd fd_;
   UniqueFd cached_fd_;  ///< With O_DIRECT only: the same file through the page cache.
-  uint64_t size_ = 0;
+  std::atomic<uint64_t> size_ = 0;
   size_t offset_alignment_ = 512;  ///< That O_DIRECT wants of offset and length.
   size_t memory_alignment_ = 512;  ///< That O_DIRECT wants of buffers.
   bool regular_file_ = true;

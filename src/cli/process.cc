@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +83,12 @@ Result<std::unique_ptr<PidFile>> PidFile::create(const std::string& path) {
 }
 
 PidFile::~PidFile() { ::unlink(path_.c_str()); }
+
+Result<> lock_memory(const qemu::ProcessOptions& options) {
+  if (options.lock_memory && ::mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+    return fail_errno(errno, "-overcommit mem-lock=on: mlockall");
+  return {};
+}
 
 Result<> change_user(const qemu::ProcessOptions& options) {
   uid_t user = 0;

@@ -38,6 +38,9 @@ class PidFile {
   std::string path_;
 };
 
+/// Keeps all memory of this process from being swapped out, if the options say so.
+Result<> lock_memory(const qemu::ProcessOptions& options);
+
 /// Changes the root folder and the user, as far as the options say.
 Result<> change_user(const qemu::ProcessOptions& options);
 

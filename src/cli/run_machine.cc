@@ -3,9 +3,11 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "cli/process.h"
 #include "cli/programs.h"
 #include "gdb/server.h"
@@ -17,6 +19,12 @@ namespace {
 
 Result<int> run(const machine::MachineDescription& description,
                 const qemu::ProcessOptions& options) {
+  const auto& log = description.log;
+  if (!log.events.empty()) {
+    if (const auto& file = log.event_file.empty() ? log.file : log.event_file; !file.empty())
+      LIMEN_TRY(trace::write_to(file));
+    for (const auto& pattern : log.events) trace::choose(pattern);
+  }
   Background background;
   if (options.daemonize) {
     for (const auto& character : description.characters)
@@ -30,10 +38,14 @@ Result<int> run(const machine::MachineDescription& description,
   auto monitors = LIMEN_TRY(monitor::Monitors::create(*machine));
   std::unique_ptr<gdb::Server> debugger;
   if (!description.gdb.empty()) {
-    auto created = gdb::Server::create(*machine, description.gdb);
+    // gdb's `monitor` is the human monitor, as in QEMU.
+    auto created = gdb::Server::create(
+        *machine, description.gdb,
+        [&monitors](std::string_view command) { return monitors->execute(command); });
     if (!created) return fail("-gdb {}: {}", description.gdb, created.error().message);
     debugger = std::move(*created);
   }
+  LIMEN_TRY(lock_memory(options));
   LIMEN_TRY(change_user(options));
   if (options.daemonize) LIMEN_TRY(background.ready());
   LIMEN_TRY(enter_sandbox(options));

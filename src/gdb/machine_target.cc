@@ -1,17 +1,11 @@
 #include "gdb/machine_target.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 #include <optional>
 #include <vector>
 
 #include "base/log.h"
-#include "gdb/packet.h"
-#include "machine/crash_report.h"
-#include "machine/device_catalog.h"
-#include "virtio/balloon/balloon.h"
 
 namespace limen::gdb {
 namespace {
@@ -118,67 +112,6 @@ void MachineTarget::let_go() {
   forget_stops();
   if (const auto goes_on = machine_.cont(); !goes_on)
     log::info("the guest stands still: {}", goes_on.error().message);
-}
-
-std::string MachineTarget::plug(std::string_view command) {
-  const auto outcome = [&]() -> Result<> {
-    if (take(command, "device_del ")) return machine_.request_unplug(std::string(command));
-    if (!take(command, "device_add ")) return fail("unknown command: '{}'", command);
-    machine::DeviceDescription device;
-    for (bool first = true; !command.empty(); first = false) {
-      const auto part = command.substr(0, command.find(','));
-      command.remove_prefix(std::min(command.size(), part.size() + 1));
-      const size_t equals = part.find('=');
-      if (first && equals == std::string_view::npos)
-        device.driver = part;
-      else if (equals != std::string_view::npos)
-        device.properties[std::string(part.substr(0, equals))] = part.substr(equals + 1);
-    }
-    return machine_.plug(device);
-  }();
-  return outcome ? "" : "Error: " + outcome.error().message + "\n";
-}
-
-std::string MachineTarget::balloon(std::string_view command) {
-  auto* device = machine_.board()->balloon();
-  if (device == nullptr) return "Error: No balloon device has been activated\n";
-  if (command == "info balloon") return fmt::format("balloon: actual={}\n", device->actual() >> 20);
-  command.remove_prefix(command.find(' ') + 1);
-  const auto size = machine::parse_number(command);
-  if (!size || *size >> 44 != 0) return fmt::format("Error: '{}' is not a size in MiB\n", command);
-  const auto set = device->set_target(*size << 20);
-  return set ? "" : "Error: " + set.error().message + "\n";
-}
-
-std::string MachineTarget::monitor(std::string_view command) {
-  if (monitor_) return monitor_(command);
-  while (command.ends_with(' ') || command.ends_with('\n')) command.remove_suffix(1);
-  if (command == "help" || command == "?")
-    return "help -- show the help\n"
-           "info registers -- show the processors' registers\n"
-           "info status -- show whether the guest runs\n"
-           "info balloon -- show how much memory the guest keeps\n"
-           "balloon MIB -- ask the guest to keep so much\n"
-           "device_add DRIVER,PROPERTY=VALUE,... -- plug a device into a root port\n"
-           "device_del ID -- take it out again\n"
-           "quit -- end the machine\n";
-  if (command == "info registers") {
-    std::string text;
-    for (unsigned i = 0; i < processor_count(); ++i)
-      text += fmt::format("CPU#{}\n{}", i, machine::format_registers(machine_.vcpu(i).state()));
-    return text;
-  }
-  if (command == "info status")
-    return running() ? "VM status: running\n"
-                     : fmt::format("VM status: paused ({})\n",
-                                   machine::run_state_name(machine_.run_state()));
-  if (command == "info balloon" || command.starts_with("balloon ")) return balloon(command);
-  if (command.starts_with("device_")) return plug(command);
-  if (command == "quit" || command == "q") {
-    quit();
-    return "";
-  }
-  return fmt::format("unknown command: '{}'\n", command);
 }
 
 }  // namespace limen::gdb

@@ -18,6 +18,8 @@ namespace limen::gdb {
 
 Result<std::unique_ptr<Server>> Server::create(machine::Machine& machine, std::string_view address,
                                                MachineTarget::Monitor monitor) {
+  if (machine.vcpu_count() == 0)
+    return fail("gdbstub: meaningless to attach gdb to a machine without any CPU");
   const ListenAddress place = LIMEN_TRY(parse_listen_address(address));
   std::unique_ptr<Server> server(new Server(machine, std::move(monitor)));
   LIMEN_TRY(server->open(place));

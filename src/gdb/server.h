@@ -20,8 +20,9 @@ namespace limen::gdb {
 class Server final : public machine::DebugObserver {
  public:
   /// Listens at `address` (parse_listen_address()) from now on. The machine outlives the server.
+  /// Fails for a machine without a processor. `monitor` answers gdb's `monitor`.
   static Result<std::unique_ptr<Server>> create(machine::Machine& machine, std::string_view address,
-                                                MachineTarget::Monitor monitor = {});
+                                                MachineTarget::Monitor monitor);
   ~Server() override;
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

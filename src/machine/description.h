@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -16,6 +17,12 @@
 #include "x86/topology.h"
 
 namespace limen::machine {
+
+/// A block node that has no drive of its own, being part of another's chain.
+struct NodeName {
+  std::string name = {};
+  std::string driver = {};
+};
 
 /// A disk image and all that stands before it: -drive, or the node of a -blockdev.
 struct DriveDescription {
@@ -41,6 +48,20 @@ struct DriveDescription {
   uint64_t null_bytes = uint64_t{1} << 30;  ///< null-co.
   bool null_reads_zeroes = false;           ///< null-co.
   std::string serial = {};
+  /// What the image's own header says of a backing image does not count: it is this, or none.
+  bool own_backing = false;
+  std::shared_ptr<const DriveDescription> backing = {};
+  /// The named nodes between this one and the file, as -blockdev had them.
+  std::vector<NodeName> nodes = {};
+  std::string node_driver = {};  ///< Of a -blockdev: its driver=.
+  /// The node that was made separately and now has this one as its "file" or "backing"; such a
+  /// drive is not open. "": none.
+  std::string parent = {};
+  /// The monitor did not make the node: it goes with the device that has it.
+  bool implicit = false;
+
+  /// Made by -blockdev or blockdev-add.
+  [[nodiscard]] bool is_node() const { return !id.empty() && id == node_name; }
 };
 
 /// -object throttle-group.
@@ -120,6 +141,8 @@ struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
   std::string file = {};             ///< "": standard error.
   bool perf_map = false;
+  std::vector<std::string> events = {};  ///< Patterns for trace::choose().
+  std::string event_file = {};           ///< "": as `file`.
 };
 
 struct MachineDescription {
@@ -133,6 +156,7 @@ struct MachineDescription {
   std::optional<x86::Topology> topology = {};
   uint64_t memory_bytes = uint64_t{128} << 20;
   std::string memory_backend = {};  ///< Id of one of `objects` that is the memory; "": none.
+  bool preallocate_memory = false;  ///< The host has all of it ready from the start.
   std::string name = {};
   std::string kernel = {};
   std::string initrd = {};
@@ -141,15 +165,17 @@ struct MachineDescription {
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};
   std::vector<MonitorDescription> monitors = {};
-  std::vector<std::string> serials = {};  ///< Ids of `characters`, one per 16550, in COM order.
+  std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
   std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
+  std::vector<DriveDescription> child_nodes = {};  ///< Nodes that have a `parent`.
   std::vector<NetdevDescription> netdevs = {};
   std::vector<ThrottleGroupDescription> throttle_groups = {};
   std::vector<IoThreadDescription> io_threads = {};
   std::vector<ObjectDescription> objects = {};  ///< Secrets and memory back ends.
   std::vector<DeviceDescription> devices = {};
   bool hpet = true;
+  bool acpi = true;      ///< Tables that describe the board to the guest.
   bool pit = true;       ///< The 8254, with port 61H.
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};

@@ -215,6 +215,11 @@ constexpr std::array kPortProperties = {
     PropertySpecification{"nr", kNumber, "number of the port", 0, 30},
     PropertySpecification{"bus", kText, "virtio-serial bus: ID.0 of a virtio-serial-pci"},
 };
+constexpr std::array kSerialProperties = {
+    kId,
+    PropertySpecification{"chardev", kText, "id of a -chardev"},
+    PropertySpecification{"index", kNumber, "0: COM1, up to 3: COM4", 0, 3},
+};
 constexpr std::array kDebugExitProperties = {
     kId,
     PropertySpecification{"iobase", kNumber, "first port", 0, 0xFFFF},
@@ -252,6 +257,7 @@ constexpr std::array kCatalog = {
     DeviceSpecification{"virtconsole", "", "virtio-serial-bus", "virtio console", kPortProperties},
     DeviceSpecification{"virtserialport", "", "virtio-serial-bus", "virtio byte stream",
                         kPortProperties},
+    DeviceSpecification{"isa-serial", "", "ISA", "serial port (16550)", kSerialProperties},
     DeviceSpecification{"isa-debug-exit", "", "ISA", "a port that ends the machine",
                         kDebugExitProperties},
     DeviceSpecification{"isa-debugcon", "", "ISA", "a port that prints what is written",
@@ -295,6 +301,9 @@ Result<> check_value(const PropertySpecification& property, std::string_view val
 std::span<const DeviceSpecification> device_catalog() { return kCatalog; }
 
 const DeviceSpecification* find_device(std::string_view driver) {
+  // virtio devices are modern alone, which is what QEMU calls so when one insists on it.
+  if (driver.starts_with("virtio-") && driver.ends_with(kNonTransitional))
+    driver.remove_suffix(kNonTransitional.size());
   for (const auto& device : kCatalog)
     if (device.driver == driver || (!device.alias.empty() && device.alias == driver))
       return &device;

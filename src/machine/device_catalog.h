@@ -30,6 +30,9 @@ struct DeviceSpecification {
   std::span<const PropertySpecification> properties;
 };
 
+/// Behind the name of a virtio-*-pci it means the same device.
+inline constexpr std::string_view kNonTransitional = "-non-transitional";
+
 [[nodiscard]] std::span<const DeviceSpecification> device_catalog();
 /// By name or alias; null when there is none.
 [[nodiscard]] const DeviceSpecification* find_device(std::string_view driver);

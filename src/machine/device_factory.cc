@@ -33,6 +33,7 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},
       {"virtserialport", &DeviceFactory::create_port},
+      {"isa-serial", &DeviceFactory::create_serial},
       {"isa-debug-exit", &DeviceFactory::create_debug_exit},
       {"isa-debugcon", &DeviceFactory::create_debug_console},
       {"pc-testdev", &DeviceFactory::create_test_device},
@@ -44,20 +45,13 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
 Result<> DeviceFactory::create_all(const MachineDescription& description) {
   vcpus_ = description.vcpus;
   for (const auto& device : description.devices) LIMEN_TRY(create(device));
+  // By number: a CD drive without a disc adds one.
   for (size_t i = 0; i < board_.drives_.size(); ++i) {
-    auto& drive = board_.drives_[i];
-    if (drive.description.interface == "cdrom" && !drive.in_use) {
-      if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
-      LIMEN_TRY(create_cdrom(drive));
-      continue;
-    }
-    if (drive.description.interface != "virtio" || drive.in_use) continue;
-    DeviceDescription device{.driver = "virtio-blk-pci", .properties = {}};
-    // An unnamed drive needs an id to refer to it by. Not its file's name: two that are only read
-    // may have one file.
-    if (drive.description.id.empty()) drive.description.id = fmt::format("#{}", i);
-    device.properties["drive"] = drive.description.id;
-    LIMEN_TRY(create(device));
+    const auto its = board_.drives_[i].description;
+    if (board_.drives_[i].in_use) continue;
+    if (its.interface == "cdrom") LIMEN_TRY(create_cdrom(its.id));
+    if (its.interface == "virtio")
+      LIMEN_TRY(create({.driver = "virtio-blk-pci", .properties = {{"drive", its.id}}}));
   }
   return {};
 }
@@ -67,6 +61,10 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
   const auto* specification = find_device(description.driver);
   const auto factory = find(std::string(specification->driver));
   if (factory == nullptr) return fail("device '{}' has no factory", specification->driver);
+  path_ = description.properties.contains("id")
+              ? "/machine/peripheral/" + description.properties.at("id")
+              : fmt::format("/machine/peripheral-anon/device[{}]", devices_made_);
+  ++devices_made_;
   if (auto created = (this->*factory)(description, DeviceProperties(description)); !created) {
     Error error = std::move(created).error();
     error.message = "-device " + description.driver + ": " + error.message;
@@ -143,6 +141,11 @@ Result<> DeviceFactory::create_serial_bus(const DeviceDescription& description,
   auto* raw = device.get();
   LIMEN_TRY(add_virtio(description, properties, std::move(device)));
   serial_buses_.push_back({.id = properties.text("id"), .console = raw});
+  return {};
+}
+
+/// The board has its serial ports already: isa-serial and -serial are one list.
+Result<> DeviceFactory::create_serial(const DeviceDescription&, const DeviceProperties&) {
   return {};
 }
 

@@ -31,6 +31,8 @@ class DeviceFactory {
 
   /// One more, into the slot of a root port, and tells the guest.
   Result<> plug(const DeviceDescription& description);
+  /// Takes SCSI unit `id` out at once; false: there is none.
+  bool unplug_scsi(const std::string& id);
   /// Before the end of a function that is unplugged: gives back what it had.
   void forget(pci::PciFunction& function);
 
@@ -48,6 +50,7 @@ class DeviceFactory {
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_serial(const DeviceDescription&, const DeviceProperties&);
   Result<> create_port(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_exit(const DeviceDescription&, const DeviceProperties&);
   Result<> create_debug_console(const DeviceDescription&, const DeviceProperties&);
@@ -67,15 +70,20 @@ class DeviceFactory {
   Result<> keep_mac(std::span<const uint8_t> mac, Result<> added);
   Result<net::Network*> network();
   Result<Drive*> take_drive(const std::string& id);
+  /// An adapter is about to go, with its units.
+  void forget_adapter(const virtio::VirtioDevice& device);
   // In disk_factory.cc:
   /// A drive with an image, its werror= and rerror= as the device says.
   Result<Drive*> take_disk(const DeviceProperties& properties);
   static void set_error_actions(const Drive& drive, const DeviceProperties& properties);
   Result<LoopThread*> find_io_thread(const DeviceProperties& properties);
-  Result<> create_cdrom(const Drive& drive);
+  Result<> create_cdrom(const std::string& drive);
+  void attach(Drive& drive, const DeviceProperties& properties, const void* user,
+              std::string_view below = "") const;
+  Result<> plug_scsi(const DeviceDescription& description);
   struct ScsiBus;
   Result<ScsiBus*> find_scsi_bus(const DeviceProperties& properties);
-  Result<> add_scsi_unit(const DeviceProperties& properties,
+  Result<> add_scsi_unit(const DeviceProperties& properties, Drive& drive,
                          std::unique_ptr<block::scsi::LogicalUnit> unit);
   Result<device::CharacterBackend*> backend_of(const DeviceProperties& properties);
 
@@ -88,6 +96,14 @@ class DeviceFactory {
     std::string name;  ///< As -device's bus= has it: "scsi0.0".
     virtio::Scsi* adapter;
     LoopThread* thread;
+    bool hotplug;
+  };
+  struct ScsiUnit {
+    std::string id;
+    virtio::Scsi* adapter;
+    unsigned target;
+    unsigned number;
+    const block::scsi::LogicalUnit* unit;
   };
   Q35Board& board_;
   unsigned vcpus_ = 1;
@@ -95,6 +111,9 @@ class DeviceFactory {
   std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.
   std::map<const pci::PciFunction*, uint8_t> plugged_macs_;  ///< Those of cards in slots.
   std::vector<ScsiBus> scsi_buses_;
+  std::vector<ScsiUnit> scsi_units_;
+  size_t devices_made_ = 0;
+  std::string path_;  ///< Of the device that is being made, among QOM's objects.
 };
 
 }  // namespace limen::machine

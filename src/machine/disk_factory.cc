@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/nearest.h"
 #include "block/scsi/cd.h"
 #include "block/scsi/disk.h"
@@ -29,9 +30,11 @@ block::scsi::Identity identity_of(const DeviceProperties& properties, const Driv
   identity.product = properties.text("product", product);
   identity.revision = properties.text("ver", identity.revision);
   identity.serial = properties.text("serial", drive.description.serial);
-  // Without a serial number the guest knows the unit by its drive's name, as under QEMU.
-  const auto& name = identity.serial.empty() ? drive.description.id : identity.serial;
-  identity.device_id = properties.text("device_id", name.starts_with('#') ? "" : name);
+  // Without a serial number the guest knows the unit by its drive's name, as under QEMU, where a
+  // node is none.
+  const auto& name = identity.serial.empty() && !drive.description.is_node() ? drive.description.id
+                                                                             : identity.serial;
+  identity.device_id = properties.text("device_id", name);
   identity.wwn = properties.number("wwn", 0);
   return identity;
 }
@@ -43,6 +46,12 @@ Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
   for (auto& drive : board_.drives_) {
     if (drive.description.id == id || drive.description.node_name == id) {
       if (drive.in_use) return fail("Drive '{}' is already in use by another device", id);
+      if (!drive.description.parent.empty())
+        return fail("the node '{}' is another node's already: that of '{}'", id,
+                    drive.description.parent);
+      // One that was let go by what it was a part of.
+      if (drive.image == nullptr && drive.description.is_node())
+        LIMEN_TRY(board_.opener_->open_again(drive));
       drive.in_use = true;
       return &drive;
     }
@@ -58,6 +67,14 @@ Result<Drive*> DeviceFactory::take_disk(const DeviceProperties& properties) {
   if (drive->image == nullptr) return fail("Device needs media, but drive is empty");
   set_error_actions(*drive, properties);
   return drive;
+}
+
+/// The device is there: the drive knows it from now on.
+void DeviceFactory::attach(Drive& drive, const DeviceProperties& properties, const void* user,
+                           std::string_view below) const {
+  drive.user = user;
+  drive.device_id = properties.text("id");
+  drive.device_path = path_ + std::string(below);
 }
 
 void DeviceFactory::set_error_actions(const Drive& drive, const DeviceProperties& properties) {
@@ -96,8 +113,12 @@ Result<> DeviceFactory::create_block(const DeviceDescription& description,
   block.physical_block_size = static_cast<uint32_t>(properties.number(
       "physical_block_size", std::max(block.physical_block_size, block.logical_block_size)));
   block.thread = LIMEN_TRY(find_io_thread(properties));
-  return add_virtio(description, properties,
-                    LIMEN_TRY(virtio::Block::create(block, *drive->image)));
+  auto device = LIMEN_TRY(virtio::Block::create(block, *drive->image));
+  auto* const disk = device.get();
+  LIMEN_TRY(add_virtio(description, properties, std::move(device)));
+  attach(*drive, properties, disk, "/virtio-backend");
+  drive->resized = [disk] { disk->resized(); };
+  return {};
 }
 
 // --- SCSI ---------------------------------------------------------------------------------------
@@ -120,7 +141,7 @@ Result<> DeviceFactory::create_scsi_bus(const DeviceDescription& description,
   // A nameless adapter's bus is "scsi.0", "scsi.1" and so on.
   const auto id = properties.text("id");
   auto name = id.empty() ? fmt::format("scsi.{}", scsi_buses_.size()) : id + ".0";
-  scsi_buses_.push_back({std::move(name), adapter, scsi.thread});
+  scsi_buses_.push_back({std::move(name), adapter, scsi.thread, scsi.hotplug});
   return {};
 }
 
@@ -137,14 +158,23 @@ Result<DeviceFactory::ScsiBus*> DeviceFactory::find_scsi_bus(const DevicePropert
   return fail("Bus '{}' not found{}", wanted, choice_hint(wanted, names));
 }
 
-Result<> DeviceFactory::add_scsi_unit(const DeviceProperties& properties,
+Result<> DeviceFactory::add_scsi_unit(const DeviceProperties& properties, Drive& drive,
                                       std::unique_ptr<block::scsi::LogicalUnit> unit) {
   auto* bus = LIMEN_TRY(find_scsi_bus(properties));
   const auto number = static_cast<unsigned>(properties.number("lun", 0));
   const auto target = static_cast<unsigned>(properties.number(
       "scsi-id", properties.text("lun").empty() ? bus->adapter->free_target() : 0));
   if (target >= virtio::Scsi::kMostTargets) return fail("no free target");
-  return bus->adapter->add_unit(target, number, std::move(unit));
+  auto* const added = unit.get();
+  auto* const adapter = bus->adapter;
+  LIMEN_TRY(adapter->add_unit(target, number, std::move(unit)));
+  scsi_units_.push_back({properties.text("id"), adapter, target, number, added});
+  attach(drive, properties, added);
+  drive.resized = [adapter, target, number, added] {
+    added->attention(block::scsi::sense::kCapacityChanged);
+    adapter->unit_changed(target, number, block::scsi::sense::kCapacityChanged);
+  };
+  return {};
 }
 
 Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
@@ -162,34 +192,75 @@ Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
   disk.removable = properties.boolean("removable", false);
   disk.write_cache = write_cache(properties, drive->description);
   if (bus->thread != nullptr) drive->image->run_on(*bus->thread);
-  return add_scsi_unit(properties, LIMEN_TRY(block::scsi::Disk::create(disk, *drive->image)));
+  return add_scsi_unit(properties, *drive,
+                       LIMEN_TRY(block::scsi::Disk::create(disk, *drive->image)));
 }
 
 Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
                                        const DeviceProperties& properties) {
-  LIMEN_TRY(find_scsi_bus(properties));
-  // Without a drive it is empty.
-  Drive empty;
-  Drive* drive = &empty;
-  if (const auto id = properties.text("drive"); !id.empty()) drive = LIMEN_TRY(take_drive(id));
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  // Without a drive it has one of its own, which is empty.
+  Drive* drive = nullptr;
+  if (const auto id = properties.text("drive"); !id.empty()) {
+    drive = LIMEN_TRY(take_drive(id));
+  } else {
+    drive = &board_.drives_.emplace_back(
+        Drive{.description = {.interface = "none", .read_only = true, .cdrom = true}});
+    drive->in_use = true;
+  }
   set_error_actions(*drive, properties);
-  auto cd = LIMEN_TRY(block::scsi::Cd::create(
-      identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
-      [moved = board_.callbacks_.tray_moved, id = drive->description.id](bool open) {
-        if (moved) moved(id, open);
-      }));
+  if (bus->thread != nullptr && drive->image != nullptr) drive->image->run_on(*bus->thread);
+  drive->thread = bus->thread;
+  auto cd = LIMEN_TRY(
+      block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
+                              [moved = board_.callbacks_.tray_moved,
+                               name = drive->description.is_node() ? "" : drive->description.id,
+                               device = properties.text("id", path_)](bool open) {
+                                if (moved) moved(name, device, open);
+                              }));
   drive->cd = cd.get();
-  return add_scsi_unit(properties, std::move(cd));
+  return add_scsi_unit(properties, *drive, std::move(cd));
 }
 
 /// -cdrom: a drive of an adapter that stands for QEMU's IDE controller.
-Result<> DeviceFactory::create_cdrom(const Drive& drive) {
+Result<> DeviceFactory::create_cdrom(const std::string& drive) {
   constexpr std::string_view kAdapter = "cdroms";
   const std::string bus = std::string(kAdapter) + ".0";
   if (std::ranges::find(scsi_buses_, bus, &ScsiBus::name) == scsi_buses_.end())
     LIMEN_TRY(create({.driver = "virtio-scsi-pci", .properties = {{"id", std::string(kAdapter)}}}));
-  return create(
-      {.driver = "scsi-cd", .properties = {{"drive", drive.description.id}, {"bus", bus}}});
+  return create({.driver = "scsi-cd", .properties = {{"drive", drive}, {"bus", bus}}});
+}
+
+// --- Units that come and go ---------------------------------------------------------------------
+
+Result<> DeviceFactory::plug_scsi(const DeviceDescription& description) {
+  const DeviceProperties properties(description);
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  if (!bus->hotplug) return fail("Bus '{}' does not support hotplugging", bus->name);
+  if (const auto id = properties.text("id");
+      !id.empty() && std::ranges::find(scsi_units_, id, &ScsiUnit::id) != scsi_units_.end())
+    return fail("Duplicate device ID '{}'", id);
+  return create(description);
+}
+
+bool DeviceFactory::unplug_scsi(const std::string& id) {
+  const auto found = std::ranges::find(scsi_units_, id, &ScsiUnit::id);
+  if (found == scsi_units_.end()) return false;
+  const auto unit = *found;
+  scsi_units_.erase(found);
+  if (auto removed = unit.adapter->remove_unit(unit.target, unit.number); !removed)
+    log::error("{}", removed.error().message);
+  board_.release_drives(unit.unit);
+  return true;
+}
+
+void DeviceFactory::forget_adapter(const virtio::VirtioDevice& device) {
+  std::erase_if(scsi_units_, [&](const ScsiUnit& unit) {
+    if (unit.adapter != &device) return false;
+    board_.release_drives(unit.unit);
+    return true;
+  });
+  std::erase_if(scsi_buses_, [&](const ScsiBus& bus) { return bus.adapter == &device; });
 }
 
 }  // namespace limen::machine

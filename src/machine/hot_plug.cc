@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "machine/device_factory.h"
 #include "machine/q35_board.h"
 #include "pci/root_port.h"
@@ -57,6 +58,7 @@ Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
 Result<> DeviceFactory::plug(const DeviceDescription& description) {
   LIMEN_TRY(check_device(description));
   const DeviceProperties properties(description);
+  if (find_device(description.driver)->bus == "SCSI") return plug_scsi(description);
   pci::RootPort* port = nullptr;
   auto* bus = LIMEN_TRY(bus_of(properties, port));
   if (port == nullptr) return fail("Bus '{}' does not support hotplugging", bus->name());
@@ -81,7 +83,7 @@ void DeviceFactory::forget(pci::PciFunction& function) {
       if (bus.console == device)
         for (const auto& id : bus.characters) board_.characters_.give_back(id);
     std::erase_if(serial_buses_, [&](const SerialBus& bus) { return bus.console == device; });
-    std::erase_if(scsi_buses_, [&](const ScsiBus& bus) { return bus.adapter == device; });
+    forget_adapter(*device);
   }
   const auto mac = plugged_macs_.find(&function);
   if (mac == plugged_macs_.end()) return;
@@ -90,10 +92,50 @@ void DeviceFactory::forget(pci::PciFunction& function) {
 }
 
 Result<> Q35Board::plug(const DeviceDescription& description) {
-  return factory_->plug(description);
+  auto plugged = factory_->plug(description);
+  // What a device took that then could not be made.
+  if (!plugged) release_drives(nullptr);
+  return plugged;
+}
+
+void Q35Board::release_drives(const void* user) {
+  for (auto& drive : drives_) {
+    if (!drive.in_use || drive.user != user || drive.lent) continue;
+    drive.in_use = false;
+    drive.user = nullptr;
+    drive.cd = nullptr;
+    drive.thread = nullptr;
+    drive.device_id = drive.device_path = {};
+    drive.resized = {};
+    // Limits are the device's where the drive is a node.
+    if (drive.description.is_node() && drive.throttle != nullptr &&
+        drive.description.node_driver != "throttle")
+      static_cast<void>(opener_->set_limits(drive, {}, ""));
+  }
+  // Overlays that were made for the device go with it; what lies below is a node of its own again.
+  const auto unowned = [](const Drive& drive) {
+    return drive.description.implicit && !drive.in_use && drive.description.parent.empty();
+  };
+  for (auto found = std::ranges::find_if(drives_, unowned); found != drives_.end();
+       found = std::ranges::find_if(drives_, unowned)) {
+    const auto name = found->description.node_name;
+    if (found->image != nullptr)
+      if (auto drained = found->image->drain(); !drained)
+        log::error("node '{}': {}", name, drained.error().message);
+    drives_.erase(found);
+    for (auto& drive : drives_)
+      if (drive.description.parent == name) drive.description.parent.clear();
+  }
+  // The drive of an empty CD drive's own.
+  std::erase_if(drives_,
+                [](const Drive& drive) { return drive.description.id.empty() && !drive.in_use; });
 }
 
 Result<> Q35Board::request_unplug(const std::string& id) {
+  if (!id.empty() && factory_->unplug_scsi(id)) {
+    callbacks_.device_removed(id);
+    return {};
+  }
   const auto found = std::ranges::find(plugged_, id, &Plugged::id);
   if (id.empty() || found == plugged_.end()) {
     const bool there = std::ranges::any_of(
@@ -118,12 +160,13 @@ std::string Q35Board::remove_device(const std::string& port) {
     if (auto* function = dynamic_cast<virtio::VirtioPci*>(each->function);
         function != nullptr && balloon_ != nullptr && &function->device() == balloon_)
       balloon_ = nullptr;
+    const void* user = nullptr;
+    // As a disk knows itself: a pointer to the whole of it.
+    if (auto* virtio = dynamic_cast<virtio::VirtioPci*>(each->function); virtio != nullptr)
+      user = dynamic_cast<const void*>(&virtio->device());
     factory_->forget(*each->function);
     std::erase_if(devices_, [&](const auto& device) { return device.get() == each->function; });
-    for (auto& drive : drives_)
-      if (!each->drive.empty() &&
-          (drive.description.id == each->drive || drive.description.node_name == each->drive))
-        drive.in_use = false;
+    if (user != nullptr) release_drives(user);
     id = each->id;
     each = plugged_.erase(each);
     slot->unplugged();

@@ -71,6 +71,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
   memory_ = LIMEN_TRY(open_guest_memory());
+  if (description_.preallocate_memory) LIMEN_TRY(memory_->preallocate());
   // Before anything is opened, made or locked: most mistakes show here.
   const x86::CpuState start = LIMEN_TRY(load_guest());
 
@@ -103,9 +104,12 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   // An image that would grow past a limit of the host's is an error of the disk's, not the end.
   ::signal(SIGXFSZ, SIG_IGN);
   callbacks.disk_error = [this](const DiskError& failure) { disk_failed(failure); };
-  callbacks.tray_moved = [this](const std::string& device, bool open) {
+  callbacks.tray_moved = [this](const std::string& drive, const std::string& device, bool open) {
     events_->post("DEVICE_TRAY_MOVED",
-                  nlohmann::json{{"device", device}, {"id", device}, {"tray-open", open}});
+                  nlohmann::json{{"device", drive}, {"id", device}, {"tray-open", open}});
+  };
+  callbacks.device_removed = [this](const std::string& id) {
+    loop_->post([this, id] { removed(id); });
   };
   board_ =
       std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
@@ -180,14 +184,18 @@ Machine::~Machine() {
 }
 
 Result<x86::CpuState> Machine::load_guest() {
-  const auto serials = static_cast<unsigned>(description_.serials.size());
-  const auto tables = LIMEN_TRY(boot::acpi::install_tables(
-      *memory_, {.vcpus = description_.vcpus,
-                 .apic_ids = apic_ids_,
-                 .hpet = description_.hpet,
-                 .serial_ports = std::min(serials, kDescribedSerialPorts),
-                 .panic_port = panic_port(description_),
-                 .keyboard_controller = true}));
+  // ACPI describes those from COM1 on.
+  const auto gap = std::ranges::find(description_.serials, "");
+  const auto serials = static_cast<unsigned>(gap - description_.serials.begin());
+  boot::acpi::InstalledTables tables;
+  if (description_.acpi)
+    tables = LIMEN_TRY(boot::acpi::install_tables(
+        *memory_, {.vcpus = description_.vcpus,
+                   .apic_ids = apic_ids_,
+                   .hpet = description_.hpet,
+                   .serial_ports = std::min(serials, kDescribedSerialPorts),
+                   .panic_port = panic_port(description_),
+                   .keyboard_controller = true}));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;
@@ -231,7 +239,7 @@ void Machine::disk_failed(const DiskError& failure) {
   const bool stops = failure.error.action == ErrorAction::kStop;
   const char* const reason = ::strerror(failure.error.error);
   const auto text =
-      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? "?" : failure.device,
+      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? failure.node : failure.device,
                   failure.error.write ? "write" : "read", reason,
                   stops ? "the machine stands still until it is told to go on"
                         : block::error_action_name(failure.error.action));

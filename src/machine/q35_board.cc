@@ -1,5 +1,8 @@
 #include "machine/q35_board.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -106,8 +109,30 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
   for (const auto& each : description.io_threads) LIMEN_TRY(add_io_thread(each.id));
   opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
   for (const auto& group : description.throttle_groups) LIMEN_TRY(opener_->add_group(group));
-  for (const auto& drive : description.drives) drives_.push_back(LIMEN_TRY(opener_->open(drive)));
+  for (const auto& wanted : description.drives) {
+    auto named = wanted;
+    if (named.id.empty()) named.id = free_drive_name(description, named);
+    drives_.push_back(LIMEN_TRY(opener_->open(named)));
+  }
+  for (const auto& node : description.child_nodes) drives_.push_back({.description = node});
   return {};
+}
+
+/// What QEMU calls a drive without id=: by its place on its bus.
+std::string Q35Board::free_drive_name(const MachineDescription& description,
+                                      const DriveDescription& drive) const {
+  const auto taken = [&](const std::string& name) {
+    const auto has_it = [&](const DriveDescription& other) { return other.id == name; };
+    return std::ranges::any_of(description.drives, has_it) ||
+           std::ranges::any_of(drives_, has_it, &Drive::description);
+  };
+  for (unsigned place = 0;; ++place) {
+    // -cdrom is the first of the second IDE bus.
+    const auto name = drive.interface == "cdrom"
+                          ? fmt::format("ide{}-cd{}", 1 + place / 2, place % 2)
+                          : fmt::format("virtio{}", place);
+    if (!taken(name)) return name;
+  }
 }
 
 Result<> Q35Board::add_io_thread(const std::string& id) {
@@ -186,6 +211,7 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
 
 Result<> Q35Board::build_serials(const MachineDescription& description) {
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
+    if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
     devices_.push_back(std::make_unique<device::Uart16550>(
         ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));

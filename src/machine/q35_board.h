@@ -64,8 +64,10 @@ struct BoardCallbacks {
   /// A disk failed; when its action is kStop, the machine must stop, and retry_disks() follows when
   /// it goes on.
   std::function<void(const DiskError&)> disk_error;
-  /// The tray of a CD drive opened or closed; `device` is the drive's id.
-  std::function<void(const std::string& device, bool open)> tray_moved;
+  /// The tray of a CD drive opened or closed: the drive's id, and what the device is called.
+  std::function<void(const std::string& drive, const std::string& device, bool open)> tray_moved;
+  /// A device that the guest need not agree to was removed: `id`, or its path without one.
+  std::function<void(const std::string& id)> device_removed;
 };
 
 /// An I/O thread and what it was called.
@@ -118,6 +120,7 @@ class Q35Board {
   void retry_disks();
   /// For the monitor: limits, CD trays, errors that are kept.
   [[nodiscard]] std::vector<Drive>& drives() { return drives_; }
+  [[nodiscard]] DriveOpener& drive_opener() { return *opener_; }
 
   /// The cards' other side; null where there is neither a card nor a back end.
   [[nodiscard]] net::Network* network() { return network_.get(); }
@@ -151,6 +154,10 @@ class Q35Board {
   };
 
   Result<> open_drives(const MachineDescription& description);
+  [[nodiscard]] std::string free_drive_name(const MachineDescription& description,
+                                            const DriveDescription& drive) const;
+  /// The device that had them is gone.
+  void release_drives(const void* user);
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);

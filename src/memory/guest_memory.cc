@@ -70,6 +70,12 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   return memory;
 }
 
+Result<> GuestMemory::preallocate() {
+  if (::fallocate(memfd_.get(), 0, 0, static_cast<off_t>(size_)) != 0)
+    return fail_errno(errno, "qemu_prealloc_mem: preallocating memory failed");
+  return {};
+}
+
 GuestMemory::~GuestMemory() {
   if (mapping_ != nullptr) ::munmap(mapping_, size_);
 }

@@ -60,6 +60,9 @@ class GuestMemory {
   Result<> read(GuestPhysicalAddress address, std::span<std::byte> into) const;
   Result<> write(GuestPhysicalAddress address, std::span<const std::byte> from);
 
+  /// Has the host find all pages now. Fails when it has not enough.
+  Result<> preallocate();
+
   /// Gives the memory of the whole pages in [address, address + size) back to the host; they read
   /// as zeros from then on. What is not RAM is left out. Thread-safe.
   void discard(GuestPhysicalAddress address, uint64_t size);

@@ -1,35 +1,29 @@
-// The disks of a machine, as monitors show them.
+// The disks of a machine as monitors show them: what the board has now.
 #pragma once
 
-#include <cstdint>
-#include <optional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace limen::machine {
 class Machine;
-}
-namespace limen::block {
-class Measured;
-}
+struct Drive;
+}  // namespace limen::machine
 
 namespace limen::monitor {
 
-struct Disk {
-  std::string id;    ///< Of -drive; "virtio0" and so on for one without.
-  std::string node;  ///< "#block000" and so on for one without a name.
-  std::string qdev;  ///< Where its device stands among QOM's objects; "": no device has it.
-  std::string file;
-  std::string format;
-  uint64_t size = 0;
-  std::optional<uint64_t> allocated = {};  ///< Bytes on the host's disk.
-  bool read_only = false;
-  bool cache_writeback = true;
-  bool cache_direct = false;
-  bool cache_no_flush = false;
-  const block::Measured* measured = nullptr;  ///< What it counted; null: nothing.
-};
+/// Drives and nodes that are not a part of another node.
+[[nodiscard]] std::vector<machine::Drive*> drives_of(machine::Machine& machine);
+/// Whether a drive is more than a node: a -drive, or a device's.
+[[nodiscard]] bool is_backend(const machine::Drive& drive);
+/// "" for a drive that is a node's.
+[[nodiscard]] std::string backend_name(const machine::Drive& drive);
 
-[[nodiscard]] std::vector<Disk> disks_of(machine::Machine& machine);
+/// An element of query-block.
+[[nodiscard]] nlohmann::json backend_info(const machine::Drive& drive);
+/// Elements of query-named-block-nodes: the drive's node, and those below it that have a name.
+/// `flat`: without the images that lie behind.
+void add_node_infos(const machine::Drive& drive, bool flat, nlohmann::json& all);
 
 }  // namespace limen::monitor

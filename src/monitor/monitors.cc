@@ -6,7 +6,7 @@
 namespace limen::monitor {
 
 Result<std::unique_ptr<Monitors>> Monitors::create(machine::Machine& machine) {
-  auto monitors = std::make_unique<Monitors>();
+  auto monitors = std::make_unique<Monitors>(machine);
   if (auto* balloon = machine.board() != nullptr ? machine.board()->balloon() : nullptr)
     balloon->set_listener([&machine](uint64_t actual) {
       machine.events().post("BALLOON_CHANGE", {{"actual", actual}});
@@ -21,6 +21,12 @@ Result<std::unique_ptr<Monitors>> Monitors::create(machine::Machine& machine) {
           std::make_unique<HumanMonitor>(machine, monitors->shared_, *backend));
   }
   return monitors;
+}
+
+std::string Monitors::execute(std::string_view command) {
+  auto text = debugger_.execute(command);
+  std::erase(text, '\r');
+  return text;
 }
 
 }  // namespace limen::monitor

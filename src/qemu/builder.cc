@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "machine/accelerators.h"
 #include "machine/device_catalog.h"
+#include "qemu/json_options.h"
 #include "qemu/key_values.h"
 #include "qemu/smp.h"
 
@@ -37,9 +38,12 @@ Result<> Builder::machine(const std::string& argument) {
         "pc-q35-7.2           Standard PC (Q35 + ICH9)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 8> kKnown = {
-      "type", "accel", "hpet", "pit", "usb", "dump-guest-core", "vmport", "memory-backend"};
+  constexpr std::array<std::string_view, 13> kKnown = {
+      "type",   "accel",          "hpet", "pit",    "usb",    "dump-guest-core", "mem-merge",
+      "vmport", "memory-backend", "acpi", "kernel", "initrd", "append"};
   LIMEN_TRY(values.check(kKnown));
+  for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
+    LIMEN_TRY(values.boolean(advice, true));
   for (const std::string_view absent : {"usb", "vmport"})
     if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
       return fail("{}={}: this board has none; use off", absent, values.text(absent));
@@ -48,6 +52,12 @@ Result<> Builder::machine(const std::string& argument) {
       return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
     result_.machine.type = *type == "none" ? "none" : "q35";
   }
+  for (const auto& [key, into] :
+       {std::pair{"kernel", &result_.machine.kernel}, std::pair{"initrd", &result_.machine.initrd},
+        std::pair{"append", &result_.machine.append}})
+    *into = values.text(key, *into);
+  if (values.text("acpi") != "auto")
+    result_.machine.acpi = LIMEN_TRY(values.boolean("acpi", result_.machine.acpi));
   result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
@@ -160,9 +170,9 @@ Result<> Builder::memory(const std::string& argument) {
   const uint64_t bytes = LIMEN_TRY(parse_size(values.text("size"), uint64_t{1} << 20));
   if (bytes == 0) return fail("a machine needs memory; write a size as in 512M or 2G");
   if (bytes > UINT64_MAX - kMemoryGranularity) return fail("too large a size");
-  memory_chosen_ = true;
   result_.machine.memory_bytes =
       (bytes + kMemoryGranularity - 1) / kMemoryGranularity * kMemoryGranularity;
+  memory_chosen_ = true;
   return {};
 }
 
@@ -184,7 +194,48 @@ Result<> Builder::append(const std::string& argument) {
 
 Result<> Builder::display(const std::string& argument) {
   display_chosen_ = true;
-  return only_none(argument, "display");
+  const auto values = LIMEN_TRY(read_texts(argument, "type"));
+  if (!values.find("type")) return fail("Parameter 'type' is missing");
+  return only_none(values.text("type"), "display");
+}
+
+/// There is no firmware that would look for a boot sector: what the order is changes nothing. A
+/// wrong one is said all the same.
+Result<> Builder::boot(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "order"));
+  constexpr std::array<std::string_view, 7> kKnown = {
+      "order", "once", "menu", "splash", "strict", "splash-time", "reboot-timeout"};
+  LIMEN_TRY(values.check(kKnown));
+  for (const auto* key : {"menu", "strict"}) LIMEN_TRY(values.boolean(key, false));
+  for (const auto* key : {"splash-time", "reboot-timeout"})
+    if (const auto text = values.find(key); text && *text != "-1")
+      LIMEN_TRY(machine::parse_number(*text));
+  for (const auto* key : {"order", "once"}) {
+    const auto drives = values.text(key);
+    for (size_t i = 0; i < drives.size(); ++i) {
+      if (drives[i] < 'a' || drives[i] > 'p') return fail("Invalid boot device '{}'", drives[i]);
+      if (drives.find(drives[i]) != i) return fail("Boot device '{}' was given twice", drives[i]);
+    }
+  }
+  return {};
+}
+
+/// A back end that is silent serves every sound card there is.
+Result<> Builder::audio_device(const std::string& argument) {
+  const auto values = LIMEN_TRY(read_texts(argument, "driver"));
+  constexpr std::array<std::string_view, 2> kKnown = {"driver", "id"};
+  constexpr std::array<std::string_view, 1> kDrivers = {"none"};
+  if (values.wants_help()) {
+    print("Available audio drivers:\nnone\n");
+    return {};
+  }
+  for (const auto key : kKnown)
+    if (!values.find(key)) return fail("Parameter '{}' is missing", key);
+  LIMEN_TRY(values.choice("driver", kDrivers, ""));
+  LIMEN_TRY(values.check(kKnown));
+  if (!audio_devices_.insert(values.text("id")).second)
+    return fail("Duplicate ID '{}' for audiodev", values.text("id"));
+  return {};
 }
 
 Result<> Builder::vga(const std::string& argument) { return only_none(argument, "graphics card"); }
@@ -210,6 +261,11 @@ Result<> Builder::name(const std::string& argument) {
   return {};
 }
 
+Result<> Builder::no_acpi(const std::string&) {
+  result_.machine.acpi = false;
+  return {};
+}
+
 Result<> Builder::no_graphic(const std::string&) {
   no_graphic_ = true;
   return {};
@@ -227,39 +283,6 @@ Result<> Builder::no_reboot(const std::string&) {
 
 Result<> Builder::no_shutdown(const std::string&) {
   result_.machine.actions.shutdown = machine::Actions::Shutdown::kPause;
-  return {};
-}
-
-Result<> Builder::log_items(const std::string& argument) {
-  const auto items = machine::log_items();
-  if (argument == "help" || argument == "?") {
-    std::string text = "Log items (comma separated):\n";
-    for (const auto& item : items) text += fmt::format("{:<15} {}\n", item.name, item.help);
-    print(text);
-    return {};
-  }
-  std::vector<std::string_view> names;
-  for (const auto& item : items) names.push_back(item.name);
-  auto& chosen = result_.machine.log.items;
-  for (std::string_view rest = argument;;) {
-    const size_t comma = rest.find(',');
-    const auto name = rest.substr(0, comma);
-    if (std::ranges::find(names, name) == names.end())
-      return fail("unknown log item '{}'{}", name, choice_hint(name, names));
-    chosen.emplace(name);
-    if (comma == std::string_view::npos) return {};
-    rest.remove_prefix(comma + 1);
-  }
-}
-
-Result<> Builder::log_file(const std::string& argument) {
-  if (argument.empty()) return fail("the path of a file is missing");
-  result_.machine.log.file = argument;
-  return {};
-}
-
-Result<> Builder::perf_map(const std::string&) {
-  result_.machine.log.perf_map = true;
   return {};
 }
 

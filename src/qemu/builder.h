@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <span>
 #include <string>
@@ -32,6 +33,12 @@ class Builder {
   Result<> append(const std::string& argument);
   Result<> drive(const std::string& argument);
   Result<> block_device(const std::string& argument);
+  Result<> preallocate(const std::string& argument);
+  Result<> overcommit(const std::string& argument);
+  Result<> boot(const std::string& argument);
+  Result<> audio_device(const std::string& argument);
+  Result<> write_configuration(const std::string& argument);
+  Result<> trace_events(const std::string& argument);
   Result<> cdrom(const std::string& argument);
   Result<> hard_disk_a(const std::string& argument);
   Result<> hard_disk_b(const std::string& argument);
@@ -39,7 +46,7 @@ class Builder {
   Result<> hard_disk_d(const std::string& argument);
   Result<> snapshot(const std::string& argument);
   Result<> device(const std::string& argument);
-  Result<> object(const std::string& argument);
+  Result<> object(const std::string& argument);  // builder_objects.cc
   Result<> character(const std::string& argument);
   Result<> serial(const std::string& argument);
   Result<> monitor(const std::string& argument);
@@ -67,6 +74,7 @@ class Builder {
   Result<> netdev(const std::string& argument);
   Result<> clock(const std::string& argument);
   Result<> name(const std::string& argument);
+  Result<> no_acpi(const std::string& argument);
   Result<> no_graphic(const std::string& argument);
   Result<> no_defaults(const std::string& argument);
   Result<> no_reboot(const std::string& argument);
@@ -92,10 +100,16 @@ class Builder {
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
+  void add_event_pattern(const std::string& pattern);  // builder_debug.cc
+  // In builder_objects.cc:
+  [[nodiscard]] bool has_object(std::string_view id) const;
+  Result<> finish_memory();
+  // In builder_devices.cc:
+  Result<> finish_serial_devices();
   // In builder_block.cc:
   static bool is_block_object(std::string_view type);
   Result<> block_object(const KeyValues& values);
-  Result<> add_node(const KeyValues& values);
+  Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
   void finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
@@ -106,15 +120,14 @@ class Builder {
   void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
                const std::string& address);
   Result<> finish_network();
-  Result<> finish_memory();
 
   std::string program_;
   CommandLine result_;
   std::vector<std::string> serials_;              ///< -serial, as given.
   std::vector<machine::DeviceDescription> nics_;  ///< Of -nic and -net.
   bool network_chosen_ = false;
-  bool memory_chosen_ = false;         ///< By -m.
-  std::set<std::string> child_nodes_;  ///< -blockdev nodes that another node has.
+  bool memory_chosen_ = false;  ///< -m was given.
+  std::set<std::string> audio_devices_;
   std::set<std::tuple<std::string, uint64_t, uint64_t>> drive_places_;  ///< if=, bus, unit.
   bool snapshot_ = false;
   bool no_defaults_ = false;

@@ -9,6 +9,7 @@
 #include "base/nearest.h"
 #include "block/filters/error_policy.h"
 #include "block/probe.h"
+#include "machine/block_node.h"
 #include "machine/device_catalog.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
@@ -169,21 +170,6 @@ Result<std::string> cache_mode(const KeyValues& values, std::string_view otherwi
   return direct ? "none" : "writeback";
 }
 
-Result<std::string> plain_path(const std::string& file) {
-  if (file.starts_with("file:")) return file.substr(5);
-  // As QEMU decides: a protocol is what stands before the first colon, unless a slash does.
-  const auto colon = file.find(':');
-  if (colon == std::string::npos || file.find('/') < colon || colon == 0) return file;
-  const auto protocol = file.substr(0, colon);
-  constexpr std::array<std::string_view, 12> kProtocols = {"nbd",     "http",  "https", "ftp",
-                                                           "ssh",     "iscsi", "rbd",   "nfs",
-                                                           "gluster", "fat",   "json",  "vvfat"};
-  if (std::ranges::find(kProtocols, std::string_view(protocol)) != kProtocols.end())
-    return fail("Unknown protocol '{}': an image is a file or a block device here", protocol);
-  return file;
-}
-
-/// What -drive and -blockdev say alike.
 Result<> common_settings(const KeyValues& values, DriveDescription& drive) {
   drive.aio = LIMEN_TRY(values.choice("aio", kAio, ""));
   if (values.find("file.aio")) drive.aio = LIMEN_TRY(values.choice("file.aio", kAio, ""));
@@ -219,7 +205,7 @@ Result<> Builder::drive(const std::string& argument) {
   LIMEN_TRY(check_keys(values, kDriveKeys, limits));
   DriveDescription drive;
   drive.file = values.text("file", values.text("file.filename"));
-  drive.file = LIMEN_TRY(plain_path(drive.file));
+  drive.file = LIMEN_TRY(machine::plain_image_path(drive.file));
   constexpr std::array<std::string_view, 3> kProtocols = {"file", "host_device", "null-co"};
   const auto protocol = LIMEN_TRY(values.choice("file.driver", kProtocols, "file"));
   for (const auto* key : {"format", "driver"})
@@ -290,7 +276,7 @@ Result<> Builder::drive(const std::string& argument) {
 
 Result<> Builder::cdrom(const std::string& argument) {
   DriveDescription drive;
-  drive.file = LIMEN_TRY(plain_path(argument));
+  drive.file = LIMEN_TRY(machine::plain_image_path(argument));
   drive.interface = "cdrom";
   drive.cdrom = drive.read_only = true;
   if (!drive_places_.emplace("cdrom", 1, 0).second)
@@ -304,7 +290,7 @@ Result<> Builder::hard_disk(const std::string& file, unsigned index) {
     return fail("drive with bus={}, unit={} (index={}) exists", index / 2, index % 2, index);
   log::info("there is no IDE disk; '{}' becomes a virtio disk", file);
   DriveDescription drive;
-  drive.file = LIMEN_TRY(plain_path(file));
+  drive.file = LIMEN_TRY(machine::plain_image_path(file));
   if (drive.file.empty()) return fail("the path of an image is missing");
   result_.machine.drives.push_back(std::move(drive));
   return {};
@@ -329,118 +315,43 @@ void Builder::finish_drives() {
 
 // --- -blockdev ----------------------------------------------------------------------------------
 
-namespace {
-
-/// An object of JSON as the key=value list that means the same: nested keys get a dot.
-Result<> flatten(const nlohmann::json& value, const std::string& prefix, std::string& list) {
-  const auto add = [&](const std::string& text) {
-    list += list.empty() ? "" : ",";
-    list += prefix + "=";
-    for (const char c : text) list += c == ',' ? std::string(",,") : std::string(1, c);
-  };
-  if (value.is_object()) {
-    for (const auto& [key, child] : value.items())
-      LIMEN_TRY(flatten(child, prefix.empty() ? key : fmt::format("{}.{}", prefix, key), list));
-    return {};
-  }
-  if (value.is_string())
-    add(value.get<std::string>());
-  else if (value.is_boolean())
-    add(value.get<bool>() ? "on" : "off");
-  else if (value.is_number_unsigned())
-    add(std::to_string(value.get<uint64_t>()));
-  else
-    return fail("Invalid parameter type for '{}'", prefix);
-  return {};
-}
-
-constexpr std::array<std::string_view, 24> kNodeKeys = {
-    "driver",         "node-name",      "filename",      "file",
-    "read-only",      "auto-read-only", "discard",       "detect-zeroes",
-    "cache.direct",   "cache.no-flush", "aio",           "locking",
-    "throttle-group", "size",           "read-zeroes",   "latency-ns",
-    "force-share",    "file.driver",    "file.filename", "file.aio",
-    "file.locking",   "file.node-name", "file.size",     "file.read-zeroes"};
-constexpr std::array<std::string_view, 7> kDrivers = {"file",     "host_device", "raw",     "qcow2",
-                                                      "throttle", "null-co",     "null-aio"};
-
-}  // namespace
-
 Result<> Builder::block_device(const std::string& argument) {
-  const bool is_json = argument.starts_with('{');
-  if (!is_json) return add_node(LIMEN_TRY(KeyValues::parse(argument, "driver")));
+  if (!argument.starts_with('{')) {
+    const auto values = LIMEN_TRY(KeyValues::parse(argument, "driver"));
+    return add_node(LIMEN_TRY(machine::nested_options(values.pairs())));
+  }
   const auto json = nlohmann::json::parse(argument, nullptr, false);
   if (json.is_discarded() || !json.is_object()) return fail("Invalid JSON syntax");
-  std::string list;
-  LIMEN_TRY(flatten(json, "", list));
-  return add_node(LIMEN_TRY(KeyValues::parse(list, "")));
+  return add_node(json);
 }
 
 /// Nodes become one description each: a node that stands before another takes what that one says.
-Result<> Builder::add_node(const KeyValues& values) {
-  LIMEN_TRY(values.check(kNodeKeys));
-  auto& drives = result_.machine.drives;
-  const auto driver = values.text("driver");
-  if (driver.empty()) return fail("Parameter 'driver' is missing");
-  if (std::ranges::find(kDrivers, std::string_view(driver)) == kDrivers.end())
-    return fail("Parameter 'driver' does not accept value '{}'{}", driver,
-                choice_hint(driver, kDrivers));
-  const auto name = values.text("node-name");
-  if (name.empty()) return fail("'node-name' must be specified for the root node");
-  for (const auto& other : drives)
-    if (other.node_name == name || other.id == name)
-      return fail("Duplicate nodes with node-name='{}'", name);
-
-  DriveDescription node;
-  node.format = "raw";
-  const bool null = driver == "null-co" || driver == "null-aio";
-  const bool format =
-      !null && std::ranges::find(kFormats, std::string_view(driver)) != kFormats.end();
-  const bool filter = format || driver == "throttle";
-  if (filter) {
-    const auto child = values.text("file");
-    if (!child.empty()) {
-      const auto found =
-          std::ranges::find_if(drives, [&](const auto& drive) { return drive.node_name == child; });
-      if (found == drives.end()) return fail("Cannot find device='' nor node-name='{}'", child);
-      if (!child_nodes_.insert(child).second)
-        return fail("node '{}' is another node's already", child);
-      node = *found;
-    } else if (values.find("file.filename") || values.text("file.driver") == "null-co") {
-      node.file = values.text("file.filename");
-      if (values.text("file.driver") == "null-co") node.format = "null-co";
-    } else {
-      return fail("A block device must be specified for \"file\"");
-    }
-  } else if (null) {
-    node.format = "null-co";
-  } else {
-    node.file = values.text("filename");
-    if (node.file.empty()) return fail("Parameter 'filename' is missing");
-  }
-  if (format && node.format != "null-co") node.format = driver;
-  node.id = node.node_name = name;
-  node.interface = "none";
-  node.read_only = LIMEN_TRY(values.boolean("read-only", node.read_only));
-  if (values.find("cache.direct") || values.find("cache.no-flush"))
-    node.cache = LIMEN_TRY(cache_mode(values, node.cache));
-  // What is not said stays as the node below has it.
-  const DriveDescription below = node;
-  LIMEN_TRY(common_settings(values, node));
-  if (!values.find("aio") && !values.find("file.aio")) node.aio = below.aio;
-  if (!values.find("discard")) node.discard_unmap = below.discard_unmap;
-  if (!values.find("detect-zeroes")) node.detect_zeroes = below.detect_zeroes;
-  if (driver == "throttle") {
-    node.throttle_group = values.text("throttle-group");
-    if (node.throttle_group.empty()) return fail("Parameter 'throttle-group' is missing");
-    const auto& groups = result_.machine.throttle_groups;
-    if (std::ranges::none_of(groups, [&](const auto& g) { return g.id == node.throttle_group; }))
-      return fail("Throttle group '{}' does not exist", node.throttle_group);
-  }
+Result<> Builder::add_node(const nlohmann::json& options) {
+  auto& machine = result_.machine;
+  const machine::NodeSurroundings surroundings{
+      .find = [&](const std::string& name) -> const DriveDescription* {
+        for (const auto* list : {&machine.drives, &machine.child_nodes})
+          for (const auto& drive : *list)
+            if (drive.node_name == name || drive.id == name) return &drive;
+        return nullptr;
+      },
+      .has_throttle_group =
+          [&](const std::string& id) {
+            return std::ranges::any_of(machine.throttle_groups,
+                                       [&](const auto& group) { return group.id == id; });
+          }};
+  auto node = LIMEN_TRY(machine::parse_node(options, surroundings));
   // One that is no node's of its own is not opened.
-  if (const auto child = values.text("file"); filter && !child.empty())
-    std::erase_if(drives, [&](const auto& drive) { return drive.node_name == child; });
-  drives.push_back(std::move(node));
+  for (const auto& child : node.children) {
+    const auto found =
+        std::ranges::find_if(machine.drives, [&](const auto& d) { return d.node_name == child; });
+    if (!found->is_node())
+      return fail("node '{}' is a drive's; use if=none and its own -blockdev", child);
+    found->parent = node.description.node_name;
+    machine.child_nodes.push_back(std::move(*found));
+    machine.drives.erase(found);
+  }
+  machine.drives.push_back(std::move(node.description));
   return {};
 }
 
@@ -493,7 +404,8 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
       if (!name->empty() && std::ranges::find(ids, *name) == ids.end()) ids.push_back(*name);
   if (const auto* drive = property("drive");
       drive != nullptr && std::ranges::find(ids, std::string_view(*drive)) == ids.end()) {
-    if (child_nodes_.contains(*drive))
+    if (std::ranges::any_of(machine.child_nodes,
+                            [&](const auto& child) { return child.node_name == *drive; }))
       return fail("-device {},drive={}: the node is another node's already", device.driver, *drive);
     return fail("-device {0},drive={1}: Property '{0}.drive' can't find value '{1}'{2}",
                 device.driver, *drive, choice_hint(*drive, ids));

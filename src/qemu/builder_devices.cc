@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
-#include "machine/objects.h"
+#include "machine/device_json.h"
 #include "qemu/builder.h"
+#include "qemu/json_options.h"
 #include "qemu/key_values.h"
 
 namespace limen::qemu {
@@ -30,27 +32,48 @@ std::string id_hint(std::string_view wanted, const std::vector<T>& things) {
   return choice_hint(wanted, ids);
 }
 
-}  // namespace
+/// What -device says, or what it is to print instead.
+struct ReadDevice {
+  machine::DeviceDescription device = {};
+  std::string help = {};
+};
 
-Result<> Builder::device(const std::string& argument) {
+Result<ReadDevice> read_device(const std::string& argument) {
+  ReadDevice read;
+  if (is_json(argument)) {
+    read.device = LIMEN_TRY(machine::device_from_json(LIMEN_TRY(parse_json_option(argument))));
+    return read;
+  }
   const auto values = LIMEN_TRY(KeyValues::parse(argument, "driver"));
   const auto driver = values.text("driver");
+  if (driver.empty()) return fail("Parameter 'driver' is missing");
   if (driver == "help" || driver == "?") {
-    print(machine::describe_devices());
-    return {};
+    read.help = machine::describe_devices();
+    return read;
   }
   const auto* specification = machine::find_device(driver);
   if (specification != nullptr && values.wants_help()) {
-    print(machine::describe_properties(*specification));
-    return {};
+    read.help = machine::describe_properties(*specification);
+    return read;
   }
-  machine::DeviceDescription device;
-  device.driver = specification != nullptr ? std::string(specification->driver) : driver;
+  read.device.driver = specification != nullptr ? std::string(specification->driver) : driver;
   for (const auto& [key, value] : values.pairs()) {
     if (key == "driver") continue;
-    if (!device.properties.emplace(key, value).second)
+    if (!read.device.properties.emplace(key, value).second)
       return fail("property '{}' is given twice", key);
   }
+  return read;
+}
+
+}  // namespace
+
+Result<> Builder::device(const std::string& argument) {
+  auto read = LIMEN_TRY(read_device(argument));
+  if (!read.help.empty()) {
+    print(read.help);
+    return {};
+  }
+  auto& device = read.device;
   LIMEN_TRY(machine::check_device(device));
   if (const auto id = device.properties.find("id"); id != device.properties.end())
     for (const auto& other : result_.machine.devices)
@@ -59,58 +82,6 @@ Result<> Builder::device(const std::string& argument) {
         return fail("Duplicate ID '{}' for device", id->second);
   result_.machine.devices.push_back(std::move(device));
   return {};
-}
-
-Result<> Builder::object(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, "qom-type"));
-  const auto type = values.text("qom-type");
-  if (type == "help" || type == "?") {
-    std::string text = "List of user creatable objects:\n";
-    for (const auto& each : machine::object_catalog()) text += fmt::format("  {}\n", each.type);
-    print(text);
-    return {};
-  }
-  const auto* specification = machine::find_object_type(type);
-  if (specification != nullptr && values.wants_help()) {
-    std::string text = fmt::format("{} options:\n", type);
-    for (const auto& property : specification->properties)
-      text += fmt::format("  {:<24} {}\n", property.name, property.help);
-    print(text);
-    return {};
-  }
-  const auto id = values.text("id");
-  if (!id.empty() &&
-      (has_id(result_.machine.entropy_sources, id) || has_id(result_.machine.objects, id) ||
-       has_id(result_.machine.io_threads, id) || has_id(result_.machine.throttle_groups, id)))
-    return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
-  if (is_block_object(type)) return block_object(values);
-  machine::ObjectDescription object{.type = type, .id = id};
-  for (const auto& [key, value] : values.pairs()) {
-    if (key == "qom-type" || key == "id") continue;
-    if (!object.properties.emplace(key, value).second)
-      return fail("property '{}' is given twice", key);
-  }
-  LIMEN_TRY(machine::check_object(object));
-  if (type.starts_with("rng-"))
-    result_.machine.entropy_sources.push_back({.id = id, .type = type});
-  else
-    result_.machine.objects.push_back(std::move(object));
-  return {};
-}
-
-/// -machine memory-backend=: the machine has the back end's size, which -m may only repeat.
-Result<> Builder::finish_memory() {
-  auto& machine = result_.machine;
-  if (machine.memory_backend.empty()) return {};
-  for (const auto& object : machine.objects) {
-    if (object.id != machine.memory_backend || !machine::is_memory_backend(object.type)) continue;
-    const auto size = machine::memory_backend(object).size;
-    if (memory_chosen_ && machine.memory_bytes != size)
-      return fail("Machine memory size does not match the size of the memory backend");
-    machine.memory_bytes = size;
-    return {};
-  }
-  return fail("Memory backend '{}' not found", machine.memory_backend);
 }
 
 Result<> Builder::check_references() const {
@@ -137,6 +108,29 @@ Result<> Builder::check_references() const {
   return {};
 }
 
+/// -device isa-serial: the ports behind those of -serial, or at the place that index= says.
+Result<> Builder::finish_serial_devices() {
+  constexpr size_t kPorts = 4;
+  auto& ports = result_.machine.serials;
+  for (auto& device : result_.machine.devices) {
+    if (device.driver != "isa-serial") continue;
+    const auto chardev = device.properties.find("chardev");
+    if (chardev == device.properties.end())
+      return fail("-device isa-serial: Can't create serial device, empty char device");
+    size_t place = ports.size();
+    if (const auto index = device.properties.find("index"); index != device.properties.end())
+      place = LIMEN_TRY(machine::parse_number(index->second));
+    if (place >= kPorts)
+      return fail("-device isa-serial: Max. supported number of ISA serial ports is {}", kPorts);
+    if (place < ports.size() && !ports[place].empty())
+      return fail("-device isa-serial,index={}: COM{} is there already", place, place + 1);
+    ports.resize(std::max(ports.size(), place + 1));
+    ports[place] = chardev->second;
+    device.properties["index"] = std::to_string(place);
+  }
+  return {};
+}
+
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
@@ -156,8 +150,9 @@ Result<CommandLine> Builder::finish() {
     result_.machine.serials.push_back(
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
-  LIMEN_TRY(finish_network());
+  LIMEN_TRY(finish_serial_devices());
   LIMEN_TRY(finish_memory());
+  LIMEN_TRY(finish_network());
   LIMEN_TRY(connect_monitors());
   LIMEN_TRY(check_references());
   return std::move(result_);

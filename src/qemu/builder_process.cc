@@ -7,12 +7,14 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 
 #include "base/fd_sets.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
 #include "qemu/builder.h"
+#include "qemu/configuration_file.h"
 #include "qemu/key_values.h"
 
 namespace limen::qemu {
@@ -112,6 +114,25 @@ Result<> Builder::sandbox(const std::string& argument) {
   return {};
 }
 
+Result<> Builder::preallocate(const std::string&) {
+  result_.machine.preallocate_memory = true;
+  return {};
+}
+
+Result<> Builder::overcommit(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
+  constexpr std::array<std::string_view, 2> kKnown = {"mem-lock", "cpu-pm"};
+  LIMEN_TRY(values.check(kKnown));
+  result_.process.lock_memory = LIMEN_TRY(values.boolean("mem-lock", false));
+  if (LIMEN_TRY(values.boolean("cpu-pm", false)))
+    return fail("cpu-pm=on: a guest that idles on the host's processor needs KVM; use off");
+  return {};
+}
+
+Result<> Builder::write_configuration(const std::string&) {
+  return fail("there is no such option: QEMU dropped it, too; write the file by hand");
+}
+
 Result<> Builder::run_as(const std::string& argument) {
   if (argument.empty()) return fail("the name of a user is missing");
   result_.process.user = argument;
@@ -127,65 +148,63 @@ Result<> Builder::run_with(const std::string& argument) {
   return {};
 }
 
-/// QEMU's form: sections [group "id"] or [group], and key = "value" in them. A section is an option
-/// with its argument.
-Result<> Builder::read_configuration(const std::string& argument) {
-  std::ifstream file(argument);
-  if (!file) return fail("Cannot read config file: {}", argument);
-  std::string option;
+namespace {
+
+/// A section as the option that means the same, or "" for a group that there is not.
+std::string option_of(const std::string& group) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames = {
+      {{"memory", "m"}, {"smp-opts", "smp"}, {"boot-opts", "boot"}, {"action", "action"}}};
+  for (const auto& [name, option] : kNames)
+    if (name == group) return std::string(option);
+  static constexpr std::array<std::string_view, 16> kAlike = {
+      "machine", "accel", "drive", "device",  "netdev", "chardev",    "mon", "object",
+      "rtc",     "name",  "msg",   "sandbox", "global", "overcommit", "nic", "audiodev"};
+  return std::ranges::find(kAlike, std::string_view(group)) == kAlike.end() ? "" : group;
+}
+
+std::string argument_of(const ConfigurationSection& section) {
   std::string words;
-  const auto apply = [&]() -> Result<> {
-    if (option.empty()) return {};
-    static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames = {
-        {{"memory", "m"}, {"smp-opts", "smp"}, {"action", "action"}, {"boot-opts", "boot"}}};
-    std::string_view name = option;
-    for (const auto& [group, spelled] : kNames)
-      if (group == name) name = spelled;
-    const auto all = options();
-    const auto found = std::ranges::find(all, name, &Option::name);
-    if (found == all.end() || found->argument.empty())
-      return fail("there is no group '{}'", option);
-    return (this->*found->apply)(words);
-  };
-  unsigned number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    const auto begin = line.find_first_not_of(" \t\r");
-    if (begin == std::string::npos || line[begin] == '#') continue;
-    line = line.substr(begin, line.find_last_not_of(" \t\r") - begin + 1);
-    const auto add = [&](std::string_view key, std::string_view value) {
-      if (!words.empty()) words += ',';
-      words += fmt::format("{}=", key);
-      for (const char c : value) {
-        if (c == ',') words += ',';
-        words += c;
-      }
-    };
-    if (line.starts_with('[') && line.ends_with(']')) {
-      if (auto applied = apply(); !applied)
-        return fail("line {}: {}", number, applied.error().message);
-      words.clear();
-      const auto space = line.find(' ');
-      option = line.substr(1, std::min(space, line.size() - 1) - 1);
-      if (space != std::string::npos) {
-        const auto first = line.find('"');
-        const auto last = line.rfind('"');
-        if (first == std::string::npos || first == last)
-          return fail("line {}: parse error", number);
-        add("id", std::string_view(line).substr(first + 1, last - first - 1));
-      }
-      continue;
-    }
-    const auto equals = line.find('=');
-    const auto first = line.find('"');
-    const auto last = line.rfind('"');
-    if (option.empty() || equals == std::string::npos || first == std::string::npos ||
-        first == last || first < equals)
-      return fail("line {}: parse error; a line is key = \"value\"", number);
-    const auto key_end = line.find_last_not_of(" \t", equals - 1);
-    add(line.substr(0, key_end + 1), std::string_view(line).substr(first + 1, last - first - 1));
+  for (const auto& [key, value] : section.values) {
+    if (!words.empty()) words += ',';
+    words += key + "=";
+    for (const char c : value) words += c == ',' ? std::string(",,") : std::string(1, c);
   }
-  if (auto applied = apply(); !applied) return fail("line {}: {}", number, applied.error().message);
+  return words;
+}
+
+/// [global] has driver, property and value apart.
+Result<std::string> global_of(const ConfigurationSection& section) {
+  std::string parts[3];
+  constexpr std::array<std::string_view, 3> kKeys = {"driver", "property", "value"};
+  for (const auto& [key, value] : section.values) {
+    const auto found = std::ranges::find(kKeys, std::string_view(key));
+    if (found == kKeys.end()) return fail("Invalid parameter '{}'{}", key, choice_hint(key, kKeys));
+    parts[found - kKeys.begin()] = value;
+  }
+  return fmt::format("{}.{}={}", parts[0], parts[1], parts[2]);
+}
+
+}  // namespace
+
+Result<> Builder::read_configuration(const std::string& argument) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(argument, ignored))
+    return fail("Could not open '{}': Is a directory", argument);
+  std::ifstream file(argument);
+  if (!file) return fail_errno(errno, fmt::format("Could not open '{}'", argument));
+  for (const auto& section : LIMEN_TRY(parse_configuration(file))) {
+    const auto applied = [&]() -> Result<> {
+      const auto name = option_of(section.group);
+      if (name.empty()) return fail("There is no option group '{}'", section.group);
+      const auto all = options();
+      const auto option = std::ranges::find(all, std::string_view(name), &Option::name);
+      if (option == all.end()) return fail("There is no option group '{}'", section.group);
+      const auto words = name == "global" ? LIMEN_TRY(global_of(section)) : argument_of(section);
+      return (this->*option->apply)(words);
+    }();
+    if (!applied)
+      return fail("line {}: [{}]: {}", section.line, section.group, applied.error().message);
+  }
   return {};
 }
 

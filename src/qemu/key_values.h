@@ -18,6 +18,9 @@ namespace limen::qemu {
 /// the option has an implied one; any other part without "=" is a flag that is "on".
 class KeyValues {
  public:
+  KeyValues() = default;
+  explicit KeyValues(std::vector<std::pair<std::string, std::string>> pairs)
+      : pairs_(std::move(pairs)) {}
   /// `implied_key`: the key of a first part without "="; empty: there is none.
   static Result<KeyValues> parse(std::string_view text, std::string_view implied_key);
 

@@ -8,7 +8,8 @@ namespace limen::qemu {
 namespace {
 
 constexpr std::array kOptions = {
-    Option{"machine", "q35[,accel=soft][,hpet=on|off][,pit=on|off][,memory-backend=ID]", "board",
+    Option{"machine",
+           "q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]", "board",
            &Builder::machine},
     Option{"M", "q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
@@ -44,23 +45,22 @@ constexpr std::array kOptions = {
     Option{"hdd", "FILE", "fourth disk", &Builder::hard_disk_d},
     Option{"snapshot", "", "what is written to disks is gone when the machine ends",
            &Builder::snapshot},
-    Option{"device", "DRIVER[,property=value,...]", "add a device; -device help lists them",
+    Option{"device", "DRIVER[,property=value,...] | JSON", "add a device; -device help lists them",
            &Builder::device},
-    Option{
-        "object",
-        "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
-        "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
-        "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
-        "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
-        "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]",
-        "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
-    Option{
-        "chardev",
-        "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
-        "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
-        "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
-        "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
-        "where a serial port, console or monitor leads", &Builder::character},
+    Option{"object",
+           "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
+           "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
+           "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
+           "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
+           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]\n"
+           "          | JSON",
+           "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
+    Option{"chardev",
+           "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
+           "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
+           "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
+           "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
+           "where a serial port, console or monitor leads", &Builder::character},
     Option{"serial",
            "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
            "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
@@ -87,6 +87,12 @@ constexpr std::array kOptions = {
            "a network card and what stands behind it (default: user)", &Builder::nic},
     Option{"net", "nic[,model=MODEL][,macaddr=MAC] | TYPE[,...] | none",
            "the same in two, joined by a hub", &Builder::network},
+    Option{"mem-prealloc", "", "have all memory ready from the start", &Builder::preallocate},
+    Option{"overcommit", "[mem-lock=on|off][,cpu-pm=on|off]",
+           "keep the memory from being swapped out", &Builder::overcommit},
+    Option{"boot", "[order=DRIVES][,menu=off][,strict=on|off]...",
+           "taken, without effect: there is no firmware to choose", &Builder::boot},
+    Option{"audiodev", "[driver=]none,id=ID", "there is no sound card yet", &Builder::audio_device},
     Option{"rtc", "base=utc", "real-time clock", &Builder::clock},
     Option{"name", "[guest=]TEXT", "name of the machine", &Builder::name},
     Option{"nographic", "", "serial port on this terminal; Ctrl-a h helps, Ctrl-a x ends",
@@ -101,6 +107,7 @@ constexpr std::array kOptions = {
            "what follows what the guest does", &Builder::action},
     Option{"uuid", "UUID", "number of the machine", &Builder::uuid},
     Option{"global", "DRIVER.PROPERTY=VALUE", "default of a device", &Builder::global},
+    Option{"no-acpi", "", "no ACPI tables", &Builder::no_acpi},
     Option{"no-hpet", "", "no HPET", &Builder::no_hpet},
     Option{"daemonize", "", "go to the background once the machine is there", &Builder::daemonize},
     Option{"pidfile", "FILE", "write the process's number to FILE", &Builder::pid_file},
@@ -110,13 +117,17 @@ constexpr std::array kOptions = {
            "          [,spawn=allow|deny][,resourcecontrol=allow|deny]",
            "refuse system calls that no machine needs", &Builder::sandbox},
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
+    Option{"writeconfig", "FILE", "gone, as from QEMU", &Builder::write_configuration},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
     Option{"add-fd", "fd=FD,set=SET[,opaque=TEXT]",
            "file descriptor FD is what /dev/fdset/SET opens", &Builder::add_descriptor},
     Option{"readconfig", "FILE", "options from a file", &Builder::read_configuration},
     Option{"d", "ITEM[,ITEM...]", "log what the engine does; -d help lists the items",
            &Builder::log_items},
-    Option{"D", "FILE", "write what -d logs to FILE, not to standard error", &Builder::log_file},
+    Option{"D", "FILE", "write what -d and -trace log to FILE, not to standard error",
+           &Builder::log_file},
+    Option{"trace", "[enable=]PATTERN[,events=FILE][,file=FILE]",
+           "log events as they happen; -trace help lists them", &Builder::trace_events},
     Option{"perfmap", "", "write /tmp/perf-PID.map, by which perf names the guest's code",
            &Builder::perf_map},
     Option{"no-user-config", "", "taken, without effect: there are no configuration files",

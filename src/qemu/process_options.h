@@ -12,6 +12,7 @@ struct ProcessOptions {
   bool timestamps = false;  ///< -msg timestamp=on.
   std::string user = {};    ///< -run-with user= and -runas: a name, or UID:GID.
   std::string chroot = {};
+  bool lock_memory = false;  ///< -overcommit mem-lock=on.
   bool sandbox = false;
   /// -sandbox: "obsolete", "elevateprivileges", "spawn", "resourcecontrol": what is denied.
   std::map<std::string, std::string> sandbox_policies = {};

@@ -57,7 +57,7 @@ void append_instruction(std::string& text, uint64_t address,
 
 Result<std::shared_ptr<Trace>> Trace::create(const TraceOptions& options) {
   std::shared_ptr<Trace> trace(new Trace(options));
-  if (!options.file.empty()) trace->file_ = LIMEN_TRY(create_file(options.file, 0));
+  if (!options.file.empty()) trace->file_ = LIMEN_TRY(create_file(options.file, O_APPEND));
   // Where perf looks is a place that everybody can write to.
   if (options.perf_map)
     trace->map_ = LIMEN_TRY(create_file(fmt::format("/tmp/perf-{}.map", ::getpid()), O_NOFOLLOW));

@@ -4,10 +4,15 @@
 #include <bit>
 
 #include "base/log.h"
+#include "base/trace.h"
 
 namespace limen::virtio {
 
 namespace {
+
+trace::Event trace_set_status("virtio_set_status");
+trace::Event trace_queue_notify("virtio_queue_notify");
+trace::Event trace_notify("virtio_notify");
 
 constexpr unsigned kMsixBar = 1, kRegisterBar = 4;
 constexpr uint64_t kRegionBytes = 0x1000, kRegisterBarBytes = 0x4000;
@@ -312,6 +317,7 @@ bool VirtioPci::running() const {
 }
 
 void VirtioPci::write_status(uint8_t value) {
+  trace_set_status("vdev {} val {}", name(), value);
   const std::lock_guard reset_lock(reset_mutex_);
   if (value == 0) return reset_locked();
   bool start = false;
@@ -380,12 +386,16 @@ void VirtioPci::needs_reset(std::string_view reason) {
 
 void VirtioPci::notify(unsigned index) {
   if (index >= queues_.size() || !running()) return;
+  trace_queue_notify("vdev {} n {}", name(), index);
   Virtqueue& ring = *queues_[index].ring;
   if (ring.enabled()) device_->queue_notified(index);
   if (ring.broken()) needs_reset(ring.broken_reason());
 }
 
-void VirtioPci::interrupt_queue(unsigned index) { raise(queues_[index].vector, kIsrQueue); }
+void VirtioPci::interrupt_queue(unsigned index) {
+  trace_notify("vdev {} vq {}", name(), index);
+  raise(queues_[index].vector, kIsrQueue);
+}
 
 void VirtioPci::configuration_changed() {
   ++generation_;

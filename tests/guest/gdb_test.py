@@ -129,6 +129,35 @@ class SmallGuest(GdbTest):
                 machine.expect("done", 30)
                 self.assertEqual(machine.wait(30), 0)
 
+    def test_monitor_is_the_human_one(self):
+        machine = self.start(self.LOOP + harness.say("done\n") + harness.POWER_OFF, "-S", "-device",
+                             "pcie-root-port,id=rp", "-name", "under gdb")
+        output = self.gdb("monitor info name", "monitor info mtree", "monitor info pci",
+                          "monitor x/2i $pc", "monitor p 6*7", "monitor info registers",
+                          "monitor device_add virtio-rng-pci,bus=rp,id=hot", "monitor help info",
+                          "monitor no-such-command", "monitor device_del nothing", "detach")
+        self.assertIn("under gdb", output)
+        self.assertRegex(output, r"(?m)^42$")
+        self.assertRegex(output, r"EIP=00100020|RIP=0000000000100020")
+        self.assertRegex(output, r"(?m)^info mtree ")
+        self.assertRegex(output, r"(?m)^unknown command: 'no-such-command'$")
+        self.assertIn("Error: Device 'nothing' not found", output)
+        self.assertIn("PCI", output)
+        self.assertNotIn("\r", output)
+        machine.expect("done", 30)
+        self.assertEqual(machine.wait(30), 0)
+
+    def test_monitor_ends_the_machine(self):
+        machine = self.start(b"\xeb\xfe")
+        self.gdb("monitor quit")
+        self.assertEqual(machine.wait(10), 0)
+
+    def test_nothing_to_debug(self):
+        result = self.run_program(SYSTEM, "-M", "none", "-nographic", "-gdb", f"unix:{self.socket}")
+        self.assert_one_line_error(result, "-gdb unix:",
+                                   "meaningless to attach gdb to a machine without any CPU")
+        self.assertFalse(os.path.exists(self.socket))
+
     def test_s_listens_at_port_1234(self):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 1234)) == 0:

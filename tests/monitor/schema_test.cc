@@ -51,6 +51,19 @@ TEST(Schema, ChecksArgumentsInQemusWords) {
             "Parameter 'shape.x' is unexpected");
 }
 
+TEST(Schema, AlternatesAreToldApartByTheKindOfValue) {
+  const auto schema = parse(R"(
+    struct Inner { x: int }
+    alternate Either { Inner, str, null }
+    command c { *either: Either }
+  )");
+  for (const Json& good : {Json{{"x", 1}}, Json("name"), Json(nullptr)})
+    EXPECT_EQ(error_of(*schema, {{"either", good}}), "");
+  EXPECT_EQ(error_of(*schema, {{"either", 7}}),
+            "Invalid parameter type for 'either', expected: Either");
+  EXPECT_EQ(error_of(*schema, {{"either", {{"y", 1}}}}), "Parameter 'either.x' is missing");
+}
+
 TEST(Schema, MistakesInTheTextAreErrors) {
   for (const std::string_view text : {"struct A { x: Missing }", "struct A { x int }", "enum A { a",
                                       "command", "odd thing", "struct A {} struct A {}"}) {
@@ -70,7 +83,7 @@ TEST(Schema, IntrospectionDescribesEveryTypeThatItNames) {
       if (entry.contains(key)) {
         EXPECT_TRUE(known(entry[key])) << entry;
       }
-    if (entry["meta-type"] != "object") continue;
+    if (entry["meta-type"] != "object" && entry["meta-type"] != "alternate") continue;
     for (const auto& member : entry["members"]) EXPECT_TRUE(known(member["type"])) << entry;
     for (const auto& variant : entry.value("variants", Json::array()))
       EXPECT_TRUE(known(variant["type"])) << entry;

@@ -87,6 +87,11 @@ size_t ErrorPolicy::held() {
   return held_.size();
 }
 
+int ErrorPolicy::held_error() {
+  const std::lock_guard lock(mutex_);
+  return held_.empty() ? 0 : held_.front().second;
+}
+
 void ErrorPolicy::give_up_held(bool on) {
   std::vector<std::pair<Request, int>> given_up;
   {

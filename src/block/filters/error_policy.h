@@ -53,6 +53,8 @@ class ErrorPolicy final : public Filter {
   /// Makes the requests that failed and were held again, in their order. Thread-safe.
   void retry();
   [[nodiscard]] size_t held();
+  /// The first error of those held; 0: none is.
+  [[nodiscard]] int held_error();
 
  private:
   void ended(Request request, int error);

@@ -22,6 +22,7 @@ class Filter : public BlockDevice {
   Result<> drain() override { return below_->drain(); }
   void give_up_held(bool on) override { below_->give_up_held(on); }
   void run_on(LoopThread& thread) override { below_->run_on(thread); }
+  Result<> resize(uint64_t size) override { return below_->resize(size); }
 
  protected:
   [[nodiscard]] BlockDevice& below() { return *below_; }

@@ -32,6 +32,7 @@ class Measured final : public BlockDevice {
   Result<> drain() override { return inner_->drain(); }
   void give_up_held(bool on) override { inner_->give_up_held(on); }
   void run_on(LoopThread& thread) override { inner_->run_on(thread); }
+  Result<> resize(uint64_t size) override { return inner_->resize(size); }
 
   /// Thread-safe.
   [[nodiscard]] RequestCounts counts(Request::Kind kind) const;

@@ -24,6 +24,7 @@ class TemporaryOverlay final : public Filter {
   void submit(Request request) override;
   Result<> drain() override;
   void run_on(LoopThread& thread) override;
+  Result<> resize(uint64_t) override { return fail("a disk with snapshot=on cannot be resized"); }
 
  private:
   /// Sectors that one part of the map stands for; parts are made when they are first written.

@@ -155,7 +155,8 @@ void ThrottleGroup::advance() {
 Throttle::~Throttle() { Throttle::release(); }
 
 void Throttle::submit(Request request) {
-  if (request.kind == Request::Kind::kFlush || unlimited_ != 0 || !group_->limited_)
+  ThrottleGroup* const group = group_;
+  if (request.kind == Request::Kind::kFlush || unlimited_ != 0 || !group->limited_)
     return go(std::move(request));
   const bool read = request.kind == Request::Kind::kRead;
   uint64_t bytes = request.length;
@@ -164,26 +165,39 @@ void Throttle::submit(Request request) {
     for (const iovec& buffer : request.buffers) bytes += buffer.iov_len;
   }
   {
-    const std::lock_guard lock(group_->mutex_);
-    group_->waiting_[read ? ThrottleGroup::kReads : ThrottleGroup::kWrites].push_back(
+    const std::lock_guard lock(group->mutex_);
+    group->waiting_[read ? ThrottleGroup::kReads : ThrottleGroup::kWrites].push_back(
         {this, std::move(request), bytes});
   }
-  group_->advance();
+  group->advance();
+}
+
+void Throttle::join(std::shared_ptr<ThrottleGroup> group) {
+  if (group.get() == group_) return;
+  {
+    const std::lock_guard lock(groups_mutex_);
+    group_ = group.get();
+    if (std::ranges::find(groups_, group) == groups_.end()) groups_.push_back(std::move(group));
+  }
+  release();
 }
 
 void Throttle::release() {
   std::vector<Request> own;
   {
-    const std::lock_guard lock(group_->mutex_);
-    for (auto& queue : group_->waiting_) {
-      std::deque<ThrottleGroup::Waiting> others;
-      for (auto& item : queue) {
-        if (item.owner == this)
-          own.push_back(std::move(item.request));
-        else
-          others.push_back(std::move(item));
+    const std::lock_guard groups_lock(groups_mutex_);
+    for (const auto& group : groups_) {
+      const std::lock_guard lock(group->mutex_);
+      for (auto& queue : group->waiting_) {
+        std::deque<ThrottleGroup::Waiting> others;
+        for (auto& item : queue) {
+          if (item.owner == this)
+            own.push_back(std::move(item.request));
+          else
+            others.push_back(std::move(item));
+        }
+        queue = std::move(others);
       }
-      queue = std::move(others);
     }
   }
   for (auto& request : own) go(std::move(request));

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/loop_thread.h"
 #include "block/filters/filter.h"
@@ -75,7 +76,9 @@ class ThrottleGroup {
 class Throttle final : public Filter {
  public:
   Throttle(std::unique_ptr<BlockDevice> below, std::shared_ptr<ThrottleGroup> group)
-      : Filter(std::move(below)), group_(std::move(group)) {}
+      : Filter(std::move(below)), group_(group.get()) {
+    groups_.push_back(std::move(group));
+  }
   ~Throttle() override;
 
   void submit(Request request) override;
@@ -84,13 +87,18 @@ class Throttle final : public Filter {
   void give_up_held(bool on) override;
 
   [[nodiscard]] ThrottleGroup& group() { return *group_; }
+  /// Requests that wait go on; those to come are limited by `group`. On one thread.
+  void join(std::shared_ptr<ThrottleGroup> group);
 
  private:
   friend class ThrottleGroup;
   void go(Request request) { below().submit(std::move(request)); }
   void release();
 
-  const std::shared_ptr<ThrottleGroup> group_;
+  std::atomic<ThrottleGroup*> group_;
+  /// All that it was in: a request may still be on its way into the one that was left.
+  std::mutex groups_mutex_;
+  std::vector<std::shared_ptr<ThrottleGroup>> groups_;  // guarded by groups_mutex_
   std::atomic<unsigned> unlimited_ = 0;  ///< While above zero, requests pass.
 };
 

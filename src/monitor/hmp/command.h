@@ -49,6 +49,7 @@ struct HumanCommand {
 
 // One per file.
 [[nodiscard]] std::span<const HumanCommand> control_commands();
+[[nodiscard]] std::span<const HumanCommand> disk_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
 [[nodiscard]] std::span<const HumanCommand> plug_commands();
 [[nodiscard]] std::span<const HumanCommand> information_commands();       ///< Behind "info".
@@ -62,6 +63,9 @@ using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;
                                                      std::string_view name);
 [[nodiscard]] const HumanCommand* find_human_command(const HumanCommandGroups& among,
                                                      std::string_view name);
+
+/// "info block".
+Result<> show_block(HumanInterpreter& interpreter, Words& words);
 
 /// Evaluates as QEMU does: + - * / % & | ^ ~, parentheses, 'c', 0x, $register.
 Result<int64_t> evaluate(HumanInterpreter& interpreter, std::string_view& text);

@@ -101,15 +101,6 @@ Result<> dump(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-Result<> eject(HumanInterpreter& interpreter, Words& words) {
-  const bool force = words.flag('f');
-  const auto device = words.word();
-  if (device.empty()) return fail("eject: block device name expected");
-  LIMEN_TRY(words.end());
-  interpreter.perform("eject", {{"device", device}, {"force", force}});
-  return {};
-}
-
 Result<> chardev_remove(HumanInterpreter& interpreter, Words& words) {
   const auto id = words.word();
   if (id.empty()) return fail("chardev-remove: string expected");
@@ -167,7 +158,6 @@ constexpr std::array kCommands = {
                  "dump guest memory into an ELF core file (-p: by virtual address, -d: in the "
                  "background)",
                  dump},
-    HumanCommand{"eject", "[-f] device", "eject a removable medium", eject},
     HumanCommand{"chardev-remove", "id", "remove chardev", chardev_remove},
     HumanCommand{"ringbuf_read", "device size", "read from a ring buffer character device",
                  ringbuf_read},

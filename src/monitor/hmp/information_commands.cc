@@ -7,7 +7,6 @@
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
 #include "machine/q35_board.h"
-#include "monitor/disks.h"
 #include "monitor/guest_view.h"
 #include "monitor/hmp/command.h"
 #include "monitor/pci_view.h"
@@ -208,29 +207,6 @@ Result<> pci(HumanInterpreter& interpreter, Words&) {
   return {};
 }
 
-Result<> block(HumanInterpreter& interpreter, Words& words) {
-  const bool verbose = words.flag('v');
-  const auto wanted = words.word();
-  LIMEN_TRY(words.end());
-  bool first = true;
-  for (const auto& disk : disks_of(interpreter.machine())) {
-    if (!wanted.empty() && disk.id != wanted && disk.node != wanted) continue;
-    if (!first) interpreter.print("\n");
-    first = false;
-    interpreter.print("{} ({}): {} ({}{})\n", disk.id, disk.node, disk.file, disk.format,
-                      disk.read_only ? ", read-only" : "");
-    if (!disk.qdev.empty()) interpreter.print("    Attached to:      {}\n", disk.qdev);
-    interpreter.print(
-        "    Cache mode:       {}{}{}\n", disk.cache_writeback ? "writeback" : "writethrough",
-        disk.cache_direct ? ", direct" : "", disk.cache_no_flush ? ", ignore flushes" : "");
-    if (!verbose) continue;
-    interpreter.print("\nimage: {}\nfile format: {}\nvirtual size: {} bytes\n", disk.file,
-                      disk.format, disk.size);
-    if (disk.allocated) interpreter.print("disk size: {} bytes\n", *disk.allocated);
-  }
-  return {};
-}
-
 Result<> chardev(HumanInterpreter& interpreter, Words&) {
   for (const auto& info : interpreter.machine().characters().list())
     interpreter.print("{}: filename={}\n", info.label, info.filename);
@@ -311,7 +287,7 @@ constexpr std::array kCommands = {
     HumanCommand{"mem", "", "show the active virtual memory mappings", mem},
     HumanCommand{"mtree", "[-f]", "show memory tree", mtree},
     HumanCommand{"pci", "", "show PCI info", pci},
-    HumanCommand{"block", "[-v] [device]", "show info of one block device or all", block},
+    HumanCommand{"block", "[-n] [-v] [device]", "show info of one block device or all", show_block},
     HumanCommand{"chardev", "", "show the character devices", chardev},
     HumanCommand{"jit", "", "show dynamic compiler info", jit},
     HumanCommand{"qtree", "", "show device tree", qtree},

@@ -1,5 +1,6 @@
-// Disks.
+// Disks, as they are.
 #include "block/filters/measured.h"
+#include "machine/drive.h"
 #include "machine/machine.h"
 #include "monitor/disks.h"
 #include "monitor/qmp/command_table.h"
@@ -8,13 +9,22 @@ namespace limen::monitor {
 namespace {
 
 constexpr std::string_view kSchema = R"(
-struct ImageInfo { filename: str, format: str, virtual-size: uint, *actual-size: uint }
+struct ImageInfo { filename: str, format: str, *dirty-flag: bool, *actual-size: uint,
+  virtual-size: uint, *cluster-size: uint, *encrypted: bool, *compressed: bool,
+  *backing-filename: str, *full-backing-filename: str, *backing-filename-format: str,
+  *backing-image: ImageInfo }
 struct BlockdevCacheInfo { writeback: bool, direct: bool, no-flush: bool }
-struct BlockDeviceInfo { file: str, *node-name: str, ro: bool, drv: str, backing_file_depth: int,
-  encrypted: bool, detect_zeroes: str, bps: int, bps_rd: int, bps_wr: int, iops: int, iops_rd: int,
-  iops_wr: int, image: ImageInfo, cache: BlockdevCacheInfo, write_threshold: int }
+enum BlockdevDetectZeroesOptions { off, on, unmap }
+struct BlockDeviceInfo { file: str, *node-name: str, ro: bool, drv: str, *backing_file: str,
+  backing_file_depth: int, encrypted: bool, detect_zeroes: BlockdevDetectZeroesOptions, bps: int,
+  bps_rd: int, bps_wr: int, iops: int, iops_rd: int, iops_wr: int, image: ImageInfo, *bps_max: int,
+  *bps_rd_max: int, *bps_wr_max: int, *iops_max: int, *iops_rd_max: int, *iops_wr_max: int,
+  *bps_max_length: int, *bps_rd_max_length: int, *bps_wr_max_length: int, *iops_max_length: int,
+  *iops_rd_max_length: int, *iops_wr_max_length: int, *iops_size: int, *group: str,
+  cache: BlockdevCacheInfo, write_threshold: int }
+enum BlockDeviceIoStatus { ok, failed, nospace }
 struct BlockInfo { device: str, *qdev: str, type: str, removable: bool, locked: bool,
-  *inserted: BlockDeviceInfo, *tray_open: bool }
+  *inserted: BlockDeviceInfo, *tray_open: bool, *io-status: BlockDeviceIoStatus }
 command query-block -> [BlockInfo]
 command query-named-block-nodes { *flat: bool } -> [BlockDeviceInfo]
 struct BlockDeviceStats { rd_bytes: uint, wr_bytes: uint, unmap_bytes: uint, rd_operations: uint,
@@ -29,54 +39,19 @@ struct BlockStats { *device: str, *qdev: str, *node-name: str, stats: BlockDevic
 command query-blockstats { *query-nodes: bool } -> [BlockStats]
 command query-block-jobs -> [any]
 command query-jobs -> [any]
-command eject { *device: str, *id: str, *force: bool }
 )";
-
-Json image_info(const Disk& disk) {
-  Json info = {{"filename", disk.file}, {"format", disk.format}, {"virtual-size", disk.size}};
-  if (disk.allocated) info["actual-size"] = *disk.allocated;
-  return info;
-}
-
-Json device_info(const Disk& disk) {
-  return {{"file", disk.file},
-          {"node-name", disk.node},
-          {"ro", disk.read_only},
-          {"drv", disk.format},
-          {"backing_file_depth", 0},
-          {"encrypted", false},
-          {"detect_zeroes", "off"},
-          {"bps", 0},
-          {"bps_rd", 0},
-          {"bps_wr", 0},
-          {"iops", 0},
-          {"iops_rd", 0},
-          {"iops_wr", 0},
-          {"image", image_info(disk)},
-          {"cache",
-           {{"writeback", disk.cache_writeback},
-            {"direct", disk.cache_direct},
-            {"no-flush", disk.cache_no_flush}}},
-          {"write_threshold", 0}};
-}
 
 Reply query_block(Context& context, const Json&) {
   Json all = Json::array();
-  for (const auto& disk : disks_of(context.machine)) {
-    Json each = {{"device", disk.id},
-                 {"type", "unknown"},
-                 {"removable", false},
-                 {"locked", false},
-                 {"inserted", device_info(disk)}};
-    if (!disk.qdev.empty()) each["qdev"] = disk.qdev;
-    all.push_back(std::move(each));
-  }
+  for (const auto* drive : drives_of(context.machine))
+    if (is_backend(*drive)) all.push_back(backend_info(*drive));
   return all;
 }
 
-Reply query_named_block_nodes(Context& context, const Json&) {
+Reply query_named_block_nodes(Context& context, const Json& arguments) {
+  const bool flat = arguments.value("flat", false);
   Json all = Json::array();
-  for (const auto& disk : disks_of(context.machine)) all.push_back(device_info(disk));
+  for (const auto* drive : drives_of(context.machine)) add_node_infos(*drive, flat, all);
   return all;
 }
 
@@ -119,12 +94,13 @@ Json statistics(const block::Measured& disk) {
 Reply query_blockstats(Context& context, const Json& arguments) {
   const bool nodes = arguments.value("query-nodes", false);
   Json all = Json::array();
-  for (const auto& disk : disks_of(context.machine)) {
-    if (disk.measured == nullptr) continue;
-    Json each = {{"node-name", disk.node}, {"stats", statistics(*disk.measured)}};
+  for (const auto* drive : drives_of(context.machine)) {
+    if (drive->measured == nullptr || !(nodes || is_backend(*drive))) continue;
+    Json each = {{"node-name", drive->description.node_name},
+                 {"stats", statistics(*drive->measured)}};
     if (!nodes) {
-      each["device"] = disk.id;
-      if (!disk.qdev.empty()) each["qdev"] = disk.qdev;
+      each["device"] = backend_name(*drive);
+      if (!drive->device_path.empty()) each["qdev"] = drive->device_path;
     }
     all.push_back(std::move(each));
   }
@@ -132,18 +108,6 @@ Reply query_blockstats(Context& context, const Json& arguments) {
 }
 
 Reply empty_list(Context&, const Json&) { return Json::array(); }
-
-Reply eject(Context& context, const Json& arguments) {
-  const std::string device = arguments.value("device", "");
-  const std::string id = arguments.value("id", "");
-  if (device.empty() == id.empty())
-    return failure("GenericError", "Need exactly one of 'device' and 'id'");
-  for (const auto& disk : disks_of(context.machine))
-    if ((!device.empty() && disk.id == device) || (!id.empty() && disk.qdev == id))
-      return failure("GenericError", "Device '{}' is not removable", device.empty() ? id : device);
-  if (!device.empty()) return failure("DeviceNotFound", "Device '{}' not found", device);
-  return failure("GenericError", "Device '{}' not found", id);
-}
 
 }  // namespace
 
@@ -153,8 +117,7 @@ CommandGroup block_commands() {
            {"query-blockstats", query_blockstats},
            {"query-named-block-nodes", query_named_block_nodes},
            {"query-block-jobs", empty_list},
-           {"query-jobs", empty_list},
-           {"eject", eject}}};
+           {"query-jobs", empty_list}}};
 }
 
 }  // namespace limen::monitor

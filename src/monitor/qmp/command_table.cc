@@ -26,9 +26,10 @@ Result<std::unique_ptr<CommandTable>> CommandTable::create(std::span<const Comma
 const CommandTable& CommandTable::all() {
   static const std::unique_ptr<CommandTable> kTable = [] {
     const std::vector<CommandGroup> groups = {
-        general_commands(), lifecycle_commands(),  processor_commands(), memory_commands(),
-        block_commands(),   character_commands(),  device_commands(),    object_commands(),
-        pci_commands(),     descriptor_commands(), human_commands(),     network_commands()};
+        general_commands(), lifecycle_commands(),    processor_commands(), memory_commands(),
+        block_commands(),   block_change_commands(), medium_commands(),    character_commands(),
+        device_commands(),  object_commands(),       pci_commands(),       descriptor_commands(),
+        human_commands(),   network_commands()};
     auto table = create(groups);
     if (!table) {
       log::error("{}", table.error().message);

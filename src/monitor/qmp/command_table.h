@@ -68,6 +68,8 @@ CommandGroup lifecycle_commands();
 CommandGroup processor_commands();
 CommandGroup memory_commands();
 CommandGroup block_commands();
+CommandGroup block_change_commands();
+CommandGroup medium_commands();
 CommandGroup character_commands();
 CommandGroup device_commands();
 CommandGroup object_commands();

@@ -29,11 +29,13 @@ struct SchemaInfoArray { element-type: str }
 struct SchemaObjectMember { name: str, type: str, *default: any, *features: [str] }
 struct SchemaVariant { case: str, type: str }
 struct SchemaInfoObject { members: [SchemaObjectMember], *tag: str, *variants: [SchemaVariant] }
+struct SchemaAlternateMember { type: str }
+struct SchemaInfoAlternate { members: [SchemaAlternateMember] }
 struct SchemaInfoCommand { arg-type: str, ret-type: str, *allow-oob: bool }
 struct SchemaInfoEvent { arg-type: str }
 union SchemaInfo { name: str, meta-type: SchemaMetaType, *features: [str] } on meta-type {
   builtin: SchemaInfoBuiltin, enum: SchemaInfoEnum, array: SchemaInfoArray,
-  object: SchemaInfoObject, command: SchemaInfoCommand, event: SchemaInfoEvent }
+  object: SchemaInfoObject, alternate: SchemaInfoAlternate, command: SchemaInfoCommand, event: SchemaInfoEvent }
 command query-qmp-schema -> [SchemaInfo]
 
 struct NameInfo { *name: str }
@@ -167,7 +169,6 @@ Reply query_machines(Context& context, const Json&) {
                            {"hotpluggable-cpus", false},
                            {"numa-mem-supported", false},
                            {"deprecated", false},
-                           {"default-cpu-type", "max-x86_64-cpu"},
                            {"acpi", true}},
                       Json{{"name", "none"},
                            {"cpu-max", 1},

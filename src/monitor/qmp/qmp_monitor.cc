@@ -2,8 +2,14 @@
 
 #include <chrono>
 
+#include "base/trace.h"
+
 namespace limen::monitor {
 namespace {
+
+trace::Event trace_command("handle_qmp_command");
+trace::Event trace_response("monitor_qmp_respond");
+trace::Event trace_event("monitor_protocol_event_emit");
 
 Json timestamp(std::chrono::system_clock::time_point time) {
   const auto microseconds =
@@ -19,12 +25,21 @@ QmpMonitor::QmpMonitor(machine::Machine& machine, Shared& shared, device::Charac
       backend_(backend),
       pretty_(pretty),
       dispatcher_(machine, shared),
-      framer_([this](const Result<std::string>& message) { send(dispatcher_.answer(message)); }) {
+      framer_([this](const Result<std::string>& message) {
+        trace_command("mon {} req: {}", static_cast<const void*>(this),
+                      message ? *message : message.error().message);
+        const Json reply = dispatcher_.answer(message);
+        if (trace_response.on())
+          trace_response("mon {} resp: {}", static_cast<const void*>(this),
+                         write_json(reply, false));
+        send(reply);
+      }) {
   backend_.set_output_limit(kMostOutput);
   listener_ = machine_.events().add([this](const machine::Event& event, const Json& data) {
     if (!dispatcher_.negotiated() || !backend_.peer_present()) return;
     Json message = {{"event", event.name}, {"timestamp", timestamp(event.time)}};
     if (!data.empty()) message["data"] = data;
+    trace_event("event={}", event.name);
     send(message);
   });
   backend_.set_receiver(

@@ -25,6 +25,8 @@ Result<> check_builtin(const Type& type, const Json& value, const std::string& p
       return fail("Parameter '{}' expects a non-negative integer", path);
     if (type.name == "int" && value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX)
       return wrong_type(path, "integer");
+  } else if (type.name == "null") {
+    if (!value.is_null()) return wrong_type(path, "null");
   } else if (type.name == "number") {
     if (!value.is_number()) return wrong_type(path, "number");
   }
@@ -46,6 +48,20 @@ const Type* variant_of(const Type& type, const Json& object) {
   const auto found = std::ranges::find(type.variants, tag->get<std::string>(),
                                        [](const auto& variant) { return variant.first; });
   return found == type.variants.end() ? nullptr : found->second;
+}
+
+/// Whether a value of this kind of JSON can be one of the type.
+bool can_be(const Type& type, const Json& value) {
+  switch (type.kind) {
+    case Type::Kind::kObject:
+      return value.is_object();
+    case Type::Kind::kArray:
+      return value.is_array();
+    case Type::Kind::kEnum:
+      return value.is_string();
+    default:
+      return check_builtin(type, value, "").has_value();
+  }
 }
 
 Result<> check_object(const Type& type, const Json& value, const std::string& path) {
@@ -84,6 +100,10 @@ Result<> check_value(const Type& type, const Json& value, const std::string& pat
     }
     case Type::Kind::kObject:
       return check_object(type, value, path);
+    case Type::Kind::kAlternate:
+      for (const Type* choice : type.choices)
+        if (can_be(*choice, value)) return check_value(*choice, value, path);
+      return wrong_type(path, type.name);
   }
   return {};
 }

@@ -24,6 +24,7 @@ class Introspection {
         break;
       case Type::Kind::kEnum:
       case Type::Kind::kObject:
+      case Type::Kind::kAlternate:
         name = std::to_string(next_++);
         break;
     }
@@ -41,7 +42,8 @@ class Introspection {
       case Type::Kind::kBuiltin: {
         const std::map<std::string, std::string> kJsonTypes = {
             {"str", "string"},    {"int", "int"},      {"uint", "int"},
-            {"number", "number"}, {"bool", "boolean"}, {"any", "value"}};
+            {"number", "number"}, {"bool", "boolean"}, {"any", "value"},
+            {"null", "null"}};
         entry["meta-type"] = "builtin";
         entry["json-type"] = kJsonTypes.at(type.name);
         break;
@@ -55,6 +57,12 @@ class Introspection {
       case Type::Kind::kArray:
         entry["meta-type"] = "array";
         entry["element-type"] = name_of(*type.element);
+        break;
+      case Type::Kind::kAlternate:
+        entry["meta-type"] = "alternate";
+        entry["members"] = Json::array();
+        for (const Type* choice : type.choices)
+          entry["members"].push_back({{"type", name_of(*choice)}});
         break;
       case Type::Kind::kObject:
         entry["meta-type"] = "object";

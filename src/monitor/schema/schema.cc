@@ -9,8 +9,8 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::array<std::string_view, 6> kBuiltins = {"str",    "int",  "uint",
-                                                       "number", "bool", "any"};
+constexpr std::array<std::string_view, 7> kBuiltins = {"str",  "int",  "uint", "number",
+                                                       "bool", "null", "any"};
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> words;
@@ -134,6 +134,7 @@ class SchemaParser {
     if (what == "enum") return parse_enum(*LIMEN_TRY(define(called)));
     if (what == "struct") return members(*LIMEN_TRY(define(called)));
     if (what == "union") return parse_union(*LIMEN_TRY(define(called)));
+    if (what == "alternate") return parse_alternate(*LIMEN_TRY(define(called)));
     if (what == "event") {
       const Type* data = LIMEN_TRY(parse_arguments(called + "-data"));
       schema_.events_.push_back({called, data});
@@ -148,6 +149,16 @@ class SchemaParser {
     LIMEN_TRY(expect("{"));
     while (!take("}")) {
       type.values.push_back(LIMEN_TRY(name()));
+      if (!take(",") && !next_is("}")) return fail("schema: ',' is missing in {}", type.name);
+    }
+    return {};
+  }
+
+  Result<> parse_alternate(Type& type) {
+    type.kind = Type::Kind::kAlternate;
+    LIMEN_TRY(expect("{"));
+    while (!take("}")) {
+      type.choices.push_back(make(LIMEN_TRY(name())));
       if (!take(",") && !next_is("}")) return fail("schema: ',' is missing in {}", type.name);
     }
     return {};
@@ -175,7 +186,8 @@ class SchemaParser {
       return type;
     }
     const bool ends = at_ == words_.size() || next_is("->") || next_is("[") || next_is("command") ||
-                      next_is("event") || next_is("struct") || next_is("enum") || next_is("union");
+                      next_is("event") || next_is("struct") || next_is("enum") || next_is("union") ||
+                      next_is("alternate");
     if (ends) return empty_;
     return make(LIMEN_TRY(name()));
   }

@@ -23,7 +23,7 @@ struct Member {
 };
 
 struct Type {
-  enum class Kind : uint8_t { kBuiltin, kEnum, kArray, kObject };
+  enum class Kind : uint8_t { kBuiltin, kEnum, kArray, kObject, kAlternate };
   Kind kind = Kind::kBuiltin;
   std::string name;
   std::vector<std::string> values;  ///< kEnum.
@@ -31,6 +31,7 @@ struct Type {
   std::vector<Member> members;      ///< kObject.
   std::string tag;                  ///< kObject: the member whose value adds members; "": none.
   std::vector<std::pair<std::string, const Type*>> variants;
+  std::vector<const Type*> choices;  ///< kAlternate: told apart by the kind of JSON value.
 };
 
 struct CommandSchema {
@@ -53,11 +54,12 @@ struct EventSchema {
 ///     enum NAME { value, value }
 ///     struct NAME { member: TYPE, *optional: TYPE }
 ///     union NAME { member: TYPE, tag: ENUM } on tag { value: STRUCT, value: STRUCT }
+///     alternate NAME { TYPE, TYPE }
 ///     command NAME { argument: TYPE, *optional: TYPE } -> TYPE [feature oob open]
 ///     command NAME NAMED_STRUCT
 ///     event NAME { member: TYPE }
 ///
-/// TYPE is a name, [TYPE], or one of str, int, uint, number, bool, any.
+/// TYPE is a name, [TYPE], or one of str, int, uint, number, bool, null, any.
 class Schema {
  public:
   /// Errors name the word and what was expected.

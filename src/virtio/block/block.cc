@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/trace.h"
 #include "virtio/scatter.h"
 
 namespace limen::virtio {
@@ -57,6 +58,10 @@ struct __attribute__((packed)) Configuration {
   uint8_t unused1[3];
 };
 static_assert(sizeof(Configuration) == 60);
+
+trace::Event trace_read("virtio_blk_handle_read");
+trace::Event trace_write("virtio_blk_handle_write");
+trace::Event trace_complete("virtio_blk_req_complete");
 
 struct Header {
   uint32_t type;
@@ -225,6 +230,9 @@ bool Block::range_fits(uint64_t sector, uint64_t bytes) const {
 void Block::start_transfer(OperationPointer operation, bool write, uint64_t sector) {
   const DescriptorChain& chain = operation->chain;
   const uint64_t bytes = write ? chain.readable_bytes - sizeof(Header) : chain.writable_bytes - 1;
+  (write ? trace_write : trace_read)(
+      "vdev {} req {} sector {} nsectors {}", static_cast<const void*>(this),
+      static_cast<const void*>(operation.get()), sector, bytes / kSectorBytes);
   if (!range_fits(sector, bytes) || (write && disk_.read_only()))
     return finish(std::move(operation), kIoError);
   if (bytes == 0) return finish(std::move(operation), kOk);
@@ -315,6 +323,8 @@ void Block::part_done(Operation* operation, int error) {
 
 void Block::finish(OperationPointer operation, uint8_t status, uint64_t written) {
   const DescriptorChain& chain = operation->chain;
+  trace_complete("vdev {} req {} status {}", static_cast<const void*>(this),
+                 static_cast<const void*>(operation.get()), status);
   const std::byte last{status};
   chain.write(chain.writable_bytes - 1, std::span(&last, 1));
   const unsigned queue = operation->queue;

@@ -36,6 +36,11 @@ class Block final : public VirtioDevice {
                                                block::BlockDevice& disk);
   ~Block() override;
 
+  /// The disk has another size: tells the driver.
+  void resized() {
+    if (transport_ != nullptr) transport_->configuration_changed();
+  }
+
   [[nodiscard]] DeviceType type() const override { return DeviceType::kBlock; }
   [[nodiscard]] uint32_t pci_class() const override { return 0x010000; }
   [[nodiscard]] uint64_t features() const override;

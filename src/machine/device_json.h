@@ -1,0 +1,15 @@
+// A device as JSON describes it, for -device and device_add.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "machine/description.h"
+
+namespace limen::machine {
+
+/// {"driver": "virtio-blk-pci", "num-queues": 2, ...}, every property of the type that the catalog
+/// gives it. Nothing else is checked: check_device() does. Errors are worded as QEMU's.
+Result<DeviceDescription> device_from_json(const nlohmann::json& object);
+
+}  // namespace limen::machine
