@@ -238,11 +238,11 @@ void Machine::disk_failed(const DiskError& failure) {
   using block::ErrorAction;
   const bool stops = failure.error.action == ErrorAction::kStop;
   const char* const reason = ::strerror(failure.error.error);
-  const auto text =
-      fmt::format("disk '{}': {} error: {}; {}", failure.device.empty() ? failure.node : failure.device,
-                  failure.error.write ? "write" : "read", reason,
-                  stops ? "the machine stands still until it is told to go on"
-                        : block::error_action_name(failure.error.action));
+  const auto text = fmt::format("disk '{}': {} error: {}; {}",
+                                failure.device.empty() ? failure.node : failure.device,
+                                failure.error.write ? "write" : "read", reason,
+                                stops ? "the machine stands still until it is told to go on"
+                                      : block::error_action_name(failure.error.action));
   events_->post("BLOCK_IO_ERROR",
                 nlohmann::json{{"device", failure.device},
                                {"node-name", failure.node},
