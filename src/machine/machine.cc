@@ -109,8 +109,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
                   nlohmann::json{{"device", drive}, {"id", device}, {"tray-open", open}});
   };
   callbacks.device_removed = [this](const std::string& id) {
-    events_->post("DEVICE_DELETED",
-                  nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
+    loop_->post([this, id] { removed(id); });
   };
   board_ =
       std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),

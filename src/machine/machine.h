@@ -150,6 +150,8 @@ class Machine {
   void panicked();
   /// What was in the slot of root port `port` is gone; `id`: its id, if it had one.
   void removed(const std::string& port, const std::string& id);
+  /// The same of a device that was on no slot, by its id.
+  void removed(const std::string& id);
   void stop_now(RunState reason);
   void reset_now(Cause cause);
   void end(Result<int> outcome);

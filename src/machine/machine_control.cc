@@ -120,6 +120,14 @@ void Machine::removed(const std::string& port, const std::string& id) {
   events_->emit("DEVICE_DELETED", data);
 }
 
+void Machine::removed(const std::string& id) {
+  std::erase_if(devices_, [&](const DeviceDescription& device) {
+    return DeviceProperties(device).text("id") == id;
+  });
+  events_->emit("DEVICE_DELETED",
+                nlohmann::json{{"device", id}, {"path", "/machine/peripheral/" + id}});
+}
+
 Result<> Machine::add_netdev(const net::BackendDescription& backend) {
   if (board_ == nullptr) return fail("machine 'none' has no network");
   return board_->add_netdev(backend);

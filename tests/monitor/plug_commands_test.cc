@@ -110,6 +110,26 @@ TEST_F(PlugCommands, CardsArePluggedAndShown) {
   EXPECT_THAT(type("info network"), HasSubstr("c0: "));
 }
 
+TEST_F(PlugCommands, WhatIsUnpluggedIsNoLongerListed) {
+  std::ofstream(folder_ / "disk") << std::string(4096, 'd');
+  description_.drives.push_back(
+      {.id = "d0", .file = folder_ / "disk", .format = "raw", .interface = "none"});
+  description_.devices.push_back({"virtio-scsi-pci", {{"id", "scsi0"}}});
+  start();
+  const auto listed = [&] {
+    const auto text = run("qom-list", {{"path", "/machine/peripheral"}}).dump();
+    return text.find("\"hd0\"") != std::string::npos;
+  };
+  run("device_add", {{"driver", "scsi-hd"}, {"id", "hd0"}, {"drive", "d0"}, {"bus", "scsi0.0"}});
+  EXPECT_TRUE(listed());
+  run("device_del", {{"id", "hd0"}});
+  poll();
+  EXPECT_EQ(events_.back(), "DEVICE_DELETED");
+  EXPECT_FALSE(listed());
+  run("device_add", {{"driver", "scsi-hd"}, {"id", "hd0"}, {"drive", "d0"}, {"bus", "scsi0.0"}});
+  EXPECT_TRUE(listed());
+}
+
 TEST_F(PlugCommands, PeopleTypeOptionsAsOnTheCommandLine) {
   start();
   EXPECT_EQ(type("netdev_add user,id=n0,net=10.1.0.0/16"), "");
