@@ -10,7 +10,7 @@ _limen_files() {
 
 _limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci
   virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
-  isa-debug-exit isa-debugcon pc-testdev"
+  isa-serial isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
@@ -82,7 +82,7 @@ _limen_system() {
     -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
     -blockdev) _limen_words "file,node-name= raw,node-name= qcow2,node-name= throttle,node-name= null-co,node-name=" ;;
     -display | -vga) _limen_words "none" ;;
-    -netdev) _limen_words "user,id= tap,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
+    -netdev) _limen_words "user,id= tap,id= bridge,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
     -nic) _limen_words "user user,model= tap none help" ;;
     -net) _limen_words "nic nic,model= user tap none help" ;;
     -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
@@ -101,7 +101,7 @@ _limen_system() {
         -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
         -qmp -qmp-pretty -mon -echr -gdb -s -S -action -uuid -global -no-hpet -daemonize -pidfile -msg
         -sandbox -runas -run-with -readconfig -no-reboot -no-shutdown -d -D -perfmap -no-user-config
-        -version -help"
+        -trace -add-fd -boot -no-acpi -mem-prealloc -overcommit -audiodev -version -help"
       ;;
   esac
 }

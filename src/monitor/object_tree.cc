@@ -115,8 +115,8 @@ std::optional<Object> user_object(machine::Machine& machine, const std::string& 
   for (const auto& [name, value] : found->properties) {
     const auto property = std::ranges::find(specification->properties, std::string_view(name),
                                             &machine::PropertySpecification::name);
-    const auto type = property == specification->properties.end() ? PropertyType::kNumber
-                                                                  : property->type;
+    const auto type =
+        property == specification->properties.end() ? PropertyType::kNumber : property->type;
     // What is secret stays it.
     if (found->type == "secret" && name == "data") continue;
     if (name == "size" || type == PropertyType::kNumber)
@@ -207,7 +207,8 @@ std::vector<TypeInfo> object_types() {
     if (name.starts_with("virtio-") && name.ends_with("-pci"))
       types.push_back({name + std::string(machine::kNonTransitional), "device", false});
   }
-  for (const char* name : {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
+  for (const char* name :
+       {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});
   return types;
 }

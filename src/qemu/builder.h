@@ -37,7 +37,6 @@ class Builder {
   Result<> overcommit(const std::string& argument);
   Result<> boot(const std::string& argument);
   Result<> audio_device(const std::string& argument);
-  Result<> write_configuration(const std::string& argument);
   Result<> trace_events(const std::string& argument);
   Result<> cdrom(const std::string& argument);
   Result<> hard_disk_a(const std::string& argument);

@@ -129,10 +129,6 @@ Result<> Builder::overcommit(const std::string& argument) {
   return {};
 }
 
-Result<> Builder::write_configuration(const std::string&) {
-  return fail("there is no such option: QEMU dropped it, too; write the file by hand");
-}
-
 Result<> Builder::run_as(const std::string& argument) {
   if (argument.empty()) return fail("the name of a user is missing");
   result_.process.user = argument;

@@ -47,20 +47,22 @@ constexpr std::array kOptions = {
            &Builder::snapshot},
     Option{"device", "DRIVER[,property=value,...] | JSON", "add a device; -device help lists them",
            &Builder::device},
-    Option{"object",
-           "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
-           "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
-           "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
-           "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
-           "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]\n"
-           "          | JSON",
-           "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
-    Option{"chardev",
-           "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
-           "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
-           "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
-           "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
-           "where a serial port, console or monitor leads", &Builder::character},
+    Option{
+        "object",
+        "rng-random,id=ID[,filename=/dev/urandom] | rng-builtin,id=ID | iothread,id=ID |\n"
+        "          throttle-group,id=ID[,limits.iops-total=N]... |\n"
+        "          secret,id=ID,data=TEXT|file=FILE[,format=raw|base64] |\n"
+        "          memory-backend-ram|-memfd,id=ID,size=SIZE[,share=on|off][,prealloc=on|off] |\n"
+        "          memory-backend-file,id=ID,size=SIZE,mem-path=PATH[,share=on|off]\n"
+        "          | JSON",
+        "source of random bytes, I/O thread, limits of disks, secret, memory", &Builder::object},
+    Option{
+        "chardev",
+        "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
+        "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
+        "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
+        "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
+        "where a serial port, console or monitor leads", &Builder::character},
     Option{"serial",
            "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
            "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
@@ -117,7 +119,6 @@ constexpr std::array kOptions = {
            "          [,spawn=allow|deny][,resourcecontrol=allow|deny]",
            "refuse system calls that no machine needs", &Builder::sandbox},
     Option{"runas", "USER|UID:GID", "change to that user before the guest runs", &Builder::run_as},
-    Option{"writeconfig", "FILE", "gone, as from QEMU", &Builder::write_configuration},
     Option{"run-with", "user=USER|UID:GID", "the same", &Builder::run_with},
     Option{"add-fd", "fd=FD,set=SET[,opaque=TEXT]",
            "file descriptor FD is what /dev/fdset/SET opens", &Builder::add_descriptor},

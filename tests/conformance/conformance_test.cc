@@ -246,15 +246,24 @@ TEST(NativeProcessor, GivesTheSameAnswerTwice) {
     Random random(form.key);
     make_batch(form, 2, random, (*native)->batch());
     ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
-    const std::vector<Outcome> first((*native)->outcomes().begin(), (*native)->outcomes().end());
-    ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
-    for (size_t i = 0; i < first.size(); ++i) {
-      const Trial& trial = (*native)->batch().trials[i];
-      soft::decode::Instruction instruction;
-      decode(sections()[0].mode, {trial.code.data(), trial.code_size}, instruction);
-      EXPECT_EQ(differences(instruction, trial, first[i], (*native)->outcomes()[i], true), "")
-          << describe(instruction, trial);
+    std::vector<Outcome> first((*native)->outcomes().begin(), (*native)->outcomes().end());
+    // Some hosts lose the x87's pointers when they switch tasks: an answer may differ by that once,
+    // but not from each run to the next.
+    std::string different = "not run";
+    for (unsigned attempt = 0; attempt < 5 && !different.empty(); ++attempt) {
+      different.clear();
+      ASSERT_TRUE((*native)->start().has_value() && (*native)->finish().has_value());
+      for (size_t i = 0; i < first.size(); ++i) {
+        const Trial& trial = (*native)->batch().trials[i];
+        soft::decode::Instruction instruction;
+        decode(sections()[0].mode, {trial.code.data(), trial.code_size}, instruction);
+        const auto found =
+            differences(instruction, trial, first[i], (*native)->outcomes()[i], true);
+        if (!found.empty()) different += describe(instruction, trial) + found;
+      }
+      first.assign((*native)->outcomes().begin(), (*native)->outcomes().end());
     }
+    EXPECT_EQ(different, "");
   }
 }
 

@@ -111,7 +111,6 @@ class Configuration(OptionsTest):
                                    "Could not open '/nonexistent': No such file or directory")
         self.assert_one_line_error(self.run_program(SYSTEM, "-readconfig", str(self.folder)),
                                    "Is a directory")
-        self.assert_one_line_error(self.run_program(SYSTEM, "-writeconfig", "x"), "-writeconfig x")
 
 
 class Logging(OptionsTest):

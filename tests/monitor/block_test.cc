@@ -149,7 +149,7 @@ TEST_F(Disks, NodesThatCannotBe) {
                    {"file", {{"driver", "file"}, {"filename", raw("r", 1024)}}}}),
               HasSubstr("qcow2"));
   EXPECT_THAT(add({{"driver", "file"}, {"node-name", "n"}, {"filename", folder_ / "disk"}}),
-              HasSubstr("in use"));
+              HasSubstr("lock"));
   run("blockdev-add", {{"driver", "null-co"}, {"node-name", "z"}, {"size", kMebibyte}});
   EXPECT_EQ(add({{"driver", "null-co"}, {"node-name", "z"}}),
             "GenericError: Duplicate nodes with node-name='z'");
@@ -530,7 +530,7 @@ TEST_F(Disks, ScsiUnitsComeAndGo) {
   EXPECT_EQ(block_of("/machine/peripheral/u")["inserted"]["node-name"], "z");
   EXPECT_THAT(error("device_add", unit), HasSubstr("Duplicate device ID 'u'"));
   EXPECT_THAT(error("device_add", {{"driver", "scsi-hd"}, {"drive", "z"}, {"bus", "scsi0.0"}}),
-              HasSubstr("another device's already"));
+              HasSubstr("already in use by another device"));
   run("blockdev-add", {{"driver", "null-co"}, {"node-name", "y"}});
   EXPECT_THAT(
       error(

@@ -201,7 +201,6 @@ TEST(OptionsOfManagementPrograms, AreTakenOrRefused) {
               HasSubstr("Duplicate ID 'a' for audiodev"));
   EXPECT_THAT(error({"-boot", "order=cz"}), HasSubstr("Invalid boot device 'z'"));
   EXPECT_THAT(error({"-boot", "cc"}), HasSubstr("Boot device 'c' was given twice"));
-  EXPECT_THAT(error({"-writeconfig", "x"}), HasSubstr("there is no such option"));
   EXPECT_THAT(error({"-overcommit", "cpu-pm=on"}), HasSubstr("cpu-pm=on"));
 }
 

@@ -52,10 +52,11 @@ class ConsoleTest : public VirtioTest {
   void create() {
     auto console = *Console::create({.max_ports = 4});
     ASSERT_TRUE(console->add_port({.backend = &console_backend_}));
-    ASSERT_TRUE(console->add_port({.console = false,
-                                   .name = "org.example.0",
-                                   .backend = &port_backend_,
-                                   .guest_changed = [this](bool open) { opened_.push_back(open); }}));
+    ASSERT_TRUE(
+        console->add_port({.console = false,
+                           .name = "org.example.0",
+                           .backend = &port_backend_,
+                           .guest_changed = [this](bool open) { opened_.push_back(open); }}));
     plug(std::move(console));
     enable_msix();
   }
