@@ -88,7 +88,7 @@ _limen_system() {
     -smp) _limen_words "1 2 4 cpus= sockets= dies= cores= threads=" ;;
     -d) _limen_words "in_asm out_asm int help" ;;
     -D) _limen_files ;;
-    -rtc) _limen_words "base=utc" ;;
+    -rtc) _limen_words "base=utc base=localtime" ;;
     -m) _limen_words "256M 512M 1G 2G 4G" ;;
     -drive)
       _limen_words "file="

@@ -1,6 +1,7 @@
 #include "device/rtc.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace limen::device {
 namespace {
@@ -64,6 +65,8 @@ void Rtc::reset() {
     const std::lock_guard lock(mutex_);
     cmos_[kB] &= static_cast<uint8_t>(~(kPeriodic | kAlarm | kUpdateEnded | 0x08));
     cmos_[kC] = 0;
+    lost_.clear();
+    owed_ = false;
     interrupt_enabled_ = true;
     schedule();
     update_line();
@@ -90,7 +93,19 @@ uint64_t Rtc::io_read(uint64_t offset, unsigned size) {
     }
   }
   line_.publish();
+  raise_owed();
   return value;
+}
+
+/// The next of the interrupts that were lost; the line has fallen since the one before.
+void Rtc::raise_owed() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(owed_, false)) return;
+    cmos_[kC] |= kPeriodic;
+    update_line();
+  }
+  line_.publish();
 }
 
 void Rtc::io_write(uint64_t offset, unsigned size, uint64_t value) {
@@ -214,6 +229,7 @@ uint8_t Rtc::read_data() {
       const uint8_t value = cmos_[kC];
       cmos_[kC] = 0;
       update_line();
+      if (config_.catch_up && (value & kPeriodic) != 0) owed_ = lost_.acknowledged();
       return value;
     }
     default:
@@ -231,6 +247,7 @@ void Rtc::write_data(uint8_t value) {
     set_time_register(index_, value);
   } else if (index_ == kA) {
     cmos_[kA] = value & 0x7F;
+    lost_.clear();
     next_period_ = loop_.now() + period();
   } else if (index_ == kB) {
     const bool was_set = (cmos_[kB] & kSet) != 0;
@@ -249,6 +266,7 @@ void Rtc::write_data(uint8_t value) {
     }
     settled_ = std::chrono::floor<seconds>(guest_time());
     if (!was_periodic && (value & kPeriodic) != 0) next_period_ = loop_.now() + period();
+    if ((value & kPeriodic) == 0) lost_.clear();
   } else if (index_ != kC && index_ != kD) {
     cmos_[index_] = value;
   }
@@ -285,8 +303,10 @@ void Rtc::settle() {
   const auto step = period();
   if ((cmos_[kB] & kPeriodic) != 0 && step != nanoseconds::zero() && now >= next_period_) {
     cmos_[kC] |= kPeriodic;
-    // Periods that passed unseen are one interrupt.
-    next_period_ += ((now - next_period_) / step + 1) * step;
+    // Periods that passed unseen are one interrupt, unless the guest is to have them all.
+    const auto passed = (now - next_period_) / step + 1;
+    next_period_ += passed * step;
+    if (config_.catch_up) lost_.raised(static_cast<uint64_t>(passed), true);
   }
   if ((cmos_[kB] & kSet) != 0) return;
   const auto second = std::chrono::floor<seconds>(guest_time());

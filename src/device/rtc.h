@@ -9,6 +9,7 @@
 
 #include "base/event_loop.h"
 #include "device/device.h"
+#include "device/lost_ticks.h"
 #include "irq/line_output.h"
 #include "memory/io_space.h"
 
@@ -30,6 +31,8 @@ class Rtc final : public Device, public memory::IoHandler {
     /// The guest set date or time: seconds that it is now ahead of the wall clock. Called with the
     /// clock's lock held.
     std::function<void(int64_t)> time_set = {};
+    /// Periodic interrupts that the guest was late for come later, one after each that it takes.
+    bool catch_up = false;
   };
 
   Rtc(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loop, Config config);
@@ -61,6 +64,7 @@ class Rtc final : public Device, public memory::IoHandler {
   [[nodiscard]] bool alarm_matches(std::chrono::seconds at) const;
   void settle();
   void tell_time_set() const;
+  void raise_owed();
   void schedule();
   void update_line();
   [[nodiscard]] std::chrono::nanoseconds period() const;
@@ -79,6 +83,8 @@ class Rtc final : public Device, public memory::IoHandler {
   std::chrono::nanoseconds offset_{0};  // guest time less wall clock
   std::chrono::seconds settled_{0};     // updates and alarms are accounted for up to here
   Clock::time_point next_period_;
+  LostTicks lost_;     // of the periodic interrupt
+  bool owed_ = false;  // one of them follows once the line has fallen
   Timer timer_;
 };
 

@@ -136,6 +136,13 @@ struct NetdevDescription {
   std::string origin = {};  ///< "-netdev user,id=n0", for messages.
 };
 
+/// -rtc.
+struct ClockDescription {
+  enum class Base : uint8_t { kUtc, kLocalTime, kDate } base = Base::kUtc;
+  int64_t date = 0;  ///< kDate: what the clock shows when the machine starts, seconds since 1970.
+  bool catch_up = false;  ///< driftfix=slew: lost periodic interrupts come later.
+};
+
 /// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
 struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
@@ -174,6 +181,7 @@ struct MachineDescription {
   std::vector<IoThreadDescription> io_threads = {};
   std::vector<ObjectDescription> objects = {};  ///< Secrets and memory back ends.
   std::vector<DeviceDescription> devices = {};
+  ClockDescription clock = {};
   bool hpet = true;
   bool acpi = true;      ///< Tables that describe the board to the guest.
   bool pit = true;       ///< The 8254, with port 61H.

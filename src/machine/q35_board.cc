@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <ctime>
 #include <utility>
 
 #include "block/open_image.h"
@@ -39,6 +41,28 @@ constexpr unsigned kKeyboardLine = 1, kRtcLine = 8, kMouseLine = 12;
 constexpr pci::ResourceWindow kPortWindow = {0xC000, 0x4000};
 constexpr pci::ResourceWindow kMemoryWindow = {boot::kPciWindowStart,
                                                boot::kPciWindowEnd - boot::kPciWindowStart};
+
+/// What the real-time clock shows before the guest sets it.
+std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDescription& clock) {
+  using std::chrono::system_clock;
+  switch (clock.base) {
+    case ClockDescription::Base::kUtc:
+      break;
+    case ClockDescription::Base::kLocalTime:
+      return [] {
+        const auto now = system_clock::now();
+        const auto seconds = system_clock::to_time_t(now);
+        std::tm local{};
+        ::localtime_r(&seconds, &local);
+        return now + std::chrono::seconds(local.tm_gmtoff);
+      };
+    case ClockDescription::Base::kDate: {
+      const auto ahead = system_clock::from_time_t(clock.date) - system_clock::now();
+      return [ahead] { return system_clock::now() + ahead; };
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -170,6 +194,8 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   if (description.pit) pit = &add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
   Rtc::Config clock;
   clock.time_set = callbacks_.clock_set;
+  clock.wall_clock = wall_clock(description.clock);
+  clock.catch_up = description.clock.catch_up;
   for (const auto& region : memory_.regions())
     (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
         region.size;

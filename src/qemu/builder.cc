@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include "base/log.h"
 #include "base/nearest.h"
@@ -20,6 +21,18 @@ namespace {
 constexpr std::array<std::string_view, 3> kMachines = {"q35", "pc-q35-7.2", "none"};
 constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
+
+/// As -rtc base= has it, in UTC; seconds since 1970.
+Result<int64_t> parse_date(const std::string& text) {
+  for (const char* format : {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"}) {
+    std::tm date{};
+    const char* end = ::strptime(text.c_str(), format, &date);
+    if (end != nullptr && *end == '\0') return ::timegm(&date);
+  }
+  return fail(
+      "invalid datetime format '{}'; valid: utc, localtime, 2006-06-17T16:01:21 or 2006-06-17",
+      text);
+}
 
 Result<> only_none(std::string_view argument, std::string_view what) {
   if (argument == "none") return {};
@@ -244,12 +257,21 @@ Result<> Builder::clock(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
   constexpr std::array<std::string_view, 3> kKnown = {"base", "clock", "driftfix"};
   LIMEN_TRY(values.check(kKnown));
-  constexpr std::array<std::string_view, 1> kBases = {"utc"};
   constexpr std::array<std::string_view, 1> kClocks = {"host"};
-  constexpr std::array<std::string_view, 1> kFixes = {"none"};
-  LIMEN_TRY(values.choice("base", kBases, "utc"));
+  constexpr std::array<std::string_view, 2> kFixes = {"none", "slew"};
+  auto& clock = result_.machine.clock;
+  using Base = machine::ClockDescription::Base;
+  const auto base = values.text("base", "utc");
+  if (base == "utc") {
+    clock.base = Base::kUtc;
+  } else if (base == "localtime") {
+    clock.base = Base::kLocalTime;
+  } else {
+    clock.base = Base::kDate;
+    clock.date = LIMEN_TRY(parse_date(base));
+  }
   LIMEN_TRY(values.choice("clock", kClocks, "host"));
-  LIMEN_TRY(values.choice("driftfix", kFixes, "none"));
+  clock.catch_up = LIMEN_TRY(values.choice("driftfix", kFixes, "none")) == "slew";
   return {};
 }
 

@@ -182,5 +182,29 @@ TEST_F(Clock70, StandstillOfTheHostIsOneInterrupt) {
   EXPECT_EQ(sink_.rises(8), before + 2) << "goes on as before";
 }
 
+TEST_F(Clock70, LostInterruptsComeLaterWhereTheyAreWanted) {
+  EventLoop& loop = *loop_;
+  memory::IoSpace ports("ports");
+  Rtc clock(ports, line(8), loop, {.catch_up = true});
+  const auto write = [&](uint8_t index, uint8_t value) {
+    ports.write(0x70, 1, index);
+    ports.write(0x71, 1, value);
+  };
+  write(0x0A, 0x2F);  // 2 Hz
+  write(0x0B, 0x42);
+  const int before = sink_.rises(8);
+  advance(5s);
+  EXPECT_EQ(sink_.rises(8), before + 1);
+  ports.write(0x70, 1, 0x0C);
+  for (int i = 2; i <= 10; ++i) {
+    EXPECT_EQ(ports.read(0x71, 1) & 0xC0, 0xC0u);
+    EXPECT_EQ(sink_.rises(8), before + i);
+  }
+  EXPECT_EQ(ports.read(0x71, 1) & 0xC0, 0xC0u);
+  EXPECT_FALSE(sink_.level(8)) << "all have come";
+  advance(500ms);
+  EXPECT_EQ(sink_.rises(8), before + 11);
+}
+
 }  // namespace
 }  // namespace limen::device
