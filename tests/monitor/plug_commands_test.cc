@@ -92,7 +92,8 @@ TEST_F(PlugCommands, CardsArePluggedAndShown) {
   const Json list = run("qom-list", {{"path", "/machine/peripheral"}});
   EXPECT_EQ(list.back(), (Json{{"name", "c0"}, {"type", "child<virtio-net-pci>"}}));
   EXPECT_EQ(run("qom-get", {{"path", "/machine/peripheral/c0"}, {"property", "netdev"}}), "n0");
-  for (const auto& device : run("query-pci")[0]["devices"])
+  const auto buses = run("query-pci");
+  for (const auto& device : buses[0]["devices"])
     if (device["qdev_id"] == "port1") {
       const auto& behind = device["pci_bridge"]["devices"];
       ASSERT_EQ(behind.size(), 1u);
