@@ -169,6 +169,8 @@ void Throttle::submit(Request request) {
     group->waiting_[read ? ThrottleGroup::kReads : ThrottleGroup::kWrites].push_back(
         {this, std::move(request), bytes});
   }
+  // It came too late for the release() of those who left the group meanwhile, or who drain.
+  if (group_ != group || unlimited_ != 0) return release();
   group->advance();
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <latch>
+#include <thread>
 
 #include "block/scratch.h"
 #include "virtio/memory_disk.h"
@@ -137,6 +138,30 @@ TEST_F(ThrottleTest, NewLimitsReleaseWhatWaits) {
   EXPECT_TRUE(group->set_limits({}));
   EXPECT_EQ(done, 10);
   EXPECT_FALSE(group->set_limits({.bps_total = {.maximum = 1}}));
+}
+
+TEST_F(ThrottleTest, NothingStaysBehindInAGroupThatIsLeft) {
+  const auto slow = *ThrottleGroup::create({.iops_total = {.average = 1}});
+  const auto disk = throttle(slow);
+  const auto submit = [&](std::atomic<int>& done) {
+    disk->submit({.kind = Request::Kind::kDiscard, .length = 512, .done = [&](int) { ++done; }});
+  };
+  // The request comes while the disk leaves the group: it must not wait for its turn there.
+  for (int round = 0; round < 2000; ++round) {
+    disk->join(slow);
+    std::atomic<int> done = 0;
+    submit(done);
+    submit(done);
+    std::latch both(2);
+    std::jthread late([&] {
+      both.arrive_and_wait();
+      submit(done);
+    });
+    both.arrive_and_wait();
+    disk->join(*ThrottleGroup::create({}));
+    late.join();
+    ASSERT_EQ(done, 3) << "round " << round;
+  }
 }
 
 }  // namespace
