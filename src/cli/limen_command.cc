@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/size_text.h"
 #include "cli/cloud_options.h"
 #include "cli/disk_options.h"
 #include "cli/network_options.h"
@@ -73,7 +74,7 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
   machine::MachineDescription description;
   if (words.kernel.empty())
     return fail("--kernel is missing: there is no firmware to boot without");
-  auto memory = qemu::parse_size(words.memory, uint64_t{1} << 20);
+  auto memory = parse_size(words.memory, uint64_t{1} << 20);
   if (!memory) return fail("--memory {}: {}", words.memory, memory.error().message);
   constexpr uint64_t kPage = 4096;
   description.memory_bytes =

@@ -39,6 +39,36 @@ bool has_name(const DriveDescription& description, std::string_view name) {
   return description.backing != nullptr && has_name(*description.backing, name);
 }
 
+/// Which image it is and how it is opened, from a node.
+void take_image(DriveDescription& drive, const DriveDescription& node) {
+  drive.file = node.file;
+  drive.format = node.format;
+  drive.read_only = node.read_only;
+  drive.auto_read_only = node.auto_read_only;
+  drive.cache = node.cache;
+  drive.aio = node.aio;
+  drive.discard_unmap = node.discard_unmap;
+  drive.locking = node.locking;
+  drive.null_bytes = node.null_bytes;
+  drive.null_reads_zeroes = node.null_reads_zeroes;
+  drive.own_backing = node.own_backing;
+  drive.backing = node.backing;
+  drive.node_name = node.node_name;
+  drive.node_driver = node.node_driver;
+  drive.nodes = node.nodes;
+}
+
+/// An empty drive's.
+void drop_image(DriveDescription& drive) {
+  drive.file.clear();
+  drive.format.clear();
+  drive.own_backing = false;
+  drive.backing = nullptr;
+  drive.node_name.clear();
+  drive.node_driver.clear();
+  drive.nodes.clear();
+}
+
 Result<> make_overlay(const std::string& path, const DriveDescription& below, uint64_t size) {
   std::error_code ignored;
   auto backing = std::filesystem::absolute(below.file, ignored).lexically_normal().string();
@@ -117,7 +147,7 @@ Result<> BlockControl::add_node(const nlohmann::json& options) {
     if (const auto& child = find_child(name); child.in_use || !child.description.is_node())
       return fail("Node '{}' is busy: node is used as the disk of a device", name);
   // The whole chain is opened at once; its parts must not be open on their own meanwhile.
-  for (const auto& name : node.children) find_child(name).image.reset();
+  for (const auto& name : node.children) find_child(name).close_image();
   auto opened = board_.drive_opener().open(node.description);
   if (!opened) {
     for (const auto& name : node.children)
@@ -240,18 +270,9 @@ Result<> BlockControl::snapshot(Drive& drive, const std::string& overlay_node) {
     return fail("The overlay already has a backing image");
   LIMEN_TRY(check_overlay(drive, "/"));
   DriveDescription fresh = drive.description;
-  const auto& its = overlay->description;
-  fresh.file = its.file;
-  fresh.format = its.format;
-  fresh.node_driver = its.node_driver;
-  fresh.node_name = its.node_name;
-  fresh.nodes = its.nodes;
-  fresh.read_only = its.read_only;
-  fresh.cache = its.cache;
-  fresh.aio = its.aio;
-  fresh.discard_unmap = its.discard_unmap;
+  take_image(fresh, overlay->description);
   fresh.implicit = false;
-  overlay->image.reset();
+  overlay->close_image();
   overlay->lent = true;
   auto switched = switch_to(drive, std::move(fresh));
   const auto left =
@@ -338,23 +359,12 @@ Result<> BlockControl::remove_medium(Drive& drive, const std::string& called) {
   if (drive.image == nullptr) return {};
   if (drive.cd != nullptr) LIMEN_TRY(drive.cd->change_medium(nullptr));
   const auto flushed = drive.image->drain();
-  drive.image.reset();
-  drive.measured = nullptr;
-  drive.errors = nullptr;
-  drive.throttle = nullptr;
-  drive.gate = nullptr;
+  drive.close_image();
   auto medium = drive.description;
-  auto& left = drive.description;
-  left.file.clear();
-  left.format.clear();
-  left.node_name.clear();
-  left.node_driver.clear();
-  left.nodes.clear();
-  left.backing = nullptr;
-  left.own_backing = false;
+  drop_image(drive.description);
   if (medium.is_node()) {
     // The node was not made for this drive: it stays.
-    left.id.clear();
+    drive.description.id.clear();
     drives_.push_back({.description = std::move(medium)});
   } else {
     for (auto& other : drives_)
@@ -387,20 +397,8 @@ Result<> BlockControl::insert_medium(Drive& drive, const std::string& node,
   if (medium == nullptr) return fail("Node '{}' not found", node);
   if (medium->in_use) return fail("Node '{}' is already in use", node);
   auto description = drive.description;
-  const auto& its = medium->description;
-  description.file = its.file;
-  description.format = its.format;
-  description.read_only = its.read_only;
-  description.auto_read_only = its.auto_read_only;
-  description.cache = its.cache;
-  description.aio = its.aio;
-  description.locking = its.locking;
-  description.node_name = its.node_name;
-  description.node_driver = its.node_driver;
-  description.nodes = its.nodes;
-  description.own_backing = its.own_backing;
-  description.backing = its.backing;
-  medium->image.reset();
+  take_image(description, medium->description);
+  medium->close_image();
   LIMEN_TRY(insert(drive, description, called));
   medium->lent = medium->in_use = true;
   return {};
@@ -410,14 +408,10 @@ Result<> BlockControl::change_medium(Drive& drive, const Medium& medium, bool fo
                                      const std::string& called) {
   auto description = drive.description;
   if (description.is_node()) description.id.clear();
+  drop_image(description);
   description.file = LIMEN_TRY(plain_image_path(medium.file));
   description.format = medium.format;
   description.read_only = drive.cd != nullptr || medium.read_only.value_or(description.read_only);
-  description.node_name.clear();
-  description.node_driver.clear();
-  description.nodes.clear();
-  description.backing = nullptr;
-  description.own_backing = false;
   // What cannot be read is not put into a drive that then would be empty.
   auto rehearsed = description;
   rehearsed.locking = rehearsed.locking && (drive.image == nullptr ||

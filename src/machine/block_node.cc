@@ -4,6 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/identifier.h"
 #include "base/nearest.h"
 #include "block/image_tool.h"
 #include "machine/device_catalog.h"
@@ -77,13 +78,6 @@ class Options {
   const Json& object_;
 };
 
-bool well_formed(std::string_view name) {
-  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  return !name.empty() && letter(name.front()) && std::ranges::all_of(name, [&](char c) {
-    return letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  });
-}
-
 class NodeParser {
  public:
   explicit NodeParser(const NodeSurroundings& surroundings) : surroundings_(surroundings) {}
@@ -123,7 +117,7 @@ class NodeParser {
       if (root) return fail("'node-name' must be specified for the root node");
       return name;
     }
-    if (!well_formed(name)) return fail("Invalid node-name: '{}'", name);
+    if (!is_identifier(name)) return fail("Invalid node-name: '{}'", name);
     if (name.size() > kMostNameBytes) return fail("Node name too long");
     if (const auto* other = surroundings_.find(name); other != nullptr) {
       if (other->node_name != name && other->id == name)

@@ -64,17 +64,6 @@ struct DriveDescription {
   [[nodiscard]] bool is_node() const { return !id.empty() && id == node_name; }
 };
 
-/// -object throttle-group.
-struct ThrottleGroupDescription {
-  std::string id = {};
-  block::ThrottleLimits limits = {};
-};
-
-/// -object iothread.
-struct IoThreadDescription {
-  std::string id = {};
-};
-
 /// -device DRIVER,property=value,...
 struct DeviceDescription {
   std::string driver = {};
@@ -115,12 +104,6 @@ struct Actions {
   enum class Reboot : uint8_t { kReset, kShutdown } reboot = Reboot::kReset;
   enum class Shutdown : uint8_t { kPowerOff, kPause } shutdown = Shutdown::kPowerOff;
   enum class Panic : uint8_t { kShutdown, kPause, kExitFailure, kNone } panic = Panic::kShutdown;
-};
-
-/// A source of random bytes, QEMU's -object rng-random and rng-builtin.
-struct EntropySourceDescription {
-  std::string id = {};
-  std::string type = "rng-random";
 };
 
 /// Any -object, and what object-add makes.
@@ -173,13 +156,10 @@ struct MachineDescription {
   std::vector<CharacterDescription> characters = {};
   std::vector<MonitorDescription> monitors = {};
   std::vector<std::string> serials = {};  ///< Ids of `characters`, in COM order; "": no port.
-  std::vector<EntropySourceDescription> entropy_sources = {};
   std::vector<DriveDescription> drives = {};
   std::vector<DriveDescription> child_nodes = {};  ///< Nodes that have a `parent`.
   std::vector<NetdevDescription> netdevs = {};
-  std::vector<ThrottleGroupDescription> throttle_groups = {};
-  std::vector<IoThreadDescription> io_threads = {};
-  std::vector<ObjectDescription> objects = {};  ///< Secrets and memory back ends.
+  std::vector<ObjectDescription> objects = {};
   std::vector<DeviceDescription> devices = {};
   ClockDescription clock = {};
   bool hpet = true;

@@ -310,6 +310,17 @@ const DeviceSpecification* find_device(std::string_view driver) {
   return nullptr;
 }
 
+Result<const PropertySpecification*> find_property(
+    std::string_view owner, std::span<const PropertySpecification> properties,
+    std::string_view name) {
+  const auto found = std::ranges::find(properties, name, &PropertySpecification::name);
+  if (found != properties.end()) return &*found;
+  std::vector<std::string_view> names;
+  names.reserve(properties.size());
+  for (const auto& property : properties) names.push_back(property.name);
+  return fail("Property '{}.{}' not found{}", owner, name, choice_hint(name, names));
+}
+
 Result<> check_device(const DeviceDescription& device) {
   const auto* specification = find_device(device.driver);
   if (device.driver == "scsi-block" || device.driver == "scsi-generic")
@@ -324,14 +335,8 @@ Result<> check_device(const DeviceDescription& device) {
                 choice_hint(device.driver, drivers));
   }
   for (const auto& [name, value] : device.properties) {
-    const auto found = std::ranges::find(specification->properties, std::string_view(name),
-                                         &PropertySpecification::name);
-    if (found == specification->properties.end()) {
-      std::vector<std::string_view> names;
-      for (const auto& property : specification->properties) names.push_back(property.name);
-      return fail("Property '{}.{}' not found{}", specification->driver, name,
-                  choice_hint(name, names));
-    }
+    const auto* found =
+        LIMEN_TRY(find_property(specification->driver, specification->properties, name));
     if (auto checked = check_value(*found, value); !checked)
       return fail("Property '{}.{}' doesn't take value '{}': {}", specification->driver, name,
                   value, checked.error().message);

@@ -37,6 +37,11 @@ inline constexpr std::string_view kNonTransitional = "-non-transitional";
 /// By name or alias; null when there is none.
 [[nodiscard]] const DeviceSpecification* find_device(std::string_view driver);
 
+/// The property `name` of what is called `owner`; the error names the nearest.
+Result<const PropertySpecification*> find_property(
+    std::string_view owner, std::span<const PropertySpecification> properties,
+    std::string_view name);
+
 /// Checks that driver, properties and values are ones that the catalog has.
 Result<> check_device(const DeviceDescription& device);
 

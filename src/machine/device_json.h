@@ -1,4 +1,4 @@
-// A device as JSON describes it, for -device and device_add.
+// A device as JSON describes it, for -device. (device_add takes text for every type, as in QEMU.)
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

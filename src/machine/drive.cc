@@ -12,8 +12,16 @@
 
 namespace limen::machine {
 
-Result<> DriveOpener::add_group(const ThrottleGroupDescription& description) {
-  groups_[description.id] = LIMEN_TRY(block::ThrottleGroup::create(description.limits));
+void Drive::close_image() {
+  image.reset();
+  measured = nullptr;
+  errors = nullptr;
+  throttle = nullptr;
+  gate = nullptr;
+}
+
+Result<> DriveOpener::add_group(const std::string& id, const block::ThrottleLimits& limits) {
+  groups_[id] = LIMEN_TRY(block::ThrottleGroup::create(limits));
   return {};
 }
 
@@ -88,8 +96,11 @@ Result<> DriveOpener::set_limits(Drive& drive, const block::ThrottleLimits& limi
                                  const std::string& group) {
   LIMEN_TRY(block::check_limits(limits));
   std::shared_ptr<block::ThrottleGroup> joined;
-  if (group.empty() || !limits.any()) {
+  if (!limits.any()) {
     // Out of the group, which keeps its limits for the others.
+    if (unlimited_ == nullptr) unlimited_ = LIMEN_TRY(block::ThrottleGroup::create({}));
+    joined = unlimited_;
+  } else if (group.empty()) {
     joined = LIMEN_TRY(block::ThrottleGroup::create(limits));
   } else if (auto& named = groups_[group]; named != nullptr) {
     joined = named;
@@ -124,11 +135,7 @@ Result<Drive> DriveOpener::open(const DriveDescription& wanted) {
 
 Result<> DriveOpener::open_again(Drive& drive) {
   auto& description = drive.description;
-  drive.image.reset();
-  drive.measured = nullptr;
-  drive.errors = nullptr;
-  drive.throttle = nullptr;
-  drive.gate = nullptr;
+  drive.close_image();
   if (description.file.empty() && description.format != "null-co") return {};
   auto device = LIMEN_TRY(open_disk_image(description));
   if (description.node_name.empty()) description.node_name = next_node_name();

@@ -53,6 +53,9 @@ struct Drive {
   std::string device_path = {};        ///< Among QOM's objects.
   LoopThread* thread = nullptr;        ///< That the device makes its requests on, if it has one.
   std::function<void()> resized = {};  ///< Tells the device that the size is another.
+
+  /// Without `image` and what points into it.
+  void close_image();
 };
 
 /// The drives' image alone, opened as the description says; the format is put into it where it had
@@ -65,7 +68,7 @@ class DriveOpener {
   /// `failed` is called on any thread; for an action of kStop the machine must stop.
   explicit DriveOpener(std::function<void(const DiskError&)> failed) : failed_(std::move(failed)) {}
 
-  Result<> add_group(const ThrottleGroupDescription& description);
+  Result<> add_group(const std::string& id, const block::ThrottleLimits& limits);
   void remove_group(const std::string& id) { groups_.erase(id); }
   /// The drive's description has a format where `wanted` had none.
   Result<Drive> open(const DriveDescription& wanted);
@@ -83,6 +86,7 @@ class DriveOpener {
 
   const std::function<void(const DiskError&)> failed_;
   std::map<std::string, std::shared_ptr<block::ThrottleGroup>> groups_;
+  std::shared_ptr<block::ThrottleGroup> unlimited_;  ///< Of drives whose limits were lifted.
   unsigned nodes_named_ = 0;
 };
 

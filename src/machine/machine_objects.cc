@@ -9,12 +9,6 @@
 namespace limen::machine {
 
 Result<> Machine::open_objects() {
-  for (const auto& source : description_.entropy_sources)
-    objects_.push_back({.type = source.type, .id = source.id});
-  for (const auto& thread : description_.io_threads)
-    objects_.push_back({.type = "iothread", .id = thread.id});
-  for (const auto& group : description_.throttle_groups)
-    objects_.push_back({.type = "throttle-group", .id = group.id});
   for (const auto& object : description_.objects) {
     LIMEN_TRY(check_object(object));
     if (is_memory_backend(object.type)) memory_files_[object.id] = LIMEN_TRY(open_memory(object));
@@ -68,7 +62,7 @@ Result<> Machine::add_object(const ObjectDescription& object) {
       LIMEN_TRY(board_->add_io_thread(object.id));
     } else {
       const auto limits = LIMEN_TRY(throttle_limits(object));
-      LIMEN_TRY(board_->add_throttle_group({.id = object.id, .limits = limits}));
+      LIMEN_TRY(board_->add_throttle_group(object.id, limits));
     }
   }
   objects_.push_back(object);

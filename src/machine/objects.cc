@@ -12,10 +12,13 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/base64.h"
+#include "base/identifier.h"
 #include "base/nearest.h"
+#include "base/size_text.h"
 
 namespace limen::machine {
 namespace {
@@ -53,45 +56,19 @@ constexpr PropertySpecification kCanonical = {"x-use-canonical-path-for-ramblock
 constexpr std::array kRamProperties = {
     kSize, kShare, kPrealloc, kPreallocThreads, kMerge, kDump, kReserve, kCanonical,
 };
-constexpr std::array kMemfdProperties = {
-    kSize,
-    kShare,
-    kPrealloc,
-    kPreallocThreads,
-    kMerge,
-    kDump,
-    kReserve,
-    kCanonical,
-    PropertySpecification{"seal", kBoolean, "the file keeps its size"},
-    PropertySpecification{"hugetlb", kBoolean, "off: transparent huge pages are used"},
-};
-constexpr std::array kFileProperties = {
-    kSize,
-    kShare,
-    kPrealloc,
-    kPreallocThreads,
-    kMerge,
-    kDump,
-    kReserve,
-    kCanonical,
-    PropertySpecification{"mem-path", kText, "file, or folder to make an unnamed one in"},
-    PropertySpecification{"discard-data", kBoolean, "taken, without effect"},
-};
-
-using block::RateLimit;
-using block::ThrottleLimits;
-struct LimitName {
-  std::string_view name;
-  RateLimit ThrottleLimits::*limit;
-};
-constexpr std::array kLimits = {
-    LimitName{"iops-total", &ThrottleLimits::iops_total},
-    LimitName{"iops-read", &ThrottleLimits::iops_read},
-    LimitName{"iops-write", &ThrottleLimits::iops_write},
-    LimitName{"bps-total", &ThrottleLimits::bps_total},
-    LimitName{"bps-read", &ThrottleLimits::bps_read},
-    LimitName{"bps-write", &ThrottleLimits::bps_write},
-};
+/// `common` and more.
+template <size_t N, typename... More>
+constexpr auto with(const std::array<PropertySpecification, N>& common, const More&... more) {
+  return [&]<size_t... I>(std::index_sequence<I...>) { return std::array{common[I]..., more...}; }
+  (std::make_index_sequence<N>());
+}
+constexpr auto kMemfdProperties =
+    with(kRamProperties, PropertySpecification{"seal", kBoolean, "the file keeps its size"},
+         PropertySpecification{"hugetlb", kBoolean, "off: transparent huge pages are used"});
+constexpr auto kFileProperties =
+    with(kRamProperties,
+         PropertySpecification{"mem-path", kText, "file, or folder to make an unnamed one in"},
+         PropertySpecification{"discard-data", kBoolean, "taken, without effect"});
 
 constexpr std::array kCatalog = {
     ObjectSpecification{"iothread", "thread for the work of disks", kThreadProperties},
@@ -115,36 +92,9 @@ bool is_on(const ObjectDescription& object, const std::string& key, bool otherwi
   return value ? parse_boolean(*value).value_or(otherwise) : otherwise;
 }
 
-bool is_identifier(std::string_view id) {
-  const auto letter = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
-  return !id.empty() && letter(id[0]) && std::ranges::all_of(id, [&](char c) {
-    return letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  });
-}
-
-/// The field of a limit that a name such as "iops-total-max-length" means.
-uint64_t* limit_field(ThrottleLimits& limits, std::string_view name) {
-  if (name == "iops-size") return &limits.iops_size;
-  for (const auto& each : kLimits) {
-    if (!name.starts_with(each.name)) continue;
-    auto& limit = limits.*each.limit;
-    const auto rest = name.substr(each.name.size());
-    if (rest.empty()) return &limit.average;
-    if (rest == "-max") return &limit.maximum;
-    if (rest == "-max-length") return &limit.length;
-  }
-  return nullptr;
-}
-
 Result<> check_properties(const ObjectDescription& object, const ObjectSpecification& type) {
   for (const auto& [name, value] : object.properties) {
-    const auto found =
-        std::ranges::find(type.properties, std::string_view(name), &PropertySpecification::name);
-    if (found == type.properties.end()) {
-      std::vector<std::string_view> names;
-      for (const auto& property : type.properties) names.push_back(property.name);
-      return fail("Property '{}.{}' not found{}", object.type, name, choice_hint(name, names));
-    }
+    const auto* found = LIMEN_TRY(find_property(object.type, type.properties, name));
     if (found->type == kBoolean && !parse_boolean(value))
       return fail("Invalid parameter type for '{}', expected: boolean", name);
     if (found->type != kNumber) continue;
@@ -159,7 +109,7 @@ Result<> check_properties(const ObjectDescription& object, const ObjectSpecifica
 Result<> check_memory_backend(const ObjectDescription& object) {
   const auto size = text(object, "size");
   if (!size) return fail("can't create backend with size 0");
-  const auto bytes = parse_bytes(*size);
+  const auto bytes = parse_size(*size, 1);
   if (!bytes) return fail("Parameter 'size' expects a size: {}", bytes.error().message);
   if (*bytes == 0) return fail("property 'size' of {} doesn't take value '0'", object.type);
   constexpr uint64_t kPage = 4096;
@@ -181,17 +131,18 @@ const ObjectSpecification* find_object_type(std::string_view type) {
   return found == kCatalog.end() ? nullptr : &*found;
 }
 
+Result<const ObjectSpecification*> object_type(std::string_view name) {
+  if (const auto* type = find_object_type(name)) return type;
+  std::vector<std::string_view> types;
+  types.reserve(kCatalog.size());
+  for (const auto& each : kCatalog) types.push_back(each.type);
+  return fail("Parameter 'qom-type' does not accept value '{}'{}", name, choice_hint(name, types));
+}
+
 bool is_memory_backend(std::string_view type) { return type.starts_with("memory-backend-"); }
 
 Result<> check_object(const ObjectDescription& object) {
-  const auto* type = find_object_type(object.type);
-  if (type == nullptr) {
-    std::vector<std::string_view> types;
-    types.reserve(kCatalog.size());
-    for (const auto& each : kCatalog) types.push_back(each.type);
-    return fail("Parameter 'qom-type' does not accept value '{}'{}", object.type,
-                choice_hint(object.type, types));
-  }
+  const auto* type = LIMEN_TRY(object_type(object.type));
   if (object.id.empty()) return fail("Parameter 'id' is missing");
   if (!is_identifier(object.id))
     return fail(
@@ -241,18 +192,21 @@ Result<std::string> secret_data(const ObjectDescription& secret) {
   return std::string(decoded->begin(), decoded->end());
 }
 
-Result<ThrottleLimits> throttle_limits(const ObjectDescription& group) {
-  ThrottleLimits limits;
+Result<block::ThrottleLimits> throttle_limits(const ObjectDescription& group) {
+  block::ThrottleLimits limits;
   for (const auto& [name, value] : group.properties) {
     std::string_view rest = name;
     if (rest.starts_with("limits."))
       rest.remove_prefix(7);
     else if (rest.starts_with("x-"))
       rest.remove_prefix(2);
-    auto* field = limit_field(limits, rest);
-    if (field == nullptr || rest == name)
-      return fail("Property 'throttle-group.{}' not found", name);
-    const auto number = parse_bytes(value);
+    auto* field = rest == name ? nullptr : block::limit_field(limits, rest);
+    if (field == nullptr) {
+      const auto names = block::limit_names();
+      const std::vector<std::string_view> choices(names.begin(), names.end());
+      return fail("Property 'throttle-group.{}' not found{}", name, choice_hint(rest, choices));
+    }
+    const auto number = parse_size(value, 1);
     if (!number) return fail("{}={}: {}", name, value, number.error().message);
     *field = *number;
   }
@@ -261,7 +215,7 @@ Result<ThrottleLimits> throttle_limits(const ObjectDescription& group) {
 }
 
 MemoryBackend memory_backend(const ObjectDescription& object) {
-  return {.size = parse_bytes(text(object, "size").value_or("0")).value_or(0),
+  return {.size = parse_size(text(object, "size").value_or("0"), 1).value_or(0),
           .share = is_on(object, "share", object.type == "memory-backend-memfd"),
           .prealloc = is_on(object, "prealloc", false),
           .merge = is_on(object, "merge", true),
@@ -300,23 +254,6 @@ Result<UniqueFd> open_memory(const ObjectDescription& object) {
       ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
     return fail_errno(errno, "failed to add seals");
   return fd;
-}
-
-Result<uint64_t> parse_bytes(std::string_view text) {
-  constexpr std::string_view kUnits = "BKMGTPE";
-  uint64_t unit = 1;
-  auto digits = text;
-  if (!digits.empty())
-    if (const auto power = kUnits.find(static_cast<char>(digits.back() & ~0x20));
-        power != std::string_view::npos && digits.size() > 1 && !digits.starts_with("0x")) {
-      unit = uint64_t{1} << (10 * power);
-      digits.remove_suffix(1);
-    }
-  const auto number = parse_number(digits);
-  uint64_t bytes = 0;
-  if (!number || __builtin_mul_overflow(*number, unit, &bytes))
-    return fail("'{}' is not a size; write a number and K, M, G or T, as in 512M", text);
-  return bytes;
 }
 
 }  // namespace limen::machine

@@ -23,6 +23,8 @@ struct ObjectSpecification {
 [[nodiscard]] std::span<const ObjectSpecification> object_catalog();
 /// Null: there is none.
 [[nodiscard]] const ObjectSpecification* find_object_type(std::string_view type);
+/// The same; the error names the nearest.
+Result<const ObjectSpecification*> object_type(std::string_view name);
 [[nodiscard]] bool is_memory_backend(std::string_view type);
 
 /// Checks that type, id, properties and values are ones that there are, and that a secret can be
@@ -47,8 +49,5 @@ struct MemoryBackend {
 [[nodiscard]] MemoryBackend memory_backend(const ObjectDescription& object);
 /// The file behind it, of its size.
 Result<UniqueFd> open_memory(const ObjectDescription& object);
-
-/// A size as QEMU writes it: a number, and K, M, G or T behind it.
-Result<uint64_t> parse_bytes(std::string_view text);
 
 }  // namespace limen::machine

@@ -21,6 +21,7 @@
 #include "device/system_control.h"
 #include "device/uart_16550.h"
 #include "machine/device_factory.h"
+#include "machine/objects.h"
 #include "pci/ich_lpc.h"
 #include "pci/q35_host_bridge.h"
 #include "pci/root_port.h"
@@ -130,9 +131,12 @@ Result<> Q35Board::populate(const MachineDescription& description) {
 }
 
 Result<> Q35Board::open_drives(const MachineDescription& description) {
-  for (const auto& each : description.io_threads) LIMEN_TRY(add_io_thread(each.id));
   opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
-  for (const auto& group : description.throttle_groups) LIMEN_TRY(opener_->add_group(group));
+  for (const auto& object : description.objects)
+    if (object.type == "iothread")
+      LIMEN_TRY(add_io_thread(object.id));
+    else if (object.type == "throttle-group")
+      LIMEN_TRY(add_throttle_group(object.id, LIMEN_TRY(throttle_limits(object))));
   for (const auto& wanted : description.drives) {
     auto named = wanted;
     if (named.id.empty()) named.id = free_drive_name(description, named);
@@ -169,8 +173,8 @@ void Q35Board::remove_io_thread(const std::string& id) {
   std::erase_if(io_threads_, [&](const IoThread& each) { return each.id == id; });
 }
 
-Result<> Q35Board::add_throttle_group(const ThrottleGroupDescription& group) {
-  return opener_->add_group(group);
+Result<> Q35Board::add_throttle_group(const std::string& id, const block::ThrottleLimits& limits) {
+  return opener_->add_group(id, limits);
 }
 
 void Q35Board::remove_throttle_group(const std::string& id) { opener_->remove_group(id); }

@@ -110,7 +110,7 @@ class Q35Board {
   // While nothing uses them.
   Result<> add_io_thread(const std::string& id);
   void remove_io_thread(const std::string& id);
-  Result<> add_throttle_group(const ThrottleGroupDescription& group);
+  Result<> add_throttle_group(const std::string& id, const block::ThrottleLimits& limits);
   void remove_throttle_group(const std::string& id);
   [[nodiscard]] const std::vector<IoThread>& io_threads() const { return io_threads_; }
 

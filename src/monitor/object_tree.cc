@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/size_text.h"
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
@@ -120,7 +121,7 @@ std::optional<Object> user_object(machine::Machine& machine, const std::string& 
     // What is secret stays it.
     if (found->type == "secret" && name == "data") continue;
     if (name == "size" || type == PropertyType::kNumber)
-      object.properties.push_back({name, "uint64", machine::parse_bytes(value).value_or(0)});
+      object.properties.push_back({name, "uint64", parse_size(value, 1).value_or(0)});
     else if (type == PropertyType::kBoolean)
       object.properties.push_back({name, "bool", machine::parse_boolean(value).value_or(false)});
     else

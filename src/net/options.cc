@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/identifier.h"
 #include "base/nearest.h"
 
 namespace limen::net {
@@ -311,13 +312,9 @@ Result<HubOptions> parse_hub(Reader& reader) {
   return HubOptions{.hub = static_cast<int>(*number), .netdev = reader.text("netdev")};
 }
 
-bool is_identifier(std::string_view id) {
-  const auto letter = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
-  const auto other = [&](char c) {
-    return letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  };
-  // '#' begins the ids that are made up for what has none.
-  return !id.empty() && (letter(id[0]) || id[0] == '#') && std::ranges::all_of(id.substr(1), other);
+/// '#' begins the ids that are made up for what has none.
+bool is_netdev_id(std::string_view id) {
+  return is_identifier(id.starts_with('#') ? id.substr(1) : id);
 }
 
 }  // namespace
@@ -348,7 +345,7 @@ Result<BackendDescription> parse_backend(const Parameters& parameters) {
   LIMEN_TRY(reader.finish());
   const auto id = reader.find("id");
   if (!id) return fail("Parameter 'id' is missing");
-  if (!is_identifier(*id))
+  if (!is_netdev_id(*id))
     return fail(
         "Parameter 'id' expects an identifier, not '{}': letters, digits, '-', '.', '_', "
         "starting with a letter",

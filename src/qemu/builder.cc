@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/size_text.h"
 #include "machine/accelerators.h"
 #include "machine/device_catalog.h"
 #include "qemu/json_options.h"

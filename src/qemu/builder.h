@@ -101,13 +101,12 @@ class Builder {
   void add_default_console();
   void add_event_pattern(const std::string& pattern);  // builder_debug.cc
   // In builder_objects.cc:
-  [[nodiscard]] bool has_object(std::string_view id) const;
+  /// Fails unless there is an object `id` whose type begins so.
+  Result<> find_object(std::string_view id, std::string_view type) const;
   Result<> finish_memory();
   // In builder_devices.cc:
   Result<> finish_serial_devices();
   // In builder_block.cc:
-  static bool is_block_object(std::string_view type);
-  Result<> block_object(const KeyValues& values);
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
   void finish_drives();

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/size_text.h"
 #include "block/filters/error_policy.h"
 #include "block/probe.h"
 #include "machine/block_node.h"
@@ -67,70 +68,51 @@ constexpr std::array<std::string_view, 35> kDriveKeys = {"file",
                                                          "file.read-zeroes",
                                                          "latency-ns"};
 
-/// throttling.KEY of -drive, limits.KEY of a throttle group, and the older names of -drive.
-struct LimitKey {
-  std::string_view key;
-  std::string_view old_name;
-  uint64_t block::RateLimit::*field;
-  block::RateLimit block::ThrottleLimits::*limit;
-};
-using L = block::ThrottleLimits;
-using R = block::RateLimit;
-constexpr std::array kLimitKeys = {
-    LimitKey{"bps-total", "bps", &R::average, &L::bps_total},
-    LimitKey{"bps-read", "bps_rd", &R::average, &L::bps_read},
-    LimitKey{"bps-write", "bps_wr", &R::average, &L::bps_write},
-    LimitKey{"iops-total", "iops", &R::average, &L::iops_total},
-    LimitKey{"iops-read", "iops_rd", &R::average, &L::iops_read},
-    LimitKey{"iops-write", "iops_wr", &R::average, &L::iops_write},
-    LimitKey{"bps-total-max", "bps_max", &R::maximum, &L::bps_total},
-    LimitKey{"bps-read-max", "bps_rd_max", &R::maximum, &L::bps_read},
-    LimitKey{"bps-write-max", "bps_wr_max", &R::maximum, &L::bps_write},
-    LimitKey{"iops-total-max", "iops_max", &R::maximum, &L::iops_total},
-    LimitKey{"iops-read-max", "iops_rd_max", &R::maximum, &L::iops_read},
-    LimitKey{"iops-write-max", "iops_wr_max", &R::maximum, &L::iops_write},
-    LimitKey{"bps-total-max-length", "", &R::length, &L::bps_total},
-    LimitKey{"bps-read-max-length", "", &R::length, &L::bps_read},
-    LimitKey{"bps-write-max-length", "", &R::length, &L::bps_write},
-    LimitKey{"iops-total-max-length", "", &R::length, &L::iops_total},
-    LimitKey{"iops-read-max-length", "", &R::length, &L::iops_read},
-    LimitKey{"iops-write-max-length", "", &R::length, &L::iops_write},
-};
+constexpr std::string_view kThrottling = "throttling.";
+/// The older names of -drive's limits.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kOldLimits = {{
+    {"bps", "bps-total"},
+    {"bps_rd", "bps-read"},
+    {"bps_wr", "bps-write"},
+    {"iops", "iops-total"},
+    {"iops_rd", "iops-read"},
+    {"iops_wr", "iops-write"},
+    {"bps_max", "bps-total-max"},
+    {"bps_rd_max", "bps-read-max"},
+    {"bps_wr_max", "bps-write-max"},
+    {"iops_max", "iops-total-max"},
+    {"iops_rd_max", "iops-read-max"},
+    {"iops_wr_max", "iops-write-max"},
+    {"iops_size", "iops-size"},
+}};
 
-/// Every name that a limit has with `prefix`.
-std::vector<std::string> limit_names(std::string_view prefix, bool old_names) {
-  std::vector<std::string> names = {std::string(prefix) + "iops-size"};
-  if (old_names) names.emplace_back("iops_size");
-  for (const auto& limit : kLimitKeys) {
-    names.push_back(std::string(prefix) + std::string(limit.key));
-    if (old_names && !limit.old_name.empty()) names.emplace_back(limit.old_name);
-  }
-  return names;
+/// Every key of a limit that -drive has.
+std::vector<std::string> limit_keys() {
+  std::vector<std::string> keys;
+  for (const auto& name : block::limit_names()) keys.push_back(std::string(kThrottling) + name);
+  for (const auto& old : kOldLimits) keys.emplace_back(old.first);
+  return keys;
 }
 
-/// A number of a limit: QEMU takes sizes ("10M") for all of them.
-Result<std::optional<uint64_t>> limit_value(const KeyValues& values, std::string_view key) {
-  const auto text = values.find(key);
-  if (!text) return std::nullopt;
-  auto number = parse_size(*text, 1);
-  if (!number) return fail("{}={}: {}", key, *text, number.error().message);
-  return *number;
-}
-
-Result<block::ThrottleLimits> parse_limits(const KeyValues& values, std::string_view prefix,
-                                           bool old_names) {
+Result<block::ThrottleLimits> parse_limits(const KeyValues& values) {
   block::ThrottleLimits limits;
-  const auto take = [&](std::string_view key, std::string_view old_name,
-                        uint64_t& into) -> Result<> {
-    if (const auto value = LIMEN_TRY(limit_value(values, std::string(prefix) + std::string(key))))
-      into = *value;
-    if (!old_names || old_name.empty()) return {};
-    if (const auto value = LIMEN_TRY(limit_value(values, old_name))) into = *value;
-    return {};
-  };
-  for (const auto& limit : kLimitKeys)
-    LIMEN_TRY(take(limit.key, limit.old_name, limits.*limit.limit.*limit.field));
-  LIMEN_TRY(take("iops-size", "iops_size", limits.iops_size));
+  for (const auto& [key, value] : values.pairs()) {
+    std::string_view name = key;
+    if (name.starts_with(kThrottling)) {
+      name.remove_prefix(kThrottling.size());
+    } else {
+      const auto old =
+          std::ranges::find(kOldLimits, name, [](const auto& row) { return row.first; });
+      if (old == kOldLimits.end()) continue;
+      name = old->second;
+    }
+    auto* const field = block::limit_field(limits, name);
+    if (field == nullptr) continue;  // throttling.group
+    // QEMU takes sizes ("10M") for all of them.
+    auto number = parse_size(value, 1);
+    if (!number) return fail("{}={}: {}", key, value, number.error().message);
+    *field = *number;
+  }
   LIMEN_TRY(block::check_limits(limits));
   return limits;
 }
@@ -199,7 +181,7 @@ Result<> common_settings(const KeyValues& values, DriveDescription& drive) {
 
 Result<> Builder::drive(const std::string& argument) {
   auto values = LIMEN_TRY(KeyValues::parse(argument, ""));
-  auto limits = limit_names("throttling.", true);
+  auto limits = limit_keys();
   limits.emplace_back("throttling.group");
   limits.emplace_back("group");
   LIMEN_TRY(check_keys(values, kDriveKeys, limits));
@@ -254,7 +236,7 @@ Result<> Builder::drive(const std::string& argument) {
   drive.read_errors = LIMEN_TRY(error_action(values, "rerror", true, "report"));
   drive.write_errors = LIMEN_TRY(error_action(values, "werror", false, "enospc"));
   drive.snapshot = LIMEN_TRY(values.boolean("snapshot", false));
-  drive.throttle = LIMEN_TRY(parse_limits(values, "throttling.", true));
+  drive.throttle = LIMEN_TRY(parse_limits(values));
   drive.throttle_group = values.text("throttling.group", values.text("group"));
   drive.serial = values.text("serial");
   drive.id = values.text("id");
@@ -336,10 +318,7 @@ Result<> Builder::add_node(const nlohmann::json& options) {
         return nullptr;
       },
       .has_throttle_group =
-          [&](const std::string& id) {
-            return std::ranges::any_of(machine.throttle_groups,
-                                       [&](const auto& group) { return group.id == id; });
-          }};
+          [&](const std::string& id) { return find_object(id, "throttle-group").has_value(); }};
   auto node = LIMEN_TRY(machine::parse_node(options, surroundings));
   // One that is no node's of its own is not opened.
   for (const auto& child : node.children) {
@@ -352,41 +331,6 @@ Result<> Builder::add_node(const nlohmann::json& options) {
     machine.drives.erase(found);
   }
   machine.drives.push_back(std::move(node.description));
-  return {};
-}
-
-// --- -object ------------------------------------------------------------------------------------
-
-bool Builder::is_block_object(std::string_view type) {
-  return type == "iothread" || type == "throttle-group";
-}
-
-Result<> Builder::block_object(const KeyValues& values) {
-  const auto id = values.text("id");
-  if (id.empty()) return fail("Parameter 'id' is missing");
-  auto& machine = result_.machine;
-  const auto taken = [&](const auto& things) {
-    return std::ranges::any_of(things, [&](const auto& thing) { return thing.id == id; });
-  };
-  if (taken(machine.io_threads) || taken(machine.throttle_groups) || taken(machine.entropy_sources))
-    return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
-  if (values.text("qom-type") == "iothread") {
-    constexpr std::array<std::string_view, 8> kKnown = {"qom-type",        "id",
-                                                        "poll-max-ns",     "poll-grow",
-                                                        "poll-shrink",     "aio-max-batch",
-                                                        "thread-pool-min", "thread-pool-max"};
-    LIMEN_TRY(values.check(kKnown));
-    machine.io_threads.push_back({id});
-    return {};
-  }
-  auto names = limit_names("limits.", false);
-  for (auto& name : limit_names("x-", false)) names.push_back(std::move(name));
-  constexpr std::array<std::string_view, 2> kKnown = {"qom-type", "id"};
-  LIMEN_TRY(check_keys(values, kKnown, names));
-  const bool older = std::ranges::any_of(
-      values.pairs(), [](const auto& pair) { return pair.first.starts_with("x-"); });
-  const auto limits = LIMEN_TRY(parse_limits(values, older ? "x-" : "limits.", false));
-  machine.throttle_groups.push_back({id, limits});
   return {};
 }
 
@@ -411,12 +355,8 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
                 device.driver, *drive, choice_hint(*drive, ids));
   }
   if (const auto* thread = property("iothread")) {
-    std::vector<std::string_view> threads;
-    threads.reserve(machine.io_threads.size());
-    for (const auto& each : machine.io_threads) threads.push_back(each.id);
-    if (std::ranges::find(threads, std::string_view(*thread)) == threads.end())
-      return fail("-device {0},iothread={1}: Device '{1}' not found{2}", device.driver, *thread,
-                  choice_hint(*thread, threads));
+    if (auto found = find_object(*thread, "iothread"); !found)
+      return fail("-device {},iothread={}: {}", device.driver, *thread, found.error().message);
   }
   if ((device.driver == "virtio-blk-pci" || device.driver == "scsi-hd") &&
       property("drive") == nullptr)

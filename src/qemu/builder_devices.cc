@@ -95,10 +95,9 @@ Result<> Builder::check_references() const {
         backend != nullptr && !has_id(machine.characters, *backend))
       return fail("-device {0},chardev={1}: Property '{0}.chardev' can't find value '{1}'{2}",
                   device.driver, *backend, id_hint(*backend, machine.characters));
-    if (const auto* source = property("rng");
-        source != nullptr && !has_id(machine.entropy_sources, *source))
-      return fail("-device {0},rng={1}: Device '{1}' not found{2}", device.driver, *source,
-                  id_hint(*source, machine.entropy_sources));
+    if (const auto* source = property("rng"))
+      if (auto found = find_object(*source, "rng-"); !found)
+        return fail("-device {},rng={}: {}", device.driver, *source, found.error().message);
     LIMEN_TRY(check_block_references(device));
   }
   const auto on_terminal =

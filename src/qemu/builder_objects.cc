@@ -1,4 +1,4 @@
-// -object: random sources, secrets, memory, and (in builder_block.cc) what belongs to disks.
+// -object, and what refers to one.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,13 +17,6 @@ namespace {
 
 using machine::ObjectDescription;
 using machine::ObjectSpecification;
-
-Result<const ObjectSpecification*> type_named(const std::string& name) {
-  if (const auto* type = machine::find_object_type(name)) return type;
-  std::vector<std::string_view> names;
-  for (const auto& type : machine::object_catalog()) names.push_back(type.type);
-  return fail("Parameter 'qom-type' does not accept value '{}'{}", name, choice_hint(name, names));
-}
 
 std::optional<JsonType> member_type(const ObjectSpecification& type, std::string_view name) {
   if (name == "qom-type" || name == "id") return JsonType::kText;
@@ -45,19 +38,20 @@ Result<KeyValues> read_object(const std::string& argument) {
   const auto name = json.find("qom-type");
   if (name == json.end()) return fail("Parameter 'qom-type' is missing");
   if (!name->is_string()) return fail("Invalid parameter type for 'qom-type', expected: string");
-  const auto* type = LIMEN_TRY(type_named(name->get<std::string>()));
+  const auto* type = LIMEN_TRY(machine::object_type(name->get<std::string>()));
   return key_values_of(json, [&](std::string_view member) { return member_type(*type, member); });
 }
 
 }  // namespace
 
-bool Builder::has_object(std::string_view id) const {
-  const auto has = [&](const auto& things) {
-    return std::ranges::any_of(things, [&](const auto& thing) { return thing.id == id; });
-  };
-  const auto& machine = result_.machine;
-  return has(machine.objects) || has(machine.entropy_sources) || has(machine.io_threads) ||
-         has(machine.throttle_groups);
+Result<> Builder::find_object(std::string_view id, std::string_view type) const {
+  std::vector<std::string_view> ids;
+  for (const auto& object : result_.machine.objects) {
+    if (!object.type.starts_with(type)) continue;
+    if (object.id == id) return {};
+    ids.push_back(object.id);
+  }
+  return fail("Device '{}' not found{}", id, choice_hint(id, ids));
 }
 
 Result<> Builder::object(const std::string& argument) {
@@ -77,12 +71,12 @@ Result<> Builder::object(const std::string& argument) {
     return {};
   }
   if (!values.find("qom-type")) return fail("Parameter 'qom-type' is missing");
-  const auto* type = LIMEN_TRY(type_named(values.text("qom-type")));
+  const auto* type = LIMEN_TRY(machine::object_type(values.text("qom-type")));
   const auto id = values.text("id");
   if (id.empty()) return fail("Parameter 'id' is missing");
-  if (has_object(id))
+  if (std::ranges::find(result_.machine.objects, id, &ObjectDescription::id) !=
+      result_.machine.objects.end())
     return fail("attempt to add duplicate property '{}' to object (type 'container')", id);
-  if (is_block_object(type->type)) return block_object(values);
   ObjectDescription object{.type = std::string(type->type), .id = id, .properties = {}};
   for (const auto& [key, value] : values.pairs()) {
     if (key == "qom-type" || key == "id") continue;
@@ -90,10 +84,7 @@ Result<> Builder::object(const std::string& argument) {
       return fail("property '{}' is given twice", key);
   }
   LIMEN_TRY(machine::check_object(object));
-  if (object.type.starts_with("rng-"))
-    result_.machine.entropy_sources.push_back({.id = id, .type = object.type});
-  else
-    result_.machine.objects.push_back(std::move(object));
+  result_.machine.objects.push_back(std::move(object));
   return {};
 }
 
@@ -105,7 +96,7 @@ Result<> Builder::finish_memory() {
   const auto found = std::ranges::find(machine.objects, id, &ObjectDescription::id);
   if (found == machine.objects.end()) return fail("Memory backend '{}' not found", id);
   if (!machine::is_memory_backend(found->type))
-    return fail("'{}' is not a memory backend, but a {}", id, found->type);
+    return fail("'{}' is not a memory backend, but of type {}", id, found->type);
   const auto size = machine::memory_backend(*found).size;
   if (memory_chosen_ && machine.memory_bytes != size)
     return fail(

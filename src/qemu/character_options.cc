@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/nearest.h"
+#include "base/size_text.h"
 #include "machine/device_catalog.h"
 
 namespace limen::qemu {

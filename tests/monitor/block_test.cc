@@ -106,6 +106,8 @@ TEST_F(Disks, NodesAreAddedUsedAndDeleted) {
             "GenericError: Node format is in use");
   EXPECT_EQ(error("blockdev-del", {{"node-name", "storage"}}),
             "GenericError: Block device storage is in use");
+  // A part counts nothing of its own.
+  EXPECT_EQ(run("query-blockstats", {{"query-nodes", true}}).size(), 1u);
   // The guest lets go.
   machine_->board()->remove_device("port1");
   EXPECT_EQ(run("query-block").size(), 0u);
@@ -121,7 +123,7 @@ TEST_F(Disks, NodesAreAddedUsedAndDeleted) {
 
 TEST_F(Disks, NodesThatCannotBe) {
   with_disk(raw("disk", 4096));
-  description_.throttle_groups.push_back({"g", {}});
+  description_.objects.push_back({.type = "throttle-group", .id = "g"});
   start();
   const auto add = [&](Json options) { return error("blockdev-add", options); };
   EXPECT_EQ(add({{"driver", "raw"}}), "GenericError: Parameter 'file' is missing");

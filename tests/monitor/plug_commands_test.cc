@@ -172,7 +172,7 @@ TEST_F(PlugCommands, HostForwardsAreMadeAndRemoved) {
 }
 
 TEST_F(PlugCommands, ObjectsComeAndGo) {
-  description_.io_threads.push_back({"io0"});
+  description_.objects.push_back({.type = "iothread", .id = "io0"});
   std::ofstream(folder_ / "disk") << std::string(4096, 'd');
   description_.drives.push_back({.id = "d0", .file = folder_ / "disk", .interface = "none"});
   description_.devices.push_back({"virtio-blk-pci", {{"drive", "d0"}, {"iothread", "io0"}}});

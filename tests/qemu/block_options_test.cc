@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "machine/objects.h"
 #include "qemu/command_line.h"
 
 namespace limen::qemu {
@@ -143,8 +144,8 @@ TEST(BlockdevOption, NodesBecomeOneDrive) {
   EXPECT_TRUE(node.read_only);
   EXPECT_EQ(node.throttle_group, "g");
   EXPECT_EQ(node.interface, "none");
-  ASSERT_EQ(description.throttle_groups.size(), 1u);
-  EXPECT_EQ(description.throttle_groups[0].limits.iops_total.average, 50u);
+  ASSERT_EQ(description.objects.size(), 1u);
+  EXPECT_EQ(machine::throttle_limits(description.objects[0])->iops_total.average, 50u);
 }
 
 TEST(BlockdevOption, NestedFileAndNull) {
@@ -205,7 +206,8 @@ TEST(BlockObjects, IoThreadsAreReferredTo) {
       "-device virtio-blk-pci,drive=d,iothread=io0,num-queues=4,queue-size=512,"
       "logical_block_size=4096,physical_block_size=4096,bootindex=1,config-wce=off,write-cache="
       "auto");
-  ASSERT_EQ(description.io_threads.size(), 1u);
+  ASSERT_EQ(description.objects.size(), 1u);
+  EXPECT_EQ(description.objects[0].type, "iothread");
   EXPECT_THAT(error("-drive file=a,if=none,id=d -device virtio-blk-pci,drive=d,iothread=io"),
               HasSubstr("not found"));
   EXPECT_THAT(error("-object iothread,id=a -object iothread,id=a"),

@@ -145,7 +145,7 @@ TEST(CommandLine, DeviceAliasesBecomeTheirNames) {
 TEST(CommandLine, RandomSourcesAreReferredToById) {
   EXPECT_EQ(machine("-nographic -object rng-random,id=r0,filename=/dev/urandom "
                     "-device virtio-rng-pci,rng=r0")
-                .entropy_sources.size(),
+                .objects.size(),
             1u);
   EXPECT_THAT(error("-nographic -device virtio-rng-pci,rng=r1"), HasSubstr("not found"));
   EXPECT_THAT(error("-object rng-randm,id=r0"), HasSubstr("did you mean 'rng-random'?"));

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "machine/objects.h"
 #include "qemu/command_line.h"
 
 namespace limen::qemu {
@@ -111,11 +112,10 @@ TEST(JsonObject, TypesAndMembers) {
       machine({"-object", R"({"qom-type":"throttle-group","id":"g","limits":{"iops-total":100}})",
                "-object", R"({"qom-type":"iothread","id":"t","poll-max-ns":0})", "-object",
                R"({"qom-type":"secret","id":"s","data":"a,b"})"});
-  ASSERT_EQ(description.throttle_groups.size(), 1u);
-  EXPECT_EQ(description.throttle_groups[0].limits.iops_total.average, 100u);
-  EXPECT_EQ(description.io_threads.size(), 1u);
-  ASSERT_EQ(description.objects.size(), 1u);
-  EXPECT_EQ(description.objects[0].properties.at("data"), "a,b");
+  ASSERT_EQ(description.objects.size(), 3u);
+  EXPECT_EQ(machine::throttle_limits(description.objects[0])->iops_total.average, 100u);
+  EXPECT_EQ(description.objects[1].properties.at("poll-max-ns"), "0");
+  EXPECT_EQ(description.objects[2].properties.at("data"), "a,b");
 }
 
 TEST(JsonObject, ErrorsAreQemus) {
@@ -162,7 +162,7 @@ TEST(MemoryBackend, IsTheMachinesMemory) {
   EXPECT_THAT(error({"-M", "q35,memory-backend=ram"}), HasSubstr("Memory backend 'ram' not found"));
   EXPECT_NE(error({"-object", "memory-backend-ram,id=a,size=0"}), "no error");
   EXPECT_THAT(error({"-object", "iothread,id=ram", "-M", "memory-backend=ram"}),
-              HasSubstr("Memory backend 'ram' not found"));
+              HasSubstr("'ram' is not a memory backend, but of type iothread"));
 }
 
 TEST(SerialDevice, TakesItsPlaceAmongThePorts) {

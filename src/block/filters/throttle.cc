@@ -7,47 +7,8 @@ namespace {
 
 /// The part of a second for which a limit without a maximum may be passed.
 constexpr double kBurst = 0.1;
-/// The largest limit that is taken (QEMU's THROTTLE_VALUE_MAX).
-constexpr uint64_t kMost = 1'000'000'000'000'000;
-
-std::array<const RateLimit*, 6> all(const ThrottleLimits& limits) {
-  return {&limits.bps_total,  &limits.bps_read,  &limits.bps_write,
-          &limits.iops_total, &limits.iops_read, &limits.iops_write};
-}
 
 }  // namespace
-
-bool ThrottleLimits::any() const {
-  return std::ranges::any_of(all(*this),
-                             [](const RateLimit* limit) { return limit->average != 0; });
-}
-
-Result<> check_limits(const ThrottleLimits& limits) {
-  const auto conflict = [](const RateLimit& total, const RateLimit& read, const RateLimit& write) {
-    return (total.average != 0 && (read.average != 0 || write.average != 0)) ||
-           (total.maximum != 0 && (read.maximum != 0 || write.maximum != 0));
-  };
-  if (conflict(limits.bps_total, limits.bps_read, limits.bps_write) ||
-      conflict(limits.iops_total, limits.iops_read, limits.iops_write))
-    return fail("bps/iops/max total values and read/write values cannot be used at the same time");
-  if (limits.iops_size != 0 && limits.iops_total.average == 0 && limits.iops_read.average == 0 &&
-      limits.iops_write.average == 0)
-    return fail("iops size requires an iops value to be set");
-  for (const RateLimit* limit : all(limits)) {
-    if (limit->average > kMost || limit->maximum > kMost)
-      return fail("bps/iops/max values must be within [0, {}]", kMost);
-    if (limit->length == 0) return fail("the burst length cannot be 0");
-    if (limit->length > 1 && limit->maximum == 0)
-      return fail("burst length set without burst rate");
-    if (limit->maximum != 0 && limit->length > kMost / limit->maximum)
-      return fail("burst length too high for this burst rate");
-    if (limit->maximum != 0 && limit->average == 0)
-      return fail("bps_max/iops_max require corresponding bps/iops values");
-    if (limit->maximum != 0 && limit->maximum < limit->average)
-      return fail("bps_max/iops_max cannot be lower than bps/iops");
-  }
-  return {};
-}
 
 void LeakyBucket::leak(double seconds) {
   level_ = std::max(0.0, level_ - static_cast<double>(limit_.average) * seconds);
@@ -93,7 +54,7 @@ Result<> ThrottleGroup::set_limits(const ThrottleLimits& limits) {
       timer_ = std::make_unique<Timer>(thread_->loop(), [this] { advance(); });
     }
     limits_ = limits;
-    const auto each = all(limits);
+    const auto each = all_limits(limits);
     for (size_t i = 0; i < each.size(); ++i) {
       buckets_[i] = {};
       buckets_[i].set(*each[i]);

@@ -1,7 +1,11 @@
 // The limits of QEMU's throttling.* options.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -20,6 +24,15 @@ struct ThrottleLimits {
   uint64_t iops_size = 0;  ///< Bytes that count as one operation; 0: any number does.
   [[nodiscard]] bool any() const;
 };
+/// Total, reads and writes: of bytes, then of operations.
+[[nodiscard]] std::array<const RateLimit*, 6> all_limits(const ThrottleLimits& limits);
+
+/// The number that QEMU calls "iops-size", "bps-read", "bps-read-max", "bps-read-max-length" and so
+/// on; null: there is none of that name.
+[[nodiscard]] uint64_t* limit_field(ThrottleLimits& limits, std::string_view name);
+/// All names for which limit_field() has one.
+[[nodiscard]] std::vector<std::string> limit_names();
+
 /// Fails for limits that contradict each other, as QEMU does.
 Result<> check_limits(const ThrottleLimits& limits);
 
