@@ -361,6 +361,13 @@ class Qcow2Image(MachineTest):
         os.unlink(self.path("b.qcow2"))
         self.refused("map", "a.qcow2", parts=["b.qcow2", "No such file"])
 
+    def test_a_file_of_too_many_clusters_is_not_counted(self):
+        self.img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", "x.qcow2", "1M")
+        os.truncate(self.path("x.qcow2"), (1 << 26) * 512 + 1)  # all but its start is a hole
+        self.refused("check", "x.qcow2", parts=["67108865 clusters", "67108864 at most"])
+        os.truncate(self.path("x.qcow2"), 1 << 20)
+        self.img("check", "x.qcow2")
+
     def test_an_image_in_use_is_left_alone(self):
         self.img("create", "-q", "-f", "qcow2", "x.qcow2", "1M")
         peer = subprocess.Popen(["qemu-io", "x.qcow2"], cwd=self.folder, stdin=subprocess.PIPE,

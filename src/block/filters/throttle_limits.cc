@@ -35,9 +35,8 @@ constexpr std::string_view kSize = "iops-size";
 
 std::array<const RateLimit*, 6> all_limits(const ThrottleLimits& limits) {
   std::array<const RateLimit*, 6> all{};
-  std::ranges::transform(kLimits, all.begin(), [&](const NamedLimit& named) {
-    return &(limits.*named.limit);
-  });
+  std::ranges::transform(kLimits, all.begin(),
+                         [&](const NamedLimit& named) { return &(limits.*named.limit); });
   return all;
 }
 

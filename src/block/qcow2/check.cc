@@ -8,14 +8,19 @@
 namespace limen::block::qcow2 {
 namespace {
 
-/// Clusters beyond the end of the file are looked at up to here: a table may point anywhere.
+/// Clusters are counted up to here: a table may point anywhere, and a file with holes may be of any
+/// size.
 constexpr uint64_t kMostCounted = uint64_t{1} << 26;
 
 }  // namespace
 
 Result<CheckResult> Checker::run(Fix fix) {
   result_.total_clusters = divide_up(header_.size, header_.cluster_size());
-  users_.assign(divide_up(image_.file_->file_size(), header_.cluster_size()), 0);
+  const uint64_t clusters = divide_up(image_.file_->file_size(), header_.cluster_size());
+  if (clusters > kMostCounted)
+    return fail("image '{}': its file has {} clusters, and {} at most can be checked",
+                image_.path(), clusters, kMostCounted);
+  users_.assign(clusters, 0);
   refcount_users_.assign(users_.size(), 0);
   LIMEN_TRY(count_all());
   beyond_repair_ = result_.corruptions;
