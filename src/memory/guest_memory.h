@@ -27,7 +27,27 @@ struct RamRegion {
   std::byte* host = nullptr;
 };
 
-/// All RAM of one machine. The regions are fixed at creation; look-ups need no lock.
+/// Memory that comes and goes in the guest-physical address space: firmware, what lies under it,
+/// video memory.
+struct Mapping {
+  GuestPhysicalAddress start;
+  uint64_t size = 0;         ///< Bytes; a multiple of kPageSize.
+  uint64_t file_offset = 0;  ///< As a RamRegion's; beyond RAM in what reserve() gave.
+  std::byte* host = nullptr;
+  /// Otherwise what a processor writes goes to whoever claims the addresses in the IoSpace.
+  bool writable = true;
+};
+
+/// Hears that the mappings changed. Called on the thread that changed them, perhaps a processor's
+/// in the middle of an instruction: what is cached of them must not be used after that instruction.
+class MappingListener {
+ public:
+  virtual ~MappingListener() = default;
+  virtual void mappings_changed() = 0;
+};
+
+/// All RAM of one machine. The regions are fixed at creation, and looked up without a lock; mappings
+/// come and go beside them.
 class GuestMemory {
  public:
   struct Layout {

@@ -6,11 +6,13 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "device/device.h"
 #include "irq/interrupt_line.h"
 #include "irq/msi.h"
+#include "memory/guest_memory.h"
 #include "memory/io_space.h"
 #include "pci/configuration_space.h"
 #include "pci/line_publisher.h"
@@ -35,6 +37,9 @@ struct Bar {
   bool prefetchable = false;
   uint64_t size = 0;  ///< Power of two; at least 16 (memory) or 4 (I/O). 0: no such BAR.
   memory::IoHandler* handler = nullptr;
+  /// Memory that processors and devices reach directly, of GuestMemory::reserve() and `size` bytes,
+  /// in place of `handler`; only for memory BARs.
+  std::span<std::byte> ram = {};
 };
 
 /// What the bus gives each function that is attached to it. All outlive the function.
@@ -42,6 +47,7 @@ struct BusConnections {
   memory::IoSpace* ports = nullptr;
   memory::IoSpace* mmio = nullptr;
   irq::MsiSink* msi = nullptr;
+  memory::GuestMemory* memory = nullptr;  ///< For BARs that are memory.
 };
 
 /// Base of every PCI device. A derived class describes itself in its constructor with the protected
