@@ -141,7 +141,7 @@ Result<CommandLine> Builder::finish() {
         "there is nothing to boot: give -kernel (booting from a disk's boot sector needs "
         "firmware, which is not there yet)");
   }
-  finish_drives();
+  LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;
   for (const auto& specification : serials_) {
