@@ -21,6 +21,7 @@
 #include "device/system_control.h"
 #include "device/uart_16550.h"
 #include "machine/device_factory.h"
+#include "machine/ide_places.h"
 #include "machine/objects.h"
 #include "machine/chipset.h"
 #include "pci/piix3_isa.h"
@@ -168,7 +169,7 @@ Result<> Board::open_drives(const MachineDescription& description) {
       LIMEN_TRY(add_io_thread(object.id));
     else if (object.type == "throttle-group")
       LIMEN_TRY(add_throttle_group(object.id, LIMEN_TRY(throttle_limits(object))));
-  for (const auto& wanted : description.drives) {
+  for (const auto& wanted : LIMEN_TRY(place_ide_drives(description))) {
     auto named = wanted;
     if (named.id.empty()) named.id = free_drive_name(description, named);
     drives_.push_back(LIMEN_TRY(opener_->open(named)));
@@ -185,11 +186,10 @@ std::string Board::free_drive_name(const MachineDescription& description,
     return std::ranges::any_of(description.drives, has_it) ||
            std::ranges::any_of(drives_, has_it, &Drive::description);
   };
+  if (drive.interface == "ide")
+    return fmt::format("ide{}-{}{}", *drive.bus, drive.cdrom ? "cd" : "hd", *drive.unit);
   for (unsigned place = 0;; ++place) {
-    // -cdrom is the first of the second IDE bus.
-    const auto name = drive.interface == "cdrom"
-                          ? fmt::format("ide{}-cd{}", 1 + place / 2, place % 2)
-                          : fmt::format("virtio{}", place);
+    const auto name = fmt::format("virtio{}", place);
     if (!taken(name)) return name;
   }
 }

@@ -30,8 +30,10 @@ struct DriveDescription {
   std::string node_name = {};  ///< For messages and the monitor.
   std::string file = {};       ///< "": an empty drive for removable media.
   std::string format = {};     ///< raw, qcow2, null-co, or "" to guess.
-  /// "virtio", "none" (a -device refers to it by id), "cdrom" (a drive of an adapter of its own).
+  /// "virtio", "none" (a -device refers to it by id), "ide" (of the board's own controller).
   std::string interface = "virtio";
+  /// Of "ide": index=, or bus= and unit=; nothing: the first place that is free.
+  std::optional<unsigned> index = {}, bus = {}, unit = {};
   bool read_only = false;
   bool auto_read_only = false;         ///< For reading alone when it cannot be written.
   bool cdrom = false;                  ///< media=cdrom.

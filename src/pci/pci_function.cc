@@ -8,6 +8,9 @@ namespace limen::pci {
 
 namespace {
 
+constexpr uint8_t kMsiCapability = 0x05;
+constexpr uint16_t kMsiControl = 2, kMsiAddress = 4, kMsiUpperAddress = 8, kMsiData = 12;
+constexpr uint16_t kMsiEnable = 1 << 0, kMsi64Bits = 1 << 7;
 constexpr uint8_t kMsixCapability = 0x11;
 constexpr uint16_t kMsixControl = 2, kMsixTable = 4, kMsixPending = 8;
 constexpr uint16_t kMsixEnable = 1 << 15, kMsixFunctionMask = 1 << 14;
@@ -103,6 +106,39 @@ void PciFunction::add_msix(unsigned bar_index, unsigned vectors) {
   set_register(at(kMsixTable), 4, bar_index);
   set_register(at(kMsixPending), 4, msix_->pending_offset() | bar_index);
   set_register_writable(at(kMsixControl), 2, kMsixEnable | kMsixFunctionMask);
+}
+
+void PciFunction::add_msi() {
+  msi_capability_ = add_capability(kMsiCapability, 14);
+  const auto at = [this](uint16_t field) { return static_cast<uint16_t>(msi_capability_ + field); };
+  set_register(at(kMsiControl), 2, kMsi64Bits);
+  set_register_writable(at(kMsiControl), 2, kMsiEnable);
+  set_register_writable(at(kMsiAddress), 4, ~3u);
+  set_register_writable(at(kMsiUpperAddress), 4, ~0u);
+  set_register_writable(at(kMsiData), 2, 0xFFFF);
+}
+
+bool PciFunction::msi_enabled() const {
+  if (msi_capability_ == 0) return false;
+  const auto control = static_cast<uint16_t>(msi_capability_ + kMsiControl);
+  return (register_value(control, 2) & kMsiEnable) != 0;
+}
+
+void PciFunction::send_msi() {
+  irq::MsiMessage message;
+  {
+    const std::lock_guard lock(config_mutex_);
+    const auto field = [this](uint16_t at, unsigned size) {
+      return space_.read(static_cast<uint16_t>(msi_capability_ + at), size);
+    };
+    if (msi_capability_ == 0 || connections_.msi == nullptr ||
+        (field(kMsiControl, 2) & kMsiEnable) == 0 ||
+        (space_.get16(reg::kCommand) & command::kBusMaster) == 0)
+      return;
+    message = {field(kMsiAddress, 4) | uint64_t{field(kMsiUpperAddress, 4)} << 32,
+               field(kMsiData, 2)};
+  }
+  connections_.msi->send_msi(message);
 }
 
 void PciFunction::set_interrupt_pin(uint8_t pin) { set_register(reg::kInterruptPin, 1, pin); }

@@ -109,6 +109,8 @@ class PciFunction : public device::Device {
   uint16_t add_capability(uint8_t id, uint8_t size);
   /// Gives the function an exclusive memory BAR with `vectors` MSI-X vectors.
   void add_msix(unsigned bar_index, unsigned vectors);
+  /// Gives the function message-signalled interrupts with one vector (PCI Local Bus 3.0 §6.8.1).
+  void add_msi();
   /// `pin` 1 (INTA) to 4 (INTD).
   void set_interrupt_pin(uint8_t pin);
   /// For constructors, and for config_written() under no lock: device-side register accesses.
@@ -129,6 +131,10 @@ class PciFunction : public device::Device {
   /// Null without add_msix().
   [[nodiscard]] MsixTable* msix() const { return msix_.get(); }
   [[nodiscard]] bool bus_master() const;
+  /// Whether the guest wants messages in place of INTx; false without add_msi().
+  [[nodiscard]] bool msi_enabled() const;
+  /// Sends the message, if it is enabled. Call without a lock that a MsiSink could need.
+  void send_msi();
 
  private:
   struct BarState {
@@ -149,6 +155,7 @@ class PciFunction : public device::Device {
   BusConnections connections_;
   std::unique_ptr<MsixTable> msix_;
   uint16_t msix_capability_ = 0;
+  uint16_t msi_capability_ = 0;
   uint16_t last_capability_ = 0;
   uint16_t free_capability_ = 0x40;
   LinePublisher intx_;

@@ -111,7 +111,7 @@ class Builder {
   // In builder_block.cc:
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
-  void finish_drives();
+  Result<> finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
   Result<> connect_monitors();
   Result<> check_monitors() const;

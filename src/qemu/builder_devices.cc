@@ -141,7 +141,7 @@ Result<CommandLine> Builder::finish() {
   }
   // As QEMU; a kernel that is given directly finds more on the newer board.
   if (!machine_chosen_ && machine::boots_firmware(result_.machine)) result_.machine.type = "pc";
-  finish_drives();
+  LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;
   for (const auto& specification : serials_) {
