@@ -65,7 +65,7 @@ constexpr std::array kBlockProperties = {
 };
 constexpr PropertySpecification kMac = {"mac", kText, "address, 52:54:00:12:34:56 and on"};
 constexpr PropertySpecification kNetdev = {"netdev", kText, "id of a -netdev"};
-constexpr PropertySpecification kRomFile = {"romfile", kText, "taken, without effect"};
+constexpr PropertySpecification kRomFile = {"romfile", kText, "expansion ROM; empty: none"};
 constexpr std::array kNetProperties = {
     kId,
     kMac,

@@ -70,6 +70,7 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
               ? "/machine/peripheral/" + description.properties.at("id")
               : fmt::format("/machine/peripheral-anon/device[{}]", devices_made_);
   ++devices_made_;
+  driver_ = specification->driver;
   if (auto created = (this->*factory)(description, DeviceProperties(description)); !created) {
     Error error = std::move(created).error();
     error.message = "-device " + description.driver + ": " + error.message;

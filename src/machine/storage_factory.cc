@@ -56,6 +56,7 @@ Result<> DeviceFactory::create_ahci(const DeviceDescription& description,
   for (unsigned port = 0; port < Ahci::kPorts; ++port)
     buses.push_back({.name = {},
                      .controller = function.get(),
+                     .channel = port,
                      .serial_ata = true,
                      .attach =
                          [ahci = function.get(), port](unsigned, auto device) {
@@ -79,6 +80,7 @@ Result<> DeviceFactory::create_piix3_ide(const DeviceDescription& description,
   for (unsigned channel = 0; channel < Piix3Ide::kChannels; ++channel)
     buses.push_back({.name = {},
                      .controller = function.get(),
+                     .channel = channel,
                      .serial_ata = false,
                      .attach =
                          [ide = function.get(), channel](unsigned unit, auto device) {
@@ -154,6 +156,7 @@ Result<> DeviceFactory::create_ide_disk(const DeviceDescription&,
   const void* const user = device.get();
   LIMEN_TRY(place.bus->attach(place.unit, std::move(device)));
   place.bus->users[place.unit] = user;
+  note_ide_drive(properties, *place.bus->controller, place.bus->channel, place.unit);
   attach(*drive, properties, user);
   return {};
 }
@@ -170,6 +173,7 @@ Result<> DeviceFactory::create_ide_cd(const DeviceDescription&,
   const void* const user = device.get();
   LIMEN_TRY(place.bus->attach(place.unit, std::move(device)));
   place.bus->users[place.unit] = user;
+  note_ide_drive(properties, *place.bus->controller, place.bus->channel, place.unit);
   attach(*drive, properties, user);
   return {};
 }
