@@ -8,7 +8,7 @@
 #include "base/nearest.h"
 #include "device/i8042.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 
 namespace limen::monitor {
 namespace {

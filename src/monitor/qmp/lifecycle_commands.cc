@@ -1,7 +1,7 @@
 // What a machine does: going on, standing still, resetting, ending.
 #include "device/i8042.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/keys.h"
 #include "monitor/qmp/command_table.h"
 
