@@ -116,6 +116,7 @@ Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& character
 }
 
 Board::~Board() {
+  for (auto& display : displays_) display.screen->disconnect(*display.source);
   while (!devices_.empty()) devices_.pop_back();
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "boot/memory_map.h"
+#include "machine/device_factory.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
 
@@ -20,7 +21,8 @@ Result<> Machine::open_objects() {
 Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
   const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
   const auto& id = description_.memory_backend;
-  if (id.empty()) return memory::GuestMemory::create(layout);
+  const uint64_t beside = display_memory(description_);
+  if (id.empty()) return memory::GuestMemory::create(layout, {}, true, beside);
   const auto found = std::ranges::find(objects_, id, &ObjectDescription::id);
   if (found == objects_.end() || !is_memory_backend(found->type))
     return fail("Memory backend '{}' not found", id);
@@ -31,7 +33,7 @@ Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
   const bool shared = backend.share || found->type != "memory-backend-file";
   auto file = std::move(memory_files_.at(id));
   memory_files_.erase(id);
-  return memory::GuestMemory::create(layout, std::move(file), shared);
+  return memory::GuestMemory::create(layout, std::move(file), shared, beside);
 }
 
 bool Machine::object_in_use(const ObjectDescription& object) const {

@@ -130,6 +130,16 @@ Result<> Builder::finish_serial_devices() {
   return {};
 }
 
+/// The graphics card of -vga, before all that -device adds. Nothing draws on one by itself while a
+/// kernel is started without firmware: that has none unless it is asked for.
+void Builder::finish_vga() {
+  constexpr std::string_view kDefault = "none";
+  const std::string_view wanted = vga_.empty() ? kDefault : std::string_view(vga_);
+  if (wanted == "none") return;
+  auto& devices = result_.machine.devices;
+  devices.insert(devices.begin(), {.driver = wanted == "std" ? "VGA" : "virtio-vga"});
+}
+
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
@@ -150,6 +160,7 @@ Result<CommandLine> Builder::finish() {
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
   LIMEN_TRY(finish_serial_devices());
+  finish_vga();
   LIMEN_TRY(finish_memory());
   LIMEN_TRY(finish_network());
   LIMEN_TRY(connect_monitors());
