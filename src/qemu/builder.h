@@ -67,6 +67,8 @@ class Builder {
   Result<> add_descriptor(const std::string& argument);
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
+  Result<> bios(const std::string& argument);
+  Result<> firmware_item(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
   Result<> nic(const std::string& argument);
@@ -110,7 +112,7 @@ class Builder {
   // In builder_block.cc:
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
-  void finish_drives();
+  Result<> finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
   Result<> connect_monitors();
   Result<> check_monitors() const;
@@ -140,6 +142,7 @@ class Builder {
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
   std::string vga_;  ///< -vga, as given.
+  bool machine_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
 };

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
+#include "machine/firmware.h"
 #include "machine/device_json.h"
 #include "qemu/builder.h"
 #include "qemu/json_options.h"
@@ -130,13 +131,21 @@ Result<> Builder::finish_serial_devices() {
   return {};
 }
 
-/// The graphics card of -vga, before all that -device adds. Nothing draws on one by itself while a
-/// kernel is started without firmware: that has none unless it is asked for.
+/// The graphics card of -vga, before all that -device adds. As in QEMU there is one unless the
+/// defaults are off or -device has one; a kernel that is given directly, without firmware that would
+/// set it up, gets none unless it is asked for.
 void Builder::finish_vga() {
-  constexpr std::string_view kDefault = "none";
-  const std::string_view wanted = vga_.empty() ? kDefault : std::string_view(vga_);
-  if (wanted == "none") return;
   auto& devices = result_.machine.devices;
+  const bool has_one = std::ranges::any_of(devices, [](const auto& device) {
+    return device.driver == "VGA" || device.driver == "virtio-vga";
+  });
+  const bool by_default =
+      !no_defaults_ && !has_one && machine::boots_firmware(result_.machine) &&
+      result_.machine.type != "none";
+  const std::string_view wanted = !vga_.empty() ? std::string_view(vga_)
+                                  : by_default  ? "std"
+                                                : "none";
+  if (wanted == "none") return;
   devices.insert(devices.begin(), {.driver = wanted == "std" ? "VGA" : "virtio-vga"});
 }
 
@@ -147,11 +156,10 @@ Result<CommandLine> Builder::finish() {
       return fail("-initrd {}: an initrd needs a -kernel", result_.machine.initrd);
     if (!result_.machine.append.empty())
       return fail("-append {}: a command line needs a -kernel", result_.machine.append);
-    return fail(
-        "there is nothing to boot: give -kernel (booting from a disk's boot sector needs "
-        "firmware, which is not there yet)");
   }
-  finish_drives();
+  // As QEMU; a kernel that is given directly finds more on the newer board.
+  if (!machine_chosen_ && machine::boots_firmware(result_.machine)) result_.machine.type = "pc";
+  LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;
   for (const auto& specification : serials_) {
