@@ -78,7 +78,7 @@ constexpr std::array kOptions = {
            &Builder::escape_key},
     Option{"S", "", "do not start the processors: a monitor's cont does", &Builder::start_paused},
     Option{"display", "none", "there is no display yet", &Builder::display},
-    Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
+    Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)", &Builder::vga},
     Option{"netdev",
            "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"

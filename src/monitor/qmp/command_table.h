@@ -77,6 +77,7 @@ CommandGroup network_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();
 CommandGroup human_commands();
+CommandGroup display_commands();
 
 class CommandTable {
  public:
