@@ -13,6 +13,7 @@
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "device/pvpanic.h"
+#include "display/input.h"
 #include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
 #include "irq/io_apic.h"
@@ -39,6 +40,9 @@ class Q35HostBridge;
 class IchLpc;
 class RootPort;
 }  // namespace limen::pci
+namespace limen::display {
+class Ps2Input;
+}
 namespace limen::virtio {
 class Balloon;
 class Console;
@@ -128,8 +132,8 @@ class Q35Board {
   void press_power_button();
   /// An NMI for every processor, as from a button on the chassis. Thread-safe.
   void inject_nmi();
-  /// The keyboard, for what a person types.
-  [[nodiscard]] device::I8042& keyboard() { return *keyboard_; }
+  /// Where what a person does with keyboard and mouse goes in.
+  [[nodiscard]] display::Input& input() { return input_; }
   [[nodiscard]] device::AcpiPm& acpi_pm() { return *acpi_pm_; }
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
@@ -179,6 +183,7 @@ class Q35Board {
   std::unique_ptr<Lines> hpet_lines_;
 
   // Behind the devices, which refer to them.
+  display::Input input_;
   std::vector<IoThread> io_threads_;
   std::unique_ptr<DriveOpener> opener_;
   std::vector<Drive> drives_;
@@ -189,10 +194,10 @@ class Q35Board {
   std::unique_ptr<DeviceFactory> factory_;
   std::vector<Plugged> plugged_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
-  device::I8042* keyboard_ = nullptr;   // among `devices_`
   device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
+  std::unique_ptr<display::Ps2Input> ps2_input_;
 };
 
 }  // namespace limen::machine

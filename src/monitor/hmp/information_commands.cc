@@ -296,6 +296,7 @@ constexpr std::array kCommands = {
     HumanCommand{"balloon", "", "show balloon information", balloon},
     HumanCommand{"dump", "", "show the latest dump status", dump},
     HumanCommand{"history", "", "show the command line history", history},
+    HumanCommand{"mice", "", "show which guest mouse is receiving events", show_mice},
     HumanCommand{"roms", "", "show what was loaded into memory", roms},
 };
 

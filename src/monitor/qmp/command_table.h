@@ -76,6 +76,7 @@ CommandGroup object_commands();
 CommandGroup network_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();
+CommandGroup input_commands();
 CommandGroup human_commands();
 
 class CommandTable {
