@@ -4,7 +4,8 @@
 
 namespace limen::boot {
 
-Result<std::vector<memory::GuestMemory::Layout>> ram_layout(uint64_t memory_bytes) {
+Result<std::vector<memory::GuestMemory::Layout>> ram_layout(uint64_t memory_bytes,
+                                                            uint64_t low_limit, bool firmware) {
   if (memory_bytes < kMinimumMemory)
     return fail("memory of {} bytes is too little: at least {} bytes are needed", memory_bytes,
                 kMinimumMemory);
@@ -14,8 +15,14 @@ Result<std::vector<memory::GuestMemory::Layout>> ram_layout(uint64_t memory_byte
   if (memory_bytes > UINT64_MAX - kHighRamStart)
     return fail("memory of {} bytes is beyond the physical address space", memory_bytes);
   std::vector<memory::GuestMemory::Layout> layout;
-  layout.push_back({{0}, std::min(memory_bytes, kLowRamLimit)});
-  if (memory_bytes > kLowRamLimit) layout.push_back({{kHighRamStart}, memory_bytes - kLowRamLimit});
+  const uint64_t low = std::min(memory_bytes, low_limit);
+  if (firmware) {
+    layout.push_back({{0}, kVideoMemoryStart});
+    layout.push_back({{kBiosAreaEnd}, low - kBiosAreaEnd, kBiosAreaEnd - kVideoMemoryStart});
+  } else {
+    layout.push_back({{0}, low});
+  }
+  if (memory_bytes > low) layout.push_back({{kHighRamStart}, memory_bytes - low});
   return layout;
 }
 

@@ -13,9 +13,11 @@ namespace limen::boot {
 
 /// RAM below 4 GiB ends here at the latest; the rest of it begins at kHighRamStart.
 inline constexpr uint64_t kLowRamLimit = 0x8000'0000;
+inline constexpr uint64_t kPcLowRamLimit = 0xC000'0000;  ///< Of board pc, which has no ECAM.
 inline constexpr uint64_t kHighRamStart = 0x1'0000'0000;
 /// Conventional memory ends here; above it lie the EBDA, video memory and the BIOS ROM area.
 inline constexpr uint64_t kConventionalEnd = 0x9'FC00;
+inline constexpr uint64_t kVideoMemoryStart = 0xA'0000;
 inline constexpr uint64_t kBiosAreaEnd = 0x10'0000;
 /// PCI Express configuration space, buses 0 to 255 (PCI Firmware Specification 3.3, 4.1.2).
 inline constexpr uint64_t kEcamBase = 0xB000'0000;
@@ -31,9 +33,12 @@ inline constexpr uint64_t kAcpiRegionSize = 128 * 1024;
 /// Below this, no machine can be booted: tables, kernel and initrd have no place.
 inline constexpr uint64_t kMinimumMemory = uint64_t{2} << 20;
 
-/// How `memory_bytes` of RAM are spread: low RAM up to kLowRamLimit, the rest from kHighRamStart.
+/// How `memory_bytes` of RAM are spread: low RAM up to `low_limit`, the rest from kHighRamStart.
+/// With `firmware`, video memory and the BIOS area lie over the RAM below 1 MiB.
 /// Fails when it is below kMinimumMemory or not a multiple of the page size.
-Result<std::vector<memory::GuestMemory::Layout>> ram_layout(uint64_t memory_bytes);
+Result<std::vector<memory::GuestMemory::Layout>> ram_layout(uint64_t memory_bytes,
+                                                            uint64_t low_limit = kLowRamLimit,
+                                                            bool firmware = false);
 
 /// Types of address range (ACPI 6.5 table 15.2).
 enum class E820Type : uint32_t { kRam = 1, kReserved = 2, kAcpiReclaimable = 3, kAcpiNvs = 4 };

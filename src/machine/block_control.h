@@ -10,13 +10,13 @@
 #include "base/result.h"
 #include "machine/block_node.h"
 #include "machine/drive.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 
 namespace limen::machine {
 
 class BlockControl {
  public:
-  explicit BlockControl(Q35Board& board) : board_(board), drives_(board.drives()) {}
+  explicit BlockControl(Board& board) : board_(board), drives_(board.drives()) {}
 
   /// The drive with that id; not a node. Null: there is none.
   [[nodiscard]] Drive* find_drive(std::string_view id);
@@ -66,7 +66,7 @@ class BlockControl {
   Result<> switch_to(Drive& drive, DriveDescription fresh);
   Result<> insert(Drive& drive, const DriveDescription& description, const std::string& called);
 
-  Q35Board& board_;
+  Board& board_;
   std::vector<Drive>& drives_;
 };
 

@@ -10,7 +10,7 @@
 #include "base/result.h"
 #include "machine/description.h"
 #include "machine/device_catalog.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 
 namespace limen::virtio {
 class Scsi;
@@ -24,7 +24,7 @@ namespace limen::machine {
 
 class DeviceFactory {
  public:
-  explicit DeviceFactory(Q35Board& board) : board_(board) {}
+  explicit DeviceFactory(Board& board) : board_(board) {}
 
   /// Every device of the description, then a virtio disk for every drive with interface "virtio".
   Result<> create_all(const MachineDescription& description);
@@ -105,7 +105,7 @@ class DeviceFactory {
     unsigned number;
     const block::scsi::LogicalUnit* unit;
   };
-  Q35Board& board_;
+  Board& board_;
   unsigned vcpus_ = 1;
   std::vector<SerialBus> serial_buses_;
   std::set<uint8_t> macs_;  ///< Last bytes of 52:54:00:12:34:XX that are taken.

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "machine/device_factory.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "pci/root_port.h"
 #include "virtio/balloon/balloon.h"
 #include "virtio/console/console.h"
@@ -50,7 +50,7 @@ Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
                             .port = static_cast<uint8_t>(properties.number("port", 0)),
                             .chassis = static_cast<uint8_t>(properties.number("chassis", 0)),
                             .slot = static_cast<uint16_t>(properties.number("slot", 0))},
-      pci::BusConnections{&board_.ports_, &board_.mmio_, board_.apic_bus_.get()});
+      pci::BusConnections{&board_.ports_, &board_.mmio_, board_.apic_bus_.get(), &board_.memory_});
   port->set_power_off_listener([this, id] { board_.callbacks_.slot_powered_off(id); });
   return add_function(properties, std::move(port));
 }
@@ -67,7 +67,7 @@ Result<> DeviceFactory::plug(const DeviceDescription& description) {
                 bus->functions().front()->name());
   if (const auto id = properties.text("id");
       !id.empty() &&
-      std::ranges::find(board_.plugged_, id, &Q35Board::Plugged::id) != board_.plugged_.end())
+      std::ranges::find(board_.plugged_, id, &Board::Plugged::id) != board_.plugged_.end())
     return fail("Duplicate device ID '{}'", id);
   LIMEN_TRY(create(description));
   if (!port->occupied())
@@ -91,14 +91,14 @@ void DeviceFactory::forget(pci::PciFunction& function) {
   plugged_macs_.erase(mac);
 }
 
-Result<> Q35Board::plug(const DeviceDescription& description) {
+Result<> Board::plug(const DeviceDescription& description) {
   auto plugged = factory_->plug(description);
   // What a device took that then could not be made.
   if (!plugged) release_drives(nullptr);
   return plugged;
 }
 
-void Q35Board::release_drives(const void* user) {
+void Board::release_drives(const void* user) {
   for (auto& drive : drives_) {
     if (!drive.in_use || drive.user != user || drive.lent) continue;
     drive.in_use = false;
@@ -132,7 +132,7 @@ void Q35Board::release_drives(const void* user) {
                 [](const Drive& drive) { return drive.description.id.empty() && !drive.in_use; });
 }
 
-Result<> Q35Board::request_unplug(const std::string& id) {
+Result<> Board::request_unplug(const std::string& id) {
   if (!id.empty() && factory_->unplug_scsi(id)) {
     callbacks_.device_removed(id);
     return {};
@@ -149,7 +149,7 @@ Result<> Q35Board::request_unplug(const std::string& id) {
   return {};
 }
 
-std::string Q35Board::remove_device(const std::string& port) {
+std::string Board::remove_device(const std::string& port) {
   std::string id;
   for (auto each = plugged_.begin(); each != plugged_.end();) {
     if (each->port->name() != port) {

@@ -112,7 +112,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     loop_->post([this, id] { removed(id); });
   };
   board_ =
-      std::make_unique<Q35Board>(*memory_, *loop_, *characters_, std::move(callbacks),
+      std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
                                  host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_));
   LIMEN_TRY(board_->reset());

@@ -18,7 +18,7 @@
 #include "machine/characters.h"
 #include "machine/description.h"
 #include "machine/events.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "machine/run_state.h"
 #include "machine/signal_watch.h"
 #include "machine/vcpu_thread.h"
@@ -84,7 +84,7 @@ class Machine {
   [[nodiscard]] Events& events() { return *events_; }
   [[nodiscard]] Characters& characters() { return *characters_; }
   /// Null for machine "none", as the memory.
-  [[nodiscard]] Q35Board* board() { return board_.get(); }
+  [[nodiscard]] Board* board() { return board_.get(); }
   [[nodiscard]] memory::GuestMemory* memory() { return memory_.get(); }
   [[nodiscard]] vcpu::Accelerator& accelerator() { return *accelerator_; }
   [[nodiscard]] const x86::CpuidTable& cpuid() const { return cpuid_; }
@@ -169,7 +169,7 @@ class Machine {
   std::unique_ptr<Characters> characters_;
   std::unique_ptr<SignalWatch> signals_;
   std::unique_ptr<memory::GuestMemory> memory_;
-  std::unique_ptr<Q35Board> board_;
+  std::unique_ptr<Board> board_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
   x86::CpuidTable cpuid_;  ///< Without what tells processors apart.
   x86::Topology topology_;

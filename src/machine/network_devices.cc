@@ -30,7 +30,7 @@ void warn_without_netdev(const DeviceDescription& device, const DeviceProperties
 
 }  // namespace
 
-Result<> Q35Board::open_network(const MachineDescription& description) {
+Result<> Board::open_network(const MachineDescription& description) {
   if (description.netdevs.empty()) return {};
   network_ = LIMEN_TRY(net::Network::create());
   for (const auto& netdev : description.netdevs)
@@ -42,12 +42,12 @@ Result<> Q35Board::open_network(const MachineDescription& description) {
   return {};
 }
 
-Result<> Q35Board::add_netdev(const net::BackendDescription& backend) {
+Result<> Board::add_netdev(const net::BackendDescription& backend) {
   if (network_ == nullptr) network_ = LIMEN_TRY(net::Network::create());
   return network_->add(backend);
 }
 
-void Q35Board::warn_of_loose_ends() const {
+void Board::warn_of_loose_ends() const {
   if (network_ == nullptr) return;
   for (const auto& netdev : network_->list())
     if (!netdev.plugged && !netdev.card) log::warning("netdev {} has no peer", netdev.id);

@@ -11,38 +11,47 @@
 namespace limen::memory {
 namespace {
 
-/// Maps the file at a multiple of a huge page: only so can the host give it huge pages.
-/// MAP_FAILED: it could not.
-void* map_aligned(int fd, size_t size, bool shared) {
+/// Reserves addresses from a multiple of a huge page on: only so can the host give huge pages to what
+/// is mapped there. MAP_FAILED: it could not.
+void* reserve_aligned(size_t size) {
   const size_t reserved = size + kHugePageSize;
   void* area =
       ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return MAP_FAILED;
   const auto start = reinterpret_cast<uintptr_t>(area);
   const uintptr_t aligned = (start + kHugePageSize - 1) & ~(kHugePageSize - 1);
-  void* mapping = ::mmap(reinterpret_cast<void*>(aligned), size, PROT_READ | PROT_WRITE,
-                         (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED, fd, 0);
-  const int error = errno;
-  // What is left of the reservation, or, had it failed, all of it.
-  const size_t before = mapping == MAP_FAILED ? reserved : aligned - start;
-  if (before != 0) ::munmap(area, before);
+  if (aligned != start) ::munmap(area, aligned - start);
   const uintptr_t end = (aligned + size + kPageSize - 1) & ~(kPageSize - 1);
-  if (mapping != MAP_FAILED && end < start + reserved)
-    ::munmap(reinterpret_cast<void*>(end), start + reserved - end);
-  errno = error;
-  return mapping;
+  if (end < start + reserved) ::munmap(reinterpret_cast<void*>(end), start + reserved - end);
+  return reinterpret_cast<void*>(aligned);
+}
+
+bool map_file(void* at, size_t size, int fd, bool shared) {
+  return ::mmap(at, size, PROT_READ | PROT_WRITE,
+                (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED, fd,
+                0) != MAP_FAILED;
+}
+
+Result<UniqueFd> make_memfd(const char* name, uint64_t size) {
+  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
+  if (!fd.valid()) return fail_errno(errno, "memfd_create for guest memory");
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
+    return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", size));
+  return fd;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout> layout,
-                                                         UniqueFd file, bool shared) {
+                                                         UniqueFd file, bool shared,
+                                                         uint64_t beside) {
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
   for (const auto& part : layout) {
     if (part.size == 0 || part.size % kPageSize != 0 || part.start.value % kPageSize != 0)
       return fail(
           "guest memory region of {} bytes at {:#x} is not a positive number of {}-byte pages",
           part.size, part.start.value, kPageSize);
+    memory->size_ += part.skip;
     memory->regions_.push_back({part.start, part.size, memory->size_, nullptr});
     memory->size_ += part.size;
   }
@@ -50,20 +59,25 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
 
   memory->shared_ = shared;
   memory->memfd_ = std::move(file);
-  if (!memory->memfd_.valid()) {
-    memory->memfd_.reset(::memfd_create("limen-ram", MFD_CLOEXEC));
-    if (!memory->memfd_.valid()) return fail_errno(errno, "memfd_create for guest memory");
-    if (::ftruncate(memory->memfd_.get(), static_cast<off_t>(memory->size_)) != 0)
-      return fail_errno(errno, fmt::format("sizing guest memory to {} bytes", memory->size_));
-  }
-  void* mapping = map_aligned(memory->memfd_.get(), memory->size_, shared);
+  if (!memory->memfd_.valid())
+    memory->memfd_ = LIMEN_TRY(make_memfd("limen-ram", memory->size_));
+  beside = (beside + kPageSize - 1) & ~(kPageSize - 1);
+  const uint64_t total = memory->size_ + beside;
+  void* mapping = reserve_aligned(total);
   if (mapping == MAP_FAILED)
-    return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
+    return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", total));
   memory->mapping_ = static_cast<std::byte*>(mapping);
+  memory->page_count_ = total >> kPageShift;
+  if (!map_file(mapping, memory->size_, memory->memfd_.get(), shared))
+    return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
+  if (beside != 0) {
+    memory->beside_memfd_ = LIMEN_TRY(make_memfd("limen-beside-ram", beside));
+    if (!map_file(memory->mapping_ + memory->size_, beside, memory->beside_memfd_.get(), true))
+      return fail_errno(errno, fmt::format("mapping {} bytes of memory beside RAM", beside));
+  }
   // Huge pages spare host page faults and TLB misses; a host that has none ignores the advice.
   ::madvise(mapping, memory->size_, MADV_HUGEPAGE);
   for (auto& region : memory->regions_) region.host = memory->mapping_ + region.file_offset;
-  memory->page_count_ = memory->size_ >> kPageShift;
   memory->code_generation_ = std::make_unique<std::atomic<uint32_t>[]>(memory->page_count_);
   memory->has_code_ = std::make_unique<std::atomic<bool>[]>(memory->page_count_);
   memory->lookups_ = std::make_unique<std::atomic<uint16_t>[]>(memory->size_ / kHugePageSize + 1);
@@ -77,7 +91,7 @@ Result<> GuestMemory::preallocate() {
 }
 
 GuestMemory::~GuestMemory() {
-  if (mapping_ != nullptr) ::munmap(mapping_, size_);
+  if (mapping_ != nullptr) ::munmap(mapping_, page_count_ << kPageShift);
 }
 
 std::span<std::byte> GuestMemory::span(GuestPhysicalAddress address, uint64_t size) const {
@@ -88,11 +102,12 @@ std::span<std::byte> GuestMemory::span(GuestPhysicalAddress address, uint64_t si
       return {region.host + offset, size};
     }
   }
-  return {};
+  return mapped_span(address, size, true);
 }
 
 Result<> GuestMemory::read(GuestPhysicalAddress address, std::span<std::byte> into) const {
-  const auto from = span(address, into.size());
+  auto from = span(address, into.size());
+  if (from.size() != into.size()) from = mapped_span(address, into.size(), false);
   if (from.size() != into.size())
     return fail("guest-physical range {:#x}+{:#x} is not RAM", address.value, into.size());
   if (!into.empty()) std::memcpy(into.data(), from.data(), into.size());
@@ -106,6 +121,87 @@ Result<> GuestMemory::write(GuestPhysicalAddress address, std::span<const std::b
   if (!from.empty()) std::memcpy(into.data(), from.data(), from.size());
   note_written(address, from.size());
   return {};
+}
+
+Result<std::span<std::byte>> GuestMemory::reserve(uint64_t size) {
+  size = (size + kPageSize - 1) & ~(kPageSize - 1);
+  const uint64_t room = (page_count_ << kPageShift) - size_ - reserved_;
+  if (size > room) return fail("{} bytes of memory beside RAM: {} are left", size, room);
+  const std::span<std::byte> bytes{mapping_ + size_ + reserved_, size};
+  reserved_ += size;
+  return bytes;
+}
+
+void GuestMemory::map(GuestPhysicalAddress start, std::span<std::byte> bytes, bool writable) {
+  {
+    const std::lock_guard lock(mappings_mutex_);
+    mappings_.push_back({start, bytes.size(), static_cast<uint64_t>(bytes.data() - mapping_),
+                         bytes.data(), writable});
+    has_mappings_.store(true, std::memory_order_release);
+  }
+  tell_listeners();
+}
+
+void GuestMemory::unmap(GuestPhysicalAddress start, std::span<const std::byte> bytes) {
+  {
+    const std::lock_guard lock(mappings_mutex_);
+    const auto found = std::ranges::find_if(mappings_, [&](const Mapping& each) {
+      return each.start == start && each.host == bytes.data() && each.size == bytes.size();
+    });
+    if (found == mappings_.end()) return;
+    mappings_.erase(found);
+    has_mappings_.store(!mappings_.empty(), std::memory_order_release);
+  }
+  tell_listeners();
+}
+
+std::vector<Mapping> GuestMemory::mappings() const {
+  const std::lock_guard lock(mappings_mutex_);
+  return mappings_;
+}
+
+void GuestMemory::add_listener(MappingListener& listener) {
+  const std::lock_guard lock(mappings_mutex_);
+  listeners_.push_back(&listener);
+}
+
+void GuestMemory::remove_listener(MappingListener& listener) {
+  const std::lock_guard lock(mappings_mutex_);
+  std::erase(listeners_, &listener);
+}
+
+void GuestMemory::tell_listeners() {
+  std::vector<MappingListener*> listeners;
+  {
+    const std::lock_guard lock(mappings_mutex_);
+    listeners = listeners_;
+  }
+  for (auto* listener : listeners) listener->mappings_changed();
+}
+
+const Mapping* GuestMemory::find_mapping(GuestPhysicalAddress address) const {
+  for (auto mapping = mappings_.rbegin(); mapping != mappings_.rend(); ++mapping)
+    if (address.value - mapping->start.value < mapping->size) return &*mapping;
+  return nullptr;
+}
+
+uint64_t GuestMemory::mapped_page_index(GuestPhysicalAddress address) const {
+  const std::lock_guard lock(mappings_mutex_);
+  const Mapping* mapping = find_mapping(address);
+  if (mapping == nullptr) return page_count_;
+  return (mapping->file_offset + (address.value - mapping->start.value)) >> kPageShift;
+}
+
+std::span<std::byte> GuestMemory::mapped_span(GuestPhysicalAddress address, uint64_t size,
+                                              bool to_write) const {
+  if (!has_mappings_.load(std::memory_order_acquire)) return {};
+  const std::lock_guard lock(mappings_mutex_);
+  const Mapping* mapping = find_mapping(address);
+  if (mapping == nullptr || (to_write && !mapping->writable)) return {};
+  const uint64_t offset = address.value - mapping->start.value;
+  // What lies over its end may be another's, but a part that is hidden is hidden from all.
+  if (size > mapping->size - offset) return {};
+  return {mapping->host + offset, size};
 }
 
 void GuestMemory::discard(GuestPhysicalAddress address, uint64_t size) {

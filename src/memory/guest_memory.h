@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -53,6 +54,7 @@ class GuestMemory {
   struct Layout {
     GuestPhysicalAddress start;
     uint64_t size = 0;
+    uint64_t skip = 0;  ///< Bytes of the file between the region before and this one.
   };
 
   /// Reserves address space for every region; pages are allocated when first touched. Fails when
@@ -61,9 +63,9 @@ class GuestMemory {
     return create(layout, {}, true);
   }
   /// The same in a file of at least that size; invalid: a memfd. Not `shared`: what is written
-  /// stays out of the file.
+  /// stays out of the file. `beside`: bytes that reserve() has to give.
   static Result<std::unique_ptr<GuestMemory>> create(std::span<const Layout> layout, UniqueFd file,
-                                                     bool shared);
+                                                     bool shared, uint64_t beside = 0);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -72,11 +74,30 @@ class GuestMemory {
   [[nodiscard]] int fd() const { return memfd_.get(); }
   [[nodiscard]] uint64_t size() const { return size_; }
 
-  /// The host bytes behind [address, address + size), or an empty span if any of it is not RAM or
-  /// it crosses regions. A caller that writes through the span calls note_written() afterwards.
+  /// Memory of its own beside RAM, zeroed, for a mapping. Before the machine runs; fails when more
+  /// is asked for than create() was told.
+  Result<std::span<std::byte>> reserve(uint64_t size);
+
+  /// Shows `bytes`, of reserve() or of RAM's file, at `start`, both whole pages. RAM hides a
+  /// mapping, a later mapping an earlier one. Thread-safe, as the rest of these.
+  void map(GuestPhysicalAddress start, std::span<std::byte> bytes, bool writable = true);
+  /// Undoes the map() of these bytes at `start`; one that is not there is ignored.
+  void unmap(GuestPhysicalAddress start, std::span<const std::byte> bytes);
+  /// In the order in which they were made.
+  [[nodiscard]] std::vector<Mapping> mappings() const;
+  /// Of RAM's file: what map() can show at another place, the hole under the BIOS for one.
+  [[nodiscard]] std::span<std::byte> file_bytes(uint64_t offset, uint64_t size) const {
+    return {mapping_ + offset, size};
+  }
+  void add_listener(MappingListener& listener);
+  void remove_listener(MappingListener& listener);
+
+  /// The host bytes behind [address, address + size), or an empty span if any of it is neither RAM
+  /// nor a mapping that can be written, or it crosses them. A caller that writes through the span
+  /// calls note_written() afterwards.
   [[nodiscard]] std::span<std::byte> span(GuestPhysicalAddress address, uint64_t size) const;
 
-  /// Copies; fails when any byte is outside RAM.
+  /// Copies; fails when any byte is outside RAM and mappings; read() takes any mapping.
   Result<> read(GuestPhysicalAddress address, std::span<std::byte> into) const;
   Result<> write(GuestPhysicalAddress address, std::span<const std::byte> from);
 
@@ -113,13 +134,13 @@ class GuestMemory {
   /// Set by an engine before it decodes from a page; never cleared.
   [[nodiscard]] std::atomic<bool>* code_page_marks() { return has_code_.get(); }
 
-  /// Index of a page of RAM: its offset in the memfd divided by the page size. An address outside
-  /// RAM gives page_count().
+  /// Index of a page of RAM or of a mapping: its offset in the memfd divided by the page size. An
+  /// address outside them gives page_count().
   [[nodiscard]] uint64_t page_index(GuestPhysicalAddress address) const {
     for (const auto& region : regions_)
       if (address.value - region.start.value < region.size)
         return (region.file_offset + (address.value - region.start.value)) >> kPageShift;
-    return page_count_;
+    return has_mappings_.load(std::memory_order_acquire) ? mapped_page_index(address) : page_count_;
   }
   [[nodiscard]] uint64_t page_count() const { return page_count_; }
   /// The first byte of a page of RAM by its index, which is below page_count().
@@ -142,8 +163,15 @@ class GuestMemory {
 
  private:
   GuestMemory() = default;
+  [[nodiscard]] uint64_t mapped_page_index(GuestPhysicalAddress address) const;
+  /// mappings_mutex_ held: the mapping that shows there; nullptr: none.
+  [[nodiscard]] const Mapping* find_mapping(GuestPhysicalAddress address) const;
+  [[nodiscard]] std::span<std::byte> mapped_span(GuestPhysicalAddress address, uint64_t size,
+                                                 bool to_write) const;
+  void tell_listeners();
 
   UniqueFd memfd_;
+  UniqueFd beside_memfd_;
   std::vector<RamRegion> regions_;
   uint64_t size_ = 0;
   uint64_t page_count_ = 0;
@@ -153,6 +181,12 @@ class GuestMemory {
   std::unique_ptr<std::atomic<bool>[]> has_code_;
   std::atomic<uint64_t> code_changes_ = 0;
   std::unique_ptr<std::atomic<uint16_t>[]> lookups_;  // per 2 MiB
+
+  uint64_t reserved_ = 0;  ///< Bytes that reserve() gave.
+  std::atomic<bool> has_mappings_ = false;
+  mutable std::mutex mappings_mutex_;
+  std::vector<Mapping> mappings_;             // guarded by mappings_mutex_
+  std::vector<MappingListener*> listeners_;   // guarded by mappings_mutex_
 };
 
 }  // namespace limen::memory

@@ -11,7 +11,7 @@
 #include "block/qcow2/image.h"
 #include "block/scsi/cd.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 
 namespace limen::monitor {
 namespace {

@@ -1,6 +1,6 @@
 #include "monitor/monitors.h"
 
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "virtio/balloon/balloon.h"
 
 namespace limen::monitor {

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "pci/root_port.h"
 
 namespace limen::monitor {

@@ -171,7 +171,8 @@ std::optional<uint64_t> PciFunction::wanted_mapping_locked(unsigned index) const
   const Bar& bar = bars_[index].config;
   const bool io = bar.kind == BarKind::kIo;
   const uint16_t enable = io ? command::kIo : command::kMemory;
-  if (bar.size == 0 || bar.handler == nullptr || (space_.get16(reg::kCommand) & enable) == 0)
+  if (bar.size == 0 || (bar.handler == nullptr && bar.ram.empty()) ||
+      (space_.get16(reg::kCommand) & enable) == 0)
     return std::nullopt;
   uint64_t address = space_.get32(bar_offset(index));
   if (bar.kind == BarKind::kMemory64)
@@ -192,20 +193,30 @@ void PciFunction::update_mappings_locked() {
     if (space == nullptr) continue;
     const auto wanted = wanted_mapping_locked(i);
     if (bar.mapped && wanted == bar.mapped_at) continue;
-    if (bar.mapped) space->release(bar.mapped_at, *bar.config.handler);
+    if (bar.mapped) unmap_locked(bar);
     bar.mapped = wanted.has_value();
     if (!wanted) continue;
     bar.mapped_at = *wanted;
-    space->claim(*wanted, bar.config.size, *bar.config.handler, fmt::format("{} BAR {}", name_, i));
+    if (!bar.config.ram.empty())
+      connections_.memory->map(GuestPhysicalAddress{*wanted}, bar.config.ram);
+    else
+      space->claim(*wanted, bar.config.size, *bar.config.handler,
+                   fmt::format("{} BAR {}", name_, i));
   }
+}
+
+void PciFunction::unmap_locked(BarState& bar) {
+  auto* space = bar.config.kind == BarKind::kIo ? connections_.ports : connections_.mmio;
+  if (!bar.config.ram.empty())
+    connections_.memory->unmap(GuestPhysicalAddress{bar.mapped_at}, bar.config.ram);
+  else
+    space->release(bar.mapped_at, *bar.config.handler);
+  bar.mapped = false;
 }
 
 void PciFunction::unmap_all_locked() {
   for (BarState& bar : bars_) {
-    if (!bar.mapped) continue;
-    auto* space = bar.config.kind == BarKind::kIo ? connections_.ports : connections_.mmio;
-    space->release(bar.mapped_at, *bar.config.handler);
-    bar.mapped = false;
+    if (bar.mapped) unmap_locked(bar);
   }
 }
 

@@ -134,6 +134,7 @@ class PciFunction : public device::Device {
   };
   std::optional<uint64_t> wanted_mapping_locked(unsigned index) const;
   void update_mappings_locked();
+  void unmap_locked(BarState& bar);
   void unmap_all_locked();
   void record_intx_locked();
   void update_msix();

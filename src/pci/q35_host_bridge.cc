@@ -5,24 +5,12 @@ namespace limen::pci {
 namespace {
 
 constexpr uint16_t kPciexbar = 0x60, kPam0 = 0x90, kSmram = 0x9D;
-constexpr uint64_t kConfigPorts = 0xCF8, kConfigPortsSize = 8;
-constexpr uint64_t kDataOffset = 4;
-constexpr uint32_t kConfigEnable = 1u << 31;
-constexpr uint64_t kOnes = ~uint64_t{0};
 
 struct Target {
   uint8_t bus = 0;
   PciAddress address;
   uint16_t offset = 0;
 };
-
-/// What CF8h selects (PCI Local Bus 3.0 §3.2.2.3.2); nothing if it is off.
-std::optional<Target> decode_port(uint32_t address, uint64_t data_offset) {
-  if ((address & kConfigEnable) == 0) return std::nullopt;
-  return Target{static_cast<uint8_t>(address >> 16),
-                {static_cast<uint8_t>(address >> 11 & 31), static_cast<uint8_t>(address >> 8 & 7)},
-                static_cast<uint16_t>((address & 0xFC) | (data_offset & 3))};
-}
 
 /// Bus, device, function and register of an ECAM offset (PCI Express Base 5.0 §7.2.2).
 Target decode_ecam(uint64_t offset) {
@@ -46,47 +34,44 @@ void write_target(const PciBus& root, const Target& target, unsigned further, un
 }  // namespace
 
 Q35HostBridge::Q35HostBridge(PciBus& bus, memory::IoSpace& ports, memory::IoSpace& mmio,
-                             memory::IoHandler* reset_control)
+                             memory::IoHandler* reset_control, ShadowRam* shadow)
     : PciFunction("q35-host-bridge", {.vendor = 0x8086,
                                       .device = 0x29C0,
                                       .revision = 0,
                                       .class_code = 0x060000,
                                       .subsystem_vendor = 0x1AF4,
                                       .subsystem = 0x1100}),
-      bus_(bus),
-      port_space_(ports),
       mmio_(mmio),
-      reset_control_(reset_control),
+      config_ports_(bus, ports, reset_control),
+      shadow_(shadow),
       ecam_(bus) {
-  set_register(kPciexbar, 4, static_cast<uint32_t>(kEcamDefaultBase) | 1);
+  if (shadow_ == nullptr) set_register(kPciexbar, 4, static_cast<uint32_t>(kEcamDefaultBase) | 1);
   set_register_writable(kPciexbar, 4, 0xFC00'0007);
   set_register_writable(kPciexbar + 4, 4, 0xF);
-  // The shadow-memory and SMRAM registers hold what is written; the RAM behind them is always RAM.
+  // There is no system management mode, and no memory for it.
   set_register_writable(kPam0, 4, 0x3333'3330);
   set_register_writable(kPam0 + 4, 2, 0x3333);
   set_register_writable(kPam0 + 6, 1, 0x33);
   set_register_writable(kSmram, 1, 0x70);
-  port_space_.claim(kConfigPorts, kConfigPortsSize, ports_, "PCI configuration ports");
   update_ecam();
+  update_shadow();
 }
 
 Q35HostBridge::~Q35HostBridge() {
-  port_space_.release(kConfigPorts, ports_);
   const std::lock_guard lock(mutex_);
   if (ecam_size_ != 0) mmio_.release(ecam_base_, ecam_);
 }
 
 void Q35HostBridge::reset() {
   PciFunction::reset();
-  {
-    const std::lock_guard lock(mutex_);
-    config_address_ = 0;
-  }
+  config_ports_.reset();
   update_ecam();
+  update_shadow();
 }
 
 void Q35HostBridge::config_written(uint16_t offset, unsigned size) {
   if (offset < kPciexbar + 8 && offset + size > kPciexbar) update_ecam();
+  if (offset < kPam0 + ShadowRam::kRegisters && offset + size > kPam0) update_shadow();
 }
 
 void Q35HostBridge::update_ecam() {
@@ -105,39 +90,12 @@ void Q35HostBridge::update_ecam() {
   if (size != 0) mmio_.claim(base, size, ecam_, "PCI ECAM");
 }
 
-uint64_t Q35HostBridge::Ports::io_read(uint64_t offset, unsigned size) {
-  if (offset < kDataOffset) {
-    if (offset == 1 && size == 1 && bridge_.reset_control_ != nullptr)
-      return bridge_.reset_control_->io_read(0, 1);
-    if (offset != 0 || size != 4) return kOnes;
-    const std::lock_guard lock(bridge_.mutex_);
-    return bridge_.config_address_;
-  }
-  uint32_t address = 0;
-  {
-    const std::lock_guard lock(bridge_.mutex_);
-    address = bridge_.config_address_;
-  }
-  const auto target = decode_port(address, offset);
-  return target ? read_target(bridge_.bus_, *target, 0, size) : kOnes;
-}
-
-void Q35HostBridge::Ports::io_write(uint64_t offset, unsigned size, uint64_t value) {
-  if (offset < kDataOffset) {
-    if (offset == 1 && size == 1 && bridge_.reset_control_ != nullptr)
-      return bridge_.reset_control_->io_write(0, 1, value);
-    if (offset != 0 || size != 4) return;
-    const std::lock_guard lock(bridge_.mutex_);
-    bridge_.config_address_ = static_cast<uint32_t>(value) & 0x80FF'FFFC;
-    return;
-  }
-  uint32_t address = 0;
-  {
-    const std::lock_guard lock(bridge_.mutex_);
-    address = bridge_.config_address_;
-  }
-  if (const auto target = decode_port(address, offset))
-    write_target(bridge_.bus_, *target, 0, size, static_cast<uint32_t>(value));
+void Q35HostBridge::update_shadow() {
+  if (shadow_ == nullptr) return;
+  std::array<uint8_t, ShadowRam::kRegisters> pam{};
+  for (uint16_t i = 0; i < pam.size(); ++i)
+    pam[i] = static_cast<uint8_t>(register_value(static_cast<uint16_t>(kPam0 + i), 1));
+  shadow_->set_registers(pam);
 }
 
 uint64_t Q35HostBridge::Ecam::io_read(uint64_t offset, unsigned size) {

@@ -6,7 +6,7 @@
 
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/guest_view.h"
 #include "monitor/hmp/command.h"
 #include "monitor/pci_view.h"

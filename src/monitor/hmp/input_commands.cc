@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "machine/board.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
 #include "monitor/hmp/command.h"
 #include "monitor/keys.h"
 

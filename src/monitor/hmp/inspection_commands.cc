@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/guest_view.h"
 #include "monitor/hmp/command.h"
 
@@ -166,7 +166,7 @@ Result<> print_value(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-Result<machine::Q35Board*> board_of(HumanInterpreter& interpreter) {
+Result<machine::Board*> board_of(HumanInterpreter& interpreter) {
   auto* board = interpreter.machine().board();
   if (board == nullptr) return fail("this machine has no ports");
   return board;

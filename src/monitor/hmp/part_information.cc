@@ -5,7 +5,7 @@
 #include <array>
 
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/hmp/command.h"
 
 namespace limen::monitor {
@@ -76,7 +76,7 @@ Result<> memdev(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-Result<machine::Q35Board*> board_of(HumanInterpreter& interpreter) {
+Result<machine::Board*> board_of(HumanInterpreter& interpreter) {
   auto* board = interpreter.machine().board();
   if (board == nullptr) return fail("this machine has no interrupt controllers");
   return board;

@@ -5,7 +5,7 @@
 
 #include "base/option_list.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/hmp/command.h"
 #include "monitor/network_parameters.h"
 

@@ -3,8 +3,8 @@
 #include <chrono>
 #include <functional>
 
+#include "machine/board.h"
 #include "machine/machine.h"
-#include "machine/q35_board.h"
 #include "monitor/keys.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/shared.h"

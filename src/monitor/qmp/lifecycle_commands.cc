@@ -1,6 +1,7 @@
 // What a machine does: going on, standing still, resetting, ending.
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
 
 namespace limen::monitor {

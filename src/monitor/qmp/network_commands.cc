@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/network_parameters.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/qmp/descriptor_store.h"

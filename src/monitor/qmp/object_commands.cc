@@ -6,7 +6,7 @@
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/object_tree.h"
 #include "monitor/qmp/command_table.h"
 #include "net/json_parameters.h"

@@ -3,7 +3,7 @@
 #include <array>
 
 #include "machine/machine.h"
-#include "machine/q35_board.h"
+#include "machine/board.h"
 #include "monitor/pci_view.h"
 #include "monitor/qmp/command_table.h"
 

@@ -225,6 +225,7 @@ Runner::Next Runner::service() {
   look_up_ = false;
   ++counts_.looks;
   cpu_.mmu.serve_others();
+  cpu_.mmu.follow_mappings();
   if (kicked_.exchange(false)) return Next::kReturn;
   poll_timer();
   look_up_ = false;

@@ -63,13 +63,15 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   const Translation page = walker_.walk(linear, access, view);
   if (walker_.entry_write_count() != 0) note_entry_writes();
   const RamMap::Location location = map_.find(page.physical);
+  if (access == Access::kWrite && !location.writable) return {.physical = page.physical, .size = size};
   const Piece piece{location.host, page.physical, location.page, size};
   if (location.host == nullptr) return piece;
 
   const bool watched = watchpoints_.any();
   if (watched && watchpoints_.watches_page(linear, false)) return piece;
   // Without D set, the first store must come here to set it (SDM Vol. 3A 4.8).
-  const bool writable = page.dirty && walker_.permits(page, Access::kWrite, view) &&
+  const bool writable = page.dirty && location.writable &&
+                        walker_.permits(page, Access::kWrite, view) &&
                         !(watched && watchpoints_.watches_page(linear, true)) &&
                         code_->may_write(index_, location.page, access);
   tlb_.fill_data(linear, view, page, location, writable);

@@ -18,6 +18,22 @@ Mmu::Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio, CodeSharing* code, uns
   code_->join(index_, tlb_);
   walker_.set_registers(0, 0, 0, 0);
   select_view();
+  ram_.add_listener(*this);
+}
+
+Mmu::~Mmu() { ram_.remove_listener(*this); }
+
+void Mmu::mappings_changed() {
+  mappings_stale_.store(true, std::memory_order_release);
+  if (thread_.load(std::memory_order_relaxed) == std::this_thread::get_id())
+    *code_write_signal_ = true;
+  if (attention_ != nullptr) attention_->call();
+}
+
+void Mmu::take_mappings() {
+  mappings_stale_.store(false, std::memory_order_seq_cst);  // before the look
+  map_.refresh();
+  tlb_.flush_all();
 }
 
 void Mmu::configure(unsigned physical_address_bits, bool gigabyte_pages) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -35,11 +36,12 @@ struct MmuMode {
 /// All accessors take a linear address, act with the privilege of the current mode, handle page
 /// crossings and MMIO, and throw x86::Exception (#PF, #GP(0) for a non-canonical address, #AC)
 /// before anything was changed but A and D bits.
-class Mmu {
+class Mmu final : public memory::MappingListener {
  public:
   /// The processor `index` of those that share `code`; nullptr: the only one.
   Mmu(memory::GuestMemory& ram, memory::IoSpace& mmio, CodeSharing* code = nullptr,
       unsigned index = 0);
+  ~Mmu() override;
   Mmu(const Mmu&) = delete;
   Mmu& operator=(const Mmu&) = delete;
 
@@ -304,13 +306,24 @@ class Mmu {
   }
 
   // What processors owe each other (CodeSharing).
-  void enter_guest() { code_->enter(index_); }
+  void enter_guest() {
+    thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+    code_->enter(index_);
+  }
   void leave_guest() { code_->leave(index_); }
   [[nodiscard]] bool shares_code() const { return code_->is_shared(); }
   void serve_others() {
     if (code_->is_asked(index_)) code_->serve(index_);
   }
   uint64_t code_written_page = 0;  ///< The last such page of RAM.
+
+  /// Asks for attention; where this processor changed them itself, its block ends, too.
+  void mappings_changed() override;
+  /// Forgets what was found before the mappings changed, if they did. Between two instructions.
+  void follow_mappings() {
+    if (mappings_stale_.load(std::memory_order_acquire)) [[unlikely]]
+      take_mappings();
+  }
 
   /// Arms the data breakpoints of DR0-DR3 and DR7 (index 7); to be called when one of them changed.
   void set_watchpoints(const std::array<uint64_t, 8>& debug_registers);
@@ -388,6 +401,7 @@ class Mmu {
     return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
   }
 
+  void take_mappings();
   void select_view();
   QuickAccess quick_access(uint64_t linear, unsigned size, Access access, View view,
                            Dirty dirty) noexcept;
@@ -462,6 +476,8 @@ class Mmu {
   memory::GuestMemory& ram_;
   memory::IoSpace& mmio_;
   RamMap map_;
+  std::atomic<bool> mappings_stale_ = false;
+  std::atomic<std::thread::id> thread_;  ///< That of the processor.
   PageWalker walker_;
   Tlb tlb_;
   std::unique_ptr<CodeSharing> own_code_;  // where this is the only processor

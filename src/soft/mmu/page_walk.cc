@@ -96,7 +96,8 @@ bool PageWalker::load_pdptes(uint64_t cr3) {
 uint64_t PageWalker::load(uint64_t physical, unsigned size, Path& path) const {
   Step& step = path.steps[path.count++];
   const auto location = ram_.find(physical);
-  step = {location.host, physical, location.page, 0, size};
+  // What cannot be written has its A and D bits where a store would go.
+  step = {location.writable ? location.host : nullptr, physical, location.page, 0, size};
   if (location.host == nullptr)
     step.value = mmio_.read(physical, size);
   else if (size == 8)

@@ -22,16 +22,22 @@ inline constexpr unsigned kViews = 3;
 /// The kinds of paging of SDM Vol. 3A 4.1.1.
 enum class PagingMode : uint8_t { kOff, k32Bit, kPae, k4Level };
 
-/// Guest RAM as the MMU sees it: the host address and the page index of a guest-physical address.
+/// Guest memory as the MMU sees it: the host address and the page index of a guest-physical address.
 class RamMap {
  public:
   static constexpr uint32_t kNotRam = ~uint32_t{0};
   struct Location {
-    std::byte* host = nullptr;  ///< nullptr: not RAM.
+    std::byte* host = nullptr;  ///< nullptr: not memory.
     uint32_t page = kNotRam;    ///< GuestMemory::page_index().
+    bool writable = true;       ///< Otherwise a store goes to the IoSpace.
   };
 
-  explicit RamMap(const memory::GuestMemory& ram) : regions_(ram.regions()) {}
+  explicit RamMap(const memory::GuestMemory& ram) : ram_(ram), regions_(ram.regions()) {
+    refresh();
+  }
+
+  /// Takes over what GuestMemory::mappings() says now.
+  void refresh() { mappings_ = ram_.mappings(); }
 
   [[nodiscard]] Location find(uint64_t physical) const {
     for (const auto& region : regions_) {
@@ -40,11 +46,21 @@ class RamMap {
         return {region.host + offset,
                 static_cast<uint32_t>((region.file_offset + offset) >> memory::kPageShift)};
     }
+    for (size_t i = mappings_.size(); i-- > 0;) {
+      const auto& mapping = mappings_[i];
+      const uint64_t offset = physical - mapping.start.value;
+      if (offset < mapping.size)
+        return {mapping.host + offset,
+                static_cast<uint32_t>((mapping.file_offset + offset) >> memory::kPageShift),
+                mapping.writable};
+    }
     return {};
   }
 
  private:
+  const memory::GuestMemory& ram_;
   const std::vector<memory::RamRegion>& regions_;
+  std::vector<memory::Mapping> mappings_;
 };
 
 /// What a successful walk found.

@@ -26,7 +26,7 @@ PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View vi
   for (unsigned level = 4;; --level) {
     const unsigned shift = 12 + 9 * (level - 1);
     const auto location = ram_.find(table + ((linear >> shift) & 0x1FF) * 8);
-    if (location.host == nullptr) return Quick::kUnknown;
+    if (location.host == nullptr || !location.writable) return Quick::kUnknown;
     auto* const host = reinterpret_cast<uint64_t*>(location.host);
     const uint64_t entry = __atomic_load_n(host, __ATOMIC_RELAXED);
     if ((entry & kPresent) == 0) return Quick::kFaults;
@@ -117,8 +117,10 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
       return {};
   }
   const RamMap::Location location = map_.find(page.physical);
-  if (location.host == nullptr || !quick_update(path, access, dirty)) return {};
-  const bool writable = page.dirty && walker_.permits_data(page, Access::kWrite, view) &&
+  if (location.host == nullptr || (access == Access::kWrite && !location.writable) ||
+      !quick_update(path, access, dirty))
+    return {};
+  const bool writable = page.dirty && location.writable && walker_.permits_data(page, Access::kWrite, view) &&
                         code_->may_write(index_, location.page, access);
   if (access == Access::kWrite && !writable) {
     // Beside code a store is as any other, but the next one must ask again. Where processors share

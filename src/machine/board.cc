@@ -1,4 +1,4 @@
-#include "machine/q35_board.h"
+#include "machine/board.h"
 
 #include <fmt/format.h>
 
@@ -69,7 +69,7 @@ std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDes
 }  // namespace
 
 /// Wires of one part of its own to every line of the board, so that it shares lines with others.
-class Q35Board::Lines final : public irq::InterruptSink {
+class Board::Lines final : public irq::InterruptSink {
  public:
   explicit Lines(irq::InterruptRouter& router) {
     for (unsigned line = 0; line < wires_.size(); ++line) wires_[line] = router.connect(line);
@@ -88,7 +88,7 @@ class Q35Board::Lines final : public irq::InterruptSink {
   std::array<irq::InterruptLine, irq::InterruptRouter::kLines> wires_;
 };
 
-Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
+Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
                    BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
                    unsigned physical_address_bits, std::span<const uint32_t> apic_ids)
     : memory_(memory), loop_(loop), characters_(characters), callbacks_(std::move(callbacks)) {
@@ -113,14 +113,14 @@ Q35Board::Q35Board(memory::GuestMemory& memory, EventLoop& loop, Characters& cha
   hpet_lines_ = std::make_unique<Lines>(*router_);
   nowhere_ = std::make_unique<device::NullBackend>();
   bus_ = std::make_unique<pci::PciBus>("pcie.0",
-                                       pci::BusConnections{&ports_, &mmio_, apic_bus_.get()});
+                                       pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
 }
 
-Q35Board::~Q35Board() {
+Board::~Board() {
   while (!devices_.empty()) devices_.pop_back();
 }
 
-Result<> Q35Board::populate(const MachineDescription& description) {
+Result<> Board::populate(const MachineDescription& description) {
   factory_ = std::make_unique<DeviceFactory>(*this);
   LIMEN_TRY(open_drives(description));
   LIMEN_TRY(build_chipset(description));
@@ -131,7 +131,7 @@ Result<> Q35Board::populate(const MachineDescription& description) {
   return {};
 }
 
-Result<> Q35Board::open_drives(const MachineDescription& description) {
+Result<> Board::open_drives(const MachineDescription& description) {
   opener_ = std::make_unique<DriveOpener>(callbacks_.disk_error);
   for (const auto& object : description.objects)
     if (object.type == "iothread")
@@ -148,7 +148,7 @@ Result<> Q35Board::open_drives(const MachineDescription& description) {
 }
 
 /// What QEMU calls a drive without id=: by its place on its bus.
-std::string Q35Board::free_drive_name(const MachineDescription& description,
+std::string Board::free_drive_name(const MachineDescription& description,
                                       const DriveDescription& drive) const {
   const auto taken = [&](const std::string& name) {
     const auto has_it = [&](const DriveDescription& other) { return other.id == name; };
@@ -164,28 +164,28 @@ std::string Q35Board::free_drive_name(const MachineDescription& description,
   }
 }
 
-Result<> Q35Board::add_io_thread(const std::string& id) {
+Result<> Board::add_io_thread(const std::string& id) {
   auto thread = LIMEN_TRY(LoopThread::create("IO " + id));
   io_threads_.push_back({id, std::move(thread)});
   return {};
 }
 
-void Q35Board::remove_io_thread(const std::string& id) {
+void Board::remove_io_thread(const std::string& id) {
   std::erase_if(io_threads_, [&](const IoThread& each) { return each.id == id; });
 }
 
-Result<> Q35Board::add_throttle_group(const std::string& id, const block::ThrottleLimits& limits) {
+Result<> Board::add_throttle_group(const std::string& id, const block::ThrottleLimits& limits) {
   return opener_->add_group(id, limits);
 }
 
-void Q35Board::remove_throttle_group(const std::string& id) { opener_->remove_group(id); }
+void Board::remove_throttle_group(const std::string& id) { opener_->remove_group(id); }
 
-void Q35Board::retry_disks() {
+void Board::retry_disks() {
   for (auto& drive : drives_)
     if (drive.errors != nullptr) drive.errors->retry();
 }
 
-Result<> Q35Board::build_chipset(const MachineDescription& description) {
+Result<> Board::build_chipset(const MachineDescription& description) {
   using namespace limen::device;
   namespace acpi = limen::boot::acpi;
   const auto add = [this]<typename T>(std::unique_ptr<T> part) -> T& {
@@ -241,7 +241,7 @@ Result<> Q35Board::build_chipset(const MachineDescription& description) {
   return {};
 }
 
-Result<> Q35Board::build_serials(const MachineDescription& description) {
+Result<> Board::build_serials(const MachineDescription& description) {
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
     if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
@@ -251,13 +251,13 @@ Result<> Q35Board::build_serials(const MachineDescription& description) {
   return {};
 }
 
-void Q35Board::press_power_button() { acpi_pm_->press_power_button(); }
+void Board::press_power_button() { acpi_pm_->press_power_button(); }
 
-void Q35Board::inject_nmi() {
+void Board::inject_nmi() {
   for (auto& apic : local_apics_) apic->inject_nmi();
 }
 
-Result<> Q35Board::reset() {
+Result<> Board::reset() {
   for (auto& device : devices_) device->reset();
   router_->reset();
   pic_->reset();
@@ -269,7 +269,7 @@ Result<> Q35Board::reset() {
   return pci::assign_resources(*bus_, memory, ports);
 }
 
-Result<> Q35Board::flush_disks() {
+Result<> Board::flush_disks() {
   Result<> outcome;
   for (auto& drive : drives_) {
     if (drive.image == nullptr) continue;

@@ -82,17 +82,17 @@ struct IoThread {
 
 class DeviceFactory;
 
-class Q35Board {
+class Board {
  public:
   /// `memory`, `loop` and `characters` outlive the board. `tsc_hz`: of the time-stamp counter that
   /// the guest reads. `apic_ids`: one per processor, that of the bootstrap processor first. `cpuid`
   /// says what the local APICs can do.
-  Q35Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
+  Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
            BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
            unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
-  ~Q35Board();
-  Q35Board(const Q35Board&) = delete;
-  Q35Board& operator=(const Q35Board&) = delete;
+  ~Board();
+  Board(const Board&) = delete;
+  Board& operator=(const Board&) = delete;
 
   /// Opens the disks that the description names and plugs in what it names.
   Result<> populate(const MachineDescription& description);
