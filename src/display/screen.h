@@ -58,7 +58,8 @@ class Source {
   virtual ~Source() = default;
   /// Brings `frame`, which the source alone draws in, up to date: resizes it where the guest
   /// changed the resolution, and appends the parts that changed since the last call; with `all`,
-  /// or after a change of size, that is the whole.
+  /// or after a change of size, that is the whole. A frame that it leaves empty (0 by 0) stands for
+  /// a guest that has not set up the display yet: the screen says so in its place.
   virtual void update(Frame& frame, bool all, std::vector<Rectangle>& changed) = 0;
   /// The characters, while a text mode shows.
   virtual std::optional<TextFrame> text() { return {}; }
@@ -68,8 +69,8 @@ class Source {
   virtual void wish_size(unsigned /*width*/, unsigned /*height*/) {}
 };
 
-/// Somebody who looks. Called on the thread that called Screen::update(), without the screen's lock
-/// held by others: what it does must be short.
+/// Somebody who looks. Called on the thread that called Screen::update(), one viewer at a time:
+/// what it does must be short. It may call the screen.
 class Viewer {
  public:
   virtual ~Viewer() = default;
