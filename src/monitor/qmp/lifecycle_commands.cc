@@ -1,5 +1,4 @@
 // What a machine does: going on, standing still, resetting, ending.
-#include "machine/machine.h"
 #include "machine/board.h"
 #include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
