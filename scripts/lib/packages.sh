@@ -13,6 +13,7 @@ limen_test_packages=(
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
   qemu-system-common
   gdb iperf3 iproute2 openssh-client passt socat xorriso
+  openssl vncsnapshot
   libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
 )
 

@@ -36,6 +36,8 @@ Result<int> run(const machine::MachineDescription& description,
   if (!options.pid_file.empty()) pid_file = LIMEN_TRY(PidFile::create(options.pid_file));
   auto machine = LIMEN_TRY(machine::Machine::create(description));
   auto monitors = LIMEN_TRY(monitor::Monitors::create(*machine));
+  machine->displays().set_monitor(
+      [&monitors](std::string_view line) { return monitors->execute(line); });
   std::unique_ptr<gdb::Server> debugger;
   if (!description.gdb.empty()) {
     // gdb's `monitor` is the human monitor, as in QEMU.

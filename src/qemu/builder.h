@@ -68,6 +68,9 @@ class Builder {
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
   Result<> vga(const std::string& argument);
+  // In builder_display.cc.
+  Result<> vnc(const std::string& argument);
+  Result<> keyboard_layout(const std::string& argument);
   Result<> network(const std::string& argument);
   Result<> nic(const std::string& argument);
   Result<> netdev(const std::string& argument);
@@ -118,6 +121,8 @@ class Builder {
   void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
                const std::string& address);
   Result<> finish_network();
+  // In builder_display.cc:
+  Result<> add_vnc(const std::string& options, const std::string& origin);
 
   std::string program_;
   CommandLine result_;

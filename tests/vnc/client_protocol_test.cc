@@ -61,6 +61,7 @@ class ClientProtocolTest : public testing::Test {
  protected:
   void begin(ClientProtocol::Security security, std::string_view version = "RFB 003.008\n") {
     protocol_ = std::make_unique<ClientProtocol>(actions_, security);
+    actions_.take();
     protocol_->start();
     EXPECT_EQ(actions_.take(), text("RFB 003.008\n"));
     feed(text(version));

@@ -229,7 +229,7 @@ class VncServer : public testing::Test {
   }
   size_t clients() { return server_->information().clients.size(); }
   bool drops_to(size_t count) {
-    for (int i = 0; i < 500 && clients() != count; ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 3000 && clients() != count; ++i) std::this_thread::sleep_for(10ms);
     return clients() == count;
   }
 

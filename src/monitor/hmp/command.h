@@ -67,6 +67,8 @@ using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;
 
 /// "info mice".
 Result<> show_mice(HumanInterpreter& interpreter, Words& words);
+/// "info vnc".
+Result<> show_vnc(HumanInterpreter& interpreter, Words& words);
 
 /// "info block".
 Result<> show_block(HumanInterpreter& interpreter, Words& words);

@@ -74,7 +74,29 @@ Result<> mouse_set(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
+Result<> set_password(HumanInterpreter& interpreter, Words& words) {
+  const auto protocol = words.word(), password = words.word();
+  if (password.empty()) return fail("set_password: string expected");
+  Json arguments = {{"protocol", protocol}, {"password", password}};
+  if (const auto connected = words.word(); !connected.empty()) arguments["connected"] = connected;
+  LIMEN_TRY(words.end());
+  interpreter.perform("set_password", arguments);
+  return {};
+}
+
+Result<> expire_password(HumanInterpreter& interpreter, Words& words) {
+  const auto protocol = words.word(), time = words.word();
+  if (time.empty()) return fail("expire_password: string expected");
+  LIMEN_TRY(words.end());
+  interpreter.perform("expire_password", {{"protocol", protocol}, {"time", time}});
+  return {};
+}
+
 constexpr std::array kCommands = {
+    HumanCommand{"set_password", "protocol password [action-if-connected]",
+                 "set the password of the VNC server", set_password},
+    HumanCommand{"expire_password", "protocol time", "set when the VNC server's password expires",
+                 expire_password},
     HumanCommand{"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')",
                  send_key},
     HumanCommand{"mouse_move", "dx dy [dz]", "send mouse move events", mouse_move},
@@ -86,6 +108,27 @@ constexpr std::array kCommands = {
 }  // namespace
 
 std::span<const HumanCommand> input_device_commands() { return kCommands; }
+
+Result<> show_vnc(HumanInterpreter& interpreter, Words&) {
+  const auto reply = interpreter.run("query-vnc-servers");
+  if (!reply) return {};
+  if (reply->empty()) interpreter.print("None\n");
+  const auto place = [](const Json& at) {
+    return fmt::format("{}:{} ({}){}", at["host"].get<std::string>(),
+                       at["service"].get<std::string>(), at["family"].get<std::string>(),
+                       at["websocket"].get<bool>() ? " (Websocket)" : "");
+  };
+  for (const auto& server : *reply) {
+    interpreter.print("{}:\n", server["id"].get<std::string>());
+    for (const auto& at : server["server"])
+      interpreter.print("  Server: {}\n    Auth: {} (Sub: {})\n", place(at),
+                        at["auth"].get<std::string>(), at.value("vencrypt", "none"));
+    for (const auto& client : server["clients"])
+      interpreter.print("  Client: {}\n    x509_dname: none\n    sasl_username: none\n",
+                        place(client));
+  }
+  return {};
+}
 
 Result<> show_mice(HumanInterpreter& interpreter, Words&) {
   const auto reply = interpreter.run("query-mice");

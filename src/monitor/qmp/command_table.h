@@ -77,6 +77,7 @@ CommandGroup network_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();
 CommandGroup input_commands();
+CommandGroup vnc_commands();
 CommandGroup human_commands();
 
 class CommandTable {
