@@ -31,8 +31,10 @@ struct DriveDescription {
   std::string node_name = {};  ///< For messages and the monitor.
   std::string file = {};       ///< "": an empty drive for removable media.
   std::string format = {};     ///< raw, qcow2, null-co, or "" to guess.
-  /// "virtio", "none" (a -device refers to it by id), "cdrom" (a drive of an adapter of its own).
+  /// "virtio", "none" (a -device refers to it by id), "ide" (of the board's own controller).
   std::string interface = "virtio";
+  /// Of "ide": index=, or bus= and unit=; nothing: the first place that is free.
+  std::optional<unsigned> index = {}, bus = {}, unit = {};
   bool read_only = false;
   bool auto_read_only = false;         ///< For reading alone when it cannot be written.
   bool cdrom = false;                  ///< media=cdrom.
@@ -127,6 +129,22 @@ struct ClockDescription {
   bool catch_up = false;  ///< driftfix=slew: lost periodic interrupts come later.
 };
 
+/// -boot.
+struct BootDescription {
+  std::string order = {};  ///< Letters: a floppy, c disk, d CD, n network; "": the board's.
+  std::string once = {};   ///< The same, until the first reset.
+  bool menu = false;
+  bool strict = false;                     ///< From nothing that has no bootindex=.
+  std::optional<uint64_t> splash_time;     ///< Milliseconds that the menu waits.
+  std::optional<uint64_t> reboot_timeout;  ///< Milliseconds until another try.
+};
+
+/// -fw_cfg.
+struct FirmwareItem {
+  std::string name;
+  std::vector<uint8_t> content;
+};
+
 /// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
 struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
@@ -137,7 +155,7 @@ struct LogDescription {
 };
 
 struct MachineDescription {
-  std::string type = "q35";  ///< Or "none": nothing but monitors.
+  std::string type = "q35";  ///< Or "pc", or "none": nothing but monitors.
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
   LogDescription log = {};
@@ -152,6 +170,9 @@ struct MachineDescription {
   std::string kernel = {};
   std::string initrd = {};
   std::string append = {};
+  std::string bios = {};      ///< File of the firmware; "": SeaBIOS, where no kernel is given.
+  BootDescription boot = {};
+  std::vector<FirmwareItem> firmware_items = {};
   std::string uuid = {};      ///< In QEMU's form, lower case; "": none was given.
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};

@@ -158,6 +158,37 @@ constexpr std::array kScsiCdProperties = {
     kId,      kDrive,    kScsiBus,  kScsiChannel, kScsiId,    kScsiUnit,  kScsiSerial, kVendor,
     kProduct, kRevision, kDeviceId, kWwn,         kBootIndex, kReadError, kWriteError,
 };
+constexpr PropertySpecification kIdeBus = {"bus", kText, "IDE bus: ide.0, or ID.0 of an ahci"};
+constexpr PropertySpecification kIdeUnit = {"unit", kNumber, "place on the bus", 0, 1};
+constexpr PropertySpecification kModel = {"model", kText, "model, at most 40 bytes"};
+constexpr PropertySpecification kIdeSerial = {"serial", kText, "serial number, at most 20 bytes"};
+constexpr PropertySpecification kRotation = {"rotation_rate", kNumber,
+                                             "turns in a minute; 1: does not turn", 0, UINT16_MAX};
+constexpr std::array kIdeDiskProperties = {
+    kId,
+    kDrive,
+    kIdeBus,
+    kIdeUnit,
+    kModel,
+    kIdeSerial,
+    kRevision,
+    kWwn,
+    kBootIndex,
+    kLogicalBlock,
+    kPhysicalBlock,
+    kReadError,
+    kWriteError,
+    kWriteCache,
+    kRotation,
+    PropertySpecification{"cyls", kNumber, "cylinders that older systems are told", 1, 65535},
+    PropertySpecification{"heads", kNumber, "heads, the same", 1, 16},
+    PropertySpecification{"secs", kNumber, "sectors of a track, the same", 1, 255},
+};
+constexpr std::array kIdeCdProperties = {
+    kId,       kDrive, kIdeBus,    kIdeUnit,   kModel,      kIdeSerial,
+    kRevision, kWwn,   kBootIndex, kReadError, kWriteError,
+};
+constexpr std::array kIdeControllerProperties = {kId, kBus, kAddress};
 constexpr std::array kE1000Properties = {
     kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,
 };
@@ -243,6 +274,12 @@ constexpr std::array kCatalog = {
                         kScsiBusProperties},
     DeviceSpecification{"scsi-hd", "", "SCSI", "SCSI disk", kScsiDiskProperties},
     DeviceSpecification{"scsi-cd", "", "SCSI", "SCSI CD-ROM", kScsiCdProperties},
+    DeviceSpecification{"ide-hd", "", "IDE", "ATA disk", kIdeDiskProperties},
+    DeviceSpecification{"ide-cd", "", "IDE", "ATAPI CD-ROM", kIdeCdProperties},
+    DeviceSpecification{"ich9-ahci", "ahci", "PCI", "AHCI controller: six SATA ports",
+                        kIdeControllerProperties},
+    DeviceSpecification{"piix3-ide", "", "PCI", "IDE controller: two channels",
+                        kIdeControllerProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
     DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",

@@ -25,6 +25,10 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"virtio-scsi-pci", &DeviceFactory::create_scsi_bus},
       {"scsi-hd", &DeviceFactory::create_scsi_disk},
       {"scsi-cd", &DeviceFactory::create_scsi_cd},
+      {"ide-hd", &DeviceFactory::create_ide_disk},
+      {"ide-cd", &DeviceFactory::create_ide_cd},
+      {"ich9-ahci", &DeviceFactory::create_ahci},
+      {"piix3-ide", &DeviceFactory::create_piix3_ide},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-balloon-pci", &DeviceFactory::create_balloon},
       {"pcie-root-port", &DeviceFactory::create_root_port},
@@ -44,12 +48,13 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
 
 Result<> DeviceFactory::create_all(const MachineDescription& description) {
   vcpus_ = description.vcpus;
+  LIMEN_TRY(create_board_storage(description));
   for (const auto& device : description.devices) LIMEN_TRY(create(device));
   // By number: a CD drive without a disc adds one.
   for (size_t i = 0; i < board_.drives_.size(); ++i) {
     const auto its = board_.drives_[i].description;
     if (board_.drives_[i].in_use) continue;
-    if (its.interface == "cdrom") LIMEN_TRY(create_cdrom(its.id));
+    if (its.interface == "ide") LIMEN_TRY(create_ide_drive(its));
     if (its.interface == "virtio")
       LIMEN_TRY(create({.driver = "virtio-blk-pci", .properties = {{"drive", its.id}}}));
   }

@@ -2,23 +2,30 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "machine/board.h"
 #include "machine/description.h"
 #include "machine/device_catalog.h"
-#include "machine/board.h"
 
+namespace limen::storage::ata {
+class Device;
+struct Identity;
+}  // namespace limen::storage::ata
 namespace limen::virtio {
 class Scsi;
 class VirtioDevice;
 }  // namespace limen::virtio
 namespace limen::block::scsi {
+class Cd;
 class LogicalUnit;
-}
+}  // namespace limen::block::scsi
 
 namespace limen::machine {
 
@@ -45,6 +52,10 @@ class DeviceFactory {
   Result<> create_scsi_bus(const DeviceDescription&, const DeviceProperties&);
   Result<> create_scsi_disk(const DeviceDescription&, const DeviceProperties&);
   Result<> create_scsi_cd(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_ide_disk(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_ide_cd(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_ahci(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_piix3_ide(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
   Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
@@ -75,9 +86,14 @@ class DeviceFactory {
   // In disk_factory.cc:
   /// A drive with an image, its werror= and rerror= as the device says.
   Result<Drive*> take_disk(const DeviceProperties& properties);
+  /// write-cache=on|off|auto; auto is what the drive's cache= says.
+  static bool write_cache(const DeviceProperties& properties, const DriveDescription& drive);
   static void set_error_actions(const Drive& drive, const DeviceProperties& properties);
   Result<LoopThread*> find_io_thread(const DeviceProperties& properties);
-  Result<> create_cdrom(const std::string& drive);
+  /// The drive of a CD device: what drive= names, or an empty one of its own.
+  Result<Drive*> take_cd_drive(const DeviceProperties& properties);
+  Result<std::unique_ptr<block::scsi::Cd>> make_cd(const DeviceProperties& properties,
+                                                   const Drive& drive, std::string_view product);
   void attach(Drive& drive, const DeviceProperties& properties, const void* user,
               std::string_view below = "") const;
   Result<> plug_scsi(const DeviceDescription& description);
@@ -85,6 +101,20 @@ class DeviceFactory {
   Result<ScsiBus*> find_scsi_bus(const DeviceProperties& properties);
   Result<> add_scsi_unit(const DeviceProperties& properties, Drive& drive,
                          std::unique_ptr<block::scsi::LogicalUnit> unit);
+  // In storage_factory.cc:
+  struct IdeBus;
+  /// The controller that the board has, for drives with if=ide.
+  Result<> create_board_storage(const MachineDescription& description);
+  /// The device for a drive with if=ide.
+  Result<> create_ide_drive(const DriveDescription& drive);
+  Result<> add_ide_controller(const DeviceProperties& properties,
+                              std::unique_ptr<pci::PciFunction> function,
+                              std::vector<IdeBus> buses);
+  struct IdePlace;
+  Result<IdePlace> find_ide_place(const DeviceProperties& properties);
+  Result<storage::ata::Identity> ata_identity(const DeviceProperties& properties,
+                                              const Drive& drive, std::string_view model,
+                                              bool serial_ata);
   Result<device::CharacterBackend*> backend_of(const DeviceProperties& properties);
 
   struct SerialBus {
@@ -105,6 +135,17 @@ class DeviceFactory {
     unsigned number;
     const block::scsi::LogicalUnit* unit;
   };
+  struct IdeBus {
+    std::string name;  ///< As -device's bus= has it: "ide.0".
+    const pci::PciFunction* controller;
+    bool serial_ata;
+    std::function<Result<>(unsigned unit, std::unique_ptr<storage::ata::Device>)> attach;
+    std::vector<const void*> users = {};  ///< By unit; null: nothing is there.
+  };
+  struct IdePlace {
+    IdeBus* bus;
+    unsigned unit;
+  };
   Board& board_;
   unsigned vcpus_ = 1;
   std::vector<SerialBus> serial_buses_;
@@ -112,6 +153,9 @@ class DeviceFactory {
   std::map<const pci::PciFunction*, uint8_t> plugged_macs_;  ///< Those of cards in slots.
   std::vector<ScsiBus> scsi_buses_;
   std::vector<ScsiUnit> scsi_units_;
+  std::vector<IdeBus> ide_buses_;
+  size_t ide_buses_named_ = 0;    ///< "ide.0" and so on.
+  unsigned ide_drives_made_ = 0;  ///< For serial numbers that nobody gave.
   size_t devices_made_ = 0;
   std::string path_;  ///< Of the device that is being made, among QOM's objects.
 };

@@ -17,13 +17,6 @@ namespace {
 
 constexpr unsigned kMostQueues = 64;
 
-/// write-cache=on|off|auto; auto is what the drive's cache= says.
-bool write_cache(const DeviceProperties& properties, const DriveDescription& drive) {
-  const auto text = properties.text("write-cache", "auto");
-  if (text != "auto") return parse_boolean(text).value_or(true);
-  return drive.cache != "writethrough" && drive.cache != "directsync";
-}
-
 block::scsi::Identity identity_of(const DeviceProperties& properties, const Drive& drive,
                                   std::string_view product) {
   block::scsi::Identity identity;
@@ -41,6 +34,12 @@ block::scsi::Identity identity_of(const DeviceProperties& properties, const Driv
 }
 
 }  // namespace
+
+bool DeviceFactory::write_cache(const DeviceProperties& properties, const DriveDescription& drive) {
+  const auto text = properties.text("write-cache", "auto");
+  if (text != "auto") return parse_boolean(text).value_or(true);
+  return drive.cache != "writethrough" && drive.cache != "directsync";
+}
 
 Result<Drive*> DeviceFactory::take_drive(const std::string& id) {
   std::vector<std::string_view> ids;
@@ -197,9 +196,7 @@ Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
                        LIMEN_TRY(block::scsi::Disk::create(disk, *drive->image)));
 }
 
-Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
-                                       const DeviceProperties& properties) {
-  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+Result<Drive*> DeviceFactory::take_cd_drive(const DeviceProperties& properties) {
   // Without a drive it has one of its own, which is empty.
   Drive* drive = nullptr;
   if (const auto id = properties.text("drive"); !id.empty()) {
@@ -210,26 +207,29 @@ Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
     drive->in_use = true;
   }
   set_error_actions(*drive, properties);
-  if (bus->thread != nullptr && drive->image != nullptr) drive->image->run_on(*bus->thread);
-  drive->thread = bus->thread;
-  auto cd = LIMEN_TRY(
-      block::scsi::Cd::create(identity_of(properties, *drive, "QEMU CD-ROM"), drive->image.get(),
-                              [moved = board_.callbacks_.tray_moved,
-                               name = drive->description.is_node() ? "" : drive->description.id,
-                               device = properties.text("id", path_)](bool open) {
-                                if (moved) moved(name, device, open);
-                              }));
-  drive->cd = cd.get();
-  return add_scsi_unit(properties, *drive, std::move(cd));
+  return drive;
 }
 
-/// -cdrom: a drive of an adapter that stands for QEMU's IDE controller.
-Result<> DeviceFactory::create_cdrom(const std::string& drive) {
-  constexpr std::string_view kAdapter = "cdroms";
-  const std::string bus = std::string(kAdapter) + ".0";
-  if (std::ranges::find(scsi_buses_, bus, &ScsiBus::name) == scsi_buses_.end())
-    LIMEN_TRY(create({.driver = "virtio-scsi-pci", .properties = {{"id", std::string(kAdapter)}}}));
-  return create({.driver = "scsi-cd", .properties = {{"drive", drive}, {"bus", bus}}});
+Result<std::unique_ptr<block::scsi::Cd>> DeviceFactory::make_cd(const DeviceProperties& properties,
+                                                                const Drive& drive,
+                                                                std::string_view product) {
+  return block::scsi::Cd::create(identity_of(properties, drive, product), drive.image.get(),
+                                 [moved = board_.callbacks_.tray_moved,
+                                  name = drive.description.is_node() ? "" : drive.description.id,
+                                  device = properties.text("id", path_)](bool open) {
+                                   if (moved) moved(name, device, open);
+                                 });
+}
+
+Result<> DeviceFactory::create_scsi_cd(const DeviceDescription&,
+                                       const DeviceProperties& properties) {
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  auto* drive = LIMEN_TRY(take_cd_drive(properties));
+  if (bus->thread != nullptr && drive->image != nullptr) drive->image->run_on(*bus->thread);
+  drive->thread = bus->thread;
+  auto cd = LIMEN_TRY(make_cd(properties, *drive, "QEMU CD-ROM"));
+  drive->cd = cd.get();
+  return add_scsi_unit(properties, *drive, std::move(cd));
 }
 
 // --- Units that come and go ---------------------------------------------------------------------

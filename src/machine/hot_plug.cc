@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/log.h"
-#include "machine/device_factory.h"
 #include "machine/board.h"
+#include "machine/device_factory.h"
 #include "pci/root_port.h"
 #include "virtio/balloon/balloon.h"
 #include "virtio/console/console.h"
@@ -59,6 +59,8 @@ Result<> DeviceFactory::plug(const DeviceDescription& description) {
   LIMEN_TRY(check_device(description));
   const DeviceProperties properties(description);
   if (find_device(description.driver)->bus == "SCSI") return plug_scsi(description);
+  if (find_device(description.driver)->bus == "IDE")
+    return fail("Bus '{}' does not support hotplugging", properties.text("bus", "ide.0"));
   pci::RootPort* port = nullptr;
   auto* bus = LIMEN_TRY(bus_of(properties, port));
   if (port == nullptr) return fail("Bus '{}' does not support hotplugging", bus->name());
@@ -85,6 +87,11 @@ void DeviceFactory::forget(pci::PciFunction& function) {
     std::erase_if(serial_buses_, [&](const SerialBus& bus) { return bus.console == device; });
     forget_adapter(*device);
   }
+  for (const auto& bus : ide_buses_)
+    if (bus.controller == &function)
+      for (const void* user : bus.users)
+        if (user != nullptr) board_.release_drives(user);
+  std::erase_if(ide_buses_, [&](const IdeBus& bus) { return bus.controller == &function; });
   const auto mac = plugged_macs_.find(&function);
   if (mac == plugged_macs_.end()) return;
   macs_.erase(mac->second);
@@ -161,7 +168,7 @@ std::string Board::remove_device(const std::string& port) {
     if (auto* function = dynamic_cast<virtio::VirtioPci*>(each->function);
         function != nullptr && balloon_ != nullptr && &function->device() == balloon_)
       balloon_ = nullptr;
-    const void* user = nullptr;
+    const void* user = dynamic_cast<const void*>(each->function);
     // As a disk knows itself: a pointer to the whole of it.
     if (auto* virtio = dynamic_cast<virtio::VirtioPci*>(each->function); virtio != nullptr)
       user = dynamic_cast<const void*>(&virtio->device());

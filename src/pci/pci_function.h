@@ -93,6 +93,10 @@ class PciFunction : public device::Device {
   /// A bridge's: where INTx of what is behind it goes, as PciBus::connect_interrupts() has it.
   virtual void connect_downstream_interrupts([[maybe_unused]] irq::InterruptSink& sink) {}
 
+  /// The expansion ROM (PCI Local Bus 3.0 §6.2.5.2): bytes of GuestMemory::reserve(), a power of
+  /// two of them. Before it is attached.
+  void set_rom(std::span<std::byte> rom);
+
   /// For PciBus only.
   void attach(PciAddress address, const BusConnections& connections);
   void connect_interrupt(irq::InterruptSink& sink, unsigned line) { intx_.connect(sink, line); }
@@ -105,6 +109,8 @@ class PciFunction : public device::Device {
   uint16_t add_capability(uint8_t id, uint8_t size);
   /// Gives the function an exclusive memory BAR with `vectors` MSI-X vectors.
   void add_msix(unsigned bar_index, unsigned vectors);
+  /// Gives the function message-signalled interrupts with one vector (PCI Local Bus 3.0 §6.8.1).
+  void add_msi();
   /// `pin` 1 (INTA) to 4 (INTD).
   void set_interrupt_pin(uint8_t pin);
   /// For constructors, and for config_written() under no lock: device-side register accesses.
@@ -125,6 +131,10 @@ class PciFunction : public device::Device {
   /// Null without add_msix().
   [[nodiscard]] MsixTable* msix() const { return msix_.get(); }
   [[nodiscard]] bool bus_master() const;
+  /// Whether the guest wants messages in place of INTx; false without add_msi().
+  [[nodiscard]] bool msi_enabled() const;
+  /// Sends the message, if it is enabled. Call without a lock that a MsiSink could need.
+  void send_msi();
 
  private:
   struct BarState {
@@ -133,6 +143,7 @@ class PciFunction : public device::Device {
     bool mapped = false;
   };
   std::optional<uint64_t> wanted_mapping_locked(unsigned index) const;
+  void update_rom_locked();
   void update_mappings_locked();
   void unmap_locked(BarState& bar);
   void unmap_all_locked();
@@ -144,6 +155,7 @@ class PciFunction : public device::Device {
   BusConnections connections_;
   std::unique_ptr<MsixTable> msix_;
   uint16_t msix_capability_ = 0;
+  uint16_t msi_capability_ = 0;
   uint16_t last_capability_ = 0;
   uint16_t free_capability_ = 0x40;
   LinePublisher intx_;
@@ -152,6 +164,8 @@ class PciFunction : public device::Device {
   ConfigurationSpace power_on_;           // guarded by config_mutex_: what reset() restores
   ConfigurationSpace space_;              // guarded by config_mutex_
   std::array<BarState, kBarCount> bars_;  // mappings guarded by config_mutex_
+  std::span<std::byte> rom_;
+  uint64_t rom_mapped_at_ = 0;  // guarded by config_mutex_; 0: not mapped
   bool intx_level_ = false;               // guarded by config_mutex_
 };
 

@@ -67,6 +67,8 @@ class Builder {
   Result<> add_descriptor(const std::string& argument);
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
+  Result<> bios(const std::string& argument);
+  Result<> firmware_item(const std::string& argument);
   Result<> vga(const std::string& argument);
   // In builder_display.cc.
   Result<> vnc(const std::string& argument);
@@ -112,7 +114,7 @@ class Builder {
   // In builder_block.cc:
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
-  void finish_drives();
+  Result<> finish_drives();
   Result<> check_block_references(const machine::DeviceDescription& device) const;
   Result<> connect_monitors();
   Result<> check_monitors() const;
@@ -143,6 +145,7 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
+  bool machine_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
 };

@@ -5,13 +5,14 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
 #include "base/nearest.h"
 #include "base/size_text.h"
 #include "block/filters/error_policy.h"
 #include "block/probe.h"
+#include "machine/firmware.h"
 #include "machine/block_node.h"
 #include "machine/device_catalog.h"
+#include "machine/ide_places.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
 
@@ -21,9 +22,9 @@ namespace {
 using machine::DriveDescription;
 
 constexpr std::array<std::string_view, 3> kFormats = {"raw", "qcow2", "null-co"};
-constexpr std::array<std::string_view, 2> kInterfaces = {"virtio", "none"};
+constexpr std::array<std::string_view, 3> kInterfaces = {"virtio", "ide", "none"};
 /// Buses that QEMU has for if=, without a board here that has them.
-constexpr std::array<std::string_view, 7> kOtherInterfaces = {"ide",    "scsi",   "sd", "mtd",
+constexpr std::array<std::string_view, 6> kOtherInterfaces = {"scsi",   "sd",     "mtd",
                                                               "floppy", "pflash", "xen"};
 constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
                                                      "directsync", "unsafe"};
@@ -210,19 +211,26 @@ Result<> Builder::drive(const std::string& argument) {
   const auto index = LIMEN_TRY(number("index")), bus = LIMEN_TRY(number("bus")),
              unit = LIMEN_TRY(number("unit"));
   if (index && (bus || unit)) return fail("index cannot be used with bus and unit");
+  // What a disk without if= is, depends on what boots: finish_drives().
   const auto interface = values.text("if", drive.cdrom ? "ide" : "virtio");
-  if (std::ranges::find(kOtherInterfaces, std::string_view(interface)) != kOtherInterfaces.end() &&
-      !(drive.cdrom && interface == "ide"))
+  if (std::ranges::find(kOtherInterfaces, std::string_view(interface)) != kOtherInterfaces.end())
     return fail(
         "machine type does not support if={},bus={},unit={}; use if=virtio, or if=none and a "
         "-device",
         interface, bus.value_or(0), index ? *index : unit.value_or(0));
-  drive.interface = drive.cdrom && interface == "ide"
-                        ? "cdrom"
-                        : LIMEN_TRY(values.choice("if", kInterfaces, "virtio"));
-  if (index || bus || unit) {
+  drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, drive.cdrom ? "ide" : "virtio"));
+  if (!values.find("if") && !drive.cdrom) drive.interface.clear();
+  const auto place_of = [](const std::optional<uint64_t>& said) -> std::optional<unsigned> {
+    if (!said) return std::nullopt;
+    return static_cast<unsigned>(std::min<uint64_t>(*said, 1 << 16));
+  };
+  drive.index = place_of(index);
+  drive.bus = place_of(bus);
+  drive.unit = place_of(unit);
+  // Where the places of IDE are, the board says.
+  if ((index || bus || unit) && drive.interface != "ide") {
     const uint64_t place = index ? *index : unit.value_or(0);
-    if (drive.interface != "none" &&
+    if (drive.interface != "none" && !drive.interface.empty() &&
         !drive_places_.emplace(drive.interface, bus.value_or(0), place).second)
       return fail("drive with bus={}, unit={} (index={}) exists", bus.value_or(0), place, place);
   }
@@ -259,19 +267,22 @@ Result<> Builder::drive(const std::string& argument) {
 Result<> Builder::cdrom(const std::string& argument) {
   DriveDescription drive;
   drive.file = LIMEN_TRY(machine::plain_image_path(argument));
-  drive.interface = "cdrom";
+  drive.interface = "ide";
+  drive.index = 2;
   drive.cdrom = drive.read_only = true;
-  if (!drive_places_.emplace("cdrom", 1, 0).second)
-    return fail("drive with bus=1, unit=0 (index=2) exists");
   result_.machine.drives.push_back(std::move(drive));
   return {};
 }
 
 Result<> Builder::hard_disk(const std::string& file, unsigned index) {
-  if (!drive_places_.emplace("hd", index / 2, index % 2).second)
-    return fail("drive with bus={}, unit={} (index={}) exists", index / 2, index % 2, index);
-  log::info("there is no IDE disk; '{}' becomes a virtio disk", file);
+  const auto same = [&](const DriveDescription& other) {
+    return other.interface == "ide" && other.index == index;
+  };
+  if (index == 0 && std::ranges::any_of(result_.machine.drives, same))
+    return fail("drive with bus=0, unit=0 (index=0) exists");
   DriveDescription drive;
+  drive.interface = "ide";
+  drive.index = index;
   drive.file = LIMEN_TRY(machine::plain_image_path(file));
   if (drive.file.empty()) return fail("the path of an image is missing");
   result_.machine.drives.push_back(std::move(drive));
@@ -289,10 +300,17 @@ Result<> Builder::snapshot(const std::string&) {
 }
 
 /// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
-void Builder::finish_drives() {
+Result<> Builder::finish_drives() {
+  // As QEMU, with firmware; a kernel that is given directly has always found a virtio disk here.
+  for (auto& drive : result_.machine.drives)
+    if (drive.interface.empty())
+      drive.interface = machine::boots_firmware(result_.machine) ? "ide" : "virtio";
   for (auto& drive : result_.machine.drives)
     if (snapshot_ && !drive.cdrom && (drive.id != drive.node_name || drive.id.empty()))
       drive.snapshot = true;
+  // Whether there is room for what goes on the board's own controller.
+  static_cast<void>(LIMEN_TRY(machine::place_ide_drives(result_.machine)));
+  return {};
 }
 
 // --- -blockdev ----------------------------------------------------------------------------------
@@ -358,6 +376,8 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
     if (auto found = find_object(*thread, "iothread"); !found)
       return fail("-device {},iothread={}: {}", device.driver, *thread, found.error().message);
   }
+  if (device.driver == "ide-hd" && property("drive") == nullptr)
+    return fail("-device {}: No drive specified", device.driver);
   if ((device.driver == "virtio-blk-pci" || device.driver == "scsi-hd") &&
       property("drive") == nullptr)
     return fail("-device {}: drive property not set", device.driver);

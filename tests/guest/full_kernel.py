@@ -7,7 +7,10 @@ import os
 
 # In the order in which they need each other; of those that are not there (built in) nothing is said.
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
-           "virtio_blk", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "e1000"]
+           "virtio_blk", "scsi_common", "scsi_mod", "crct10dif_common", "crc-t10dif",
+           "crct10dif_generic", "crc64", "crc64-rocksoft_generic", "crc64-rocksoft", "t10-pi",
+           "libata", "libahci", "ahci", "ata_piix", "sd_mod", "cdrom", "sr_mod", "nvme-common",
+           "nvme-core", "nvme", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "e1000"]
 
 INIT = """#!/bin/sh
 mount -t devtmpfs dev /dev

@@ -87,7 +87,9 @@ TEST(DriveOption, MistakesAreNamedAsQemuDoes) {
               HasSubstr("'explode' invalid write error action"));
   EXPECT_THAT(error("-drive file=a,rerror=enospc"),
               HasSubstr("'enospc' invalid read error action"));
-  EXPECT_THAT(error("-drive file=a,if=ide,index=1"),
+  EXPECT_THAT(error("-drive file=a,if=ide,index=6"),
+              HasSubstr("machine type does not support if=ide,bus=6,unit=0"));
+  EXPECT_THAT(error("-drive file=a,if=ide,bus=0,unit=1"),
               HasSubstr("machine type does not support if=ide,bus=0,unit=1"));
   EXPECT_THAT(error("-drive file=a,index=1,unit=1"),
               HasSubstr("index cannot be used with bus and unit"));
@@ -108,14 +110,16 @@ TEST(DriveOption, MistakesAreNamedAsQemuDoes) {
 TEST(DriveOption, DiscsAndOlderDiskOptions) {
   const auto description = machine("-cdrom a.iso -hda b.img -hdb c.img");
   ASSERT_EQ(description.drives.size(), 3u);
-  EXPECT_EQ(description.drives[0].interface, "cdrom");
+  EXPECT_EQ(description.drives[0].interface, "ide");
+  EXPECT_EQ(description.drives[0].index, 2u);
   EXPECT_TRUE(description.drives[0].read_only);
-  EXPECT_EQ(description.drives[1].interface, "virtio");
+  EXPECT_EQ(description.drives[1].interface, "ide");
+  EXPECT_EQ(description.drives[2].index, 1u);
   // A word that is no option is a disk.
   EXPECT_EQ(machine("b.img -hdb c.img").drives[0].file, "b.img");
   EXPECT_THAT(error("a b"), HasSubstr("'b', taken for a disk: drive with bus=0, unit=0"));
   EXPECT_THAT(error("-cdrom a -cdrom b"), HasSubstr("(index=2) exists"));
-  EXPECT_EQ(drive("file=a,media=cdrom").interface, "cdrom");
+  EXPECT_EQ(drive("file=a,media=cdrom").interface, "ide");
   EXPECT_EQ(drive("media=cdrom,if=none,id=cd").file, "");
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 namespace limen::block::scsi {
 namespace {
@@ -67,9 +69,22 @@ void LogicalUnit::quiesce() {
 }
 
 void LogicalUnit::set_medium(BlockDevice* medium) {
-  const std::unique_lock lock(medium_mutex_);
-  quiesce();
-  medium_ = medium;
+  // Whoever is told of a command's end may begin the next one from there, and would wait for this
+  // lock while this waits for that end: so it is let go of now and then.
+  constexpr auto kPatience = std::chrono::milliseconds(1);
+  for (;; std::this_thread::sleep_for(kPatience)) {
+    const std::unique_lock lock(medium_mutex_);
+    if (medium_ != nullptr) medium_->give_up_held(true);
+    bool quiet = false;
+    {
+      std::unique_lock commands(mutex_);
+      quiet = idle_.wait_for(commands, kPatience, [this] { return under_way_ == 0; });
+    }
+    if (medium_ != nullptr) medium_->give_up_held(false);
+    if (!quiet) continue;
+    medium_ = medium;
+    return;
+  }
 }
 
 void LogicalUnit::ended() {

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Disk controllers that are not virtio's, as Debian's kernel for any hardware drives them: AHCI with
+disks and a CD drive, NVMe.
+
+The guest is Debian's disk, opened for reading alone, with a shell in init's place."""
+
+import hashlib
+import os
+import unittest
+
+from full_kernel import initrd, kernel_folder
+from harness import IMG, SYSTEM, MachineTest
+from console import Console
+from monitor_test import Qmp
+
+MEBIBYTE = 1 << 20
+
+
+def md5(data):
+    return hashlib.md5(data).hexdigest()
+
+
+class StorageTest(MachineTest):
+    def boot(self, *words):
+        guest, folder = self.debian(), kernel_folder()
+        if folder is None:
+            self.skipTest("Debian's kernel for any hardware was not fetched yet")
+        ramdisk = self.file("initrd.img", initrd(guest / "initrd.img", folder))
+        console = Console([
+            SYSTEM, "-nographic", "-M", "q35", "-m", "512", "-kernel", f"{folder}/vmlinuz",
+            "-initrd", ramdisk, "-append", "console=ttyS0 quiet panic=-1", "-drive",
+            f"file={guest}/disk.raw,format=raw,if=virtio,readonly=on", *words])
+        self.addCleanup(console.close)
+        console.expect(r":/# ", 300)
+        console.type("stty -echo cols 400; bind 'set enable-bracketed-paste off'; PS1=; "
+                     "export TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin\n")
+        self.console = console
+
+    def inside(self, command, timeout=120):
+        status, output = self.console.run(command, timeout)
+        self.assertEqual(status, 0, f"{command}: {output}")
+        return output
+
+    def wait_for(self, path):
+        self.inside(f"for i in $(seq 50); do test -b {path} && break; sleep 0.2; done; "
+                    f"test -b {path}")
+
+    def power_off(self):
+        self.console.type("echo o >/proc/sysrq-trigger\n")
+        self.assertEqual(self.console.wait(60), 0)
+
+    def test_ahci_disk_reads_writes_and_trims(self):
+        content = os.urandom(8 * MEBIBYTE)
+        disk, mirror = self.file("disk.raw", content), self.file("mirror.raw", content)
+        self.boot("-drive", f"file={disk},format=raw,if=ide,index=0,discard=unmap")
+        self.wait_for("/dev/sda")
+        self.assertEqual(self.inside("cat /sys/block/sda/device/model").strip(), "QEMU HARDDISK")
+        self.assertEqual(self.inside("cat /sys/block/sda/device/queue_depth").strip(), "32")
+        self.assertEqual(self.inside("md5sum </dev/sda").split()[0], md5(content))
+        # Several at once, so that commands are queued.
+        self.inside("for i in 0 1 2 3 4 5 6 7; do dd if=/dev/sda of=/dev/sda bs=64k skip=$((i*8)) "
+                    "seek=$((64+i*8)) count=8 iflag=direct oflag=direct 2>/dev/null & done; wait; "
+                    "sync")
+        after = bytearray(content)
+        after[4 * MEBIBYTE:] = content[:4 * MEBIBYTE]
+        self.assertEqual(self.inside("md5sum </dev/sda").split()[0], md5(after))
+        self.inside("blkdiscard -o 1048576 -l 1048576 /dev/sda")
+        after[MEBIBYTE:2 * MEBIBYTE] = bytes(MEBIBYTE)
+        self.inside("dd if=/dev/zero of=/dev/sda bs=512 count=1 oflag=direct 2>/dev/null; sync")
+        after[:512] = bytes(512)
+        self.assertEqual(self.inside("dmesg | grep -c 'ata.*exception' || true").strip(), "0")
+        self.power_off()
+        with open(mirror, "wb") as file:
+            file.write(after)
+        compared = self.run_program(IMG, "compare", "-f", "raw", "-F", "raw", disk, mirror)
+        self.assertEqual(compared.returncode, 0, compared.stdout + compared.stderr)
+
+    def test_ahci_cd_is_read_ejected_and_changed(self):
+        discs = [self.file(f"disc{i}", os.urandom(2 * MEBIBYTE)) for i in range(2)]
+        path = str(self.folder / "qmp")
+        self.boot("-cdrom", discs[0], "-qmp", f"unix:{path},server=on,wait=off")
+        qmp = Qmp(path, timeout=60)
+        self.addCleanup(qmp.close)
+        self.wait_for("/dev/sr0")
+
+        def sum_of(disc):
+            with open(disc, "rb") as file:
+                return md5(file.read())
+        self.assertEqual(self.inside("cat /sys/block/sr0/device/model").strip(), "QEMU DVD-ROM")
+        self.assertEqual(self.inside("md5sum </dev/sr0").split()[0], sum_of(discs[0]))
+        block = qmp.command("query-block")
+        drive = [each for each in block if each["device"] == "ide2-cd0"][0]
+        self.assertTrue(drive["removable"])
+        qmp.command("blockdev-change-medium", device="ide2-cd0", filename=discs[1], format="raw")
+        self.assertEqual(self.inside("md5sum </dev/sr0").split()[0], sum_of(discs[1]))
+        self.inside("perl -MFcntl -e 'sysopen F, \"/dev/sr0\", O_RDONLY | O_NONBLOCK or die; "
+                    "ioctl F, 0x5309, 0 or die'")
+        self.assertTrue([each for each in qmp.command("query-block")
+                         if each["device"] == "ide2-cd0"][0]["tray_open"])
+        self.assertNotEqual(self.console.run("md5sum </dev/sr0", 60)[0], 0)
+        self.power_off()
+
+
+if __name__ == "__main__":
+    unittest.main()
