@@ -141,6 +141,7 @@ Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& character
 }
 
 Board::~Board() {
+  for (auto& display : displays_) display.screen->disconnect(*display.source);
   while (!devices_.empty()) devices_.pop_back();
   if (!bios_.empty()) memory_.unmap({boot::kHighRamStart - bios_.size()}, bios_);
 }

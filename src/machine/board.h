@@ -15,6 +15,7 @@
 #include "device/device.h"
 #include "device/pvpanic.h"
 #include "display/input.h"
+#include "display/screen.h"
 #include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
 #include "irq/io_apic.h"
@@ -147,6 +148,12 @@ class Board {
   [[nodiscard]] irq::IoApic& io_apic() { return *io_apic_; }
   [[nodiscard]] irq::InterruptRouter& interrupt_router() { return *router_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
+  /// What the first display device shows; nullptr: there is none.
+  [[nodiscard]] display::Screen* screen() {
+    return displays_.empty() ? nullptr : displays_.front().screen.get();
+  }
+  /// That of the device with this id; nullptr: no such display.
+  [[nodiscard]] display::Screen* screen(std::string_view id);
   /// nullptr: there is none.
   [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }
 
@@ -159,6 +166,13 @@ class Board {
     std::string drive;  ///< That it uses; "": none.
     pci::PciFunction* function;
     pci::RootPort* port;
+  };
+
+  /// A device that makes a picture, and who looks at it.
+  struct Display {
+    std::string id;
+    display::Source* source;
+    std::unique_ptr<display::Screen> screen;
   };
 
   Result<> open_drives(const MachineDescription& description);
@@ -206,6 +220,7 @@ class Board {
   std::unique_ptr<pci::PciBus> bus_;
   std::unique_ptr<DeviceFactory> factory_;
   std::vector<Plugged> plugged_;
+  std::vector<Display> displays_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
   device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
   device::FwCfg* fw_cfg_ = nullptr;     // among `devices_`

@@ -263,6 +263,60 @@ constexpr std::array kDebugConsoleProperties = {
     PropertySpecification{"readback", kNumber, "what a read of the port gives", 0, 0xFF},
 };
 constexpr std::array kTestDeviceProperties = {kId};
+constexpr PropertySpecification kEdid = {"edid", kBoolean, "the guest can ask for the sizes"};
+constexpr PropertySpecification kXres = {"xres", kNumber, "width that the guest prefers", 0, 4095};
+constexpr PropertySpecification kYres = {"yres", kNumber, "height that the guest prefers", 0, 4095};
+constexpr PropertySpecification kXmax = {"xmax", kNumber, "taken, without effect", 0, UINT32_MAX};
+constexpr PropertySpecification kYmax = {"ymax", kNumber, "taken, without effect", 0, UINT32_MAX};
+constexpr PropertySpecification kRefreshRate = {"refresh_rate", kNumber, "taken, without effect", 0,
+                                                UINT32_MAX};
+constexpr PropertySpecification kRomBar = {"rombar", kNumber, "0: the guest sees no option ROM", 0,
+                                           UINT32_MAX};
+constexpr std::array kVgaProperties = {
+    kId,
+    PropertySpecification{"vgamem_mb", kNumber, "MiB of video memory, a power of two", 1, 256},
+    kEdid,
+    kXres,
+    kYres,
+    kXmax,
+    kYmax,
+    kRefreshRate,
+    kRomFile,
+    kRomBar,
+    kBus,
+    kAddress,
+};
+constexpr PropertySpecification kMaxOutputs = {"max_outputs", kNumber, "screens: one", 1, 1};
+constexpr PropertySpecification kMaxHostMemory = {"max_hostmem", kText,
+                                                  "bytes for the guest's pictures"};
+constexpr std::array kGpuProperties = {
+    kId,     kMaxOutputs, kMaxHostMemory, kEdid,    kXres,          kYres,          kRomFile,
+    kRomBar, kVectors,    kBus,           kAddress, kDisableLegacy, kDisableModern,
+};
+constexpr std::array kVirtioVgaProperties = {
+    kId,
+    PropertySpecification{"vgamem_mb", kNumber, "MiB of the VGA's memory", 1, 256},
+    kMaxOutputs,
+    kMaxHostMemory,
+    kEdid,
+    kXres,
+    kYres,
+    kRomFile,
+    kRomBar,
+    kVectors,
+    kBus,
+    kAddress,
+    kDisableLegacy,
+    kDisableModern,
+};
+constexpr std::array kBochsDisplayProperties = {
+    kId,      PropertySpecification{"vgamem", kText, "bytes of video memory, 4M to 256M"},
+    kEdid,    kXres,
+    kYres,    kXmax,
+    kYmax,    kRefreshRate,
+    kRomFile, kRomBar,
+    kBus,     kAddress,
+};
 
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
@@ -299,6 +353,13 @@ constexpr std::array kCatalog = {
                         kDebugExitProperties},
     DeviceSpecification{"isa-debugcon", "", "ISA", "a port that prints what is written",
                         kDebugConsoleProperties},
+    DeviceSpecification{"VGA", "", "PCI", "VGA with Bochs' VBE: -vga std", kVgaProperties},
+    DeviceSpecification{"bochs-display", "", "PCI", "linear frame buffer, no VGA",
+                        kBochsDisplayProperties},
+    DeviceSpecification{"virtio-gpu-pci", "virtio-gpu", "PCI", "virtio graphics card",
+                        kGpuProperties},
+    DeviceSpecification{"virtio-vga", "", "PCI", "the same with a VGA: -vga virtio",
+                        kVirtioVgaProperties},
     DeviceSpecification{"pc-testdev", "", "ISA", "ports for test suites", kTestDeviceProperties},
 };
 

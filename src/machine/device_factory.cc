@@ -40,6 +40,10 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"isa-serial", &DeviceFactory::create_serial},
       {"isa-debug-exit", &DeviceFactory::create_debug_exit},
       {"isa-debugcon", &DeviceFactory::create_debug_console},
+      {"VGA", &DeviceFactory::create_vga},
+      {"bochs-display", &DeviceFactory::create_bochs_display},
+      {"virtio-gpu-pci", &DeviceFactory::create_gpu},
+      {"virtio-vga", &DeviceFactory::create_gpu},
       {"pc-testdev", &DeviceFactory::create_test_device},
   };
   const auto found = kFactories.find(driver);

@@ -29,6 +29,11 @@ class LogicalUnit;
 
 namespace limen::machine {
 
+/// Bytes that the description's displays take of GuestMemory::reserve().
+[[nodiscard]] uint64_t display_memory(const MachineDescription& description);
+/// It makes a picture; such a device stays where it is while the machine runs.
+[[nodiscard]] bool is_display(std::string_view driver);
+
 class DeviceFactory {
  public:
   explicit DeviceFactory(Board& board) : board_(board) {}
@@ -68,6 +73,12 @@ class DeviceFactory {
   Result<> create_e1000(const DeviceDescription&, const DeviceProperties&);
   Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
+  // In display_factory.cc:
+  Result<> create_vga(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_bochs_display(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_gpu(const DeviceDescription&, const DeviceProperties&);
+  Result<> add_display(const DeviceProperties& properties,
+                       std::unique_ptr<pci::PciFunction> function, display::Source& source);
 
   Result<> create_root_port(const DeviceDescription&, const DeviceProperties&);
   /// The bus that bus= names, and the root port that it is behind, if it is.

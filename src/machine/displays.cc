@@ -62,13 +62,6 @@ void tell(Events& events, const vnc::ServerEvent& event) {
               data);
 }
 
-/// That of the board's first display device; nullptr: it has none.
-template <typename AnyBoard>
-display::Screen* screen_of(AnyBoard* board) {
-  if constexpr (requires { board->screen(); }) return board != nullptr ? board->screen() : nullptr;
-  return nullptr;
-}
-
 /// In QEMU's words: -vnc localhost:0,to=99,id=default.
 vnc::ServerOptions default_server() {
   vnc::ServerOptions options;
@@ -87,7 +80,7 @@ Displays::~Displays() = default;
 Result<std::unique_ptr<Displays>> Displays::create(const MachineDescription& description,
                                                    Board* board, Events& events, EventLoop& loop) {
   std::unique_ptr<Displays> displays(new Displays);
-  displays->screen_ = screen_of(board);
+  displays->screen_ = board == nullptr ? nullptr : board->screen();
   displays->input_ = board == nullptr ? nullptr : &board->input();
   const bool has_screen = displays->screen_ != nullptr;
   if (!has_screen) {

@@ -57,6 +57,8 @@ Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
 
 Result<> DeviceFactory::plug(const DeviceDescription& description) {
   LIMEN_TRY(check_device(description));
+  if (is_display(find_device(description.driver)->driver))
+    return fail("Device '{}' does not support hotplugging", description.driver);
   const DeviceProperties properties(description);
   if (find_device(description.driver)->bus == "SCSI") return plug_scsi(description);
   if (find_device(description.driver)->bus == "IDE")

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "boot/memory_map.h"
+#include "machine/device_factory.h"
 #include "machine/firmware.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
@@ -22,7 +23,7 @@ Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
   const auto layout = LIMEN_TRY(boot::ram_layout(
       description_.memory_bytes,
       description_.type == "pc" ? boot::kPcLowRamLimit : boot::kLowRamLimit, !bios_.empty()));
-  const uint64_t beside = memory_beside_ram(description_, bios_.size());
+  const uint64_t beside = memory_beside_ram(description_, bios_.size()) + display_memory(description_);
   const auto& id = description_.memory_backend;
   if (id.empty()) return memory::GuestMemory::create(layout, {}, true, beside);
   const auto found = std::ranges::find(objects_, id, &ObjectDescription::id);

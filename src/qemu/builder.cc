@@ -295,7 +295,23 @@ Result<> Builder::firmware_item(const std::string& argument) {
   return {};
 }
 
-Result<> Builder::vga(const std::string& argument) { return only_none(argument, "graphics card"); }
+Result<> Builder::vga(const std::string& argument) {
+  constexpr std::array<std::string_view, 3> kKnown = {"none", "std", "virtio"};
+  constexpr std::array<std::string_view, 5> kAbsent = {"cirrus", "vmware", "qxl", "cg3", "tcx"};
+  if (argument == "help") {
+    print(
+        "none                 no graphic card\n"
+        "std                  standard VGA\n"
+        "virtio               Virtio VGA\n");
+    return {};
+  }
+  if (std::ranges::find(kAbsent, argument) != kAbsent.end())
+    return fail("graphics card '{}' is not there; valid choices: std, virtio, none", argument);
+  if (std::ranges::find(kKnown, argument) == kKnown.end())
+    return fail("unknown vga type: {}{}", argument, choice_hint(argument, kKnown));
+  vga_ = argument;
+  return {};
+}
 
 Result<> Builder::clock(const std::string& argument) {
   const auto values = LIMEN_TRY(KeyValues::parse(argument, ""));

@@ -111,6 +111,7 @@ class Builder {
   Result<> finish_memory();
   // In builder_devices.cc:
   Result<> finish_serial_devices();
+  void finish_vga();
   // In builder_block.cc:
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
@@ -145,6 +146,7 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
+  std::string vga_;  ///< -vga, as given.
   bool machine_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;

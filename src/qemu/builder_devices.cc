@@ -131,6 +131,24 @@ Result<> Builder::finish_serial_devices() {
   return {};
 }
 
+/// The graphics card of -vga, before all that -device adds. As in QEMU there is one unless the
+/// defaults are off or -device has one; a kernel that is given directly, without firmware that would
+/// set it up, gets none unless it is asked for.
+void Builder::finish_vga() {
+  auto& devices = result_.machine.devices;
+  const bool has_one = std::ranges::any_of(devices, [](const auto& device) {
+    return device.driver == "VGA" || device.driver == "virtio-vga";
+  });
+  const bool by_default =
+      !no_defaults_ && !has_one && machine::boots_firmware(result_.machine) &&
+      result_.machine.type != "none";
+  const std::string_view wanted = !vga_.empty() ? std::string_view(vga_)
+                                  : by_default  ? "std"
+                                                : "none";
+  if (wanted == "none") return;
+  devices.insert(devices.begin(), {.driver = wanted == "std" ? "VGA" : "virtio-vga"});
+}
+
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
@@ -150,6 +168,7 @@ Result<CommandLine> Builder::finish() {
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
   LIMEN_TRY(finish_serial_devices());
+  finish_vga();
   LIMEN_TRY(finish_memory());
   LIMEN_TRY(finish_network());
   LIMEN_TRY(connect_monitors());

@@ -86,7 +86,7 @@ constexpr std::array kOptions = {
            "show the screen to VNC clients at port 5900 + N", &Builder::vnc},
     Option{"k", "en-us", "keyboard layout of VNC clients that send symbols",
            &Builder::keyboard_layout},
-    Option{"vga", "none", "there is no graphics card yet", &Builder::vga},
+    Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)", &Builder::vga},
     Option{"netdev",
            "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"

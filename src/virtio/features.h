@@ -13,6 +13,7 @@ enum class DeviceType : uint16_t {
   kEntropy = 4,
   kBalloon = 5,
   kScsi = 8,
+  kGpu = 16,
 };
 
 /// Feature bits that belong to the transport and the rings (virtio 1.2 §6).

@@ -15,6 +15,7 @@ trace::Event trace_queue_notify("virtio_queue_notify");
 trace::Event trace_notify("virtio_notify");
 
 constexpr unsigned kMsixBar = 1, kRegisterBar = 4;
+constexpr unsigned kVgaMemoryBar = 0, kVgaMsixBar = 4, kVgaRegisterBar = 2;
 constexpr uint64_t kRegionBytes = 0x1000, kRegisterBarBytes = 0x4000;
 enum Region : uint64_t { kCommon = 0, kIsr = 1, kDevice = 2, kNotify = 3 };  // pages of the BAR
 constexpr uint32_t kNotifyMultiplier = 4;
@@ -71,17 +72,26 @@ void set_half(uint64_t& value, bool high, uint32_t half) {
 
 VirtioPci::VirtioPci(const VirtioPciProperties& properties, std::unique_ptr<VirtioDevice> device,
                      memory::GuestMemory& memory)
-    : PciFunction(properties.name, identity(*device)), device_(std::move(device)) {
+    : PciFunction(properties.name, identity(*device)),
+      device_(std::move(device)),
+      register_bar_(properties.video_memory.empty() ? kRegisterBar : kVgaRegisterBar) {
   queues_ = std::vector<Queue>(device_->queue_count());
   for (unsigned i = 0; i < queues_.size(); ++i) {
     queues_[i].ring = std::make_unique<Virtqueue>(memory);
     queues_[i].size = device_->queue_size(i);
   }
-  add_msix(kMsixBar, properties.vectors != 0 ? properties.vectors : device_->queue_count() + 1);
-  set_bar(kRegisterBar, {.kind = pci::BarKind::kMemory64,
-                         .prefetchable = true,
-                         .size = kRegisterBarBytes,
-                         .handler = this});
+  const bool vga = !properties.video_memory.empty();
+  if (vga)
+    set_bar(kVgaMemoryBar, {.kind = pci::BarKind::kMemory32,
+                            .prefetchable = true,
+                            .size = properties.video_memory.size(),
+                            .ram = properties.video_memory});
+  add_msix(vga ? kVgaMsixBar : kMsixBar,
+           properties.vectors != 0 ? properties.vectors : device_->queue_count() + 1);
+  set_bar(register_bar_, {.kind = pci::BarKind::kMemory64,
+                          .prefetchable = true,
+                          .size = kRegisterBarBytes,
+                          .handler = this});
   add_capabilities();
   set_interrupt_pin(1);
   device_->connect(*this);
@@ -93,7 +103,7 @@ void VirtioPci::add_capabilities() {
   const auto add = [this](CapabilityType type, Region region, uint32_t length, uint8_t size) {
     const uint16_t at = add_capability(kVendorCapability, size);
     set_register(static_cast<uint16_t>(at + 2), 2, uint32_t{type} << 8 | size);
-    set_register(static_cast<uint16_t>(at + kCapBar), 1, kRegisterBar);
+    set_register(static_cast<uint16_t>(at + kCapBar), 1, register_bar_);
     set_register(static_cast<uint16_t>(at + kCapOffset), 4,
                  static_cast<uint32_t>(region * kRegionBytes));
     set_register(static_cast<uint16_t>(at + kCapLength), 4, length);
@@ -122,7 +132,7 @@ std::optional<VirtioPci::WindowAccess> VirtioPci::window_access(uint16_t offset,
     return register_value(static_cast<uint16_t>(pci_cfg_capability_ + at), bytes);
   };
   const WindowAccess access{field(kCapOffset, 4), field(kCapLength, 4)};
-  if (field(kCapBar, 1) != kRegisterBar) return std::nullopt;
+  if (field(kCapBar, 1) != register_bar_) return std::nullopt;
   if (access.length != 1 && access.length != 2 && access.length != 4) return std::nullopt;
   if (access.offset % access.length != 0 || access.offset >= kRegisterBarBytes) return std::nullopt;
   return access;

@@ -23,6 +23,9 @@ struct VirtioPciProperties {
   std::string name;  ///< For messages: "virtio-blk-pci" or the user's id.
   unsigned vectors =
       0;  ///< MSI-X vectors; 0: one for each queue and one for configuration changes.
+  /// virtio-vga: memory for BAR 0, where a VGA has it; the registers are then behind BAR 2 and
+  /// MSI-X behind BAR 4.
+  std::span<std::byte> video_memory = {};
 };
 
 class VirtioPci final : public pci::PciFunction, public Transport, private memory::IoHandler {
@@ -89,6 +92,7 @@ class VirtioPci final : public pci::PciFunction, public Transport, private memor
   [[nodiscard]] uint64_t offered_features() const;
 
   std::unique_ptr<VirtioDevice> device_;
+  const unsigned register_bar_;
   uint16_t pci_cfg_capability_ = 0;
 
   std::atomic<bool> warned_ = false;

@@ -56,7 +56,7 @@ TEST(Screen, SaysThatNoGuestHasDrawn) {
   const auto frame = screen.snapshot();
   EXPECT_EQ(frame.width, 640u);
   EXPECT_EQ(frame.height, 480u);
-  EXPECT_GT(lit(frame), 300u);  // the line of text,
+  EXPECT_GT(lit(frame), 300u);   // the line of text,
   EXPECT_LT(lit(frame), 3000u);  // and nothing else
 }
 

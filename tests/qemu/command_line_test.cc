@@ -181,7 +181,8 @@ TEST(CommandLine, MachineAndProcessorsAreChecked) {
 
 TEST(CommandLine, WhatIsNotThereYetTakesNone) {
   machine("-nographic -vga none -net none -nic none -monitor none -rtc base=utc");
-  EXPECT_THAT(error("-vga std"), HasSubstr("there is no graphics card yet"));
+  EXPECT_THAT(error("-vga foo"), HasSubstr("unknown vga type: foo"));
+  EXPECT_THAT(error("-vga qxl"), HasSubstr("graphics card 'qxl' is not there"));
   EXPECT_THAT(error("-rtc base=2006-06-31x"), HasSubstr("invalid datetime format '2006-06-31x'"));
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "device/device.h"
 #include "display/bochs_vbe.h"
 #include "display/linear_picture.h"
 #include "display/register_bar.h"
@@ -18,7 +19,7 @@
 
 namespace limen::display::vga {
 
-class VgaCore final : public Source, public RegisterTarget {
+class VgaCore final : public device::Device, public Source, public RegisterTarget {
  public:
   using Clock = std::function<Registers::Time()>;
 
@@ -30,7 +31,7 @@ class VgaCore final : public Source, public RegisterTarget {
   VgaCore(const VgaCore&) = delete;
   VgaCore& operator=(const VgaCore&) = delete;
 
-  void reset();
+  void reset() override;
 
   // Source:
   void update(Frame& frame, bool all, std::vector<Rectangle>& changed) override;

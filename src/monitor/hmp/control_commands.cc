@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "display/picture_file.h"
 #include "machine/machine.h"
 #include "monitor/hmp/command.h"
 
@@ -75,6 +76,25 @@ Result<> pmemsave(HumanInterpreter& interpreter, Words& words) {
   return save_memory(interpreter, words, "pmemsave");
 }
 
+/// filename [-f format] [device [head]]
+Result<> screendump(HumanInterpreter& interpreter, Words& words) {
+  const auto file = words.word();
+  if (file.empty()) return fail("screendump: filename expected");
+  Json arguments = {{"filename", file}};
+  if (words.flag('f')) {
+    const auto format = words.word();
+    if (format.empty()) return fail("screendump: value expected for -f");
+    if (!display::parse_picture_format(format))
+      return fail("Error: invalid parameter value: {}", format);
+    arguments["format"] = format;
+  }
+  if (!words.at_end()) arguments["device"] = words.word();
+  if (!words.at_end()) arguments["head"] = LIMEN_TRY(words.expression());
+  LIMEN_TRY(words.end());
+  interpreter.perform("screendump", arguments);
+  return {};
+}
+
 Result<> dump(HumanInterpreter& interpreter, Words& words) {
   const bool paging = words.flag('p');
   const bool detach = words.flag('d');
@@ -137,6 +157,8 @@ constexpr std::array kCommands = {
                  "save to disk virtual memory dump starting at 'addr' of size 'size'", memsave},
     HumanCommand{"pmemsave", "addr size file",
                  "save to disk physical memory dump starting at 'addr' of size 'size'", pmemsave},
+    HumanCommand{"screendump", "filename [-f format] [device [head]]",
+                 "save what the display shows as 'filename' (formats: ppm, png)", screendump},
     HumanCommand{"dump-guest-memory", "[-p] [-d] filename",
                  "dump guest memory into an ELF core file (-p: by virtual address, -d: in the "
                  "background)",

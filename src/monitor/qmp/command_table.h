@@ -79,6 +79,7 @@ CommandGroup descriptor_commands();
 CommandGroup input_commands();
 CommandGroup vnc_commands();
 CommandGroup human_commands();
+CommandGroup display_commands();
 
 class CommandTable {
  public:
