@@ -30,6 +30,8 @@ Result<int> run(const machine::MachineDescription& description,
     for (const auto& character : description.characters)
       if (character.kind == machine::CharacterDescription::Kind::kStdio)
         return fail("cannot use stdio with -daemonize");
+    if (description.display == machine::MachineDescription::Display::kCurses)
+      return fail("curses display cannot be used with -daemonize");
     background = LIMEN_TRY(Background::enter());
   }
   std::unique_ptr<PidFile> pid_file;

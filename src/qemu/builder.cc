@@ -39,11 +39,6 @@ Result<int64_t> parse_date(const std::string& text) {
       text);
 }
 
-Result<> only_none(std::string_view argument, std::string_view what) {
-  if (argument == "none") return {};
-  return fail("there is no {} yet; valid choices: none", what);
-}
-
 }  // namespace
 
 Result<> Builder::machine(const std::string& argument) {
