@@ -163,7 +163,7 @@ void CursesDisplay::Terminal::draw_text(const display::TextFrame& text) {
       const std::array<wchar_t, 2> character = {unicode_of_437(cell.character), 0};
       cchar_t complex{};
       ::setcchar(&complex, character.data(), attributes, pair_of(fore, back), nullptr);
-      ::mvadd_wch(static_cast<int>(row), static_cast<int>(column), &complex);
+      mvadd_wch(static_cast<int>(row), static_cast<int>(column), &complex);
     }
   const bool seen = text.cursor && text.cursor->row < rows && text.cursor->column < columns;
   ::curs_set(seen ? 1 : 0);
@@ -181,8 +181,8 @@ void CursesDisplay::Terminal::draw_picture() {
   shown_.reset();
   ::erase();
   ::curs_set(0);
-  ::mvaddstr(LINES / 2, std::max(0, (COLS - static_cast<int>(picture_size_.size())) / 2),
-             picture_size_.c_str());
+  mvaddstr(LINES / 2, std::max(0, (COLS - static_cast<int>(picture_size_.size())) / 2),
+           picture_size_.c_str());
 }
 
 void CursesDisplay::Terminal::draw_monitor() {
@@ -192,8 +192,8 @@ void CursesDisplay::Terminal::draw_monitor() {
   const size_t room = static_cast<size_t>(std::max(LINES - 1, 0));
   const size_t first = lines_.size() > room ? lines_.size() - room : 0;
   int row = 0;
-  for (size_t i = first; i < lines_.size(); ++i) ::mvaddnstr(row++, 0, lines_[i].c_str(), COLS);
-  ::mvaddstr(row, 0, (std::string(kPrompt) + typed_).c_str());
+  for (size_t i = first; i < lines_.size(); ++i) mvaddnstr(row++, 0, lines_[i].c_str(), COLS);
+  mvaddstr(row, 0, (std::string(kPrompt) + typed_).c_str());
 }
 
 void CursesDisplay::Terminal::show_output(const std::string& text) {

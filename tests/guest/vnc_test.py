@@ -21,8 +21,9 @@ class Vnc(MachineTest):
         """A machine that does nothing, with a VNC server and a control monitor."""
         self.qmp_path = str(self.folder / "qmp.sock")
         self.vnc_path = str(self.folder / "vnc.sock")
+        machine = [] if "-M" in options or "-vga" in options else ["-M", "none"]
         self.process = subprocess.Popen(
-            [SYSTEM, "-M", "none", "-qmp", f"unix:{self.qmp_path},server=on,wait=off", *options],
+            [SYSTEM, *machine, "-qmp", f"unix:{self.qmp_path},server=on,wait=off", *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(self.stop)
         end = time.monotonic() + 30
@@ -151,6 +152,46 @@ class Vnc(MachineTest):
         self.start()
         self.assertEqual(self.qmp.command("query-vnc"), {"enabled": False})
         self.assertEqual(self.qmp.command("query-vnc-servers"), [])
+
+    def test_without_options_a_server_says_where_it_is(self):
+        self.start("-vga", "std", "-nic", "none", "-m", "64M")
+        line = self.process.stdout.readline()
+        self.assertRegex(line, r"^VNC server running on 127\.0\.0\.1:59\d\d$")
+        client = self.client(("127.0.0.1", int(line.rpartition(":")[2])))
+        self.assertGreater(client.width, 0)
+
+    def test_the_firmwares_screen_is_what_screendump_shows(self):
+        self.start("-vga", "std", "-nic", "none", "-m", "64M", "-vnc",
+                   f"unix:{self.folder}/vnc.sock")
+        client = self.client()
+        client.encodings(rfb.RAW, rfb.DESKTOP_SIZE)
+        client.request()
+        client.update()
+        dump = self.folder / "screen.ppm"
+        end = time.monotonic() + 60
+        while True:
+            client.request(True)
+            client.socket.settimeout(2)
+            try:
+                client.update()
+                continue  # until nothing changes any more
+            except TimeoutError:
+                client.socket.settimeout(60)
+            if any(client.pixels) or time.monotonic() > end:
+                break
+        self.qmp.command("stop")
+        self.qmp.command("screendump", filename=str(dump))
+        magic, width, height, _, pixels = dump.read_bytes().split(maxsplit=4)
+        del magic
+        # The blank behind the header's last number may look like more of it.
+        pixels = dump.read_bytes()[-3 * int(width) * int(height):]
+        self.assertEqual((client.width, client.height), (int(width), int(height)))
+        seen = bytearray(3 * client.width * client.height)
+        for at, to in ((2, 0), (1, 1), (0, 2)):
+            seen[to::3] = client.pixels[at::4]
+        different = sum(a != b for a, b in zip(seen, pixels))
+        self.assertLess(different, 3 * 200, "all but a cursor")
+        self.assertGreater(sum(byte != 0 for byte in seen), 5000, "SeaBIOS has written")
 
     def test_websocket(self):
         self.start("-vnc", "127.0.0.1:90,to=300,websocket=on")
