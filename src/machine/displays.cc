@@ -92,11 +92,11 @@ Result<std::unique_ptr<Displays>> Displays::create(const MachineDescription& des
     displays->input_ = displays->own_input_.get();
   }
   for (const auto& options : description.vnc_servers)
-    if (auto opened = displays->open_vnc(description, options, events); !opened)
+    if (auto opened = displays->open_vnc(description, options, board, events); !opened)
       return fail("{}: {}", options.origin, opened.error().message);
   if (description.display == MachineDescription::Display::kDefault && has_screen &&
       description.vnc_servers.empty())
-    if (auto opened = displays->open_vnc(description, default_server(), events); !opened)
+    if (auto opened = displays->open_vnc(description, default_server(), board, events); !opened)
       log::warning("no VNC server: {}", opened.error().message);
   if (description.display == MachineDescription::Display::kCurses)
     displays->curses_ =
@@ -105,8 +105,13 @@ Result<std::unique_ptr<Displays>> Displays::create(const MachineDescription& des
 }
 
 Result<> Displays::open_vnc(const MachineDescription& description,
-                            const vnc::ServerOptions& options, Events& events) {
-  vnc::Server::Parts parts{.screen = *screen_,
+                            const vnc::ServerOptions& options, Board* board, Events& events) {
+  auto* screen = screen_;
+  if (!options.screen.empty()) {
+    screen = board == nullptr ? nullptr : board->screen(options.screen);
+    if (screen == nullptr) return fail("Device '{}' not found", options.screen);
+  }
+  vnc::Server::Parts parts{.screen = *screen,
                            .input = *input_,
                            .machine_name = description.name,
                            .password = {},

@@ -46,7 +46,7 @@ class Displays {
  private:
   Displays() = default;
   Result<> open_vnc(const MachineDescription& description, const vnc::ServerOptions& options,
-                    Events& events);
+                    Board* board, Events& events);
 
   std::unique_ptr<display::Screen> own_screen_;  ///< Where the board has none.
   std::unique_ptr<display::Input> own_input_;

@@ -42,11 +42,11 @@ Result<SocketAddress> vnc_address(const std::string& text, unsigned& number) {
 }
 
 Result<> refuse(const KeyValues& values) {
-  for (const std::string_view key : {"sasl", "reverse", "acl"})
+  for (const std::string_view key : {"sasl", "reverse", "acl", "power-control"})
     if (LIMEN_TRY(values.boolean(key, false)))
       return fail("{}=on is not there{}", key,
                   key == "sasl" ? "; password= and tls-creds= are" : "");
-  for (const std::string_view key : {"tls-authz", "sasl-authz", "audiodev"})
+  for (const std::string_view key : {"tls-authz", "sasl-authz"})
     if (values.find(key)) return fail("{}= is not there", key);
   return {};
 }
@@ -165,6 +165,7 @@ Result<> Builder::add_vnc(const std::string& options, const std::string& origin)
     server.password = true;
   }
   server.tls_credentials = values.text("tls-creds");
+  server.screen = values.text("display");
   server.lossy = LIMEN_TRY(values.boolean("lossy", false));
   constexpr std::array<std::string_view, 3> kPolicies = {"allow-exclusive", "force-shared",
                                                          "ignore"};

@@ -23,8 +23,9 @@ namespace {
 
 constexpr int kBitsPerColour = 8, kColours = 3, kBytesPerPixel = 4;
 constexpr uint8_t kOpaque = 0x80;  // a pointer's pixel shows from this alpha on
-/// The library waits for a client at most this long (milliseconds); it never has to.
-constexpr int kPatience = 2000;
+/// The library gives up a client that takes nothing for so long (milliseconds). Its client is the
+/// pump, which takes everything, however busy the host is.
+constexpr int kPatience = 60'000;
 
 void set_format(rfbScreenInfo& screen) {
   screen.serverFormat.redShift = 16;
@@ -41,7 +42,7 @@ class Encoder::Pump {
     UniqueFd fd;
     std::mutex mutex;
     Bytes data;  // guarded by mutex
-    bool gone = false;
+    std::atomic<bool> gone = false;
   };
 
   Result<> start() {

@@ -33,6 +33,7 @@ struct ServerOptions {
   bool password = false;             ///< Clients need one; as long as none is set, nobody gets in.
   std::string password_secret = {};  ///< Id of a secret object that has it; "": none.
   std::string tls_credentials = {};  ///< Id of a tls-creds object; "": no TLS.
+  std::string screen = {};           ///< Id of the display device that is shown; "": the first.
   bool lossy = false;                ///< JPEG for clients that like it.
   SharePolicy share = SharePolicy::kAllowExclusive;
 };
