@@ -197,14 +197,15 @@ make_cloud_guest() {
 
 # Debian's kernel for any hardware, in a folder of its own: vmlinuz, and the modules (*.ko) that the tests
 # load. The guest's own, for clouds, has no drivers of such cards.
-guest_kernel_recipe=2
+guest_kernel_recipe=3
 guest_kernel_folder=$limen_cache/kernel-debian-12-$guest_kernel_recipe
 guest_kernel_modules=(
   virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk
   crc16 crc32c_generic mbcache jbd2 ext4 e1000
   scsi_common scsi_mod crct10dif_common crc-t10dif crct10dif_generic crc64 crc64-rocksoft_generic
   crc64-rocksoft t10-pi libata libahci ahci ata_piix ata_generic sd_mod cdrom sr_mod nvme-common
-  nvme-core nvme
+  nvme-core nvme drm drm_kms_helper ttm drm_ttm_helper drm_vram_helper bochs drm_shmem_helper
+  virtio_dma_buf virtio-gpu
 )
 
 guest_build_kernel() (

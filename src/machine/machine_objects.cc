@@ -23,7 +23,8 @@ Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
   const auto layout = LIMEN_TRY(boot::ram_layout(
       description_.memory_bytes,
       description_.type == "pc" ? boot::kPcLowRamLimit : boot::kLowRamLimit, !bios_.empty()));
-  const uint64_t beside = memory_beside_ram(description_, bios_.size()) + display_memory(description_);
+  const uint64_t beside =
+      memory_beside_ram(description_, bios_.size()) + display_memory(description_);
   const auto& id = description_.memory_backend;
   if (id.empty()) return memory::GuestMemory::create(layout, {}, true, beside);
   const auto found = std::ranges::find(objects_, id, &ObjectDescription::id);

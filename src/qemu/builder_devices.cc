@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
-#include "machine/firmware.h"
 #include "machine/device_json.h"
+#include "machine/firmware.h"
 #include "qemu/builder.h"
 #include "qemu/json_options.h"
 #include "qemu/key_values.h"
@@ -132,16 +132,15 @@ Result<> Builder::finish_serial_devices() {
 }
 
 /// The graphics card of -vga, before all that -device adds. As in QEMU there is one unless the
-/// defaults are off or -device has one; a kernel that is given directly, without firmware that would
-/// set it up, gets none unless it is asked for.
+/// defaults are off or -device has one; a kernel that is given directly, without firmware that
+/// would set it up, gets none unless it is asked for.
 void Builder::finish_vga() {
   auto& devices = result_.machine.devices;
   const bool has_one = std::ranges::any_of(devices, [](const auto& device) {
     return device.driver == "VGA" || device.driver == "virtio-vga";
   });
-  const bool by_default =
-      !no_defaults_ && !has_one && machine::boots_firmware(result_.machine) &&
-      result_.machine.type != "none";
+  const bool by_default = !no_defaults_ && !has_one && machine::boots_firmware(result_.machine) &&
+                          result_.machine.type != "none";
   const std::string_view wanted = !vga_.empty() ? std::string_view(vga_)
                                   : by_default  ? "std"
                                                 : "none";
