@@ -77,7 +77,15 @@ constexpr std::array kOptions = {
     Option{"echr", "NUMBER", "escape key of multiplexed terminals in place of 1 (Ctrl-a)",
            &Builder::escape_key},
     Option{"S", "", "do not start the processors: a monitor's cont does", &Builder::start_paused},
-    Option{"display", "none", "there is no display yet", &Builder::display},
+    Option{"display", "none | curses | vnc=DISPLAY[,...]", "what shows the screen",
+           &Builder::display},
+    Option{"vnc",
+           "none | [HOST]:N|unix:PATH[,to=N][,password=on|off][,password-secret=ID]\n"
+           "          [,tls-creds=ID][,websocket=on|PORT][,lossy=on|off][,id=ID]\n"
+           "          [,share=allow-exclusive|force-shared|ignore]",
+           "show the screen to VNC clients at port 5900 + N", &Builder::vnc},
+    Option{"k", "en-us", "keyboard layout of VNC clients that send symbols",
+           &Builder::keyboard_layout},
     Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)", &Builder::vga},
     Option{"netdev",
            "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
