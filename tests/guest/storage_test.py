@@ -100,6 +100,33 @@ class StorageTest(MachineTest):
         self.assertNotEqual(self.console.run("md5sum </dev/sr0", 60)[0], 0)
         self.power_off()
 
+    def test_nvme_disk_reads_writes_and_trims(self):
+        content = os.urandom(8 * MEBIBYTE)
+        disk, mirror = self.file("disk.raw", content), self.file("mirror.raw", content)
+        self.boot("-smp", "2", "-drive", f"file={disk},format=raw,if=none,id=d", "-device",
+                  "nvme,drive=d,serial=SN42")
+        self.wait_for("/dev/nvme0n1")
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/serial").strip(), "SN42")
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/model").strip(), "QEMU NVMe Ctrl")
+        # A queue for each processor, and one for the controller itself.
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/queue_count").strip(), "3")
+        self.assertEqual(self.inside("md5sum </dev/nvme0n1").split()[0], md5(content))
+        self.inside("for i in 0 1 2 3 4 5 6 7; do dd if=/dev/nvme0n1 of=/dev/nvme0n1 bs=512k "
+                    "skip=$i seek=$((8+i)) count=1 iflag=direct oflag=direct 2>/dev/null & done; "
+                    "wait; sync")
+        after = bytearray(content)
+        after[4 * MEBIBYTE:] = content[:4 * MEBIBYTE]
+        self.assertEqual(self.inside("md5sum </dev/nvme0n1").split()[0], md5(after))
+        self.inside("blkdiscard -o 1048576 -l 1048576 /dev/nvme0n1; "
+                    "blkdiscard -z -o 3145728 -l 65536 /dev/nvme0n1")
+        after[MEBIBYTE:2 * MEBIBYTE] = bytes(MEBIBYTE)
+        after[3 * MEBIBYTE:3 * MEBIBYTE + 65536] = bytes(65536)
+        self.power_off()
+        with open(mirror, "wb") as file:
+            file.write(after)
+        compared = self.run_program(IMG, "compare", "-f", "raw", "-F", "raw", disk, mirror)
+        self.assertEqual(compared.returncode, 0, compared.stdout + compared.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()
