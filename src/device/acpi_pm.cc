@@ -11,6 +11,8 @@ constexpr uint16_t kPm1Events = 1u << 0 | 1u << 5 | 1u << 8 | 1u << 9 | 1u << 10
 
 constexpr uint64_t kGpeStatus = AcpiPm::kGpe0, kGpeEnable = AcpiPm::kGpe0 + 8, kSmiEnable = 0x30,
                    kSmiStatus = 0x34;
+/// Port B2h raises SMIs: so firmware is told that nothing is to be set up, there being none.
+constexpr uint32_t kApmcEnable = 1u << 5;
 
 uint8_t byte_of(uint64_t value, uint64_t index) {
   return static_cast<uint8_t>((value >> (8 * index)) & 0xFF);
@@ -53,12 +55,12 @@ AcpiPm::AcpiPm(memory::IoSpace& ports, irq::InterruptLine sci, EventLoop& loop, 
       timer_start_(loop.now()),
       timer_(loop, [this] { expired(); }) {
   reset_registers();
-  ports_.claim(config_.base, kSize, *this, "ACPI PM");
+  if (config_.base != 0) ports_.claim(config_.base, kSize, *this, "ACPI PM");
   ports_.claim(config_.smi_command_port, 2, *command_port_, "APM control");
 }
 
 AcpiPm::~AcpiPm() {
-  ports_.release(config_.base, *this);
+  if (config_.base != 0) ports_.release(config_.base, *this);
   ports_.release(config_.smi_command_port, *command_port_);
 }
 
@@ -67,7 +69,7 @@ void AcpiPm::reset_registers() {
   pm1_control_ = config_.acpi_mode_at_reset ? kSciEnable : 0;
   gpe_status_.fill(0);
   gpe_enable_.fill(0);
-  smi_enable_ = 0;
+  smi_enable_ = kApmcEnable;
   apm_control_ = apm_status_ = 0;
   timer_settled_ = timer_ticks();
   timer_.disarm();

@@ -29,7 +29,7 @@ class AcpiPm final : public Device, public memory::IoHandler {
   static constexpr uint64_t kGpe0Length = 16;  ///< Status and enable, 8 bytes each.
 
   struct Config {
-    uint16_t base = 0x600;
+    uint16_t base = 0x600;  ///< 0: a bridge claims the ports and passes them on.
     uint16_t smi_command_port = 0xB2;
     uint8_t acpi_enable = 2;          ///< The FADT's ACPI_ENABLE.
     uint8_t acpi_disable = 3;         ///< The FADT's ACPI_DISABLE.

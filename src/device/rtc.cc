@@ -52,6 +52,10 @@ Rtc::Rtc(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loop, Confi
   const uint64_t above_16m = config_.memory_below_4g >> 16;
   put(0x34, above_16m > 256 ? std::min<uint64_t>(above_16m - 256, 0xFFFF) : 0, 2);
   put(0x5B, config_.memory_above_4g >> 16, 3);
+  cmos_[0x5F] = static_cast<uint8_t>(std::min(config_.processors - 1, 255u));
+  const auto& order = config_.boot_order;
+  cmos_[0x3D] = static_cast<uint8_t>(order[1] << 4 | order[0]);
+  cmos_[0x38] = static_cast<uint8_t>(order[2] << 4);
   cmos_[0x14] = 0x06;  // coprocessor and PS/2 mouse are there
   settled_ = std::chrono::duration_cast<seconds>(guest_time());
   ports_.claim(kBase, 2, *this, "MC146818");

@@ -26,6 +26,9 @@ class Rtc final : public Device, public memory::IoHandler {
     /// 5BH-5DH).
     uint64_t memory_below_4g = 0;
     uint64_t memory_above_4g = 0;
+    unsigned processors = 1;  ///< Byte 5FH.
+    /// From where to boot, first to third: 1 floppy, 2 disk, 3 CD, 4 network (bytes 38H and 3DH).
+    std::array<uint8_t, 3> boot_order = {};
     /// The date and time that the clock shows; empty: UTC of the host.
     std::function<std::chrono::system_clock::time_point()> wall_clock = {};
     /// The guest set date or time: seconds that it is now ahead of the wall clock. Called with the

@@ -23,9 +23,11 @@
 #include "machine/device_factory.h"
 #include "machine/ide_places.h"
 #include "machine/objects.h"
-#include "pci/ich_lpc.h"
-#include "pci/q35_host_bridge.h"
+#include "machine/chipset.h"
+#include "pci/piix3_isa.h"
+#include "pci/piix4_pm.h"
 #include "pci/root_port.h"
+#include "pci/shadow_ram.h"
 #include "x86/cpu_features.h"
 
 namespace limen::machine {
@@ -43,6 +45,24 @@ constexpr unsigned kKeyboardLine = 1, kRtcLine = 8, kMouseLine = 12;
 constexpr pci::ResourceWindow kPortWindow = {0xC000, 0x4000};
 constexpr pci::ResourceWindow kMemoryWindow = {boot::kPciWindowStart,
                                                boot::kPciWindowEnd - boot::kPciWindowStart};
+
+/// As CMOS has it; board pc's default is disk, CD, network.
+std::array<uint8_t, 3> boot_order_codes(const BootDescription& boot) {
+  const std::string letters = !boot.once.empty()    ? boot.once
+                              : !boot.order.empty() ? boot.order
+                                                    : "cad";
+  std::array<uint8_t, 3> codes{};
+  size_t place = 0;
+  for (const char letter : letters) {
+    const uint8_t code = letter == 'a'   ? 1
+                         : letter == 'c' ? 2
+                         : letter == 'd' ? 3
+                         : letter == 'n' ? 4
+                                         : 0;
+    if (code != 0 && place < codes.size()) codes[place++] = code;
+  }
+  return codes;
+}
 
 /// What the real-time clock shows before the guest sets it.
 std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDescription& clock) {
@@ -66,10 +86,8 @@ std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDes
   return {};
 }
 
-}  // namespace
-
 /// Wires of one part of its own to every line of the board, so that it shares lines with others.
-class Board::Lines final : public irq::InterruptSink {
+class Lines final : public irq::InterruptSink {
  public:
   explicit Lines(irq::InterruptRouter& router) {
     for (unsigned line = 0; line < wires_.size(); ++line) wires_[line] = router.connect(line);
@@ -88,10 +106,17 @@ class Board::Lines final : public irq::InterruptSink {
   std::array<irq::InterruptLine, irq::InterruptRouter::kLines> wires_;
 };
 
+}  // namespace
+
 Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
                    BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
                    unsigned physical_address_bits, std::span<const uint32_t> apic_ids)
-    : memory_(memory), loop_(loop), characters_(characters), callbacks_(std::move(callbacks)) {
+    : memory_(memory),
+      loop_(loop),
+      characters_(characters),
+      callbacks_(std::move(callbacks)),
+      apic_ids_(apic_ids.begin(), apic_ids.end()),
+      cpuid_(cpuid) {
   apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
   for (unsigned i = 0; i < apic_ids.size(); ++i)
     local_apics_.push_back(std::make_unique<irq::LocalApic>(
@@ -112,21 +137,27 @@ Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& character
   pci_lines_ = std::make_unique<Lines>(*router_);
   hpet_lines_ = std::make_unique<Lines>(*router_);
   nowhere_ = std::make_unique<device::NullBackend>();
-  bus_ = std::make_unique<pci::PciBus>("pcie.0",
-                                       pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
 }
 
 Board::~Board() {
   while (!devices_.empty()) devices_.pop_back();
+  if (!bios_.empty()) memory_.unmap({boot::kHighRamStart - bios_.size()}, bios_);
 }
 
-Result<> Board::populate(const MachineDescription& description) {
+Result<> Board::populate(const MachineDescription& description,
+                         std::span<const std::byte> bios) {
+  type_ = description.type;
+  bus_ = std::make_unique<pci::PciBus>(
+      type_ == "pc" ? "pci.0" : "pcie.0",
+      pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
+  if (!bios.empty()) LIMEN_TRY(install_firmware(description, bios));
   factory_ = std::make_unique<DeviceFactory>(*this);
   LIMEN_TRY(open_drives(description));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   LIMEN_TRY(open_network(description));
   LIMEN_TRY(factory_->create_all(description));
+  if (!bios_.empty()) LIMEN_TRY(describe_to_firmware(description));
   warn_of_loose_ends();
   return {};
 }
@@ -200,9 +231,12 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   clock.time_set = callbacks_.clock_set;
   clock.wall_clock = wall_clock(description.clock);
   clock.catch_up = description.clock.catch_up;
-  for (const auto& region : memory_.regions())
-    (region.start.value < boot::kHighRamStart ? clock.memory_below_4g : clock.memory_above_4g) +=
-        region.size;
+  clock.memory_above_4g = memory_.regions().back().start.value >= boot::kHighRamStart
+                              ? memory_.regions().back().size
+                              : 0;
+  clock.memory_below_4g = memory_.size() - clock.memory_above_4g;
+  clock.processors = static_cast<unsigned>(local_apics_.size());
+  clock.boot_order = boot_order_codes(description.boot);
   add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
@@ -217,11 +251,13 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
   const auto processors = static_cast<uint16_t>(local_apics_.size());
-  add(std::make_unique<FwCfg>(ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
-                                                    .processors = processors,
-                                                    .most_processors = processors}));
+  fw_cfg_ = &add(std::make_unique<FwCfg>(
+      ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
+                            .processors = processors,
+                            .most_processors = processors,
+                            .memory = bios_.empty() ? nullptr : &memory_}));
   acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
-                                           AcpiPm::Config{.base = acpi::kPm1aEventPort,
+                                           AcpiPm::Config{.base = 0,
                                                           .smi_command_port = acpi::kSmiCommandPort,
                                                           .acpi_enable = acpi::kAcpiEnable,
                                                           .acpi_disable = acpi::kAcpiDisable,
@@ -230,13 +266,7 @@ Result<> Board::build_chipset(const MachineDescription& description) {
 
   // The reset control register lies inside the ports of the host bridge, which passes it on.
   auto& reset_control = add(std::make_unique<ResetControl>(ports_, reset_machine));
-  auto& host_bridge =
-      add(std::make_unique<pci::Q35HostBridge>(*bus_, ports_, mmio_, &reset_control));
-  auto& lpc = add(std::make_unique<pci::IchLpc>(*pci_lines_, ports_));
-  LIMEN_TRY(bus_->attach(host_bridge, "0x0"));
-  LIMEN_TRY(bus_->attach(lpc, "0x1f"));
-  bus_->connect_interrupts(lpc);
-  return {};
+  return type_ == "pc" ? build_pc(reset_control) : build_q35(reset_control);
 }
 
 Result<> Board::build_serials(const MachineDescription& description) {
@@ -261,10 +291,14 @@ Result<> Board::reset() {
   pic_->reset();
   io_apic_->reset();
   for (auto& apic : local_apics_) apic->reset();
+  if (!bios_.empty()) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;
   LIMEN_TRY(pci::assign_root_ports(*bus_, memory, ports));
-  return pci::assign_resources(*bus_, memory, ports);
+  if (type_ != "pc") return pci::assign_resources(*bus_, memory, ports);
+  return pci::assign_resources(*bus_, memory, ports, [](unsigned device, unsigned pin) {
+    return unsigned{kPcPirqRoutes[pci::Piix3Isa::pirq(device, pin)]};
+  });
 }
 
 Result<> Board::flush_disks() {

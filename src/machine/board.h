@@ -1,4 +1,4 @@
-// The q35 board: which parts stand on it and how they are wired.
+// The board, pc or q35: which parts stand on it and how they are wired.
 #pragma once
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "base/event_loop.h"
 #include "base/loop_thread.h"
 #include "base/result.h"
+#include "boot/acpi/tables.h"
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "device/pvpanic.h"
@@ -32,12 +33,13 @@ class Hpet;
 class Pit8254;
 class AcpiPm;
 class I8042;
+class FwCfg;
 class ResetControl;
 }  // namespace limen::device
 namespace limen::pci {
-class Q35HostBridge;
-class IchLpc;
+class Piix4Pm;
 class RootPort;
+class ShadowRam;
 }  // namespace limen::pci
 namespace limen::virtio {
 class Balloon;
@@ -90,11 +92,14 @@ class Board {
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;
 
-  /// Opens the disks that the description names and plugs in what it names.
-  Result<> populate(const MachineDescription& description);
+  /// Opens the disks that the description names and plugs in what it names. `bios`: what stands at
+  /// the reset vector; empty: a loader does firmware's work.
+  Result<> populate(const MachineDescription& description, std::span<const std::byte> bios = {});
 
-  /// All parts as after power-on, BARs assigned as firmware would. While no processor runs.
+  /// All parts as after power-on; without firmware, BARs assigned as it would. While no processor
+  /// runs.
   Result<> reset();
+
   // Hot-plug, behind root ports. While no processor runs.
 
   /// Makes the device and plugs it in: QMP's device_add.
@@ -143,7 +148,6 @@ class Board {
 
  private:
   friend class DeviceFactory;
-  class Lines;
 
   /// What is in a slot.
   struct Plugged {
@@ -161,6 +165,13 @@ class Board {
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
+  Result<> build_q35(device::ResetControl& reset_control);
+  Result<> build_pc(device::ResetControl& reset_control);
+  Result<> install_firmware(const MachineDescription& description,
+                            std::span<const std::byte> bios);
+  /// What the ACPI tables say of the board as firmware has set it up by now.
+  [[nodiscard]] boot::acpi::Board acpi_board(const MachineDescription& description) const;
+  Result<> describe_to_firmware(const MachineDescription& description);
   Result<> build_serials(const MachineDescription& description);
 
   memory::GuestMemory& memory_;
@@ -175,10 +186,12 @@ class Board {
   std::unique_ptr<irq::Pic8259> pic_;
   std::unique_ptr<irq::IoApic> io_apic_;
   std::unique_ptr<irq::InterruptRouter> router_;
-  std::unique_ptr<Lines> pci_lines_;
-  std::unique_ptr<Lines> hpet_lines_;
+  std::unique_ptr<irq::InterruptSink> pci_lines_;
+  std::unique_ptr<irq::InterruptSink> hpet_lines_;
 
   // Behind the devices, which refer to them.
+  std::span<std::byte> bios_;  ///< Empty: no firmware.
+  std::unique_ptr<pci::ShadowRam> shadow_ram_;
   std::vector<IoThread> io_threads_;
   std::unique_ptr<DriveOpener> opener_;
   std::vector<Drive> drives_;
@@ -191,6 +204,11 @@ class Board {
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
   device::I8042* keyboard_ = nullptr;   // among `devices_`
   device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
+  device::FwCfg* fw_cfg_ = nullptr;     // among `devices_`
+  pci::Piix4Pm* piix4_pm_ = nullptr;    // among `devices_`, of board pc
+  std::string type_;
+  std::vector<uint32_t> apic_ids_;
+  x86::CpuidTable cpuid_;
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
 };

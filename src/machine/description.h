@@ -128,6 +128,22 @@ struct ClockDescription {
   bool catch_up = false;  ///< driftfix=slew: lost periodic interrupts come later.
 };
 
+/// -boot.
+struct BootDescription {
+  std::string order = {};  ///< Letters: a floppy, c disk, d CD, n network; "": the board's.
+  std::string once = {};   ///< The same, until the first reset.
+  bool menu = false;
+  bool strict = false;                     ///< From nothing that has no bootindex=.
+  std::optional<uint64_t> splash_time;     ///< Milliseconds that the menu waits.
+  std::optional<uint64_t> reboot_timeout;  ///< Milliseconds until another try.
+};
+
+/// -fw_cfg.
+struct FirmwareItem {
+  std::string name;
+  std::vector<uint8_t> content;
+};
+
 /// What is written down of the engine's work, QEMU's -d, -D and -perfmap.
 struct LogDescription {
   std::set<std::string> items = {};  ///< Among machine::log_items().
@@ -138,7 +154,7 @@ struct LogDescription {
 };
 
 struct MachineDescription {
-  std::string type = "q35";  ///< Or "none": nothing but monitors.
+  std::string type = "q35";  ///< Or "pc", or "none": nothing but monitors.
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
   LogDescription log = {};
@@ -153,6 +169,9 @@ struct MachineDescription {
   std::string kernel = {};
   std::string initrd = {};
   std::string append = {};
+  std::string bios = {};      ///< File of the firmware; "": SeaBIOS, where no kernel is given.
+  BootDescription boot = {};
+  std::vector<FirmwareItem> firmware_items = {};
   std::string uuid = {};      ///< In QEMU's form, lower case; "": none was given.
   bool start_paused = false;  ///< -S: the processors wait for a monitor's or debugger's word.
   std::vector<CharacterDescription> characters = {};

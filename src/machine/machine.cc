@@ -16,8 +16,10 @@
 #include "boot/kernel_loader.h"
 #include "boot/memory_map.h"
 #include "machine/accelerators.h"
+#include "machine/chipset.h"
 #include "machine/crash_report.h"
 #include "machine/device_catalog.h"
+#include "machine/firmware.h"
 #include "machine/host_limits.h"
 
 namespace limen::machine {
@@ -25,20 +27,10 @@ namespace {
 
 constexpr uint32_t kFeatureLeaf = 1, kAddressSizeLeaf = 0x8000'0008;
 constexpr unsigned kDefaultAddressBits = 40;
-constexpr unsigned kDescribedSerialPorts = 2;  // the DSDT knows COM1 and COM2
 
 unsigned physical_address_bits(const x86::CpuidTable& cpuid) {
   const auto* sizes = cpuid.find(kAddressSizeLeaf, 0);
   return sizes != nullptr && (sizes->eax & 0xFF) != 0 ? sizes->eax & 0xFF : kDefaultAddressBits;
-}
-
-/// That of -device pvpanic; 0: there is none.
-uint16_t panic_port(const MachineDescription& description) {
-  for (const auto& device : description.devices)
-    if (device.driver == "pvpanic")
-      return static_cast<uint16_t>(
-          DeviceProperties(device).number("ioport", device::IsaPvpanic::kDefaultPort));
-  return 0;
 }
 
 }  // namespace
@@ -70,6 +62,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     return fail("{} processors, and a topology of {}", description_.vcpus, topology_.processors());
   for (unsigned i = 0; i < description_.vcpus; ++i) apic_ids_.push_back(apic_id(topology_, i));
   cpuid_ = LIMEN_TRY(x86::cpu_model(description_.cpu, accelerator_->supported_cpuid()));
+  bios_ = LIMEN_TRY(read_bios(description_));
   memory_ = LIMEN_TRY(open_guest_memory());
   if (description_.preallocate_memory) LIMEN_TRY(memory_->preallocate());
   // Before anything is opened, made or locked: most mistakes show here.
@@ -114,7 +107,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   board_ =
       std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
                                  host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
-  LIMEN_TRY(board_->populate(description_));
+  LIMEN_TRY(board_->populate(description_, bios_));
   LIMEN_TRY(board_->reset());
 
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
@@ -184,18 +177,16 @@ Machine::~Machine() {
 }
 
 Result<x86::CpuState> Machine::load_guest() {
-  // ACPI describes those from COM1 on.
-  const auto gap = std::ranges::find(description_.serials, "");
-  const auto serials = static_cast<unsigned>(gap - description_.serials.begin());
+  if (!bios_.empty()) {
+    const auto* features = cpuid_.find(kFeatureLeaf, 0);
+    auto state = x86::reset_state(features != nullptr ? features->eax : 0);
+    state.system.tsc_offset = -__rdtsc();
+    return state;
+  }
   boot::acpi::InstalledTables tables;
   if (description_.acpi)
-    tables = LIMEN_TRY(boot::acpi::install_tables(
-        *memory_, {.vcpus = description_.vcpus,
-                   .apic_ids = apic_ids_,
-                   .hpet = description_.hpet,
-                   .serial_ports = std::min(serials, kDescribedSerialPorts),
-                   .panic_port = panic_port(description_),
-                   .keyboard_controller = true}));
+    tables =
+        LIMEN_TRY(boot::acpi::install_tables(*memory_, acpi_board(description_, apic_ids_)));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;

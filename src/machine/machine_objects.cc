@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "boot/memory_map.h"
+#include "machine/firmware.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
 
@@ -18,9 +19,12 @@ Result<> Machine::open_objects() {
 }
 
 Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
-  const auto layout = LIMEN_TRY(boot::ram_layout(description_.memory_bytes));
+  const auto layout = LIMEN_TRY(boot::ram_layout(
+      description_.memory_bytes,
+      description_.type == "pc" ? boot::kPcLowRamLimit : boot::kLowRamLimit, !bios_.empty()));
+  const uint64_t beside = memory_beside_ram(description_, bios_.size());
   const auto& id = description_.memory_backend;
-  if (id.empty()) return memory::GuestMemory::create(layout);
+  if (id.empty()) return memory::GuestMemory::create(layout, {}, true, beside);
   const auto found = std::ranges::find(objects_, id, &ObjectDescription::id);
   if (found == objects_.end() || !is_memory_backend(found->type))
     return fail("Memory backend '{}' not found", id);
@@ -31,7 +35,7 @@ Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
   const bool shared = backend.share || found->type != "memory-backend-file";
   auto file = std::move(memory_files_.at(id));
   memory_files_.erase(id);
-  return memory::GuestMemory::create(layout, std::move(file), shared);
+  return memory::GuestMemory::create(layout, std::move(file), shared, beside);
 }
 
 bool Machine::object_in_use(const ObjectDescription& object) const {

@@ -149,7 +149,9 @@ Result<> allocate(std::vector<Allocation>& wanted, ResourceWindow window, std::s
 
 }  // namespace
 
-Result<> assign_resources(PciBus& bus, ResourceWindow mmio, ResourceWindow io) {
+Result<> assign_resources(
+    PciBus& bus, ResourceWindow mmio, ResourceWindow io,
+    const std::function<unsigned(unsigned device, unsigned pin)>& interrupt_of) {
   std::vector<Allocation> memory_bars;
   std::vector<Allocation> io_bars;
   for (PciFunction* function : bus.functions())
@@ -171,9 +173,12 @@ Result<> assign_resources(PciBus& bus, ResourceWindow mmio, ResourceWindow io) {
     if (decodes(false)) enable |= command::kMemory;
     if (decodes(true)) enable |= command::kIo;
     function->config_write(reg::kCommand, 2, enable);
-    if (const uint8_t pin = function->interrupt_pin())
-      function->config_write(reg::kInterruptLine, 1,
-                             intx_gsi(function->address().device, pin - 1u));
+    if (const uint8_t pin = function->interrupt_pin()) {
+      const unsigned device = function->address().device;
+      function->config_write(
+          reg::kInterruptLine, 1,
+          interrupt_of ? interrupt_of(device, pin - 1u) : intx_gsi(device, pin - 1u));
+    }
   }
   return {};
 }

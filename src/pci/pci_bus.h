@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -71,6 +72,9 @@ struct ResourceWindow {
 /// What firmware does at power-on: gives every BAR on the bus an address (64-bit ones too come from
 /// `mmio`, below 4 GiB), the interrupt-line register its GSI, and enables decoding. Call after all
 /// functions are attached, and again after a reset. Fails when a window is too small.
-Result<> assign_resources(PciBus& bus, ResourceWindow mmio, ResourceWindow io);
+/// `interrupt_of`: what a pin's interrupt-line register gets; empty: intx_gsi().
+Result<> assign_resources(
+    PciBus& bus, ResourceWindow mmio, ResourceWindow io,
+    const std::function<unsigned(unsigned device, unsigned pin)>& interrupt_of = {});
 
 }  // namespace limen::pci

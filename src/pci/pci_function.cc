@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace limen::pci {
 
@@ -13,6 +14,8 @@ constexpr uint16_t kMsiEnable = 1 << 0, kMsi64Bits = 1 << 7;
 constexpr uint8_t kMsixCapability = 0x11;
 constexpr uint16_t kMsixControl = 2, kMsixTable = 4, kMsixPending = 8;
 constexpr uint16_t kMsixEnable = 1 << 15, kMsixFunctionMask = 1 << 14;
+constexpr uint16_t kRom = 0x30;
+constexpr uint32_t kRomEnable = 1;
 constexpr uint16_t kStatusInterrupt = 1 << 3, kStatusCapabilities = 1 << 4;
 constexpr uint8_t kHeaderMultifunction = 0x80;
 
@@ -185,6 +188,7 @@ void PciFunction::config_write(uint16_t offset, unsigned size, uint32_t value) {
     const std::lock_guard lock(config_mutex_);
     space_.write(offset, size, value);
     if (command || overlaps(offset, size, reg::kBar0, 4 * kBarCount)) update_mappings_locked();
+    if (command || overlaps(offset, size, kRom, 4)) update_rom_locked();
     if (command) record_intx_locked();
   }
   if (command) deliver_intx();
@@ -250,7 +254,28 @@ void PciFunction::unmap_locked(BarState& bar) {
   bar.mapped = false;
 }
 
+void PciFunction::set_rom(std::span<std::byte> rom) {
+  const std::lock_guard lock(config_mutex_);
+  rom_ = rom;
+  space_.set_writable(kRom, 4, ~static_cast<uint32_t>(rom.size() - 1) | kRomEnable);
+  power_on_ = space_;
+}
+
+void PciFunction::update_rom_locked() {
+  if (rom_.empty() || connections_.memory == nullptr) return;
+  const uint32_t value = space_.get32(kRom);
+  const bool on =
+      (value & kRomEnable) != 0 && (space_.get16(reg::kCommand) & command::kMemory) != 0;
+  uint64_t wanted = on ? value & ~(rom_.size() - 1) : 0;
+  if (wanted + rom_.size() > 0xFFFF'FFFF) wanted = 0;  // is being sized
+  if (wanted == rom_mapped_at_) return;
+  if (rom_mapped_at_ != 0) connections_.memory->unmap({rom_mapped_at_}, rom_);
+  rom_mapped_at_ = wanted;
+  if (wanted != 0) connections_.memory->map({wanted}, rom_, false);
+}
+
 void PciFunction::unmap_all_locked() {
+  if (rom_mapped_at_ != 0) connections_.memory->unmap({std::exchange(rom_mapped_at_, 0)}, rom_);
   for (BarState& bar : bars_) {
     if (bar.mapped) unmap_locked(bar);
   }

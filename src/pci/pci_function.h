@@ -93,6 +93,10 @@ class PciFunction : public device::Device {
   /// A bridge's: where INTx of what is behind it goes, as PciBus::connect_interrupts() has it.
   virtual void connect_downstream_interrupts([[maybe_unused]] irq::InterruptSink& sink) {}
 
+  /// The expansion ROM (PCI Local Bus 3.0 §6.2.5.2): bytes of GuestMemory::reserve(), a power of
+  /// two of them. Before it is attached.
+  void set_rom(std::span<std::byte> rom);
+
   /// For PciBus only.
   void attach(PciAddress address, const BusConnections& connections);
   void connect_interrupt(irq::InterruptSink& sink, unsigned line) { intx_.connect(sink, line); }
@@ -139,6 +143,7 @@ class PciFunction : public device::Device {
     bool mapped = false;
   };
   std::optional<uint64_t> wanted_mapping_locked(unsigned index) const;
+  void update_rom_locked();
   void update_mappings_locked();
   void unmap_locked(BarState& bar);
   void unmap_all_locked();
@@ -159,6 +164,8 @@ class PciFunction : public device::Device {
   ConfigurationSpace power_on_;           // guarded by config_mutex_: what reset() restores
   ConfigurationSpace space_;              // guarded by config_mutex_
   std::array<BarState, kBarCount> bars_;  // mappings guarded by config_mutex_
+  std::span<std::byte> rom_;
+  uint64_t rom_mapped_at_ = 0;  // guarded by config_mutex_; 0: not mapped
   bool intx_level_ = false;               // guarded by config_mutex_
 };
 

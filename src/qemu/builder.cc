@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <fstream>
+#include <iterator>
 
 #include "base/log.h"
 #include "base/nearest.h"
 #include "base/size_text.h"
+#include "device/fw_cfg.h"
 #include "machine/accelerators.h"
 #include "machine/device_catalog.h"
 #include "qemu/json_options.h"
@@ -19,7 +22,8 @@
 namespace limen::qemu {
 namespace {
 
-constexpr std::array<std::string_view, 3> kMachines = {"q35", "pc-q35-7.2", "none"};
+constexpr std::array<std::string_view, 5> kMachines = {"pc", "pc-i440fx-7.2", "q35", "pc-q35-7.2",
+                                                         "none"};
 constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
 
@@ -48,8 +52,10 @@ Result<> Builder::machine(const std::string& argument) {
     print(
         "Supported machines are:\n"
         "none                 empty machine\n"
-        "q35                  Standard PC (Q35 + ICH9) (alias of pc-q35-7.2) (default)\n"
-        "pc-q35-7.2           Standard PC (Q35 + ICH9)\n");
+        "pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)\n"
+        "pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default without -kernel)\n"
+        "q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)\n"
+        "pc-q35-7.2           Standard PC (Q35 + ICH9, 2009) (default with -kernel)\n");
     return {};
   }
   constexpr std::array<std::string_view, 13> kKnown = {
@@ -64,7 +70,10 @@ Result<> Builder::machine(const std::string& argument) {
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
       return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
-    result_.machine.type = *type == "none" ? "none" : "q35";
+    result_.machine.type = *type == "none"                                  ? "none"
+                           : type->contains("q35") ? "q35"
+                                                                            : "pc";
+    machine_chosen_ = true;
   }
   for (const auto& [key, into] :
        {std::pair{"kernel", &result_.machine.kernel}, std::pair{"initrd", &result_.machine.initrd},
@@ -221,9 +230,6 @@ Result<> Builder::boot(const std::string& argument) {
       "order", "once", "menu", "splash", "strict", "splash-time", "reboot-timeout"};
   LIMEN_TRY(values.check(kKnown));
   for (const auto* key : {"menu", "strict"}) LIMEN_TRY(values.boolean(key, false));
-  for (const auto* key : {"splash-time", "reboot-timeout"})
-    if (const auto text = values.find(key); text && *text != "-1")
-      LIMEN_TRY(machine::parse_number(*text));
   for (const auto* key : {"order", "once"}) {
     const auto drives = values.text(key);
     for (size_t i = 0; i < drives.size(); ++i) {
@@ -231,6 +237,19 @@ Result<> Builder::boot(const std::string& argument) {
       if (drives.find(drives[i]) != i) return fail("Boot device '{}' was given twice", drives[i]);
     }
   }
+  auto& boot = result_.machine.boot;
+  boot.order = values.text("order", boot.order);
+  boot.once = values.text("once", boot.once);
+  boot.menu = LIMEN_TRY(values.boolean("menu", boot.menu));
+  boot.strict = LIMEN_TRY(values.boolean("strict", boot.strict));
+  const auto milliseconds = [&](const char* key,
+                                std::optional<uint64_t>& into) -> Result<> {
+    if (const auto text = values.find(key); text && *text != "-1")
+      into = LIMEN_TRY(machine::parse_number(*text));
+    return {};
+  };
+  LIMEN_TRY(milliseconds("splash-time", boot.splash_time));
+  LIMEN_TRY(milliseconds("reboot-timeout", boot.reboot_timeout));
   return {};
 }
 
@@ -249,6 +268,37 @@ Result<> Builder::audio_device(const std::string& argument) {
   LIMEN_TRY(values.check(kKnown));
   if (!audio_devices_.insert(values.text("id")).second)
     return fail("Duplicate ID '{}' for audiodev", values.text("id"));
+  return {};
+}
+
+Result<> Builder::bios(const std::string& argument) {
+  if (argument.empty()) return fail("a file is needed, as in -bios OVMF.fd");
+  result_.machine.bios = argument;
+  return {};
+}
+
+Result<> Builder::firmware_item(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "name"));
+  constexpr std::array<std::string_view, 3> kKnown = {"name", "file", "string"};
+  LIMEN_TRY(values.check(kKnown));
+  machine::FirmwareItem item{.name = values.text("name"), .content = {}};
+  if (item.name.empty()) return fail("name is needed, as in opt/org.example/answer");
+  if (item.name.size() > device::FwCfg::kMostNameBytes)
+    return fail("name '{}' has {} bytes: at most {} have a place", item.name, item.name.size(),
+                device::FwCfg::kMostNameBytes);
+  if (!item.name.starts_with("opt/"))
+    log::warning("externally provided fw_cfg item names should be prefixed with \"opt/\"");
+  const auto file = values.find("file"), text = values.find("string");
+  if (file.has_value() == text.has_value())
+    return fail("fw_cfg item '{}': either file= or string= is needed", item.name);
+  if (text) {
+    item.content.assign(text->begin(), text->end());
+  } else {
+    std::ifstream stream(*file, std::ios::binary);
+    if (!stream) return fail("can't load {}", *file);
+    item.content.assign(std::istreambuf_iterator<char>(stream), {});
+  }
+  result_.machine.firmware_items.push_back(std::move(item));
   return {};
 }
 

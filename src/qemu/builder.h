@@ -67,6 +67,8 @@ class Builder {
   Result<> add_descriptor(const std::string& argument);
   Result<> read_configuration(const std::string& argument);
   Result<> display(const std::string& argument);
+  Result<> bios(const std::string& argument);
+  Result<> firmware_item(const std::string& argument);
   Result<> vga(const std::string& argument);
   Result<> network(const std::string& argument);
   Result<> nic(const std::string& argument);
@@ -138,6 +140,7 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
+  bool machine_chosen_ = false;
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
 };

@@ -9,6 +9,7 @@
 #include "base/size_text.h"
 #include "block/filters/error_policy.h"
 #include "block/probe.h"
+#include "machine/firmware.h"
 #include "machine/block_node.h"
 #include "machine/device_catalog.h"
 #include "machine/ide_places.h"
@@ -210,6 +211,7 @@ Result<> Builder::drive(const std::string& argument) {
   const auto index = LIMEN_TRY(number("index")), bus = LIMEN_TRY(number("bus")),
              unit = LIMEN_TRY(number("unit"));
   if (index && (bus || unit)) return fail("index cannot be used with bus and unit");
+  // What a disk without if= is, depends on what boots: finish_drives().
   const auto interface = values.text("if", drive.cdrom ? "ide" : "virtio");
   if (std::ranges::find(kOtherInterfaces, std::string_view(interface)) != kOtherInterfaces.end())
     return fail(
@@ -217,6 +219,7 @@ Result<> Builder::drive(const std::string& argument) {
         "-device",
         interface, bus.value_or(0), index ? *index : unit.value_or(0));
   drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, drive.cdrom ? "ide" : "virtio"));
+  if (!values.find("if") && !drive.cdrom) drive.interface.clear();
   const auto place_of = [](const std::optional<uint64_t>& said) -> std::optional<unsigned> {
     if (!said) return std::nullopt;
     return static_cast<unsigned>(std::min<uint64_t>(*said, 1 << 16));
@@ -227,7 +230,7 @@ Result<> Builder::drive(const std::string& argument) {
   // Where the places of IDE are, the board says.
   if ((index || bus || unit) && drive.interface != "ide") {
     const uint64_t place = index ? *index : unit.value_or(0);
-    if (drive.interface != "none" &&
+    if (drive.interface != "none" && !drive.interface.empty() &&
         !drive_places_.emplace(drive.interface, bus.value_or(0), place).second)
       return fail("drive with bus={}, unit={} (index={}) exists", bus.value_or(0), place, place);
   }
@@ -298,6 +301,10 @@ Result<> Builder::snapshot(const std::string&) {
 
 /// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
 Result<> Builder::finish_drives() {
+  // As QEMU, with firmware; a kernel that is given directly has always found a virtio disk here.
+  for (auto& drive : result_.machine.drives)
+    if (drive.interface.empty())
+      drive.interface = machine::boots_firmware(result_.machine) ? "ide" : "virtio";
   for (auto& drive : result_.machine.drives)
     if (snapshot_ && !drive.cdrom && (drive.id != drive.node_name || drive.id.empty()))
       drive.snapshot = true;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
+#include "machine/firmware.h"
 #include "machine/device_json.h"
 #include "qemu/builder.h"
 #include "qemu/json_options.h"
@@ -137,10 +138,9 @@ Result<CommandLine> Builder::finish() {
       return fail("-initrd {}: an initrd needs a -kernel", result_.machine.initrd);
     if (!result_.machine.append.empty())
       return fail("-append {}: a command line needs a -kernel", result_.machine.append);
-    return fail(
-        "there is nothing to boot: give -kernel (booting from a disk's boot sector needs "
-        "firmware, which is not there yet)");
   }
+  // As QEMU; a kernel that is given directly finds more on the newer board.
+  if (!machine_chosen_ && machine::boots_firmware(result_.machine)) result_.machine.type = "pc";
   LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;

@@ -9,9 +9,9 @@ namespace {
 
 constexpr std::array kOptions = {
     Option{"machine",
-           "q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]", "board",
+           "pc|q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]", "board",
            &Builder::machine},
-    Option{"M", "q35", "the same", &Builder::machine},
+    Option{"M", "pc|q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
            &Builder::accelerator},
@@ -93,7 +93,10 @@ constexpr std::array kOptions = {
     Option{"overcommit", "[mem-lock=on|off][,cpu-pm=on|off]",
            "keep the memory from being swapped out", &Builder::overcommit},
     Option{"boot", "[order=DRIVES][,menu=off][,strict=on|off]...",
-           "taken, without effect: there is no firmware to choose", &Builder::boot},
+           "from where firmware boots: a floppy, c disk, d CD, n network", &Builder::boot},
+    Option{"bios", "FILE", "firmware; without a kernel SeaBIOS, if none is named", &Builder::bios},
+    Option{"fw_cfg", "[name=]NAME,file=FILE|string=TEXT", "an item that firmware and guest can read",
+           &Builder::firmware_item},
     Option{"audiodev", "[driver=]none,id=ID", "there is no sound card yet", &Builder::audio_device},
     Option{"rtc", "[base=utc|localtime|DATE][,driftfix=none|slew]", "real-time clock",
            &Builder::clock},

@@ -16,7 +16,7 @@ constexpr uint8_t kZero = 0x00, kOne = 0x01, kName = 0x08, kByte = 0x0A, kWord =
                   kExtended = 0x5B, kLocal0 = 0x60, kArg0 = 0x68, kStore = 0x70, kAnd = 0x7B,
                   kOr = 0x7D, kCreateDwordField = 0x8A, kLogicalNot = 0x92, kLogicalEqual = 0x93,
                   kIf = 0xA0, kElse = 0xA1, kReturn = 0xA4, kOnes = 0xFF;
-constexpr uint8_t kExtendedDevice = 0x82;
+constexpr uint8_t kExtendedRegion = 0x80, kExtendedField = 0x81, kExtendedDevice = 0x82;
 constexpr size_t kSegmentLength = 4;
 
 Code raw(std::initializer_list<uint8_t> values) {
@@ -163,6 +163,19 @@ Code method(std::string_view name, unsigned arguments, bool serialized, const Co
   return raw({kMethod}) + with_length(path(name) + number(flags) + body);
 }
 
+Code operation_region(std::string_view name, Space space, uint64_t offset, uint64_t length) {
+  return raw({kExtended, kExtendedRegion}) + path(name) + number(static_cast<uint8_t>(space)) +
+         integer(offset) + integer(length);
+}
+
+Code byte_fields(std::string_view region, std::span<const std::string_view> names) {
+  constexpr uint8_t kByteAccess = 1, kBits = 8;
+  Code fields = path(region) + number(kByteAccess);
+  for (const auto& each : names) fields += segment(each) + number(kBits);
+  return raw({kExtended, kExtendedField}) + with_length(fields);
+}
+
+Code no_target() { return raw({0}); }
 Code argument(unsigned index) { return number(static_cast<uint8_t>(kArg0 + index)); }
 Code local(unsigned index) { return number(static_cast<uint8_t>(kLocal0 + index)); }
 Code store(const Code& value, const Code& target) { return raw({kStore}) + value + target; }
@@ -198,9 +211,16 @@ Code irq(unsigned number_of_line) {
   return raw({0x22}) + number(static_cast<uint16_t>(1u << number_of_line));
 }
 
-Code interrupt_level_high_shared(uint32_t gsi) {
+Code interrupts_level_high_shared(std::span<const uint32_t> gsis) {
   constexpr uint8_t kConsumer = 1u << 0, kShared = 1u << 3;
-  return raw({0x89, 6, 0, kConsumer | kShared, 1}) + number(gsi);
+  const auto count = static_cast<uint8_t>(gsis.size());
+  Code code = raw({0x89, static_cast<uint8_t>(2 + 4 * count), 0, kConsumer | kShared, count});
+  for (const uint32_t gsi : gsis) code += number(gsi);
+  return code;
+}
+
+Code interrupt_level_high_shared(uint32_t gsi) {
+  return interrupts_level_high_shared(std::span(&gsi, 1));
 }
 
 Code memory32_fixed(uint32_t base, uint32_t length) {
@@ -218,6 +238,11 @@ Code io_window(uint16_t first, uint16_t last) {
 Code memory_window(uint32_t first, uint32_t last, bool cacheable) {
   constexpr uint8_t kWritable = 1u << 0, kCacheable = 1u << 1;
   return address_space(0x87, 0, cacheable ? kWritable | kCacheable : kWritable, first, last);
+}
+
+Code memory_window64(uint64_t first, uint64_t last) {
+  constexpr uint8_t kWritable = 1u << 0;
+  return address_space(0x8A, 0, kWritable, first, last);
 }
 
 }  // namespace limen::boot::acpi::aml

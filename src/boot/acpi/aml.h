@@ -36,7 +36,14 @@ Code device(std::string_view name, const Code& body);
 Code name(std::string_view name, const Code& value);
 Code method(std::string_view name, unsigned arguments, bool serialized, const Code& body);
 
+/// Where an operation region lies (19.6.100).
+enum class Space : uint8_t { kMemory = 0, kIo = 1, kPciConfig = 2 };
+Code operation_region(std::string_view name, Space space, uint64_t offset, uint64_t length);
+/// Names for the bytes of a region, from its first on.
+Code byte_fields(std::string_view region, std::span<const std::string_view> names);
+
 // Statements and expressions, for methods.
+Code no_target();  ///< The result is for whom the expression is an operand of.
 Code argument(unsigned index);
 Code local(unsigned index);
 Code store(const Code& value, const Code& target);
@@ -56,9 +63,13 @@ Code resource_template(const Code& descriptors);
 Code io(uint16_t first, uint8_t length);
 Code irq(unsigned number);  ///< ISA: edge-triggered, active high, exclusive.
 Code interrupt_level_high_shared(uint32_t gsi);
+/// The number of the first stands at byte kFirstGsiOffset.
+Code interrupts_level_high_shared(std::span<const uint32_t> gsis);
+inline constexpr uint64_t kFirstGsiOffset = 5;
 Code memory32_fixed(uint32_t base, uint32_t length);
 Code bus_window(uint16_t first, uint16_t last);
 Code io_window(uint16_t first, uint16_t last);
 Code memory_window(uint32_t first, uint32_t last, bool cacheable);
+Code memory_window64(uint64_t first, uint64_t last);
 
 }  // namespace limen::boot::acpi::aml

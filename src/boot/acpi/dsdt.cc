@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <string>
+
 #include "boot/memory_map.h"
 #include "pci/interrupt_routing.h"
+#include "pci/piix3_isa.h"
 
 namespace limen::boot::acpi {
 namespace {
@@ -12,7 +16,8 @@ using namespace aml;
 
 constexpr unsigned kPciDevices = 32;
 constexpr unsigned kPciPins = 4;
-constexpr uint64_t kIsaBridgeAddress = 0x001F'0000;  // device 1FH, function 0
+/// Device and function of the ISA bridge.
+constexpr uint64_t kLpcAddress = 0x001F'0000, kPiix3Address = 0x0001'0000;
 
 std::string link_name(unsigned pirq) { return std::string("GSI") + static_cast<char>('A' + pirq); }
 
@@ -38,17 +43,54 @@ Code pci_osc() {
           return_value(argument(3)));
 }
 
+std::string piix_link_name(unsigned pirq) {
+  return std::string("LNK") + static_cast<char>('A' + pirq);
+}
+
 /// One entry per device and pin, each through the link device of its PIRQ (ACPI 6.5 6.2.13).
-Code pci_routing() {
+Code pci_routing(const Board& board) {
   Code entries;
   for (unsigned device_number = 0; device_number < kPciDevices; ++device_number)
     for (unsigned pin = 0; pin < kPciPins; ++pin) {
       const uint64_t any_function = (uint64_t{device_number} << 16) | 0xFFFF;
-      entries += package(4, integer(any_function) + integer(pin) +
-                                path("\\_SB." + link_name(pci::intx_pirq(device_number, pin))) +
-                                integer(0));
+      const auto link = board.chipset == Chipset::kQ35
+                            ? link_name(pci::intx_pirq(device_number, pin))
+                            : piix_link_name(pci::Piix3Isa::pirq(device_number, pin));
+      entries +=
+          package(4, integer(any_function) + integer(pin) + path("\\_SB." + link) + integer(0));
     }
   return name("_PRT", package(kPciDevices * kPciPins, entries));
+}
+
+/// The PIRQs of the PIIX3, which its registers 60h to 63h route to ISA interrupts (ACPI 6.5 6.2.16):
+/// an operating system may choose among three. Bit 7 set: not routed.
+Code piix_links() {
+  constexpr std::array<uint32_t, 3> kChoices = {5, 10, 11};
+  constexpr uint64_t kNotRouted = 0x80, kRoute = 0x0F;
+  constexpr uint64_t kDisabled = 0x09, kEnabled = 0x0B;  // as _STA has it
+  Code links;
+  for (unsigned pirq = 0; pirq < pci::Piix3Isa::kPirqs; ++pirq) {
+    const Code route = path("\\_SB.PCI0.ISA.PRQ" + std::to_string(pirq));
+    const Code number = path("IRQN");
+    links += device(
+        piix_link_name(pirq),
+        name("_HID", eisa_id("PNP0C0F")) + name("_UID", integer(pirq)) +
+            name("_PRS", resource_template(interrupts_level_high_shared(kChoices))) +
+            method("_STA", 0, false,
+                   if_then(bit_and(route, integer(kNotRouted), no_target()),
+                           return_value(integer(kDisabled))) +
+                       return_value(integer(kEnabled))) +
+            method("_DIS", 0, false, bit_or(route, integer(kNotRouted), route)) +
+            method("_CRS", 0, true,
+                   store(resource_template(interrupt_level_high_shared(0)), local(0)) +
+                       create_dword_field(local(0), kFirstGsiOffset, "IRQN") +
+                       store(bit_and(route, integer(kRoute), no_target()), number) +
+                       return_value(local(0))) +
+            method("_SRS", 1, true,
+                   create_dword_field(argument(0), kFirstGsiOffset, "IRQN") +
+                       store(number, route)));
+  }
+  return links;
 }
 
 /// The PIRQs as I/O APIC inputs. A link device, not a bare number, because only it can say that the
@@ -78,7 +120,11 @@ Code serial_port(unsigned index) {
 }
 
 Code isa_bridge(const Board& board) {
-  Code body = name("_ADR", integer(kIsaBridgeAddress));
+  const bool q35 = board.chipset == Chipset::kQ35;
+  Code body = name("_ADR", integer(q35 ? kLpcAddress : kPiix3Address));
+  if (!q35)
+    body += operation_region("PRR", Space::kPciConfig, 0x60, 4) +
+            byte_fields("PRR", std::array<std::string_view, 4>{"PRQ0", "PRQ1", "PRQ2", "PRQ3"});
   body += simple_device("PIC", "PNP0000", io(0x20, 2) + io(0xA0, 2) + io(0x4D0, 2) + irq(2));
   body += simple_device("TIMR", "PNP0100", io(0x40, 4) + irq(0));
   body += simple_device("RTC", "PNP0B00", io(0x70, 2) + irq(8));
@@ -91,24 +137,37 @@ Code isa_bridge(const Board& board) {
   if (board.panic_port != 0)
     body += device("PEVT", name("_HID", string("QEMU0001")) +
                                name("_CRS", resource_template(io(board.panic_port, 1))));
+  if (board.fw_cfg)
+    body += device("FWCF", name("_HID", string("QEMU0002")) + name("_STA", integer(0x0B)) +
+                               name("_CRS", resource_template(io(0x510, 12))));
   // The power-management block and the SMI command port: taken, by nobody that binds to them.
   body += device("PMIO", name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(1)) +
-                             name("_CRS", resource_template(io(kPm1aEventPort, 0x80) +
+                             name("_CRS", resource_template(io(board.pm_base, q35 ? 0x80 : 0x40) +
                                                             io(kSmiCommandPort, 2))));
   return device("ISA", body);
 }
 
 Code host_bridge(const Board& board) {
   constexpr uint16_t kConfigurationPorts = 0xCF8;
-  const Code resources =
-      bus_window(0, 255) + io(kConfigurationPorts, 8) + io_window(0, kConfigurationPorts - 1) +
-      io_window(kConfigurationPorts + 8, 0xFFFF) + memory_window(0xA'0000, 0xB'FFFF, true) +
-      memory_window(static_cast<uint32_t>(kPciWindowStart),
-                    static_cast<uint32_t>(kPciWindowEnd - 1), false);
-  return device("PCI0", name("_HID", eisa_id("PNP0A08")) + name("_CID", eisa_id("PNP0A03")) +
-                            name("_SEG", integer(0)) + name("_BBN", integer(0)) +
+  Code resources = bus_window(0, 255) + io(kConfigurationPorts, 8) +
+                   io_window(0, kConfigurationPorts - 1) +
+                   io_window(kConfigurationPorts + 8, 0xFFFF) +
+                   memory_window(0xA'0000, 0xB'FFFF, true);
+  auto windows = board.memory_windows;
+  if (windows.empty()) windows.push_back({kPciWindowStart, kPciWindowEnd - 1});
+  for (const auto& window : windows)
+    resources += memory_window(static_cast<uint32_t>(window.first),
+                               static_cast<uint32_t>(window.last), false);
+  if (board.high_window.last != 0)
+    resources += memory_window64(board.high_window.first, board.high_window.last);
+  const Code identity =
+      board.chipset == Chipset::kQ35
+          ? name("_HID", eisa_id("PNP0A08")) + name("_CID", eisa_id("PNP0A03"))
+          : name("_HID", eisa_id("PNP0A03"));
+  return device("PCI0", identity + name("_SEG", integer(0)) + name("_BBN", integer(0)) +
                             name("_UID", integer(0)) + name("_CRS", resource_template(resources)) +
-                            pci_osc() + pci_routing() + isa_bridge(board));
+                            (board.chipset == Chipset::kQ35 ? pci_osc() : Code{}) +
+                            pci_routing(board) + isa_bridge(board));
 }
 
 Code processors(const Board& board) {
@@ -122,13 +181,16 @@ Code processors(const Board& board) {
 }  // namespace
 
 Code dsdt_body(const Board& board) {
-  // The ECAM window, which Linux uses only if it is reserved here or in the E820 map.
-  const Code mother_board =
-      device("MBRD",
-             name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(0)) +
-                 name("_CRS", resource_template(memory32_fixed(static_cast<uint32_t>(kEcamBase),
-                                                               static_cast<uint32_t>(kEcamSize)))));
-  Code system_bus = host_bridge(board) + interrupt_links() + mother_board + processors(board);
+  Code system_bus = host_bridge(board) +
+                    (board.chipset == Chipset::kQ35 ? interrupt_links() : piix_links()) +
+                    processors(board);
+  // Linux uses the ECAM window only if it is reserved here or in the E820 map.
+  if (board.ecam_base != 0)
+    system_bus += device(
+        "MBRD", name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(0)) +
+                    name("_CRS", resource_template(memory32_fixed(
+                                     static_cast<uint32_t>(board.ecam_base),
+                                     static_cast<uint32_t>(kEcamSize)))));
   if (board.hpet)
     system_bus += device("HPET", name("_HID", eisa_id("PNP0103")) + name("_UID", integer(0)) +
                                      name("_CRS", resource_template(memory32_fixed(

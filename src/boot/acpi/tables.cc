@@ -44,7 +44,7 @@ Bytes begin(std::string_view signature, uint8_t revision) {
   append(table, revision);
   append(table, uint8_t{0});
   append_text(table, kOemId);
-  append_text(table, "LIMENQ35");
+  append_text(table, "LIMENPC ");
   append(table, uint32_t{1});
   append_text(table, "LIMN");
   append(table, uint32_t{1});
@@ -86,6 +86,9 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
                      kVgaNotPresent = 1u << 2;
   constexpr uint32_t kWbinvd = 1u << 0, kC1 = 1u << 2, kNoSleepButton = 1u << 5,
                      kNoFixedRtcWake = 1u << 6, kTimerIs32Bit = 1u << 8, kResetRegister = 1u << 10;
+  const auto control_port = static_cast<uint16_t>(board.pm_base + kControlOffset),
+             timer_port = static_cast<uint16_t>(board.pm_base + kTimerOffset),
+             gpe0_port = static_cast<uint16_t>(board.pm_base + kGpe0Offset);
   Bytes table = begin("FACP", 6);
   append_zeroes(table, kSize - table.size());
   set_field(table, 36, static_cast<uint32_t>(facs_address));
@@ -94,10 +97,10 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
   set_field(table, 48, uint32_t{kSmiCommandPort});
   set_field(table, 52, kAcpiEnable);
   set_field(table, 53, kAcpiDisable);
-  set_field(table, 56, uint32_t{kPm1aEventPort});
-  set_field(table, 64, uint32_t{kPm1aControlPort});
-  set_field(table, 76, uint32_t{kPmTimerPort});
-  set_field(table, 80, uint32_t{kGpe0Port});
+  set_field(table, 56, uint32_t{board.pm_base});
+  set_field(table, 64, uint32_t{control_port});
+  set_field(table, 76, uint32_t{timer_port});
+  set_field(table, 80, uint32_t{gpe0_port});
   set_field(table, 88, uint8_t{4});
   set_field(table, 89, uint8_t{2});
   set_field(table, 91, uint8_t{4});
@@ -106,7 +109,7 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
   set_field(table, 98, kNoSuchState);
   set_field(table, 108, kCenturyRegister);
   set_field(table, 109,
-            static_cast<uint16_t>(kLegacyDevices | kVgaNotPresent |
+            static_cast<uint16_t>(kLegacyDevices | (board.vga ? 0 : kVgaNotPresent) |
                                   (board.keyboard_controller ? kKeyboardController : 0)));
   // The power button is a fixed feature: its bit in PM1_STS, no device in the DSDT.
   set_field(table, 112,
@@ -115,10 +118,10 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
   set_field(table, 128, kResetValue);
   set_field(table, 131, uint8_t{5});  // minor version: ACPI 6.5
   set_field(table, 140, dsdt_address);
-  set_port(table, 148, kPm1aEventPort, 32, 2);
-  set_port(table, 172, kPm1aControlPort, 16, 2);
-  set_port(table, 208, kPmTimerPort, 32, 3);
-  set_port(table, 220, kGpe0Port, kGpe0Length * 8u, 1);
+  set_port(table, 148, board.pm_base, 32, 2);
+  set_port(table, 172, control_port, 16, 2);
+  set_port(table, 208, timer_port, 32, 3);
+  set_port(table, 220, gpe0_port, kGpe0Length * 8u, 1);
   return finish(std::move(table));
 }
 
@@ -160,6 +163,9 @@ Bytes madt(const Board& board) {
   };
   override_irq(0, 2, 0);
   override_irq(kSciInterrupt, kSciInterrupt, kLevelActiveHigh);
+  if (board.chipset == Chipset::kI440fx)  // what the PIRQs may be routed to
+    for (const uint8_t irq : {uint8_t{5}, uint8_t{10}, uint8_t{11}})
+      override_irq(irq, irq, kLevelActiveHigh);
   append(table, uint16_t{0x0604});  // type 4, 6 bytes: local APIC NMI
   append(table, uint8_t{0xFF});     // of every processor
   append(table, uint16_t{0});
@@ -174,11 +180,11 @@ Bytes madt(const Board& board) {
   return finish(std::move(table));
 }
 
-Bytes mcfg() {
+Bytes mcfg(uint64_t base) {
   constexpr uint64_t kBusSize = uint64_t{1} << 20;
   Bytes table = begin("MCFG", 1);
   append_zeroes(table, 8);
-  append(table, kEcamBase);
+  append(table, base);
   append(table, uint16_t{0});  // segment group
   append(table, uint8_t{0});
   append(table, static_cast<uint8_t>(kEcamSize / kBusSize - 1));
@@ -219,25 +225,31 @@ std::vector<Table> build_tables(const Board& board, GuestPhysicalAddress start) 
   constexpr uint64_t kAlignment = 64;
   std::vector<Table> tables;
   GuestPhysicalAddress next = start;
-  const auto place = [&](std::string_view signature, Bytes bytes) {
+  const auto place = [&](std::string_view signature, Bytes bytes,
+                         std::vector<Table::Pointer> pointers = {}) {
     const uint64_t size = bytes.size();
-    tables.push_back({std::string(signature), next, std::move(bytes)});
+    tables.push_back({std::string(signature), next, std::move(bytes), std::move(pointers)});
     next = next + ((size + kAlignment - 1) & ~(kAlignment - 1));
     return tables.back().address.value;
   };
   const uint64_t facs_address = place("FACS", facs());
   next = start + memory::kPageSize;  // the FACS has its own page: e820_map()
   const uint64_t dsdt_address = place("DSDT", dsdt(board));
-  std::vector<uint64_t> listed = {place("FACP", fadt(board, facs_address, dsdt_address)),
-                                  place("APIC", madt(board)), place("MCFG", mcfg())};
+  std::vector<uint64_t> listed = {
+      place("FACP", fadt(board, facs_address, dsdt_address), {{36, 4}, {40, 4}, {140, 8}}),
+      place("APIC", madt(board))};
+  if (board.ecam_base != 0) listed.push_back(place("MCFG", mcfg(board.ecam_base)));
   if (board.hpet) listed.push_back(place("HPET", hpet()));
   Bytes rsdt = begin("RSDT", 1), xsdt = begin("XSDT", 1);
+  std::vector<Table::Pointer> rsdt_pointers, xsdt_pointers;
   for (const uint64_t address : listed) {
+    rsdt_pointers.push_back({static_cast<uint32_t>(rsdt.size()), 4});
+    xsdt_pointers.push_back({static_cast<uint32_t>(xsdt.size()), 8});
     append(rsdt, static_cast<uint32_t>(address));
     append(xsdt, address);
   }
-  place("RSDT", finish(std::move(rsdt)));
-  place("XSDT", finish(std::move(xsdt)));
+  place("RSDT", finish(std::move(rsdt)), std::move(rsdt_pointers));
+  place("XSDT", finish(std::move(xsdt)), std::move(xsdt_pointers));
   return tables;
 }
 

@@ -1,4 +1,4 @@
-// The ACPI tables of the q35 board (ACPI 6.5 chapter 5; PCI Firmware Specification 3.3 4.1.2;
+// The ACPI tables of boards pc and q35 (ACPI 6.5 chapter 5; PCI Firmware Specification 3.3 4.1.2;
 // IA-PC HPET 1.0a 3.2.4).
 #pragma once
 
@@ -30,7 +30,26 @@ inline constexpr uint8_t kSciInterrupt = 9;
 inline constexpr uint8_t kSoftOffSleepType = 5;
 inline constexpr uint8_t kCenturyRegister = 0x32;  ///< CMOS index.
 
+/// Where the parts of the power-management block stand, from its first port on.
+inline constexpr uint16_t kControlOffset = 0x04, kTimerOffset = 0x08, kGpe0Offset = 0x20;
+
+/// Addresses that PCI functions may have.
+struct Window {
+  uint64_t first = 0;
+  uint64_t last = 0;
+};
+
+enum class Chipset : uint8_t { kQ35, kI440fx };
+
 struct Board {
+  Chipset chipset = Chipset::kQ35;
+  uint16_t pm_base = kPm1aEventPort;
+  std::vector<Window> memory_windows = {};  ///< Below 4 GiB; none: kPciWindowStart and on.
+  Window high_window = {};                  ///< Above; {0, 0}: none.
+  /// PCI Express configuration space, all 256 buses; 0: it is nowhere.
+  uint64_t ecam_base = 0xB000'0000;
+  bool fw_cfg = false;  ///< Describes the firmware configuration device, by which drivers find it.
+  bool vga = false;     ///< There may be one.
   unsigned vcpus = 1;
   std::span<const uint32_t> apic_ids = {};  ///< One per vCPU; empty: APIC id = index.
   bool hpet = false;
@@ -53,6 +72,12 @@ struct Table {
   std::string signature;
   GuestPhysicalAddress address;
   std::vector<std::byte> bytes;
+  /// Where addresses of other tables stand in it.
+  struct Pointer {
+    uint32_t offset = 0;
+    uint8_t size = 4;
+  };
+  std::vector<Pointer> pointers = {};
 };
 /// All tables but the RSDP, laid out from `start`, with the checksums and pointers in place.
 std::vector<Table> build_tables(const Board& board, GuestPhysicalAddress start);
