@@ -352,6 +352,7 @@ TEST_F(Ide, TrimsRanges) {
   std::memcpy(ram(kData, 16).data(), ranges.data(), 16);
   region(0, kData, 512, true);
   out(0x1F1, 1);
+  out(0x1F2, 0);  // the high half of the count
   command(0x06, 0, 1);
   start_master(false);
   EXPECT_EQ(in(0x1F7), 0x50u);
