@@ -64,6 +64,7 @@ class DeviceFactory {
   Result<> create_ide_cd(const DeviceDescription&, const DeviceProperties&);
   Result<> create_ahci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_piix3_ide(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_nvme(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
   Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
