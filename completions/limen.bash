@@ -8,7 +8,8 @@ _limen_files() {
   compopt -o filenames 2>/dev/null
 }
 
-_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci
+_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd
+  ich9-ahci piix3-ide nvme virtio-rng-pci
   virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
   isa-serial isa-debug-exit isa-debugcon pc-testdev"
 
@@ -81,7 +82,9 @@ _limen_system() {
     -pidfile | -readconfig) _limen_files ;;
     -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
     -blockdev) _limen_words "file,node-name= raw,node-name= qcow2,node-name= throttle,node-name= null-co,node-name=" ;;
-    -display) _limen_words "none" ;;
+    -display) _limen_words "none curses vnc=" ;;
+    -vnc) _limen_words "none localhost:0 unix: :0" ;;
+    -k) _limen_words "en-us" ;;
     -vga) _limen_words "std virtio none help" ;;
     -netdev) _limen_words "user,id= tap,id= bridge,id= socket,id= stream,id= dgram,id= hubport,id= help" ;;
     -nic) _limen_words "user user,model= tap none help" ;;
@@ -99,7 +102,7 @@ _limen_system() {
     *)
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
         -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
-        -object -chardev -serial -monitor -display -vga -netdev -nic -net -rtc -name -nographic -nodefaults
+        -object -chardev -serial -monitor -display -vnc -k -vga -netdev -nic -net -rtc -name -nographic -nodefaults
         -qmp -qmp-pretty -mon -echr -gdb -s -S -action -uuid -global -no-hpet -daemonize -pidfile -msg
         -sandbox -runas -run-with -readconfig -no-reboot -no-shutdown -d -D -perfmap -no-user-config
         -trace -add-fd -boot -no-acpi -mem-prealloc -overcommit -audiodev -version -help"

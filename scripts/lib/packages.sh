@@ -5,6 +5,7 @@ limen_build_packages=(
   build-essential cmake ninja-build pkg-config
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libarchive-dev zlib1g-dev libzstd-dev libslirp-dev liburing-dev libseccomp-dev
+  libvncserver-dev libgnutls28-dev libncurses-dev
   libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev nasm python3
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring fdisk dosfstools)
@@ -12,6 +13,7 @@ limen_test_packages=(
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
   qemu-system-common
   gdb iperf3 iproute2 openssh-client passt socat xorriso
+  openssl vncsnapshot
   libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
 )
 

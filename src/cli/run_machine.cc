@@ -30,12 +30,16 @@ Result<int> run(const machine::MachineDescription& description,
     for (const auto& character : description.characters)
       if (character.kind == machine::CharacterDescription::Kind::kStdio)
         return fail("cannot use stdio with -daemonize");
+    if (description.display == machine::MachineDescription::Display::kCurses)
+      return fail("curses display cannot be used with -daemonize");
     background = LIMEN_TRY(Background::enter());
   }
   std::unique_ptr<PidFile> pid_file;
   if (!options.pid_file.empty()) pid_file = LIMEN_TRY(PidFile::create(options.pid_file));
   auto machine = LIMEN_TRY(machine::Machine::create(description));
   auto monitors = LIMEN_TRY(monitor::Monitors::create(*machine));
+  machine->displays().set_monitor(
+      [&monitors](std::string_view line) { return monitors->execute(line); });
   std::unique_ptr<gdb::Server> debugger;
   if (!description.gdb.empty()) {
     // gdb's `monitor` is the human monitor, as in QEMU.

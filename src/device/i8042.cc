@@ -12,9 +12,6 @@ constexpr uint8_t kKeyboardInterrupt = 0x01, kMouseInterrupt = 0x02, kSystem = 0
 // Output port.
 constexpr uint8_t kNotReset = 0x01, kA20 = 0x02;
 
-constexpr uint8_t kAcknowledge = 0xFA, kResend = 0xFE, kSelfTestPassed = 0xAA;
-constexpr size_t kQueueLimit = 64;
-
 /// Scan codes of set 2 to those of set 1, as the controller translates them (PS/2 reference, figure
 /// "Scan code translate table").
 constexpr std::array<uint8_t, 128> kTranslation = {
@@ -29,179 +26,6 @@ constexpr std::array<uint8_t, 128> kTranslation = {
 };
 
 }  // namespace
-
-void Ps2Device::reset() {
-  output_.clear();
-  expects_argument_ = 0;
-  scanning_ = false;
-  set_defaults();
-}
-
-void Ps2Device::set_defaults() {
-  scan_code_set_ = 2;
-  sample_rate_ = 100;
-  resolution_ = 2;
-  scaling_ = remote_ = false;
-}
-
-void Ps2Device::reply(uint8_t byte) {
-  last_reply_ = byte;
-  if (output_.size() < kQueueLimit) output_.push_back(byte);
-}
-
-uint8_t Ps2Device::take_output() {
-  const uint8_t byte = output_.front();
-  output_.pop_front();
-  return byte;
-}
-
-bool Ps2Device::input(const uint8_t* bytes, size_t count) {
-  if (!scanning_ || output_.size() + count > kQueueLimit) return false;
-  output_.insert(output_.end(), bytes, bytes + count);
-  return true;
-}
-
-void Ps2Device::command(uint8_t byte) {
-  if (kind_ == Kind::kKeyboard)
-    keyboard_command(byte);
-  else
-    mouse_command(byte);
-}
-
-void Ps2Device::keyboard_command(uint8_t byte) {
-  const uint8_t argument_of = expects_argument_;
-  // A command in place of an argument is taken as a command.
-  if (argument_of != 0 && byte < 0xED) {
-    expects_argument_ = 0;
-    reply(kAcknowledge);
-    if (argument_of == 0xF0) {
-      if (byte == 0)
-        reply(scan_code_set_);
-      else if (byte <= 3)
-        scan_code_set_ = byte;
-    }
-    return;
-  }
-  expects_argument_ = 0;
-  switch (byte) {
-    case 0xED:  // LEDs
-    case 0xF0:  // scan code set
-    case 0xF3:  // typematic rate
-      expects_argument_ = byte;
-      reply(kAcknowledge);
-      break;
-    case 0xEE:  // echo
-      reply(0xEE);
-      break;
-    case 0xF2:  // identify
-      reply(kAcknowledge);
-      reply(0xAB);
-      reply(0x83);
-      break;
-    case 0xF4:
-      reply(kAcknowledge);
-      scanning_ = true;
-      break;
-    case 0xF5:
-    case 0xF6:
-      reply(kAcknowledge);
-      set_defaults();
-      scanning_ = byte == 0xF6;
-      break;
-    case 0xFE:
-      reply(last_reply_);
-      break;
-    case 0xFF:
-      reset();
-      reply(kAcknowledge);
-      reply(kSelfTestPassed);
-      scanning_ = true;
-      break;
-    default:
-      // F7H to FDH change key types of scan code set 3.
-      reply(byte >= 0xF7 && byte <= 0xFD ? kAcknowledge : kResend);
-      break;
-  }
-}
-
-void Ps2Device::mouse_command(uint8_t byte) {
-  const uint8_t argument_of = expects_argument_;
-  if (argument_of != 0) {
-    expects_argument_ = 0;
-    reply(kAcknowledge);
-    if (argument_of == 0xF3)
-      sample_rate_ = byte;
-    else
-      resolution_ = byte & 3;
-    return;
-  }
-  if (wrap_ && byte != 0xFF && byte != 0xEC) {
-    reply(byte);
-    return;
-  }
-  switch (byte) {
-    case 0xE6:
-    case 0xE7:
-      scaling_ = byte == 0xE7;
-      reply(kAcknowledge);
-      break;
-    case 0xE8:  // resolution
-    case 0xF3:  // sample rate
-      expects_argument_ = byte;
-      reply(kAcknowledge);
-      break;
-    case 0xE9:  // status
-      reply(kAcknowledge);
-      reply(static_cast<uint8_t>((remote_ ? 0x40 : 0) | (scanning_ ? 0x20 : 0) |
-                                 (scaling_ ? 0x10 : 0)));
-      reply(resolution_);
-      reply(sample_rate_);
-      break;
-    case 0xEA:
-    case 0xF0:
-      remote_ = byte == 0xF0;
-      reply(kAcknowledge);
-      break;
-    case 0xEB:  // a packet of no movement
-      reply(kAcknowledge);
-      reply(0x08);
-      reply(0);
-      reply(0);
-      break;
-    case 0xEC:
-    case 0xEE:
-      wrap_ = byte == 0xEE;
-      reply(kAcknowledge);
-      break;
-    case 0xF2:  // identify: a mouse without a wheel
-      reply(kAcknowledge);
-      reply(0x00);
-      break;
-    case 0xF4:
-    case 0xF5:
-      scanning_ = byte == 0xF4;
-      reply(kAcknowledge);
-      break;
-    case 0xF6:
-      set_defaults();
-      scanning_ = false;
-      reply(kAcknowledge);
-      break;
-    case 0xFE:
-      reply(last_reply_);
-      break;
-    case 0xFF:
-      reset();
-      wrap_ = false;
-      reply(kAcknowledge);
-      reply(kSelfTestPassed);
-      reply(0x00);
-      break;
-    default:
-      reply(kResend);
-      break;
-  }
-}
 
 class I8042::CommandPort final : public memory::IoHandler {
  public:
@@ -301,14 +125,44 @@ void I8042::io_write(uint64_t /*offset*/, unsigned /*size*/, uint64_t value) {
   finish(actions);
 }
 
-void I8042::type(const uint8_t* scan_codes, size_t count) {
+template <typename Work>
+void I8042::with_devices(const Work& work) {
   {
     const std::lock_guard lock(mutex_);
-    keyboard_.input(scan_codes, count);
+    work();
     fill_output();
     update_lines();
   }
   finish({});
+}
+
+void I8042::key(Ps2Keyboard::Key key, bool down) {
+  with_devices([&] { keyboard_.key(key, down); });
+}
+
+uint8_t I8042::leds() {
+  const std::lock_guard lock(mutex_);
+  return keyboard_.leds();
+}
+
+// Nothing shows before report().
+
+void I8042::move(int right, int up) {
+  const std::lock_guard lock(mutex_);
+  mouse_.move(right, up);
+}
+
+void I8042::wheel(int steps) {
+  const std::lock_guard lock(mutex_);
+  mouse_.wheel(steps);
+}
+
+void I8042::button(Ps2Mouse::Buttons button, bool down) {
+  with_devices([&] { mouse_.button(button, down); });
+}
+
+void I8042::report() {
+  with_devices([&] { mouse_.report(); });
 }
 
 uint8_t I8042::read_status() {

@@ -11,45 +11,13 @@
 #include <utility>
 
 #include "device/device.h"
+#include "device/ps2_keyboard.h"
+#include "device/ps2_mouse.h"
 #include "irq/interrupt_line.h"
 #include "irq/line_output.h"
 #include "memory/io_space.h"
 
 namespace limen::device {
-
-/// A PS/2 device's side of the wire: commands in, bytes out.
-class Ps2Device {
- public:
-  enum class Kind { kKeyboard, kMouse };
-  explicit Ps2Device(Kind kind) : kind_(kind) {}
-
-  void reset();
-  /// A byte from the controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and
-  /// Auxiliary Device Controller").
-  void command(uint8_t byte);
-  /// Input from a person: scan codes, or a movement packet. False if it is off or its queue full.
-  bool input(const uint8_t* bytes, size_t count);
-  [[nodiscard]] bool has_output() const { return !output_.empty(); }
-  uint8_t take_output();
-
- private:
-  void reply(uint8_t byte);
-  void set_defaults();
-  void keyboard_command(uint8_t byte);
-  void mouse_command(uint8_t byte);
-
-  const Kind kind_;
-  std::deque<uint8_t> output_;
-  uint8_t expects_argument_ = 0;  ///< The command whose argument is next; 0: none.
-  bool scanning_ = false;
-  uint8_t scan_code_set_ = 2;
-  uint8_t sample_rate_ = 100;
-  uint8_t resolution_ = 2;
-  bool scaling_ = false;
-  bool remote_ = false;
-  bool wrap_ = false;
-  uint8_t last_reply_ = 0;
-};
 
 /// Intel 8042 as in the PS/2 (same reference) at ports 60H and 64H, in PS/2 mode with an auxiliary
 /// port.
@@ -71,8 +39,14 @@ class I8042 final : public Device, public memory::IoHandler {
   uint64_t io_read(uint64_t offset, unsigned size) override;  // port 60H
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
 
-  /// Set-2 scan codes that a person typed; dropped while the keyboard is off. Thread-safe.
-  void type(const uint8_t* scan_codes, size_t count);
+  // What a person does; see Ps2Keyboard and Ps2Mouse. Thread-safe.
+  void key(Ps2Keyboard::Key key, bool down);
+  [[nodiscard]] uint8_t leds();
+  void move(int right, int up);
+  void wheel(int steps);
+  void button(Ps2Mouse::Buttons button, bool down);
+  /// A person's movement is complete.
+  void report();
 
  private:
   class CommandPort;
@@ -94,6 +68,8 @@ class I8042 final : public Device, public memory::IoHandler {
   void reset_registers();
   // mutex_ not held.
   void finish(const Actions& actions);
+  template <typename Work>
+  void with_devices(const Work& work);
 
   memory::IoSpace& ports_;
   irq::LineOutput keyboard_line_;
@@ -110,8 +86,8 @@ class I8042 final : public Device, public memory::IoHandler {
   std::array<uint8_t, 32> memory_{};                        // the controller's internal RAM
   bool break_prefix_ = false;                               // F0H was seen while translating
   std::deque<std::pair<uint8_t, bool>> controller_output_;  // byte, from the auxiliary port
-  Ps2Device keyboard_{Ps2Device::Kind::kKeyboard};
-  Ps2Device mouse_{Ps2Device::Kind::kMouse};
+  Ps2Keyboard keyboard_;
+  Ps2Mouse mouse_;
 };
 
 }  // namespace limen::device

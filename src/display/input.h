@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -31,6 +29,8 @@ class KeySink {
 class PointerSink {
  public:
   virtual ~PointerSink() = default;
+  /// As `info mice` calls it.
+  [[nodiscard]] virtual const char* name() const { return "pointer"; }
   /// It wants absolute positions: a tablet.
   [[nodiscard]] virtual bool absolute() const = 0;
   /// By so many pixels, right and down.
@@ -45,8 +45,8 @@ class PointerSink {
   virtual void sync() {}
 };
 
-/// Where viewers and monitors give their input: it reaches the keyboard and the pointing device that
-/// were added last, as in QEMU. Thread-safe.
+/// Where viewers and monitors give their input: it reaches the keyboard and the pointing device
+/// that were added last, as in QEMU. Thread-safe.
 class Input {
  public:
   void add(KeySink& sink);
@@ -59,18 +59,38 @@ class Input {
   void release_keys();
   [[nodiscard]] uint8_t leds() const;
 
+  /// Whether the pointer that was added last wants absolute positions.
   [[nodiscard]] bool absolute() const;
-  void move_by(int x, int y);
-  void move_to(unsigned x, unsigned y);
+  /// A movement reaches the last pointer of its kind; false: there is none.
+  bool move_by(int x, int y);
+  bool move_to(unsigned x, unsigned y);
   void button(Button button, bool down);
   void wheel(int vertical, int horizontal);
   void sync();
 
+  struct PointerInformation {
+    unsigned index = 0;  ///< For choose_pointer().
+    std::string name = {};
+    bool absolute = false;
+    bool current = false;
+  };
+  /// The current one first.
+  [[nodiscard]] std::vector<PointerInformation> pointers() const;
+  /// Makes it the one that gets the input. False: there is no such pointer.
+  bool choose_pointer(unsigned index);
+
  private:
+  struct NumberedPointer {
+    PointerSink* sink;
+    unsigned index;
+  };
+  [[nodiscard]] PointerSink* last_pointer(bool absolute) const;
+
   mutable std::mutex mutex_;
-  std::vector<KeySink*> keyboards_;    // guarded by mutex_
-  std::vector<PointerSink*> pointers_;  // guarded by mutex_
-  std::vector<KeyCode> down_;           // guarded by mutex_
+  std::vector<KeySink*> keyboards_;        // guarded by mutex_
+  std::vector<NumberedPointer> pointers_;  // guarded by mutex_
+  std::vector<KeyCode> down_;              // guarded by mutex_
+  unsigned next_index_ = 0;                // guarded by mutex_
 };
 
 }  // namespace limen::display

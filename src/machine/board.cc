@@ -20,6 +20,7 @@
 #include "device/rtc.h"
 #include "device/system_control.h"
 #include "device/uart_16550.h"
+#include "display/ps2_input.h"
 #include "machine/device_factory.h"
 #include "machine/ide_places.h"
 #include "machine/objects.h"
@@ -246,9 +247,10 @@ Result<> Board::build_chipset(const MachineDescription& description) {
     };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
-  keyboard_ = &add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine),
+  auto& keyboard = add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine),
                                            router_->connect(kMouseLine),
                                            I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+  ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
   const auto processors = static_cast<uint16_t>(local_apics_.size());

@@ -14,6 +14,7 @@
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "device/pvpanic.h"
+#include "display/input.h"
 #include "display/screen.h"
 #include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
@@ -42,6 +43,9 @@ class Piix4Pm;
 class RootPort;
 class ShadowRam;
 }  // namespace limen::pci
+namespace limen::display {
+class Ps2Input;
+}
 namespace limen::virtio {
 class Balloon;
 class Console;
@@ -134,8 +138,8 @@ class Board {
   void press_power_button();
   /// An NMI for every processor, as from a button on the chassis. Thread-safe.
   void inject_nmi();
-  /// The keyboard, for what a person types.
-  [[nodiscard]] device::I8042& keyboard() { return *keyboard_; }
+  /// Where what a person does with keyboard and mouse goes in.
+  [[nodiscard]] display::Input& input() { return input_; }
   [[nodiscard]] device::AcpiPm& acpi_pm() { return *acpi_pm_; }
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
@@ -204,6 +208,7 @@ class Board {
   std::unique_ptr<irq::InterruptSink> hpet_lines_;
 
   // Behind the devices, which refer to them.
+  display::Input input_;
   std::span<std::byte> bios_;  ///< Empty: no firmware.
   std::unique_ptr<pci::ShadowRam> shadow_ram_;
   std::vector<IoThread> io_threads_;
@@ -217,7 +222,6 @@ class Board {
   std::vector<Plugged> plugged_;
   std::vector<Display> displays_;
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
-  device::I8042* keyboard_ = nullptr;   // among `devices_`
   device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
   device::FwCfg* fw_cfg_ = nullptr;     // among `devices_`
   pci::Piix4Pm* piix4_pm_ = nullptr;    // among `devices_`, of board pc
@@ -226,6 +230,7 @@ class Board {
   x86::CpuidTable cpuid_;
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
+  std::unique_ptr<display::Ps2Input> ps2_input_;
 };
 
 }  // namespace limen::machine

@@ -14,6 +14,7 @@
 #include "block/filters/throttle_limits.h"
 #include "device/character/socket_address.h"
 #include "net/options.h"
+#include "vnc/options.h"
 #include "x86/topology.h"
 
 namespace limen::machine {
@@ -188,6 +189,9 @@ struct MachineDescription {
   bool pit = true;       ///< The 8254, with port 61H.
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};
+  /// What shows the screen; kDefault: whatever suits, which is a VNC server.
+  enum class Display : uint8_t { kDefault, kNone, kVnc, kCurses } display = Display::kDefault;
+  std::vector<vnc::ServerOptions> vnc_servers = {};
 };
 
 }  // namespace limen::machine

@@ -51,7 +51,11 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   loop_ = LIMEN_TRY(EventLoop::create());
   events_ = std::make_unique<Events>(*loop_);
   LIMEN_TRY(open_objects());
-  if (description_.type == "none") return open_characters();
+  if (description_.type == "none") {
+    LIMEN_TRY(open_characters());
+    displays_ = LIMEN_TRY(Displays::create(description_, nullptr, *events_, *loop_));
+    return {};
+  }
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
   if (description_.vcpus > accelerator_->most_vcpus())
     return fail("{} processors are too many; accelerator '{}' runs at most {}", description_.vcpus,
@@ -121,6 +125,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
           raise({shutdown ? What::kTripleFault : What::kInternalError, 0, i, exit.detail});
         }));
   }
+  displays_ = LIMEN_TRY(Displays::create(description_, board_.get(), *events_, *loop_));
   start_processors(start);
   characters_->keep_files();
   interruptible_.store(true, std::memory_order_release);
@@ -169,6 +174,8 @@ void Machine::resume() {
 }
 
 Machine::~Machine() {
+  // Viewers come before what they look at.
+  displays_.reset();
   // The devices' own threads may still call the processor until the board is gone, and the
   // processor the devices until its thread is.
   for (auto& vcpu : vcpus_) vcpu->request_pause();

@@ -17,6 +17,7 @@
 #include "base/unique_fd.h"
 #include "machine/characters.h"
 #include "machine/description.h"
+#include "machine/displays.h"
 #include "machine/events.h"
 #include "machine/board.h"
 #include "machine/run_state.h"
@@ -85,6 +86,7 @@ class Machine {
   [[nodiscard]] Characters& characters() { return *characters_; }
   /// Null for machine "none", as the memory.
   [[nodiscard]] Board* board() { return board_.get(); }
+  [[nodiscard]] Displays& displays() { return *displays_; }
   [[nodiscard]] memory::GuestMemory* memory() { return memory_.get(); }
   [[nodiscard]] vcpu::Accelerator& accelerator() { return *accelerator_; }
   [[nodiscard]] const x86::CpuidTable& cpuid() const { return cpuid_; }
@@ -177,6 +179,7 @@ class Machine {
   std::vector<uint32_t> apic_ids_;
   std::unique_ptr<vcpu::Vm> vm_;
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
+  std::unique_ptr<Displays> displays_;
   /// Set once all of `vcpus_` are there: before, an interrupt has nobody to wake.
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;

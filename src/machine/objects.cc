@@ -43,6 +43,13 @@ constexpr std::array kSecretProperties = {
     PropertySpecification{"keyid", kText, "secret that this one is encrypted with"},
     PropertySpecification{"iv", kText, "initialization vector of that"},
 };
+constexpr std::array kTlsProperties = {
+    PropertySpecification{"dir", kText, "folder with ca-cert.pem, server-cert.pem, server-key.pem"},
+    PropertySpecification{"endpoint", kText, "server"},
+    PropertySpecification{"verify-peer", kBoolean, "clients need certificates, too"},
+    PropertySpecification{"priority", kText, "algorithms, as GnuTLS takes them"},
+    PropertySpecification{"sanity-check", kBoolean, "taken, without effect"},
+};
 constexpr PropertySpecification kSize = {"size", kText, "bytes, as in 512M"};
 constexpr PropertySpecification kShare = {"share", kBoolean, "other processes see what is written"};
 constexpr PropertySpecification kPrealloc = {"prealloc", kBoolean, "taken from the host at once"};
@@ -78,6 +85,8 @@ constexpr std::array kCatalog = {
     ObjectSpecification{"rng-builtin", "source of random bytes", {}},
     ObjectSpecification{"rng-random", "source of random bytes", kRandomProperties},
     ObjectSpecification{"secret", "a password or key", kSecretProperties},
+    ObjectSpecification{"tls-creds-anon", "TLS without certificates", kTlsProperties},
+    ObjectSpecification{"tls-creds-x509", "TLS with certificates", kTlsProperties},
     ObjectSpecification{"throttle-group", "limits that disks share", {}},
 };
 

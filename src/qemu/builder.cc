@@ -39,11 +39,6 @@ Result<int64_t> parse_date(const std::string& text) {
       text);
 }
 
-Result<> only_none(std::string_view argument, std::string_view what) {
-  if (argument == "none") return {};
-  return fail("there is no {} yet; valid choices: none", what);
-}
-
 }  // namespace
 
 Result<> Builder::machine(const std::string& argument) {
@@ -215,13 +210,6 @@ Result<> Builder::append(const std::string& argument) {
   return {};
 }
 
-Result<> Builder::display(const std::string& argument) {
-  display_chosen_ = true;
-  const auto values = LIMEN_TRY(read_texts(argument, "type"));
-  if (!values.find("type")) return fail("Parameter 'type' is missing");
-  return only_none(values.text("type"), "display");
-}
-
 /// There is no firmware that would look for a boot sector: what the order is changes nothing. A
 /// wrong one is said all the same.
 Result<> Builder::boot(const std::string& argument) {
@@ -357,6 +345,8 @@ Result<> Builder::no_acpi(const std::string&) {
 
 Result<> Builder::no_graphic(const std::string&) {
   no_graphic_ = true;
+  if (result_.machine.display == machine::MachineDescription::Display::kDefault)
+    result_.machine.display = machine::MachineDescription::Display::kNone;
   return {};
 }
 

@@ -70,6 +70,9 @@ class Builder {
   Result<> bios(const std::string& argument);
   Result<> firmware_item(const std::string& argument);
   Result<> vga(const std::string& argument);
+  // In builder_display.cc.
+  Result<> vnc(const std::string& argument);
+  Result<> keyboard_layout(const std::string& argument);
   Result<> network(const std::string& argument);
   Result<> nic(const std::string& argument);
   Result<> netdev(const std::string& argument);
@@ -121,6 +124,8 @@ class Builder {
   void add_nic(std::string driver, const std::string& netdev, const std::string& mac,
                const std::string& address);
   Result<> finish_network();
+  // In builder_display.cc:
+  Result<> add_vnc(const std::string& options, const std::string& origin);
 
   std::string program_;
   CommandLine result_;

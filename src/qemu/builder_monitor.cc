@@ -5,7 +5,6 @@
 #include <array>
 #include <charconv>
 
-#include "base/log.h"
 #include "base/nearest.h"
 #include "device/character/escape_filter.h"
 #include "machine/device_catalog.h"
@@ -151,8 +150,6 @@ void Builder::add_default_console() {
   }
   if (!serials_.empty()) return;
   serials_.push_back("null");
-  if (!display_chosen_ && !no_graphic_)
-    log::warning("there is no display yet; -nographic shows the serial port on this terminal");
 }
 
 /// Monitors of -monitor and -qmp, then a look at all of them.

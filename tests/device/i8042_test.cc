@@ -120,11 +120,10 @@ TEST_F(Keyboard, AuxiliaryLoopbackComesBackAsMouseData) {
 TEST_F(Keyboard, DisabledInterfaceHoldsItsBytes) {
   command(0x60);
   data(0x30);
-  const uint8_t key = 0x1C;
-  controller_.type(&key, 1);
+  controller_.key(0x1E, true);
   data(0xF4);  // also turns the keyboard's interface on
   EXPECT_EQ(drain(), Bytes({0xFA}));
-  controller_.type(&key, 1);
+  controller_.key(0x1E, true);
   EXPECT_EQ(drain(), Bytes({0x1C}));
   EXPECT_EQ(sink_.rises(1), 0);  // its interrupt is off
 }
@@ -132,9 +131,15 @@ TEST_F(Keyboard, DisabledInterfaceHoldsItsBytes) {
 TEST_F(Keyboard, TranslatesScanCodesToSet1) {
   data(0xF4);
   drain();
-  const uint8_t keys[] = {0x1C, 0xF0, 0x1C, 0xE0, 0xF0, 0x75};
-  controller_.type(keys, sizeof keys);
-  EXPECT_EQ(drain(), Bytes({0x1E, 0x9E, 0xE0, 0xC8}));
+  controller_.key(0x1E, true);
+  controller_.key(0x1E, false);
+  controller_.key(0xC8, true);
+  controller_.key(0xC8, false);
+  controller_.key(0x41, true);  // F7, whose code of set 2 has bit 7
+  EXPECT_EQ(drain(), Bytes({0x1E, 0x9E, 0xE0, 0x48, 0xE0, 0xC8, 0x41}));
+  controller_.key(Ps2Keyboard::kPause, true);
+  controller_.key(Ps2Keyboard::kPause, false);
+  EXPECT_EQ(drain(), Bytes({0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5}));
 }
 
 TEST_F(Keyboard, ResetPulseAndOutputPort) {

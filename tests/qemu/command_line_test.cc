@@ -186,6 +186,42 @@ TEST(CommandLine, WhatIsNotThereYetTakesNone) {
   EXPECT_THAT(error("-rtc base=2006-06-31x"), HasSubstr("invalid datetime format '2006-06-31x'"));
 }
 
+TEST(CommandLine, VncServersAreRead) {
+  using Display = machine::MachineDescription::Display;
+  EXPECT_EQ(machine("").display, Display::kDefault);
+  EXPECT_EQ(machine("-nographic").display, Display::kNone);
+  EXPECT_EQ(machine("-display none").display, Display::kNone);
+  EXPECT_EQ(machine("-display curses").display, Display::kCurses);
+  EXPECT_EQ(machine("-vnc none").display, Display::kVnc);
+  EXPECT_TRUE(machine("-vnc none").vnc_servers.empty());
+  const auto both = machine(
+                        "-nographic -vnc :3,password=on,share=ignore,websocket=on,lossy=on "
+                        "-display vnc=unix:/v,id=x,tls-creds=t")
+                        .vnc_servers;
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_EQ(both[0].id, "default");
+  EXPECT_EQ(both[0].address.host, "");
+  EXPECT_EQ(both[0].address.port, "5903");
+  EXPECT_EQ(both[0].websocket->port, "5703");
+  EXPECT_TRUE(both[0].password);
+  EXPECT_TRUE(both[0].lossy);
+  EXPECT_EQ(both[0].share, vnc::SharePolicy::kIgnore);
+  EXPECT_EQ(both[1].id, "x");
+  EXPECT_EQ(both[1].address.path, "/v");
+  EXPECT_EQ(both[1].tls_credentials, "t");
+  EXPECT_EQ(machine("-vnc [::1]:0,to=9").vnc_servers[0].address.host, "::1");
+  EXPECT_EQ(machine("-vnc [::1]:0,to=9").vnc_servers[0].address.last_port, 5909);
+  EXPECT_THAT(error("-vnc 5900"), HasSubstr("HOST:NUMBER"));
+  EXPECT_THAT(error("-vnc :x"), HasSubstr("error converting display number 'x'"));
+  EXPECT_THAT(error("-vnc :0,to=x"), HasSubstr("to=x"));
+  EXPECT_THAT(error("-vnc :0,share=all"), HasSubstr("share"));
+  EXPECT_THAT(error("-vnc :0,reverse=on"), HasSubstr("reverse=on is not there"));
+  EXPECT_THAT(error("-vnc :0,password=on,password-secret=s"), HasSubstr("redundant"));
+  EXPECT_THAT(error("-vnc :0 -vnc :1,id=default"), HasSubstr("Duplicate ID 'default' for vnc"));
+  EXPECT_THAT(error("-display sdl"), HasSubstr("Display 'sdl' is not available"));
+  EXPECT_THAT(error("-k fr"), HasSubstr("en-us"));
+}
+
 TEST(CommandLine, NeedsAKernel) {
   EXPECT_THAT(parse("-nographic").error().message, HasSubstr("give -kernel"));
   EXPECT_THAT(parse("-initrd i").error().message, HasSubstr("an initrd needs a -kernel"));

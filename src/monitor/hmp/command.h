@@ -52,6 +52,7 @@ struct HumanCommand {
 [[nodiscard]] std::span<const HumanCommand> disk_commands();
 [[nodiscard]] std::span<const HumanCommand> inspection_commands();
 [[nodiscard]] std::span<const HumanCommand> plug_commands();
+[[nodiscard]] std::span<const HumanCommand> input_device_commands();
 [[nodiscard]] std::span<const HumanCommand> information_commands();       ///< Behind "info".
 [[nodiscard]] std::span<const HumanCommand> part_information_commands();  ///< The same.
 
@@ -63,6 +64,11 @@ using HumanCommandGroups = std::vector<std::span<const HumanCommand>>;
                                                      std::string_view name);
 [[nodiscard]] const HumanCommand* find_human_command(const HumanCommandGroups& among,
                                                      std::string_view name);
+
+/// "info mice".
+Result<> show_mice(HumanInterpreter& interpreter, Words& words);
+/// "info vnc".
+Result<> show_vnc(HumanInterpreter& interpreter, Words& words);
 
 /// "info block".
 Result<> show_block(HumanInterpreter& interpreter, Words& words);

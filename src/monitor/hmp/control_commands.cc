@@ -6,7 +6,6 @@
 #include "display/picture_file.h"
 #include "machine/machine.h"
 #include "monitor/hmp/command.h"
-#include "monitor/keys.h"
 
 namespace limen::monitor {
 namespace {
@@ -50,20 +49,6 @@ Result<> run(HumanInterpreter& interpreter, Words& words) {
 }
 constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
                kPowerDown[] = "system_powerdown", kQuit[] = "quit", kNmi[] = "inject-nmi";
-
-Result<> send_key(HumanInterpreter& interpreter, Words& words) {
-  const auto text = words.word();
-  if (text.empty()) return fail("sendkey: string expected");
-  std::vector<std::string> keys;
-  for (size_t at = 0; at <= text.size();) {
-    const auto dash = std::min(text.find('-', at), text.size());
-    keys.push_back(text.substr(at, dash - at));
-    at = dash + 1;
-  }
-  if (!words.at_end()) LIMEN_TRY(words.expression());  // the time they are held; none is needed
-  LIMEN_TRY(words.end());
-  return send_keys(interpreter.machine(), keys);
-}
 
 Result<> choose_processor(HumanInterpreter& interpreter, Words& words) {
   const int64_t index = LIMEN_TRY(words.expression());
@@ -167,8 +152,6 @@ constexpr std::array kCommands = {
     HumanCommand{"system_reset", "", "reset the system", run<kReset>},
     HumanCommand{"system_powerdown", "", "send system power down event", run<kPowerDown>},
     HumanCommand{"nmi", "", "inject an NMI", run<kNmi>},
-    HumanCommand{"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')",
-                 send_key},
     HumanCommand{"cpu", "index", "set the default CPU", choose_processor},
     HumanCommand{"memsave", "addr size file",
                  "save to disk virtual memory dump starting at 'addr' of size 'size'", memsave},

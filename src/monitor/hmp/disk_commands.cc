@@ -132,6 +132,15 @@ Result<> eject(HumanInterpreter& interpreter, Words& words) {
 Result<> change(HumanInterpreter& interpreter, Words& words) {
   const bool force = words.flag('f');
   Json arguments = {{"device", words.word()}, {"filename", words.word()}, {"force", force}};
+  if (arguments["device"] == "vnc") {  // "change vnc password PASSWORD"
+    const auto what = arguments["filename"].get<std::string>();
+    if (what != "password" && what != "passwd")
+      return fail("Error: 'change vnc' changes its 'password', not '{}'", what);
+    const auto password = words.word();
+    if (password.empty()) return fail("change: password expected");
+    interpreter.perform("change-vnc-password", {{"password", password}});
+    return {};
+  }
   if (arguments["filename"] == "") return fail("change: filename expected");
   if (const auto format = words.word(); !format.empty()) arguments["format"] = format;
   if (const auto mode = words.word(); !mode.empty()) arguments["read-only-mode"] = mode;

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 
+#include "machine/board.h"
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
-#include "machine/board.h"
 #include "monitor/guest_view.h"
 #include "monitor/hmp/command.h"
 #include "monitor/pci_view.h"
@@ -296,6 +296,8 @@ constexpr std::array kCommands = {
     HumanCommand{"balloon", "", "show balloon information", balloon},
     HumanCommand{"dump", "", "show the latest dump status", dump},
     HumanCommand{"history", "", "show the command line history", history},
+    HumanCommand{"mice", "", "show which guest mouse is receiving events", show_mice},
+    HumanCommand{"vnc", "", "show the vnc server status", show_vnc},
     HumanCommand{"roms", "", "show what was loaded into memory", roms},
 };
 

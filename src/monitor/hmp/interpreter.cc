@@ -54,7 +54,8 @@ const HumanCommand* find_human_command(const HumanCommandGroups& among, std::str
 }
 
 HumanCommandGroups top_level_groups() {
-  return {control_commands(), disk_commands(), plug_commands(), inspection_commands()};
+  return {control_commands(), disk_commands(), plug_commands(), inspection_commands(),
+          input_device_commands()};
 }
 
 HumanCommandGroups information_groups() {

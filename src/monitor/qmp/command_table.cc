@@ -29,7 +29,8 @@ const CommandTable& CommandTable::all() {
         general_commands(), lifecycle_commands(),    processor_commands(), memory_commands(),
         block_commands(),   block_change_commands(), medium_commands(),    character_commands(),
         device_commands(),  object_commands(),       pci_commands(),       descriptor_commands(),
-        human_commands(),   network_commands(),      display_commands()};
+        human_commands(),   network_commands(),      input_commands(),     vnc_commands(),
+        display_commands()};
     auto table = create(groups);
     if (!table) {
       log::error("{}", table.error().message);

@@ -76,6 +76,8 @@ CommandGroup object_commands();
 CommandGroup network_commands();
 CommandGroup pci_commands();
 CommandGroup descriptor_commands();
+CommandGroup input_commands();
+CommandGroup vnc_commands();
 CommandGroup human_commands();
 CommandGroup display_commands();
 

@@ -1,8 +1,6 @@
 // What a machine does: going on, standing still, resetting, ending.
-#include "device/i8042.h"
-#include "machine/machine.h"
 #include "machine/board.h"
-#include "monitor/keys.h"
+#include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
 
 namespace limen::monitor {
@@ -25,11 +23,6 @@ enum PanicAction { pause, shutdown, exit-failure, none }
 command set-action { *reboot: RebootAction, *shutdown: ShutdownAction, *panic: PanicAction }
 
 command inject-nmi
-enum KeyValueKind { number, qcode }
-struct IntWrapper { data: int }
-struct QKeyCodeWrapper { data: str }
-union KeyValue { type: KeyValueKind } on type { number: IntWrapper, qcode: QKeyCodeWrapper }
-command send-key { keys: [KeyValue], *hold-time: int }
 
 enum ShutdownCause { none, host-error, host-qmp-quit, host-qmp-system-reset, host-signal, host-ui,
   guest-shutdown, guest-reset, guest-panic, subsystem-reset, snapshot-load }
@@ -100,18 +93,6 @@ Reply inject_nmi(Context& context, const Json&) {
   return nothing();
 }
 
-Reply send_key(Context& context, const Json& arguments) {
-  std::vector<std::string> names;
-  for (const auto& key : arguments["keys"]) {
-    const auto& data = key["data"];
-    names.push_back(data.is_string() ? data.get<std::string>()
-                                     : fmt::format("{:#x}", data.get<int64_t>()));
-  }
-  if (auto sent = send_keys(context.machine, names); !sent)
-    return std::unexpected(Failure(std::move(sent).error()));
-  return nothing();
-}
-
 }  // namespace
 
 CommandGroup lifecycle_commands() {
@@ -123,8 +104,7 @@ CommandGroup lifecycle_commands() {
            {"system_powerdown", system_powerdown},
            {"quit", quit},
            {"set-action", set_action},
-           {"inject-nmi", inject_nmi},
-           {"send-key", send_key}}};
+           {"inject-nmi", inject_nmi}}};
 }
 
 }  // namespace limen::monitor

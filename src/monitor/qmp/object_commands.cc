@@ -25,7 +25,7 @@ command qom-list-properties { typename: str } -> [ObjectPropertyInfo]
 command device-list-properties { typename: str } -> [ObjectPropertyInfo]
 
 enum ObjectType { iothread, memory-backend-file, memory-backend-memfd, memory-backend-ram,
-  rng-builtin, rng-random, secret, throttle-group }
+  rng-builtin, rng-random, secret, throttle-group, tls-creds-anon, tls-creds-x509 }
 struct RngRandomProperties { *filename: str }
 struct IothreadProperties { *poll-max-ns: int, *poll-grow: int, *poll-shrink: int,
   *aio-max-batch: int, *thread-pool-min: int, *thread-pool-max: int }
@@ -41,6 +41,9 @@ struct MemoryBackendMemfdProperties { *dump: bool, *merge: bool, *prealloc: bool
 enum QCryptoSecretFormat { raw, base64 }
 struct SecretProperties { *data: str, *file: str, *format: QCryptoSecretFormat, *keyid: str,
   *iv: str }
+enum QCryptoTLSCredsEndpoint { client, server }
+struct TlsCredsProperties { *dir: str, *endpoint: QCryptoTLSCredsEndpoint, *verify-peer: bool,
+  *priority: str, *sanity-check: bool }
 struct ThrottleLimits { *iops-total: int, *iops-total-max: int, *iops-total-max-length: int,
   *iops-read: int, *iops-read-max: int, *iops-read-max-length: int, *iops-write: int,
   *iops-write-max: int, *iops-write-max-length: int, *bps-total: int, *bps-total-max: int,
@@ -51,7 +54,8 @@ union ObjectOptions { qom-type: ObjectType, id: str } on qom-type { iothread: Io
   memory-backend-file: MemoryBackendFileProperties,
   memory-backend-memfd: MemoryBackendMemfdProperties, memory-backend-ram: MemoryBackendProperties,
   rng-random: RngRandomProperties, secret: SecretProperties,
-  throttle-group: ThrottleGroupProperties }
+  throttle-group: ThrottleGroupProperties, tls-creds-anon: TlsCredsProperties,
+  tls-creds-x509: TlsCredsProperties }
 command object-add ObjectOptions
 command object-del { id: str }
 
