@@ -8,7 +8,8 @@ _limen_files() {
   compopt -o filenames 2>/dev/null
 }
 
-_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd virtio-rng-pci
+_limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd
+  ich9-ahci piix3-ide nvme virtio-rng-pci
   virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
   isa-serial isa-debug-exit isa-debugcon pc-testdev"
 

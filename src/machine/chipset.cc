@@ -14,6 +14,7 @@
 #include "device/system_control.h"
 #include "machine/board.h"
 #include "machine/device_catalog.h"
+#include "machine/device_factory.h"
 #include "machine/firmware.h"
 #include "pci/i440fx_host_bridge.h"
 #include "pci/ich_lpc.h"
@@ -214,6 +215,11 @@ Result<> Board::describe_to_firmware(const MachineDescription& description) {
   // S3 and S4 are not there; S5 is, with the SLP_TYP of the DSDT.
   fw_cfg.set_file("etc/system-states",
                   Bytes{0x80, 0, 0, 0, 0, 0x80 | boot::acpi::kSoftOffSleepType});
+  if (const auto order = factory_->boot_order(description.boot.strict); !order.empty()) {
+    Bytes lines(order.begin(), order.end());
+    lines.back() = 0;  // in place of the last line's end
+    fw_cfg.set_file("bootorder", std::move(lines));
+  }
   return describe_boot(description, fw_cfg);
 }
 

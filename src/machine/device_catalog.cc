@@ -65,7 +65,7 @@ constexpr std::array kBlockProperties = {
 };
 constexpr PropertySpecification kMac = {"mac", kText, "address, 52:54:00:12:34:56 and on"};
 constexpr PropertySpecification kNetdev = {"netdev", kText, "id of a -netdev"};
-constexpr PropertySpecification kRomFile = {"romfile", kText, "taken, without effect"};
+constexpr PropertySpecification kRomFile = {"romfile", kText, "expansion ROM; empty: none"};
 constexpr std::array kNetProperties = {
     kId,
     kMac,
@@ -189,6 +189,23 @@ constexpr std::array kIdeCdProperties = {
     kRevision, kWwn,   kBootIndex, kReadError, kWriteError,
 };
 constexpr std::array kIdeControllerProperties = {kId, kBus, kAddress};
+constexpr std::array kNvmeProperties = {
+    kId,
+    kDrive,
+    PropertySpecification{"serial", kText, "serial number, at most 20 bytes; it must be given"},
+    PropertySpecification{"max_ioqpairs", kNumber, "pairs of I/O queues", 1, 1535},
+    PropertySpecification{"msix_qsize", kNumber, "MSI-X vectors", 1, 2048},
+    PropertySpecification{"mdts", kNumber, "longest transfer: a power of two, in 4 KiB; 0: any", 0,
+                          17},
+    kBootIndex,
+    kLogicalBlock,
+    kPhysicalBlock,
+    kReadError,
+    kWriteError,
+    kWriteCache,
+    kBus,
+    kAddress,
+};
 constexpr std::array kE1000Properties = {
     kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,
 };
@@ -334,6 +351,7 @@ constexpr std::array kCatalog = {
                         kIdeControllerProperties},
     DeviceSpecification{"piix3-ide", "", "PCI", "IDE controller: two channels",
                         kIdeControllerProperties},
+    DeviceSpecification{"nvme", "", "PCI", "NVMe disk", kNvmeProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
     DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",

@@ -29,6 +29,7 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"ide-cd", &DeviceFactory::create_ide_cd},
       {"ich9-ahci", &DeviceFactory::create_ahci},
       {"piix3-ide", &DeviceFactory::create_piix3_ide},
+      {"nvme", &DeviceFactory::create_nvme},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-balloon-pci", &DeviceFactory::create_balloon},
       {"pcie-root-port", &DeviceFactory::create_root_port},
@@ -74,6 +75,7 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
               ? "/machine/peripheral/" + description.properties.at("id")
               : fmt::format("/machine/peripheral-anon/device[{}]", devices_made_);
   ++devices_made_;
+  driver_ = specification->driver;
   if (auto created = (this->*factory)(description, DeviceProperties(description)); !created) {
     Error error = std::move(created).error();
     error.message = "-device " + description.driver + ": " + error.message;

@@ -43,6 +43,9 @@ class DeviceFactory {
 
   /// One more, into the slot of a root port, and tells the guest.
   Result<> plug(const DeviceDescription& description);
+  /// Paths of what has a bootindex=, a line each, as firmware takes them from fw_cfg; `strict`: and
+  /// then nothing else.
+  [[nodiscard]] std::string boot_order(bool strict) const;
   /// Takes SCSI unit `id` out at once; false: there is none.
   bool unplug_scsi(const std::string& id);
   /// Before the end of a function that is unplugged: gives back what it had.
@@ -61,6 +64,7 @@ class DeviceFactory {
   Result<> create_ide_cd(const DeviceDescription&, const DeviceProperties&);
   Result<> create_ahci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_piix3_ide(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_nvme(const DeviceDescription&, const DeviceProperties&);
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
   Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
@@ -79,6 +83,18 @@ class DeviceFactory {
   Result<> create_gpu(const DeviceDescription&, const DeviceProperties&);
   Result<> add_display(const DeviceProperties& properties,
                        std::unique_ptr<pci::PciFunction> function, display::Source& source);
+
+  // In boot_devices.cc:
+  void note_boot(const DeviceProperties& properties, const std::string& path);
+  [[nodiscard]] std::string card_path(std::string_view name,
+                                      const pci::PciFunction& function) const;
+  void note_card(const DeviceProperties& properties, const pci::PciFunction& function);
+  void note_scsi_unit(const DeviceProperties& properties, const virtio::Scsi& adapter,
+                      unsigned target, unsigned number);
+  void note_ide_drive(const DeviceProperties& properties, const pci::PciFunction& controller,
+                      unsigned channel, unsigned unit);
+  /// The card's ROM, where firmware boots.
+  Result<> give_rom(const DeviceProperties& properties, pci::PciFunction& function);
 
   Result<> create_root_port(const DeviceDescription&, const DeviceProperties&);
   /// The bus that bus= names, and the root port that it is behind, if it is.
@@ -149,6 +165,7 @@ class DeviceFactory {
   struct IdeBus {
     std::string name;  ///< As -device's bus= has it: "ide.0".
     const pci::PciFunction* controller;
+    unsigned channel;  ///< Of the controller, or its port.
     bool serial_ata;
     std::function<Result<>(unsigned unit, std::unique_ptr<storage::ata::Device>)> attach;
     std::vector<const void*> users = {};  ///< By unit; null: nothing is there.
@@ -168,6 +185,8 @@ class DeviceFactory {
   size_t ide_buses_named_ = 0;    ///< "ide.0" and so on.
   unsigned ide_drives_made_ = 0;  ///< For serial numbers that nobody gave.
   size_t devices_made_ = 0;
+  std::multimap<uint64_t, std::string> boot_paths_;
+  std::string driver_;  ///< Of the device that is being made.
   std::string path_;  ///< Of the device that is being made, among QOM's objects.
 };
 

@@ -169,6 +169,7 @@ Result<> DeviceFactory::add_scsi_unit(const DeviceProperties& properties, Drive&
   auto* const adapter = bus->adapter;
   LIMEN_TRY(adapter->add_unit(target, number, std::move(unit)));
   scsi_units_.push_back({properties.text("id"), adapter, target, number, added});
+  note_scsi_unit(properties, *adapter, target, number);
   attach(drive, properties, added);
   drive.resized = [adapter, target, number, added] {
     added->attention(block::scsi::sense::kCapacityChanged);

@@ -69,6 +69,7 @@ Result<> DeviceFactory::add_display(const DeviceProperties& properties,
                                     display::Source& source) {
   pci::RootPort* port = nullptr;
   auto* bus = LIMEN_TRY(bus_of(properties, port));
+  LIMEN_TRY(give_rom(properties, *function));
   LIMEN_TRY(bus->attach(*function, properties.text("addr")));
   board_.devices_.push_back(std::move(function));
   board_.displays_.push_back({properties.text("id"), &source, std::make_unique<display::Screen>()});

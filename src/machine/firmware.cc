@@ -13,7 +13,6 @@ namespace limen::machine {
 namespace {
 
 constexpr uint64_t kBiosGranularity = 0x1'0000, kMostBios = uint64_t{16} << 20;
-constexpr uint64_t kMebibyte = uint64_t{1} << 20;
 constexpr std::string_view kSeaBios = "bios-256k.bin";
 
 constexpr std::array<std::string_view, 5> kFolders = {"/usr/share/seabios", "/usr/share/ovmf",
@@ -26,19 +25,6 @@ std::string_view package_of(std::string_view name) {
   if (name.starts_with("OVMF")) return "ovmf";
   if (name.ends_with(".rom")) return "ipxe-qemu";
   return "";
-}
-
-Result<std::vector<std::byte>> read_whole(const std::string& path, uint64_t most) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) return fail("firmware '{}': {}", path, error.message());
-  if (size > most)
-    return fail("firmware '{}' has {} bytes: at most {} have a place", path, size, most);
-  std::ifstream file(path, std::ios::binary);
-  std::vector<std::byte> content(size);
-  file.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(size));
-  if (!file) return fail("firmware '{}' could not be read", path);
-  return content;
 }
 
 device::FwCfg::Bytes little_endian(uint64_t value, size_t size) {
@@ -66,11 +52,24 @@ Result<std::string> find_firmware(const std::string& name) {
   return fail("firmware '{}' is not there", name);
 }
 
+Result<std::vector<std::byte>> read_firmware(const std::string& path, uint64_t most) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) return fail("firmware '{}': {}", path, error.message());
+  if (size > most)
+    return fail("firmware '{}' has {} bytes: at most {} have a place", path, size, most);
+  std::ifstream file(path, std::ios::binary);
+  std::vector<std::byte> content(size);
+  file.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(size));
+  if (!file) return fail("firmware '{}' could not be read", path);
+  return content;
+}
+
 Result<std::vector<std::byte>> read_bios(const MachineDescription& description) {
   if (!boots_firmware(description)) return std::vector<std::byte>{};
   const auto path = LIMEN_TRY(
       find_firmware(description.bios.empty() ? std::string(kSeaBios) : description.bios));
-  auto content = LIMEN_TRY(read_whole(path, kMostBios));
+  auto content = LIMEN_TRY(read_firmware(path, kMostBios));
   if (content.empty() || content.size() % kBiosGranularity != 0)
     return fail("firmware '{}' has {} bytes: a multiple of {} is wanted", path, content.size(),
                 kBiosGranularity);
@@ -82,7 +81,7 @@ uint64_t memory_beside_ram(const MachineDescription& description, size_t bios_by
   for (const auto& device : description.devices) {
     const auto* known = find_device(device.driver);
     if (known == nullptr || known->bus != "PCI") continue;
-    if (boots_firmware(description)) bytes += kMebibyte;  // an expansion ROM's most
+    if (boots_firmware(description)) bytes += kMostRom;
   }
   return bytes;
 }
@@ -100,7 +99,7 @@ Result<> describe_boot(const MachineDescription& description, device::FwCfg& fw_
   for (const auto& item : description.firmware_items) fw_cfg.set_file(item.name, item.content);
   if (description.kernel.empty()) return {};
   const auto give = [&](const std::string& path, Key size, Key data) -> Result<> {
-    const auto content = LIMEN_TRY(read_whole(path, UINT32_MAX));
+    const auto content = LIMEN_TRY(read_firmware(path, UINT32_MAX));
     const auto* bytes = reinterpret_cast<const uint8_t*>(content.data());
     fw_cfg.set_number(size, static_cast<uint32_t>(content.size()));
     fw_cfg.set(data, {bytes, bytes + content.size()});

@@ -19,6 +19,11 @@ namespace limen::machine {
 /// firmware. Fails with the package that has it, where that is known.
 Result<std::string> find_firmware(const std::string& name);
 
+/// The content of a file of at most `most` bytes.
+Result<std::vector<std::byte>> read_firmware(const std::string& path, uint64_t most);
+/// Of a card's expansion ROM.
+inline constexpr uint64_t kMostRom = uint64_t{1} << 20;
+
 /// The content of -bios, or of SeaBIOS: a multiple of 64 KiB, at most 16 MiB. Empty if the machine
 /// boots no firmware.
 Result<std::vector<std::byte>> read_bios(const MachineDescription& description);

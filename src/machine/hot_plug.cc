@@ -31,10 +31,12 @@ Result<> DeviceFactory::add_function(const DeviceProperties& properties,
                                      std::unique_ptr<pci::PciFunction> function) {
   pci::RootPort* port = nullptr;
   auto* bus = LIMEN_TRY(bus_of(properties, port));
+  LIMEN_TRY(give_rom(properties, *function));
   LIMEN_TRY(bus->attach(*function, properties.text("addr")));
   if (port != nullptr)
     board_.plugged_.push_back(
         {properties.text("id"), properties.text("drive"), function.get(), port});
+  note_card(properties, *function);
   board_.devices_.push_back(std::move(function));
   return {};
 }

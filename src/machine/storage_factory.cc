@@ -11,6 +11,7 @@
 #include "storage/ata/disk.h"
 #include "storage/ata/packet_drive.h"
 #include "storage/ide/piix3_ide.h"
+#include "storage/nvme/nvme.h"
 
 namespace limen::machine {
 
@@ -56,6 +57,7 @@ Result<> DeviceFactory::create_ahci(const DeviceDescription& description,
   for (unsigned port = 0; port < Ahci::kPorts; ++port)
     buses.push_back({.name = {},
                      .controller = function.get(),
+                     .channel = port,
                      .serial_ata = true,
                      .attach =
                          [ahci = function.get(), port](unsigned, auto device) {
@@ -79,6 +81,7 @@ Result<> DeviceFactory::create_piix3_ide(const DeviceDescription& description,
   for (unsigned channel = 0; channel < Piix3Ide::kChannels; ++channel)
     buses.push_back({.name = {},
                      .controller = function.get(),
+                     .channel = channel,
                      .serial_ata = false,
                      .attach =
                          [ide = function.get(), channel](unsigned unit, auto device) {
@@ -154,6 +157,7 @@ Result<> DeviceFactory::create_ide_disk(const DeviceDescription&,
   const void* const user = device.get();
   LIMEN_TRY(place.bus->attach(place.unit, std::move(device)));
   place.bus->users[place.unit] = user;
+  note_ide_drive(properties, *place.bus->controller, place.bus->channel, place.unit);
   attach(*drive, properties, user);
   return {};
 }
@@ -170,7 +174,30 @@ Result<> DeviceFactory::create_ide_cd(const DeviceDescription&,
   const void* const user = device.get();
   LIMEN_TRY(place.bus->attach(place.unit, std::move(device)));
   place.bus->users[place.unit] = user;
+  note_ide_drive(properties, *place.bus->controller, place.bus->channel, place.unit);
   attach(*drive, properties, user);
+  return {};
+}
+
+Result<> DeviceFactory::create_nvme(const DeviceDescription& description,
+                                    const DeviceProperties& properties) {
+  auto* drive = LIMEN_TRY(take_disk(properties));
+  storage::NvmeProperties nvme;
+  nvme.name = properties.text("id", description.driver);
+  nvme.serial = properties.text("serial", drive->description.serial);
+  nvme.queue_pairs = static_cast<unsigned>(properties.number("max_ioqpairs", nvme.queue_pairs));
+  nvme.vectors = static_cast<unsigned>(properties.number("msix_qsize", nvme.vectors));
+  nvme.largest_transfer = static_cast<uint8_t>(properties.number("mdts", nvme.largest_transfer));
+  nvme.logical_block_size =
+      static_cast<uint32_t>(properties.number("logical_block_size", nvme.logical_block_size));
+  nvme.physical_block_size = static_cast<uint32_t>(properties.number(
+      "physical_block_size", std::max(nvme.physical_block_size, nvme.logical_block_size)));
+  nvme.write_cache = write_cache(properties, drive->description);
+  auto function = LIMEN_TRY(storage::Nvme::create(nvme, board_.memory_, *drive->image));
+  auto* const controller = function.get();
+  LIMEN_TRY(add_function(properties, std::move(function)));
+  attach(*drive, properties, controller);
+  drive->resized = [controller] { controller->resized(); };
   return {};
 }
 

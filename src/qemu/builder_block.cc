@@ -378,7 +378,8 @@ Result<> Builder::check_block_references(const machine::DeviceDescription& devic
   }
   if (device.driver == "ide-hd" && property("drive") == nullptr)
     return fail("-device {}: No drive specified", device.driver);
-  if ((device.driver == "virtio-blk-pci" || device.driver == "scsi-hd") &&
+  if ((device.driver == "virtio-blk-pci" || device.driver == "nvme" ||
+       device.driver == "scsi-hd") &&
       property("drive") == nullptr)
     return fail("-device {}: drive property not set", device.driver);
   return {};

@@ -24,7 +24,8 @@ constexpr std::array kOptions = {
     Option{"initrd", "FILE", "initial RAM disk, or multiboot modules", &Builder::initrd},
     Option{"append", "TEXT", "kernel command line", &Builder::append},
     Option{"drive",
-           "file=FILE[,format=raw][,if=virtio|none][,media=disk|cdrom][,id=ID]\n"
+           "file=FILE[,format=raw][,if=virtio|ide|none][,media=disk|cdrom][,id=ID]\n"
+           "          [,index=N][,bus=N][,unit=N]\n"
            "          [,readonly=on|off][,snapshot=on|off][,serial=TEXT]\n"
            "          [,cache=writeback|none|writethrough|directsync|unsafe]\n"
            "          [,aio=threads|native|io_uring][,discard=unmap|ignore]\n"
@@ -38,7 +39,7 @@ constexpr std::array kOptions = {
            "[driver=]file|raw|host_device|throttle|null-co,node-name=NAME[,file=NODE]\n"
            "          [,filename=FILE][,read-only=on|off][,cache.direct=on|off]... | JSON",
            "disk image, for -device ...,drive=NAME", &Builder::block_device},
-    Option{"cdrom", "FILE", "CD-ROM image, in a drive of a SCSI adapter", &Builder::cdrom},
+    Option{"cdrom", "FILE", "CD-ROM image, in a drive of the board's controller", &Builder::cdrom},
     Option{"hda", "FILE", "first disk", &Builder::hard_disk_a},
     Option{"hdb", "FILE", "second disk", &Builder::hard_disk_b},
     Option{"hdc", "FILE", "third disk", &Builder::hard_disk_c},

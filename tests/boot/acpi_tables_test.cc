@@ -9,6 +9,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "boot/acpi/loader.h"
 #include "boot/acpi/tables.h"
 #include "boot/little_endian.h"
 #include "boot/memory_map.h"
@@ -18,6 +19,21 @@ namespace {
 
 constexpr GuestPhysicalAddress kStart{0x700'0000};
 constexpr Board kFullBoard{.vcpus = 4, .hpet = true, .serial_ports = 2};
+
+/// The other board, as firmware has set it up.
+Board pc_board() {
+  return {.chipset = Chipset::kI440fx,
+          .pm_base = 0xB000,
+          .memory_windows = {{0xC000'0000, 0xFEBF'FFFF}},
+          .high_window = {0x1'8000'0000, 0x1'FFFF'FFFF},
+          .ecam_base = 0,
+          .fw_cfg = true,
+          .vga = true,
+          .vcpus = 2,
+          .hpet = true,
+          .serial_ports = 1,
+          .panic_port = 0x505};
+}
 
 unsigned byte_sum(std::span<const std::byte> bytes) {
   return std::accumulate(bytes.begin(), bytes.end(), 0u,
@@ -66,7 +82,9 @@ class AcpiCompiler : public testing::Test {
 };
 
 TEST_F(AcpiCompiler, DisassemblesEveryTableWithoutAWarning) {
-  for (const auto& each : build_tables(kFullBoard, kStart)) {
+  auto all = build_tables(kFullBoard, kStart);
+  for (auto& each : build_tables(pc_board(), kStart)) all.push_back(std::move(each));
+  for (const auto& each : all) {
     SCOPED_TRACE(each.signature);
     store(each);
     const std::string said = iasl("-d " + each.signature + ".aml");
@@ -81,7 +99,9 @@ TEST_F(AcpiCompiler, DisassemblesEveryTableWithoutAWarning) {
 }
 
 TEST_F(AcpiCompiler, RecompilesEveryTableToTheSameBytes) {
-  for (const auto& each : build_tables(kFullBoard, kStart)) {
+  auto all = build_tables(kFullBoard, kStart);
+  for (auto& each : build_tables(pc_board(), kStart)) all.push_back(std::move(each));
+  for (const auto& each : all) {
     SCOPED_TRACE(each.signature);
     store(each);
     iasl("-d " + each.signature + ".aml");
@@ -129,6 +149,57 @@ TEST(AcpiTables, RootPointerLeadsToEveryTable) {
   const auto& fadt = table(tables, "FACP").bytes;
   EXPECT_EQ(field<uint64_t>(fadt, 140), table(tables, "DSDT").address.value);
   EXPECT_EQ(field<uint32_t>(fadt, 36), table(tables, "FACS").address.value);
+}
+
+/// Does what firmware does with the loader's script; `tables` and `rsdp` lie at these addresses then.
+void run_script(LoaderFiles& files, uint64_t tables_at) {
+  const auto file = [&](size_t at) -> std::vector<std::byte>& {
+    return std::string_view(reinterpret_cast<const char*>(&files.script[at])) == kTablesFile
+               ? files.tables
+               : files.rsdp;
+  };
+  for (size_t at = 0; at < files.script.size(); at += 128) {
+    const std::span entry(&files.script[at], 128);
+    switch (field<uint32_t>(entry, 0)) {
+      case 1:
+        break;
+      case 2: {
+        const auto offset = field<uint32_t>(entry, 116);
+        auto& into = file(at + 4);
+        if (field<uint8_t>(entry, 120) == 4)
+          set_field(std::span(into), offset,
+                    static_cast<uint32_t>(field<uint32_t>(into, offset) + tables_at));
+        else
+          set_field(std::span(into), offset, field<uint64_t>(into, offset) + tables_at);
+        break;
+      }
+      case 3: {
+        auto& into = file(at + 4);
+        const auto part = std::span(into).subspan(field<uint32_t>(entry, 64),
+                                                  field<uint32_t>(entry, 68));
+        into[field<uint32_t>(entry, 60)] = static_cast<std::byte>(0u - byte_sum(part));
+        break;
+      }
+      default:
+        FAIL() << "command " << field<uint32_t>(entry, 0);
+    }
+  }
+}
+
+TEST(AcpiLoader, LinksTheSameTablesThatAreInstalledDirectly) {
+  for (const auto& board : {kFullBoard, pc_board()}) {
+    auto files = build_loader_files(board);
+    run_script(files, kStart.value);
+    const auto tables = build_tables(board, kStart);
+    for (const auto& each : tables) {
+      SCOPED_TRACE(each.signature);
+      const auto at = each.address - kStart;
+      ASSERT_LE(at + each.bytes.size(), files.tables.size());
+      EXPECT_TRUE(std::ranges::equal(
+          each.bytes, std::span(files.tables).subspan(at, each.bytes.size())));
+    }
+    EXPECT_EQ(files.rsdp, build_rsdp(tables));
+  }
 }
 
 TEST(AcpiTables, HpetIsDescribedOnlyWhenPresent) {

@@ -122,6 +122,7 @@ class VgaTest : public testing::Test {
     vbe(BochsVbe::kYres, height);
     vbe(BochsVbe::kBpp, bits);
     vbe(BochsVbe::kEnable, flags);
+    out(0x3C2, 1);  // 3DAh is there
     in(0x3DA);
     out(0x3C0, 0x20);
   }

@@ -64,7 +64,8 @@ class Disks(MachineTest):
         console = self.boot(
             "-drive", f"file={data},format=raw,if=none,id=d,cache=none", "-device",
             "scsi-hd,drive=d,bus=scsi0.0,scsi-id=5,lun=3,serial=SN42,wwn=0x5000c50015ea71ac",
-            "-cdrom", disc, root="/dev/sda",
+            "-drive", f"file={disc},format=raw,if=none,media=cdrom,id=c", "-device",
+            "scsi-cd,drive=c,bus=scsi0.0", root="/dev/sda",
             root_device=("-device", "virtio-scsi-pci,id=scsi0", "-device",
                          "scsi-hd,drive=root,bus=scsi0.0"))
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Disk controllers that are not virtio's, as Debian's kernel for any hardware drives them: AHCI with
-disks and a CD drive, NVMe.
+"""Disk controllers that are not virtio's, as Debian's kernel for any hardware drives them: AHCI and
+the PIIX3's IDE with disks and a CD drive, NVMe; and as SeaBIOS boots from them.
 
 The guest is Debian's disk, opened for reading alone, with a shell in init's place."""
 
@@ -21,13 +21,13 @@ def md5(data):
 
 
 class StorageTest(MachineTest):
-    def boot(self, *words):
+    def boot(self, *words, machine="q35"):
         guest, folder = self.debian(), kernel_folder()
         if folder is None:
             self.skipTest("Debian's kernel for any hardware was not fetched yet")
         ramdisk = self.file("initrd.img", initrd(guest / "initrd.img", folder))
         console = Console([
-            SYSTEM, "-nographic", "-M", "q35", "-m", "512", "-kernel", f"{folder}/vmlinuz",
+            SYSTEM, "-nographic", "-M", machine, "-m", "512", "-kernel", f"{folder}/vmlinuz",
             "-initrd", ramdisk, "-append", "console=ttyS0 quiet panic=-1", "-drive",
             f"file={guest}/disk.raw,format=raw,if=virtio,readonly=on", *words])
         self.addCleanup(console.close)
@@ -99,6 +99,70 @@ class StorageTest(MachineTest):
                          if each["device"] == "ide2-cd0"][0]["tray_open"])
         self.assertNotEqual(self.console.run("md5sum </dev/sr0", 60)[0], 0)
         self.power_off()
+
+    def test_ide_disks_and_cd(self):
+        """Two drives on one channel, a disc on the other, by bus master DMA."""
+        contents = [os.urandom(4 * MEBIBYTE) for _ in range(3)]
+        disks = [self.file(f"disk{i}", content) for i, content in enumerate(contents)]
+        self.boot("-hda", disks[0], "-hdb", disks[1], "-cdrom", disks[2], machine="pc")
+        for path, content in zip(["/dev/sda", "/dev/sdb", "/dev/sr0"], contents):
+            self.wait_for(path)
+            self.assertEqual(self.inside(f"md5sum <{path}").split()[0], md5(content))
+        self.inside("dmesg | grep -q 'ata1.00: configured for UDMA/100'")
+        self.inside("dd if=/dev/sr0 of=/dev/sda bs=64k count=32 oflag=direct 2>/dev/null; "
+                    "dd if=/dev/sda of=/dev/sdb bs=4k count=512 iflag=direct oflag=direct "
+                    "2>/dev/null; sync")
+        self.assertEqual(self.inside("dmesg | grep -c 'ata.*exception' || true").strip(), "0")
+        self.power_off()
+        for disk, content in zip(disks[:2], contents[:2]):
+            with open(disk, "rb") as file:
+                self.assertEqual(md5(file.read()),
+                                 md5(contents[2][:2 * MEBIBYTE] + content[2 * MEBIBYTE:]))
+
+    def test_seabios_boots_from_each_controller(self):
+        """A boot sector reads the next sector by INT 13h and writes it to the serial port."""
+        code = bytes.fromhex("fa31c08ed88ec08ed0bc007cfb"  # segments and stack
+                             "b80102bb007eb90200b600cd13"  # read sector 2 to 7E00h
+                             "be007eac84c07406baf803eeebf5f4ebfd")  # its text to COM1
+        text = b"HELLO FROM THE SECOND SECTOR"
+        image = code.ljust(510, b"\0") + b"\x55\xaa" + text.ljust(512, b"\0")
+        disk = self.file("boot.img", image.ljust(8 * MEBIBYTE, b"\0"))
+        nvme = ("-drive", f"file={disk},format=raw,if=none,id=d", "-device",
+                "nvme,drive=d,serial=S")
+        for words in [("-M", "pc", "-hda", disk), ("-M", "q35", "-hda", disk),
+                      ("-M", "q35", *nvme), ("-M", "pc", "-hdd", disk)]:
+            with self.subTest(words[:3]):
+                console = Console([SYSTEM, "-nographic", "-m", "64", *words])
+                self.addCleanup(console.close)
+                console.expect(text.decode(), 60)
+                console.close()
+
+    def test_nvme_disk_reads_writes_and_trims(self):
+        content = os.urandom(8 * MEBIBYTE)
+        disk, mirror = self.file("disk.raw", content), self.file("mirror.raw", content)
+        self.boot("-smp", "2", "-drive", f"file={disk},format=raw,if=none,id=d", "-device",
+                  "nvme,drive=d,serial=SN42")
+        self.wait_for("/dev/nvme0n1")
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/serial").strip(), "SN42")
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/model").strip(), "QEMU NVMe Ctrl")
+        # A queue for each processor, and one for the controller itself.
+        self.assertEqual(self.inside("cat /sys/class/nvme/nvme0/queue_count").strip(), "3")
+        self.assertEqual(self.inside("md5sum </dev/nvme0n1").split()[0], md5(content))
+        self.inside("for i in 0 1 2 3 4 5 6 7; do dd if=/dev/nvme0n1 of=/dev/nvme0n1 bs=512k "
+                    "skip=$i seek=$((8+i)) count=1 iflag=direct oflag=direct 2>/dev/null & done; "
+                    "wait; sync")
+        after = bytearray(content)
+        after[4 * MEBIBYTE:] = content[:4 * MEBIBYTE]
+        self.assertEqual(self.inside("md5sum </dev/nvme0n1").split()[0], md5(after))
+        self.inside("blkdiscard -o 1048576 -l 1048576 /dev/nvme0n1; "
+                    "blkdiscard -z -o 3145728 -l 65536 /dev/nvme0n1")
+        after[MEBIBYTE:2 * MEBIBYTE] = bytes(MEBIBYTE)
+        after[3 * MEBIBYTE:3 * MEBIBYTE + 65536] = bytes(65536)
+        self.power_off()
+        with open(mirror, "wb") as file:
+            file.write(after)
+        compared = self.run_program(IMG, "compare", "-f", "raw", "-F", "raw", disk, mirror)
+        self.assertEqual(compared.returncode, 0, compared.stdout + compared.stderr)
 
 
 if __name__ == "__main__":

@@ -38,17 +38,15 @@ class Ide : public testing::Test {
         std::array{irq::InterruptLine(lines_, 0), irq::InterruptLine(lines_, 1)});
     ata::DiskProperties properties;
     properties.identity = {.model = "QEMU HARDDISK", .serial = "QM00001"};
-    EXPECT_TRUE(
-        function_->attach_drive(0, 0, *ata::Disk::create(properties, disk_)).has_value());
+    EXPECT_TRUE(function_->attach_drive(0, 0, *ata::Disk::create(properties, disk_)).has_value());
     auto cd = *block::scsi::Cd::create({.product = "QEMU DVD-ROM"}, &disc_);
     cd_ = cd.get();
     EXPECT_TRUE(function_
-                    ->attach_drive(1, 0, *ata::PacketDrive::create({.model = "QEMU DVD-ROM"},
-                                                                   std::move(cd)))
+                    ->attach_drive(
+                        1, 0, *ata::PacketDrive::create({.model = "QEMU DVD-ROM"}, std::move(cd)))
                     .has_value());
     EXPECT_TRUE(bus_.attach(*function_, "1.1").has_value());
-    EXPECT_TRUE(
-        pci::assign_resources(bus_, {0xC000'0000, 1 << 20}, {kMaster, 0x1000}).has_value());
+    EXPECT_TRUE(pci::assign_resources(bus_, {0xC000'0000, 1 << 20}, {kMaster, 0x1000}).has_value());
     function_->config_write(4, 2, 5);
   }
 
@@ -195,7 +193,7 @@ TEST_F(Ide, ReadsByCylinderHeadAndSector) {
 }
 
 TEST_F(Ide, TakesHighOrderBytesOf48BitCommands) {
-  for (const uint16_t port : {0x1F2, 0x1F3, 0x1F4, 0x1F5}) out(port, 0);
+  for (uint16_t port = 0x1F2; port <= 0x1F5; ++port) out(port, 0);
   out(0x1F2, 2);
   out(0x1F3, 7);
   out(0x1F4, 0);
@@ -318,7 +316,7 @@ TEST_F(Ide, TellsOfAMediumsErrors) {
 }
 
 TEST_F(Ide, AbortsWhatItDoesNotKnow) {
-  for (const uint8_t code : {0x00, 0x08, 0xA0, 0xA1, 0xF5, 0x60}) {
+  for (const uint8_t code : std::vector<uint8_t>{0x00, 0x08, 0xA0, 0xA1, 0xF5, 0x60}) {
     command(code, 0, 1);
     EXPECT_EQ(in(0x1F7), 0x51u) << unsigned{code};
     EXPECT_EQ(in(0x1F1), 0x04u);
@@ -354,6 +352,7 @@ TEST_F(Ide, TrimsRanges) {
   std::memcpy(ram(kData, 16).data(), ranges.data(), 16);
   region(0, kData, 512, true);
   out(0x1F1, 1);
+  out(0x1F2, 0);  // the high half of the count
   command(0x06, 0, 1);
   start_master(false);
   EXPECT_EQ(in(0x1F7), 0x50u);
@@ -397,8 +396,7 @@ TEST_F(Ide, GivesTheDiscsBlocksByTheBusMaster) {
   start_master(true, kMaster + 8);
   EXPECT_EQ(in(kMaster + 10), 4u);
   EXPECT_EQ(in(0x177), 0x50u);
-  EXPECT_TRUE(std::ranges::equal(ram(kData, 4096),
-                                 std::span(disc_.content).subspan(2048, 4096)));
+  EXPECT_TRUE(std::ranges::equal(ram(kData, 4096), std::span(disc_.content).subspan(2048, 4096)));
   send_packet({0x28, 0, 0, 0, 1, 0, 0, 0, 1}, 0xFFFE);
   EXPECT_EQ(in(0x177), 0x51u);
   EXPECT_EQ(in(0x171), 0x54u);  // illegal request

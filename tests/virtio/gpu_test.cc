@@ -192,8 +192,9 @@ TEST_F(GpuTest, GivesMemoryBack) {
     ASSERT_EQ(create_resource(id, 100, 100), Response::kOkNoData);
     ASSERT_EQ(attach(id, {{kPixels, 64}}), Response::kOkNoData);
     ASSERT_EQ(create_resource(id + 1000, 100, 100), Response::kErrorOutOfMemory);
-    if (id % 2 == 0)
+    if (id % 2 == 0) {
       ASSERT_EQ(run(Command::kResourceDetachBacking, ResourceUnref{{}, id}), Response::kOkNoData);
+    }
     ASSERT_EQ(run(Command::kResourceUnref, ResourceUnref{{}, id}), Response::kOkNoData);
   }
   EXPECT_EQ(run(Command::kResourceUnref, ResourceUnref{{}, 5}), Response::kErrorInvalidResourceId);
@@ -251,7 +252,7 @@ TEST_F(GpuTest, CursorBecomesThePointer) {
   set_pixel(1, 2, 0x80AA'BBCC);
   transfer({0, 0, 64, 64}, 0, 7);
   const auto send = [&](Command type, uint32_t resource) {
-    UpdateCursor command{.resource = resource, .hot_x = 3, .hot_y = 400};
+    UpdateCursor command{.header = {}, .resource = resource, .hot_x = 3, .hot_y = 400};
     command.header.type = static_cast<uint32_t>(type);
     cursor_->put(kRequest, command);
     cursor_->write_chain(0, {{kRequest, sizeof command}});

@@ -103,8 +103,8 @@ void ScanPicture::update(const ScanMode& mode, const ScanMode::Addresses& addres
     all = true;
     mode_ = mode;
     const unsigned pixels = mode.width / (mode.doubled ? 2 : 1);
-    // A word more, for what panning brings in at the right.
-    row_words_ = pixels / mode.pixels_of_word() + 1;
+    // Panning brings in a word more at the right.
+    row_words_ = pixels / mode.pixels_of_word() + (mode.shift != 0 ? 1 : 0);
     shadow_.resize(mode.height, size_t{row_words_} * 4);
     gathered_.assign(size_t{row_words_} * 4, {});
     line_.resize(size_t{row_words_} * mode.pixels_of_word());

@@ -108,23 +108,25 @@ struct UpdateCursor {
 struct PixelFormat {
   uint8_t red, green, blue, alpha;
 };
+namespace format {
+inline constexpr PixelFormat kBgra{2, 1, 0, 3}, kArgb{1, 2, 3, 0}, kRgba{0, 1, 2, 3},
+    kAbgr{3, 2, 1, 0};
+}  // namespace format
 /// Null: no such format.
 constexpr const PixelFormat* pixel_format(uint32_t number) {
-  static constexpr PixelFormat kBgra{2, 1, 0, 3}, kArgb{1, 2, 3, 0}, kRgba{0, 1, 2, 3},
-      kAbgr{3, 2, 1, 0};
   switch (number) {
     case 1:
     case 2:
-      return &kBgra;
+      return &format::kBgra;
     case 3:
     case 4:
-      return &kArgb;
+      return &format::kArgb;
     case 67:
     case 134:
-      return &kRgba;
+      return &format::kRgba;
     case 68:
     case 121:
-      return &kAbgr;
+      return &format::kAbgr;
     default:
       return nullptr;
   }

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Firmware: SeaBIOS and OVMF from power-on to what they boot, on both boards."""
+
+import pathlib
+import subprocess
+import time
+import unittest
+
+from console import Console
+from harness import SYSTEM, MachineTest
+
+OVMF = "/usr/share/ovmf/OVMF.fd"
+PROGRAMS = pathlib.Path(__file__).resolve().parent / "programs"
+
+# By board, how the disk is attached.
+ATTACHMENTS = {
+    "pc": {
+        "IDE": ["-drive", "file={},format=raw"],
+        "virtio": ["-drive", "file={},format=raw,if=virtio"],
+        "virtio-scsi": ["-drive", "file={},format=raw,if=none,id=d", "-device", "virtio-scsi-pci",
+                        "-device", "scsi-hd,drive=d"],
+    },
+    "q35": {
+        "AHCI": ["-hda", "{}"],
+        "virtio": ["-drive", "file={},format=raw,if=virtio"],
+        "NVMe": ["-drive", "file={},format=raw,if=none,id=d", "-device",
+                 "nvme,drive=d,serial=1,bootindex=0"],
+    },
+}
+
+
+class FirmwareTest(MachineTest):
+    def boot_sector(self):
+        image = self.folder / "boot_sector.img"
+        subprocess.run(["nasm", "-f", "bin", "-o", image, PROGRAMS / "boot_sector.asm"],
+                       check=True)
+        with image.open("ab") as file:
+            file.truncate(8 << 20)
+        return str(image)
+
+    def start(self, *words, monitor=True):
+        """A machine whose port E9h is the terminal."""
+        self.socket = str(self.folder / "monitor")
+        machine = Console([SYSTEM, "-m", "256", "-display", "none", "-nodefaults",
+                           "-device", "isa-debugcon,iobase=0xe9,chardev=said",
+                           "-chardev", "stdio,id=said,signal=off",
+                           "-device", "isa-debug-exit,iobase=0xf4",
+                           *(["-monitor", f"unix:{self.socket},server=on,wait=off"]
+                             if monitor else []), *words])
+        self.addCleanup(machine.close)
+        return machine
+
+    def monitor(self, command):
+        subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=True,
+                       input=command + "\n", text=True, stdout=subprocess.DEVNULL)
+
+
+class SeaBios(FirmwareTest):
+    def test_boot_sector_from_every_disk_uses_the_bios(self):
+        image = self.boot_sector()
+        for board, attachments in ATTACHMENTS.items():
+            for name, words in attachments.items():
+                with self.subTest(board=board, disk=name):
+                    machine = self.start("-machine", board, "-device", "VGA",
+                                         *[word.format(image) for word in words])
+                    machine.expect("drive 80", 30)
+                    machine.expect("video 034C", 10)
+                    machine.expect("disk two three", 10)
+                    machine.expect("map ", 10)
+                    machine.expect("key ", 10)
+                    self.monitor("sendkey x")
+                    machine.expect("78", 10)
+                    self.assertEqual(machine.wait(10), 1)
+                    self.assertGreater(int(machine.text.split("map ")[1][:2], 16), 4)
+
+    def test_a_reset_starts_over(self):
+        machine = self.start("-hda", self.boot_sector())
+        machine.expect("key ", 30)
+        self.monitor("system_reset")
+        machine.expect("drive 80", 30)
+        machine.expect("key ", 30)
+        self.monitor("sendkey a")
+        machine.expect("61", 10)
+        self.assertEqual(machine.wait(10), 1)
+
+    def test_boots_what_bootindex_says(self):
+        other = self.file("other.img", b"\xFA\xF4" + bytes(508) + b"\x55\xAA" + bytes(1 << 20))
+        words = []
+        for name, image, index in [("a", other, 2), ("b", self.boot_sector(), 1)]:
+            words += ["-drive", f"file={image},format=raw,if=none,id={name}", "-device",
+                      f"virtio-blk-pci,drive={name},bootindex={index}"]
+        for board in ATTACHMENTS:
+            with self.subTest(board=board):
+                machine = self.start("-machine", board, *words)
+                machine.expect("disk two three", 30)
+
+    def test_a_network_card_boots_from_tftp(self):
+        self.boot_sector()
+        machine = self.start("-netdev",
+                             f"user,id=n,tftp={self.folder},bootfile=/boot_sector.img",
+                             "-device", "virtio-net-pci,netdev=n")
+        # Without a disk it gets no further, but it runs.
+        machine.expect("no CHS|no LBA", 60)
+        self.assertEqual(machine.wait(10), 3)
+
+    def test_a_disk_without_boot_sector_is_refused_on_the_screen(self):
+        machine = self.start("-device", "VGA", "-hda", self.file("empty.img", bytes(1 << 20)))
+        picture = self.folder / "screen.ppm"
+        for _ in range(60):
+            time.sleep(0.5)
+            if self.screen_text().find("No bootable device.") >= 0:
+                break
+        self.assertIn("Boot failed: not a bootable disk", self.screen_text())
+        del machine, picture
+
+    def screen_text(self):
+        """The characters of text mode, from the guest's video memory."""
+        answer = subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=False,
+                                input="xp /1000xh 0xb8000\n", text=True, capture_output=True)
+        cells = [int(word, 16) & 0xFF for line in answer.stdout.splitlines() if ": 0x" in line
+                 for word in line.split(": ", 1)[1].split()]
+        return "".join(chr(cell) if 32 <= cell < 127 else " " for cell in cells)
+
+
+class Ovmf(FirmwareTest):
+    def test_shell_on_both_boards(self):
+        if not pathlib.Path(OVMF).exists():
+            self.skipTest("Debian's package ovmf is not there")
+        for board in ATTACHMENTS:
+            with self.subTest(board=board):
+                machine = Console([SYSTEM, "-m", "512", "-machine", board, "-bios", OVMF,
+                                   "-nographic", "-nodefaults", "-serial", "stdio"])
+                self.addCleanup(machine.close)
+                machine.expect("UEFI Interactive Shell", 120)
+                machine.expect("Shell>", 60)
+
+    def test_debian_starts_from_firmware_with_two_processors(self):
+        folder = self.debian()
+        if not pathlib.Path(OVMF).exists():
+            self.skipTest("Debian's package ovmf is not there")
+        for board in ATTACHMENTS:
+            with self.subTest(board=board):
+                machine = Console([
+                    SYSTEM, "-m", "1G", "-smp", "2", "-machine", board, "-bios", OVMF, "-nographic",
+                    "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd.img"),
+                    "-append", "console=ttyS0 root=/dev/vda ro quiet init=/bin/bash -- -c \"nproc; "
+                    "ls /sys/firmware/efi/systab /sys/firmware/acpi/tables; cat "
+                    "/sys/class/dmi/id/product_name /proc/interrupts; echo o >"
+                    "/proc/sysrq-trigger; sleep 60\"",
+                    "-drive", f"file={folder / 'disk.raw'},format=raw,if=virtio,snapshot=on"])
+                self.addCleanup(machine.close)
+                machine.expect("Standard PC", 180)
+                self.assertEqual(machine.wait(60), 0)
+
+
+class BadFirmware(FirmwareTest):
+    def refused(self, *words):
+        return self.run_program(SYSTEM, "-display", "none", *words)
+
+    def test_a_file_that_is_not_there(self):
+        self.assert_one_line_error(self.refused("-bios", "OVMF_CODE_8M.fd"), "OVMF_CODE_8M.fd",
+                                   "Debian's package ovmf")
+
+    def test_a_file_of_the_wrong_size(self):
+        path = self.file("odd.bin", bytes(1000))
+        self.assert_one_line_error(self.refused("-bios", path), path, "1000 bytes",
+                                   "a multiple of 65536")
+
+
+if __name__ == "__main__":
+    unittest.main()
