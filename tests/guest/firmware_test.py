@@ -7,8 +7,8 @@ import subprocess
 import time
 import unittest
 
-from console import Console
 from harness import SYSTEM, MachineTest
+from console import Console  # found by way of harness
 
 OVMF = "/usr/share/ovmf/OVMF.fd"
 PROGRAMS = pathlib.Path(__file__).resolve().parent / "programs"
