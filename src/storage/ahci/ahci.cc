@@ -11,7 +11,6 @@ using namespace ahci;
 
 namespace {
 
-trace::Event trace_read("ahci_mem_read");
 trace::Event trace_write("ahci_mem_write");
 
 constexpr uint64_t kRegisterBytes = 4096, kIndexPorts = 32;

@@ -12,7 +12,6 @@ using namespace ata;
 
 namespace {
 
-trace::Event trace_read("ahci_port_read");
 trace::Event trace_write("ahci_port_write");
 trace::Event trace_frame("handle_cmd_fis_dump");
 trace::Event trace_reset("ahci_reset_port");

@@ -14,7 +14,6 @@ using namespace nvme;
 
 namespace {
 
-trace::Event trace_read("pci_nvme_mmio_read");
 trace::Event trace_write("pci_nvme_mmio_write");
 
 constexpr uint64_t kRegisterBytes = 0x4000;
