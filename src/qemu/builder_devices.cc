@@ -105,6 +105,8 @@ Result<> Builder::check_references() const {
       std::ranges::count(machine.characters, Kind::kStdio, &CharacterDescription::kind);
   if (on_terminal > 1)
     return fail("cannot use stdio by multiple character devices: {} have it", on_terminal);
+  if (on_terminal != 0 && machine.display == machine::MachineDescription::Display::kCurses)
+    return fail("-display curses has the terminal: a character device cannot use stdio, too");
   return {};
 }
 
