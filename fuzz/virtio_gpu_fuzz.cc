@@ -124,7 +124,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       }
       case 3: {  // one of any bytes
-        const size_t count = std::min<size_t>(input.take(1), input.left.size());
+        const size_t wanted = input.take(1);
+        const size_t count = std::min(wanted, input.left.size());
         std::memcpy(ram.data() + kRequest, input.left.data(), count);
         input.left = input.left.subspan(count);
         send(static_cast<unsigned>(input.take(1) % 2), static_cast<uint32_t>(count));

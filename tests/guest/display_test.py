@@ -66,7 +66,7 @@ class Picture:
                        for column in range(self.width // 8)).rstrip()
 
 
-class Display(MachineTest):
+class DisplayTest(MachineTest):
     def initrd(self):
         folder = kernel_folder()
         entries = [(name, 0o40755, b"") for name in ("modules", "dev", "proc", "sys")]
@@ -117,6 +117,8 @@ class Display(MachineTest):
         self.assertEqual(answer.get("return"), {}, answer)
         return path
 
+
+class Display(DisplayTest):
     def check(self, *words, width=1280, height=800):
         machine, monitor = self.start(SYSTEM, *words)
         picture = Picture(self.dump(monitor))
@@ -124,7 +126,7 @@ class Display(MachineTest):
         self.assertEqual(picture.words(0, ALPHABET), ALPHABET)
         self.assertEqual(picture.words(1, ALPHABET), TEXT)
         self.assertEqual(picture.pixel(width - 1, height - 1), b"\0\0\0")
-        machine.send("\n")
+        machine.type("\n")
         machine.expect("red", 60)
         time.sleep(1)
         red = Picture(self.dump(monitor))
@@ -156,7 +158,7 @@ class Display(MachineTest):
         self.check("-vga", "virtio")
 
 
-class Firmware(Display):
+class Firmware(DisplayTest):
     """SeaBIOS' text mode, by the VGA BIOS on the card."""
     KNOWN = "SeaBIOS (version 1."  # how its first line begins: what the letters look like
 
