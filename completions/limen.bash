@@ -23,7 +23,7 @@ _limen() {
   case $command in
     run)
       case $previous in
-        -d | --disk | -k | --kernel | -i | --initrd) _limen_files ;;
+        -d | --disk | -k | --kernel | -i | --initrd | --bios) _limen_files ;;
         --cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1" ;;
         --accel) _limen_words "soft" ;;
         --console) _limen_words "stdio none file:" ;;
@@ -35,7 +35,7 @@ _limen() {
         -m | --memory) _limen_words "256M 512M 1G 2G 4G" ;;
         -a | --append | -n | --name) ;;
         *)
-          _limen_words "--disk --kernel --initrd --append --memory --cpus --cpu --accel --name
+          _limen_words "--disk --kernel --bios --initrd --append --memory --cpus --cpu --accel --name
             --console --device --network --publish --user-data --meta-data --network-config
             --vendor-data --hostname --read-only --no-reboot --verbose --help"
           ;;
@@ -65,8 +65,8 @@ _limen_system() {
   local previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   case ${previous/#--/-} in
-    -kernel | -initrd | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
-    -machine | -M) _limen_words "q35 help" ;;
+    -kernel | -initrd | -bios | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
+    -machine | -M) _limen_words "pc q35 help" ;;
     -accel) _limen_words "soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
@@ -100,7 +100,7 @@ _limen_system() {
       ;;
     -append | -name | -uuid | -echr | -global | -runas) ;;
     *)
-      _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -drive -device
+      _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -bios -fw_cfg -drive -device
         -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vnc -k -vga -netdev -nic -net -rtc -name -nographic -nodefaults
         -qmp -qmp-pretty -mon -echr -gdb -s -S -action -uuid -global -no-hpet -daemonize -pidfile -msg

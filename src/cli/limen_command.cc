@@ -28,7 +28,7 @@ using Character = machine::CharacterDescription;
 struct RunWords {
   std::vector<std::string> disks;
   std::vector<std::string> devices;
-  std::string kernel, initrd, append, name;
+  std::string kernel, initrd, append, bios, name;
   std::string memory = "1G";
   std::string cpus = "1";
   std::string cpu = "max";
@@ -43,6 +43,7 @@ struct RunWords {
 };
 
 constexpr const char* kRunFooter = R"(
+Without --kernel the machine boots by firmware, SeaBIOS or what --bios names.
 Without --append the kernel's command line is "console=ttyS0", with a disk also
 "root=/dev/vda rw", or the root partition of a GUID partition table.
 --user-data and its kind give cloud-init what it sets the guest up with (NoCloud).
@@ -72,21 +73,27 @@ Result<std::string> command_line(const RunWords& words,
 /// `seed`: a file in memory, if cloud-init is to have one.
 Result<machine::MachineDescription> describe(const RunWords& words, const UniqueFd& seed) {
   machine::MachineDescription description;
-  if (words.kernel.empty())
-    return fail("--kernel is missing: there is no firmware to boot without");
+  if (words.kernel.empty()) {
+    if (words.disks.empty())
+      return fail("there is nothing to boot: give --disk, or --kernel");
+    if (!words.initrd.empty()) return fail("--initrd {}: needs --kernel", words.initrd);
+    if (words.append_given) return fail("--append {}: needs --kernel", words.append);
+  }
   auto memory = parse_size(words.memory, uint64_t{1} << 20);
   if (!memory) return fail("--memory {}: {}", words.memory, memory.error().message);
   constexpr uint64_t kPage = 4096;
   description.memory_bytes =
       *memory > UINT64_MAX - kPage ? *memory : (*memory + kPage - 1) & ~(kPage - 1);
   description.kernel = words.kernel;
+  description.bios = words.bios;
   description.initrd = words.initrd;
   for (const auto& disk : words.disks) {
     auto drive = LIMEN_TRY(parse_disk(disk));
     drive.read_only = words.read_only;
     description.drives.push_back(std::move(drive));
   }
-  description.append = LIMEN_TRY(command_line(words, description.drives));
+  if (!words.kernel.empty())
+    description.append = LIMEN_TRY(command_line(words, description.drives));
   const auto cpus = machine::parse_number(words.cpus);
   if (!cpus) return fail("--cpus {}: {}", words.cpus, cpus.error().message);
   if (*cpus == 0) return fail("--cpus 0: a machine needs a processor");
@@ -202,6 +209,7 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
       ->allow_extra_args(false);
   run_command->add_option("-k,--kernel", run.kernel, "kernel: bzImage, PVH ELF or multiboot")
       ->type_name("FILE");
+  run_command->add_option("--bios", run.bios, "firmware")->type_name("FILE");
   run_command->add_option("-i,--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
   auto* append =
       run_command->add_option("-a,--append", run.append, "kernel command line")->type_name("TEXT");

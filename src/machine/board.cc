@@ -22,6 +22,7 @@
 #include "device/uart_16550.h"
 #include "display/ps2_input.h"
 #include "machine/device_factory.h"
+#include "machine/firmware.h"
 #include "machine/ide_places.h"
 #include "machine/objects.h"
 #include "machine/chipset.h"
@@ -152,14 +153,15 @@ Result<> Board::populate(const MachineDescription& description,
   bus_ = std::make_unique<pci::PciBus>(
       type_ == "pc" ? "pci.0" : "pcie.0",
       pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
-  if (!bios.empty()) LIMEN_TRY(install_firmware(description, bios));
+  firmware_ = boots_firmware(description);
   factory_ = std::make_unique<DeviceFactory>(*this);
   LIMEN_TRY(open_drives(description));
+  if (firmware_) LIMEN_TRY(install_firmware(bios));
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   LIMEN_TRY(open_network(description));
   LIMEN_TRY(factory_->create_all(description));
-  if (!bios_.empty()) LIMEN_TRY(describe_to_firmware(description));
+  if (firmware_) LIMEN_TRY(describe_to_firmware(description));
   warn_of_loose_ends();
   return {};
 }
@@ -258,7 +260,7 @@ Result<> Board::build_chipset(const MachineDescription& description) {
       ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
                             .processors = processors,
                             .most_processors = processors,
-                            .memory = bios_.empty() ? nullptr : &memory_}));
+                            .memory = firmware_ ? &memory_ : nullptr}));
   acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
                                            AcpiPm::Config{.base = 0,
                                                           .smi_command_port = acpi::kSmiCommandPort,
@@ -294,7 +296,7 @@ Result<> Board::reset() {
   pic_->reset();
   io_apic_->reset();
   for (auto& apic : local_apics_) apic->reset();
-  if (!bios_.empty()) return {};
+  if (firmware_) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;
   LIMEN_TRY(pci::assign_root_ports(*bus_, memory, ports));

@@ -98,7 +98,7 @@ class Board {
   Board& operator=(const Board&) = delete;
 
   /// Opens the disks that the description names and plugs in what it names. `bios`: what stands at
-  /// the reset vector; empty: a loader does firmware's work.
+  /// the reset vector, if the description has no flash; empty: a loader does firmware's work.
   Result<> populate(const MachineDescription& description, std::span<const std::byte> bios = {});
 
   /// All parts as after power-on; without firmware, BARs assigned as it would. While no processor
@@ -185,8 +185,9 @@ class Board {
   Result<> build_chipset(const MachineDescription& description);
   Result<> build_q35(device::ResetControl& reset_control);
   Result<> build_pc(device::ResetControl& reset_control);
-  Result<> install_firmware(const MachineDescription& description,
-                            std::span<const std::byte> bios);
+  Result<> install_firmware(std::span<const std::byte> bios);
+  /// The flash of -drive if=pflash; the first's bytes, empty if there is none.
+  Result<std::span<std::byte>> install_flash();
   /// What the ACPI tables say of the board as firmware has set it up by now.
   [[nodiscard]] boot::acpi::Board acpi_board(const MachineDescription& description) const;
   Result<> describe_to_firmware(const MachineDescription& description);
@@ -209,7 +210,8 @@ class Board {
 
   // Behind the devices, which refer to them.
   display::Input input_;
-  std::span<std::byte> bios_;  ///< Empty: no firmware.
+  bool firmware_ = false;      ///< Starts at the reset vector.
+  std::span<std::byte> bios_;  ///< Empty: there is none, or it is in flash.
   std::unique_ptr<pci::ShadowRam> shadow_ram_;
   std::vector<IoThread> io_threads_;
   std::unique_ptr<DriveOpener> opener_;

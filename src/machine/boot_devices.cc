@@ -8,6 +8,7 @@
 
 #include "machine/device_factory.h"
 #include "machine/firmware.h"
+#include "pci/root_port.h"
 #include "virtio/scsi/scsi.h"
 #include "virtio/virtio_pci.h"
 
@@ -91,7 +92,7 @@ std::string DeviceFactory::boot_order(bool strict) const {
 }
 
 Result<> DeviceFactory::give_rom(const DeviceProperties& properties, pci::PciFunction& function) {
-  if (board_.bios_.empty()) return {};
+  if (!board_.firmware_) return {};
   const auto* card = facts_of(driver_);
   const auto name =
       properties.text("romfile", card != nullptr ? card->rom : std::string_view());

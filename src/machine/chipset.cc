@@ -1,9 +1,12 @@
 // The parts of a Board that tell pc and q35 apart, and firmware's view of it.
 #include "machine/chipset.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 
 #include "boot/acpi/loader.h"
 #include "boot/memory_map.h"
@@ -22,6 +25,7 @@
 #include "pci/piix4_pm.h"
 #include "pci/q35_host_bridge.h"
 #include "pci/shadow_ram.h"
+#include "storage/flash/parallel_flash.h"
 
 namespace limen::machine {
 namespace {
@@ -103,13 +107,12 @@ Result<> Board::build_q35(device::ResetControl& reset_control) {
 }
 
 Result<> Board::build_pc(device::ResetControl& reset_control) {
-  const bool firmware = !bios_.empty();
   auto host_bridge = std::make_unique<pci::I440fxHostBridge>(*bus_, ports_, &reset_control,
                                                              shadow_ram_.get());
-  auto isa = firmware ? std::make_unique<pci::Piix3Isa>(*pci_lines_)
+  auto isa = firmware_ ? std::make_unique<pci::Piix3Isa>(*pci_lines_)
                       : std::make_unique<pci::Piix3Isa>(*pci_lines_, kPcPirqRoutes);
   auto pm = std::make_unique<pci::Piix4Pm>(
-      ports_, *acpi_pm_, firmware ? uint16_t{0} : boot::acpi::kPm1aEventPort);
+      ports_, *acpi_pm_, firmware_ ? uint16_t{0} : boot::acpi::kPm1aEventPort);
   piix4_pm_ = pm.get();
   LIMEN_TRY(bus_->attach(*host_bridge, "0x0"));
   LIMEN_TRY(bus_->attach(*isa, "0x1"));
@@ -121,16 +124,49 @@ Result<> Board::build_pc(device::ResetControl& reset_control) {
   return {};
 }
 
-Result<> Board::install_firmware(const MachineDescription&, std::span<const std::byte> bios) {
-  bios_ = LIMEN_TRY(memory_.reserve(bios.size()));
-  std::memcpy(bios_.data(), bios.data(), bios.size());
-  memory_.map({boot::kHighRamStart - bios_.size()}, bios_, false);
+Result<> Board::install_firmware(std::span<const std::byte> bios) {
+  auto top = LIMEN_TRY(install_flash());
+  if (top.empty()) {
+    top = bios_ = LIMEN_TRY(memory_.reserve(bios.size()));
+    std::memcpy(bios_.data(), bios.data(), bios.size());
+    memory_.map({boot::kHighRamStart - bios_.size()}, bios_, false);
+  }
   // What is less than 128 KiB shows at the end of the area.
-  const size_t shown = std::min<size_t>(bios_.size(), pci::ShadowRam::kBiosSize);
+  const size_t shown = std::min<size_t>(top.size(), pci::ShadowRam::kBiosSize);
   shadow_ram_ = std::make_unique<pci::ShadowRam>(
       memory_, mmio_, memory_.file_bytes(pci::ShadowRam::kStart, pci::ShadowRam::kSize),
-      bios_.last(shown));
+      top.last(shown));
   return {};
+}
+
+Result<std::span<std::byte>> Board::install_flash() {
+  std::map<unsigned, Drive*> units;
+  for (auto& drive : drives_) {
+    if (drive.description.interface != "pflash") continue;
+    const unsigned unit = drive.description.index.value_or(
+        drive.description.unit.value_or(static_cast<unsigned>(units.size())));
+    if (unit >= kFlashes)
+      return fail("machine type does not support if=pflash,bus=0,unit={}", unit);
+    if (!units.emplace(unit, &drive).second)
+      return fail("drive with bus=0, unit={} (index={}) exists", unit, unit);
+  }
+  if (units.empty()) return std::span<std::byte>{};
+  if (!units.contains(0)) return fail("pflash1 requires pflash0");
+  std::span<std::byte> first;
+  uint64_t end = boot::kHighRamStart, total = 0;
+  for (auto& [unit, drive] : units) {
+    if (drive->image == nullptr) return fail("pflash{}: there is no image", unit);
+    total += drive->image->size();
+    if (total > kMostFlash)
+      return fail("combined size of system firmware exceeds {} bytes", kMostFlash);
+    auto flash = LIMEN_TRY(storage::ParallelFlash::create(fmt::format("system.flash{}", unit),
+                                                          memory_, mmio_, *drive->image, end));
+    drive->in_use = true;
+    end = flash->start();
+    if (unit == 0) first = flash->bytes();
+    devices_.push_back(std::move(flash));
+  }
+  return first;
 }
 
 boot::acpi::Board acpi_board(const MachineDescription& description,

@@ -27,6 +27,12 @@ std::string_view package_of(std::string_view name) {
   return "";
 }
 
+bool has_flash(const MachineDescription& description) {
+  return std::ranges::any_of(description.drives, [](const DriveDescription& drive) {
+    return drive.interface == "pflash";
+  });
+}
+
 device::FwCfg::Bytes little_endian(uint64_t value, size_t size) {
   device::FwCfg::Bytes bytes;
   for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<uint8_t>(value >> (8 * i)));
@@ -36,7 +42,8 @@ device::FwCfg::Bytes little_endian(uint64_t value, size_t size) {
 }  // namespace
 
 bool boots_firmware(const MachineDescription& description) {
-  return description.type != "none" && (description.kernel.empty() || !description.bios.empty());
+  return description.type != "none" && (description.kernel.empty() || !description.bios.empty() ||
+                                        has_flash(description));
 }
 
 Result<std::string> find_firmware(const std::string& name) {
@@ -66,7 +73,7 @@ Result<std::vector<std::byte>> read_firmware(const std::string& path, uint64_t m
 }
 
 Result<std::vector<std::byte>> read_bios(const MachineDescription& description) {
-  if (!boots_firmware(description)) return std::vector<std::byte>{};
+  if (!boots_firmware(description) || has_flash(description)) return std::vector<std::byte>{};
   const auto path = LIMEN_TRY(
       find_firmware(description.bios.empty() ? std::string(kSeaBios) : description.bios));
   auto content = LIMEN_TRY(read_firmware(path, kMostBios));
@@ -77,7 +84,7 @@ Result<std::vector<std::byte>> read_bios(const MachineDescription& description) 
 }
 
 uint64_t memory_beside_ram(const MachineDescription& description, size_t bios_bytes) {
-  uint64_t bytes = bios_bytes;
+  uint64_t bytes = has_flash(description) ? kMostFlash : bios_bytes;
   for (const auto& device : description.devices) {
     const auto* known = find_device(device.driver);
     if (known == nullptr || known->bus != "PCI") continue;

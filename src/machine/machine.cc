@@ -184,7 +184,7 @@ Machine::~Machine() {
 }
 
 Result<x86::CpuState> Machine::load_guest() {
-  if (!bios_.empty()) {
+  if (boots_firmware(description_)) {
     const auto* features = cpuid_.find(kFeatureLeaf, 0);
     auto state = x86::reset_state(features != nullptr ? features->eax : 0);
     state.system.tsc_offset = -__rdtsc();

@@ -170,7 +170,7 @@ class Machine {
   std::unique_ptr<Events> events_;
   std::unique_ptr<Characters> characters_;
   std::unique_ptr<SignalWatch> signals_;
-  std::vector<std::byte> bios_;  ///< Empty: a loader does firmware's work.
+  std::vector<std::byte> bios_;  ///< Empty: firmware is in flash, or there is none.
   std::unique_ptr<memory::GuestMemory> memory_;
   std::unique_ptr<Board> board_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;

@@ -18,7 +18,8 @@ using Json = nlohmann::json;
 std::string child(const std::string& type) { return "child<" + type + ">"; }
 
 std::string machine_type(machine::Machine& machine) {
-  return machine.board() == nullptr ? "none-machine" : "pc-q35-7.2-machine";
+  if (machine.board() == nullptr) return "none-machine";
+  return machine.description().type == "pc" ? "pc-i440fx-7.2-machine" : "pc-q35-7.2-machine";
 }
 
 std::string processor_type(machine::Machine& machine) {
@@ -185,6 +186,7 @@ std::vector<TypeInfo> object_types() {
                                  {"tcg-accel", "accel", false},
                                  {"machine", "object", true},
                                  {"none-machine", "machine", false},
+                                 {"pc-i440fx-7.2-machine", "machine", false},
                                  {"pc-q35-7.2-machine", "machine", false},
                                  {"rng-backend", "object", true},
                                  {"rng-random", "rng-backend", false},

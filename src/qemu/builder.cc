@@ -53,13 +53,15 @@ Result<> Builder::machine(const std::string& argument) {
         "pc-q35-7.2           Standard PC (Q35 + ICH9, 2009) (default with -kernel)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 13> kKnown = {
-      "type",   "accel",          "hpet", "pit",    "usb",    "dump-guest-core", "mem-merge",
-      "vmport", "memory-backend", "acpi", "kernel", "initrd", "append"};
+  constexpr std::array<std::string_view, 16> kKnown = {
+      "type",           "accel", "hpet",   "pit",    "usb",    "dump-guest-core", "mem-merge", "vmport",
+      "memory-backend", "acpi",  "kernel", "initrd", "append", "pflash0",         "pflash1",   "smm"};
   LIMEN_TRY(values.check(kKnown));
   for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
     LIMEN_TRY(values.boolean(advice, true));
-  for (const std::string_view absent : {"usb", "vmport"})
+  flash_[0] = values.text("pflash0", flash_[0]);
+  flash_[1] = values.text("pflash1", flash_[1]);
+  for (const std::string_view absent : {"usb", "vmport", "smm"})
     if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
       return fail("{}={}: this board has none; use off", absent, values.text(absent));
   if (const auto type = values.find("type")) {

@@ -1,6 +1,7 @@
 // What the options add up to while they are read; the defaults come last, as in QEMU.
 #pragma once
 
+#include <array>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
@@ -148,6 +149,7 @@ class Builder {
   bool display_chosen_ = false;
   std::string vga_;  ///< -vga, as given.
   bool machine_chosen_ = false;
+  std::array<std::string, 2> flash_;  ///< Nodes of -machine pflash0= and pflash1=.
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
 };

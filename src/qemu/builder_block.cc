@@ -22,10 +22,10 @@ namespace {
 using machine::DriveDescription;
 
 constexpr std::array<std::string_view, 3> kFormats = {"raw", "qcow2", "null-co"};
-constexpr std::array<std::string_view, 3> kInterfaces = {"virtio", "ide", "none"};
+constexpr std::array<std::string_view, 4> kInterfaces = {"virtio", "ide", "pflash", "none"};
 /// Buses that QEMU has for if=, without a board here that has them.
-constexpr std::array<std::string_view, 6> kOtherInterfaces = {"scsi",   "sd",     "mtd",
-                                                              "floppy", "pflash", "xen"};
+constexpr std::array<std::string_view, 5> kOtherInterfaces = {"scsi", "sd", "mtd", "floppy",
+                                                              "xen"};
 constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
                                                      "directsync", "unsafe"};
 constexpr std::array<std::string_view, 3> kAio = {"threads", "native", "io_uring"};
@@ -228,7 +228,7 @@ Result<> Builder::drive(const std::string& argument) {
   drive.bus = place_of(bus);
   drive.unit = place_of(unit);
   // Where the places of IDE are, the board says.
-  if ((index || bus || unit) && drive.interface != "ide") {
+  if ((index || bus || unit) && drive.interface != "ide" && drive.interface != "pflash") {
     const uint64_t place = index ? *index : unit.value_or(0);
     if (drive.interface != "none" && !drive.interface.empty() &&
         !drive_places_.emplace(drive.interface, bus.value_or(0), place).second)
@@ -301,6 +301,16 @@ Result<> Builder::snapshot(const std::string&) {
 
 /// -snapshot is for all drives, wherever it stands; -blockdev nodes are not drives.
 Result<> Builder::finish_drives() {
+  for (unsigned i = 0; i < flash_.size(); ++i) {
+    if (flash_[i].empty()) continue;
+    const auto node = std::ranges::find_if(result_.machine.drives, [&](const auto& drive) {
+      return drive.node_name == flash_[i] || drive.id == flash_[i];
+    });
+    if (node == result_.machine.drives.end())
+      return fail("Property 'machine.pflash{}' can't find value '{}'", i, flash_[i]);
+    node->interface = "pflash";
+    node->index = i;
+  }
   // As QEMU, with firmware; a kernel that is given directly has always found a virtio disk here.
   for (auto& drive : result_.machine.drives)
     if (drive.interface.empty())

@@ -10,9 +10,9 @@ import subprocess
 import time
 import unittest
 
+from harness import SYSTEM, MachineTest
 from console import Console
 from full_kernel import cpio, kernel_folder
-from harness import SYSTEM, MachineTest
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
            "drm", "drm_kms_helper", "ttm", "drm_ttm_helper", "drm_vram_helper", "bochs",
@@ -54,10 +54,10 @@ class Picture:
         at = 3 * (y * self.width + x)
         return self.pixels[at:at + 3]
 
-    def cell(self, column, row):
-        """A character of 8 by 16."""
+    def cell(self, column, row, dots=8):
+        """A character, 16 lines high."""
         rows = range(16 * row, 16 * row + 16)
-        return b"".join(self.pixels[3 * (y * self.width + 8 * column):][:24] for y in rows)
+        return b"".join(self.pixels[3 * (y * self.width + dots * column):][:3 * dots] for y in rows)
 
     def words(self, row, alphabet):
         """The text in that row; `alphabet` stands in row 0."""
@@ -88,7 +88,7 @@ class Display(MachineTest):
         machine = Console([
             program, "-m", "512M", "-display", "none", "-no-reboot", "-net", "none", "-kernel",
             str(folder / "vmlinuz"), "-initrd", self.initrd(), "-append",
-            "console=ttyS0 quiet panic=-1", "-serial", "stdio", "-qmp",
+            "console=ttyS0 quiet panic=-1 no_timer_check", "-serial", "stdio", "-qmp",
             f"unix:{monitor},server=on,wait=off", *words])
         self.addCleanup(machine.close)
         machine.expect("drawn", 300)
@@ -154,6 +154,54 @@ class Display(MachineTest):
 
     def test_virtio_vga(self):
         self.check("-vga", "virtio")
+
+
+class Firmware(Display):
+    """SeaBIOS' text mode, by the VGA BIOS on the card."""
+    KNOWN = "SeaBIOS (version 1."  # how its first line begins: what the letters look like
+
+    def screen(self, program, *words):
+        monitor = str(self.folder / "monitor")
+        machine = Console([program, "-m", "64M", "-display", "none", "-net", "none", "-serial",
+                           "stdio", "-qmp", f"unix:{monitor},server=on,wait=off", *words])
+        self.addCleanup(machine.close)
+        end = time.monotonic() + 120
+        picture = None
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            if not pathlib.Path(monitor).exists():
+                continue
+            picture = Picture(self.dump(monitor))
+            if picture.width == 720 and self.row_of(picture, "No bootable device.") is not None:
+                break
+        machine.close()
+        pathlib.Path(monitor).unlink(missing_ok=True)
+        return picture
+
+    def row_of(self, picture, text):
+        """The row that has `text`, as far as its letters are known; None: there is none."""
+        shapes = {letter: picture.cell(column, 0, 9) for column, letter in enumerate(self.KNOWN)}
+        if len(set(shapes.values())) != len(shapes):
+            return None
+        for row in range(25):
+            cells = [picture.cell(column, row, 9) for column in range(len(text))]
+            if all(shapes.get(letter, cell) == cell and (letter == " ") == (cell == shapes[" "])
+                   for letter, cell in zip(text, cells)):
+                return row
+        return None
+
+    def test_text_mode(self):
+        for card in ("std", "virtio"):
+            picture = self.screen(SYSTEM, "-machine", "pc", "-vga", card)
+            self.assertEqual((picture.width, picture.height), (720, 400))
+            self.assertIsNotNone(self.row_of(picture, "No bootable device."))
+            qemu = shutil.which("qemu-system-x86_64", path="/usr/bin")
+            if qemu is None:
+                continue
+            other = self.screen(qemu, "-machine", "pc", "-vga", card)
+            # The first line, with the version: the rest depends on what else is on the board.
+            first = 3 * 720 * 16
+            self.assertTrue(picture.pixels[:first] == other.pixels[:first], "not what QEMU shows")
 
 
 class Screendump(MachineTest):

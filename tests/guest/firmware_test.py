@@ -2,6 +2,7 @@
 """Firmware: SeaBIOS and OVMF from power-on to what they boot, on both boards."""
 
 import pathlib
+import shutil
 import subprocess
 import time
 import unittest
@@ -105,13 +106,12 @@ class SeaBios(FirmwareTest):
 
     def test_a_disk_without_boot_sector_is_refused_on_the_screen(self):
         machine = self.start("-device", "VGA", "-hda", self.file("empty.img", bytes(1 << 20)))
-        picture = self.folder / "screen.ppm"
         for _ in range(60):
             time.sleep(0.5)
             if self.screen_text().find("No bootable device.") >= 0:
                 break
         self.assertIn("Boot failed: not a bootable disk", self.screen_text())
-        del machine, picture
+        machine.close()
 
     def screen_text(self):
         """The characters of text mode, from the guest's video memory."""
@@ -133,6 +133,27 @@ class Ovmf(FirmwareTest):
                 self.addCleanup(machine.close)
                 machine.expect("UEFI Interactive Shell", 120)
                 machine.expect("Shell>", 60)
+
+    def test_variables_are_kept_in_flash(self):
+        code = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+        if not pathlib.Path(code).exists():
+            self.skipTest("Debian's package ovmf is not there")
+        variables = self.folder / "vars.fd"
+        shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", variables)
+        words = [SYSTEM, "-m", "512", "-machine", "q35", "-nographic", "-nodefaults", "-serial",
+                 "stdio", "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
+                 "-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
+        name = "limen".encode("utf-16-le")
+        self.assertNotIn(name, variables.read_bytes())
+        machine = Console(words)
+        self.addCleanup(machine.close)
+        machine.expect("Shell>", 120)
+        machine.type("setvar limen -guid 8be4df61-93ca-11d2-aa0d-00e098032b8c -nv -bs =0x42\r")
+        machine.expect("Shell>", 30)
+        machine.type("reset\r")
+        machine.expect("Shell>", 120)
+        machine.close()
+        self.assertIn(name, variables.read_bytes())
 
     def test_debian_starts_from_firmware_with_two_processors(self):
         folder = self.debian()

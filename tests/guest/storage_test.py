@@ -108,7 +108,8 @@ class StorageTest(MachineTest):
         for path, content in zip(["/dev/sda", "/dev/sdb", "/dev/sr0"], contents):
             self.wait_for(path)
             self.assertEqual(self.inside(f"md5sum <{path}").split()[0], md5(content))
-        self.inside("dmesg | grep -q 'ata1.00: configured for UDMA/100'")
+        self.assertEqual(self.inside("cat /sys/class/ata_device/dev1.0/dma_mode").strip(),
+                         "XFER_MW_DMA_2")
         self.inside("dd if=/dev/sr0 of=/dev/sda bs=64k count=32 oflag=direct 2>/dev/null; "
                     "dd if=/dev/sda of=/dev/sdb bs=4k count=512 iflag=direct oflag=direct "
                     "2>/dev/null; sync")

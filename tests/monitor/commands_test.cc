@@ -123,7 +123,8 @@ TEST_F(Commands, WhatTheMachineIs) {
   EXPECT_EQ(run("query-name")["name"], "tested");
   EXPECT_EQ(run("query-uuid")["UUID"], "11111111-2222-3333-4444-555555555555");
   EXPECT_EQ(run("query-target")["arch"], "x86_64");
-  EXPECT_EQ(run("query-machines")[0]["alias"], "q35");
+  EXPECT_EQ(run("query-machines")[0]["alias"], "pc");
+  EXPECT_EQ(run("query-machines")[1]["alias"], "q35");
   EXPECT_EQ(run("query-memory-size-summary")["base-memory"], 16 << 20);
   EXPECT_EQ(error("query-balloon"), "DeviceNotActive: No balloon device has been activated");
   EXPECT_EQ(run("query-tpm-models"), Json::array());

@@ -46,6 +46,44 @@ TEST(CommandLine, DefaultsAreQemus) {
   EXPECT_EQ(description.characters.front().kind, CharacterDescription::Kind::kNull);
 }
 
+TEST(CommandLine, WithoutAKernelFirmwareBootsAPcWithAScreen) {
+  const auto of = [](const std::string& line) { return parse(line).value().machine; };
+  const auto plain = of("disk.img");
+  EXPECT_EQ(plain.type, "pc");
+  ASSERT_EQ(plain.devices.size(), 2u) << "a graphics card, and a network card behind it";
+  EXPECT_EQ(plain.devices[0].driver, "VGA");
+  ASSERT_EQ(plain.drives.size(), 1u);
+  EXPECT_EQ(plain.drives[0].interface, "ide");
+  EXPECT_EQ(of("-drive file=disk.img,format=raw").drives[0].interface, "ide");
+  EXPECT_EQ(of("-M q35 -nodefaults disk.img").type, "q35");
+  EXPECT_TRUE(of("-M q35 -nodefaults disk.img").devices.empty());
+  const auto efi = machine("-bios OVMF.fd -drive file=disk.img,format=raw");
+  EXPECT_EQ(efi.bios, "OVMF.fd");
+  EXPECT_EQ(efi.type, "pc");
+  EXPECT_EQ(efi.drives[0].interface, "ide");
+  EXPECT_EQ(machine("-drive file=disk.img,format=raw").drives[0].interface, "virtio");
+}
+
+TEST(CommandLine, BootOrderAndFlashAreTaken) {
+  const auto description = machine(
+      "-boot order=dc,once=n,menu=on,splash-time=100,strict=on "
+      "-drive if=pflash,file=code.fd,readonly=on -fw_cfg name=opt/a/b,string=hello");
+  EXPECT_EQ(description.boot.order, "dc");
+  EXPECT_EQ(description.boot.once, "n");
+  EXPECT_TRUE(description.boot.menu);
+  EXPECT_TRUE(description.boot.strict);
+  EXPECT_EQ(description.boot.splash_time, 100u);
+  EXPECT_EQ(description.drives[0].interface, "pflash");
+  ASSERT_EQ(description.firmware_items.size(), 1u);
+  EXPECT_EQ(description.firmware_items[0].content.size(), 5u);
+  const auto nodes = machine(
+      "-blockdev driver=file,filename=code.fd,node-name=c -machine q35,pflash0=c");
+  EXPECT_EQ(nodes.drives[0].interface, "pflash");
+  EXPECT_EQ(nodes.drives[0].index, 0u);
+  EXPECT_THAT(error("-machine q35,pflash1=x"), HasSubstr("pflash1' can't find value 'x'"));
+  EXPECT_THAT(error("-fw_cfg name=opt/a"), HasSubstr("either file= or string="));
+}
+
 TEST(CommandLine, BothDashesAreTaken) {
   EXPECT_EQ(machine("--m 1G --nographic").memory_bytes, uint64_t{1} << 30);
 }
@@ -170,7 +208,9 @@ TEST(CommandLine, AcceleratorsAreSoftAndItsOtherName) {
 TEST(CommandLine, MachineAndProcessorsAreChecked) {
   EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
   EXPECT_FALSE(machine("-nographic -M q35,pit=off").pit);
-  EXPECT_THAT(error("-M pc"), HasSubstr("unsupported machine type 'pc'; valid choices: q35"));
+  EXPECT_EQ(machine("-nographic -M pc").type, "pc");
+  EXPECT_EQ(machine("-nographic -M q35").type, "q35");
+  EXPECT_THAT(error("-M isapc"), HasSubstr("unsupported machine type 'isapc'; valid choices: pc"));
   EXPECT_THAT(error("-M q36"), HasSubstr("did you mean 'q35'?"));
   EXPECT_EQ(machine("-nographic -smp 4").vcpus, 4u);
   EXPECT_THAT(error("-smp zero"), HasSubstr("not a positive number"));

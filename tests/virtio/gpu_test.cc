@@ -25,6 +25,7 @@ class GpuTest : public VirtioTest {
     ASSERT_TRUE(negotiate(feature::kVersion1 | 2));
     control_ = std::make_unique<DriverQueue>(enable_queue(0, 16));
     cursor_ = std::make_unique<DriverQueue>(enable_queue(1, 16));
+    set_common(0x10, 2, 0);  // the vector of configuration changes
     driver_ok();
   }
   /// Has `command` carried out, with `rest` behind it, and returns the answer's type.

@@ -162,9 +162,16 @@ Reply query_command_line_options(Context&, const Json& arguments) {
 
 Reply query_machines(Context& context, const Json&) {
   const auto most = context.machine.accelerator().most_vcpus();
-  return Json::array({Json{{"name", "pc-q35-7.2"},
-                           {"alias", "q35"},
+  return Json::array({Json{{"name", "pc-i440fx-7.2"},
+                           {"alias", "pc"},
                            {"is-default", true},
+                           {"cpu-max", std::min(most, 255u)},
+                           {"hotpluggable-cpus", false},
+                           {"numa-mem-supported", false},
+                           {"deprecated", false},
+                           {"acpi", true}},
+                      Json{{"name", "pc-q35-7.2"},
+                           {"alias", "q35"},
                            {"cpu-max", std::min(most, 288u)},
                            {"hotpluggable-cpus", false},
                            {"numa-mem-supported", false},
