@@ -11,8 +11,8 @@ import time
 import unittest
 
 import rfb
-from console import Console
 from harness import SYSTEM, MachineTest
+from console import Console
 from monitor_test import Qmp
 
 
@@ -248,8 +248,9 @@ class Vnc(MachineTest):
         self.start("-vnc", "127.0.0.1:60,to=400")
         port = int(self.qmp.command("query-vnc")["service"])
         picture = self.folder / "picture.jpg"
-        for encodings in ["tight", "hextile", "zlib", "raw"]:
-            result = self.run_program("vncsnapshot", "-encodings", encodings,
+        # Its Tight waits for ever where the server ends an update by LastRect.
+        for encodings in ["hextile", "zlib", "raw"]:
+            result = self.run_program("vncsnapshot", "-allowblank", "-encodings", encodings,
                                       f"127.0.0.1:{port - 5900}", str(picture))
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("640x480", result.stderr + result.stdout)
