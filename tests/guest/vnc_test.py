@@ -281,7 +281,7 @@ class InLinux(MachineTest):
         client = rfb.Rfb(path)
         self.addCleanup(client.close)
         keyboard = "/dev/input/by-path/platform-i8042-serio-0-event-kbd"
-        self.in_guest(f"(timeout 100 head -c 480 {keyboard} >/root/keys) & sleep 2")
+        self.in_guest(f"(timeout 100 head -c 576 {keyboard} >/root/keys) & sleep 2")
         client.type("Hi")  # Shift, H, I, each pressed and released
         client.scan_code(0xC8, True)
         client.scan_code(0xC8, False)
