@@ -78,7 +78,7 @@ Result<> Builder::display(const std::string& argument) {
                                                        "spice-app", "dbus", "web"};
   constexpr std::array<std::string_view, 3> kTypes = {"none", "vnc", "curses"};
   if (std::ranges::find(kAbsent, std::string_view(type)) != kAbsent.end())
-    return fail("Display '{}' is not available; valid: none, curses, vnc=...", type);
+    return fail("Display '{}' is not available; valid: none, curses, vnc=DISPLAY", type);
   return fail("Parameter 'type' does not accept value '{}'{}", type, choice_hint(type, kTypes));
 }
 

