@@ -1,8 +1,8 @@
-// What a VNC client sends: greeting, security and messages, in pieces, and the same within WebSocket
-// frames.
+// What a VNC client sends: greeting, security and messages, in pieces, and the same within
+// WebSocket frames.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <algorithm>
 #include <cstdlib>
 #include <span>
 #include <utility>

@@ -258,18 +258,18 @@ Tables build(const Machine& machine) {
   Tables tables{.structures = std::move(out), .anchor = {}};
   auto& anchor = tables.anchor;
   for (const char c : std::string_view("_SM3_")) anchor.push_back(static_cast<std::byte>(c));
-  append(anchor, uint8_t{0});     // checksum
-  append(anchor, uint8_t{24});    // length
-  append(anchor, uint8_t{3});     // version 3.0
+  append(anchor, uint8_t{0});   // checksum
+  append(anchor, uint8_t{24});  // length
+  append(anchor, uint8_t{3});   // version 3.0
   append(anchor, uint8_t{0});
   append(anchor, uint8_t{0});
-  append(anchor, uint8_t{1});     // revision of this anchor
+  append(anchor, uint8_t{1});  // revision of this anchor
   append(anchor, uint8_t{0});
   append(anchor, static_cast<uint32_t>(tables.structures.size()));
   append(anchor, uint64_t{0});
-  const unsigned sum = std::accumulate(
-      anchor.begin(), anchor.end(), 0u,
-      [](unsigned total, std::byte b) { return total + static_cast<unsigned>(b); });
+  const unsigned sum =
+      std::accumulate(anchor.begin(), anchor.end(), 0u,
+                      [](unsigned total, std::byte b) { return total + static_cast<unsigned>(b); });
   anchor[5] = static_cast<std::byte>(0u - sum);
   return tables;
 }

@@ -17,7 +17,7 @@ struct Identity {
   std::string board_manufacturer = {}, board_product = {}, board_version = {}, board_serial = {},
               board_asset = {};  ///< Type 2; there is one if any is not empty.
   std::string chassis_manufacturer = "QEMU", chassis_version = {}, chassis_serial = {},
-              chassis_asset = {}, chassis_sku = {};  ///< Type 3.
+              chassis_asset = {}, chassis_sku = {};                     ///< Type 3.
   std::string processor_manufacturer = "QEMU", processor_version = {};  ///< Type 4.
   std::vector<std::string> oem_strings = {};                            ///< Type 11.
 };
@@ -25,7 +25,7 @@ struct Identity {
 struct Machine {
   Identity identity = {};
   uint64_t memory_bytes = 0;
-  uint64_t low_memory_bytes = 0;  ///< Below 4 GiB.
+  uint64_t low_memory_bytes = 0;                 ///< Below 4 GiB.
   unsigned sockets = 1, cores = 1, threads = 1;  ///< Cores of a socket, threads of a core.
   uint32_t cpu_signature = 0, cpu_features = 0;  ///< CPUID.1: EAX and EDX.
 };

@@ -74,8 +74,7 @@ Result<std::string> command_line(const RunWords& words,
 Result<machine::MachineDescription> describe(const RunWords& words, const UniqueFd& seed) {
   machine::MachineDescription description;
   if (words.kernel.empty()) {
-    if (words.disks.empty())
-      return fail("there is nothing to boot: give --disk, or --kernel");
+    if (words.disks.empty()) return fail("there is nothing to boot: give --disk, or --kernel");
     if (!words.initrd.empty()) return fail("--initrd {}: needs --kernel", words.initrd);
     if (words.append_given) return fail("--append {}: needs --kernel", words.append);
   }

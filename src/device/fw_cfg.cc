@@ -104,9 +104,8 @@ void FwCfg::select(uint16_t key) {
 
 uint8_t FwCfg::read_byte() {
   const auto item = items_.find(selected_);
-  return item != items_.end() && next_ < item->second.content.size()
-             ? item->second.content[next_++]
-             : 0;
+  return item != items_.end() && next_ < item->second.content.size() ? item->second.content[next_++]
+                                                                     : 0;
 }
 
 uint64_t FwCfg::io_read(uint64_t offset, unsigned size) {

@@ -1,5 +1,5 @@
-// QEMU's firmware configuration device (docs/specs/fw_cfg.rst of QEMU): what firmware and test suites
-// ask of the machine that they run in.
+// QEMU's firmware configuration device (docs/specs/fw_cfg.rst of QEMU): what firmware and test
+// suites ask of the machine that they run in.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,8 @@
 
 #include "base/result.h"
 #include "machine/block_node.h"
-#include "machine/drive.h"
 #include "machine/board.h"
+#include "machine/drive.h"
 
 namespace limen::machine {
 

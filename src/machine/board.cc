@@ -21,11 +21,11 @@
 #include "device/system_control.h"
 #include "device/uart_16550.h"
 #include "display/ps2_input.h"
+#include "machine/chipset.h"
 #include "machine/device_factory.h"
 #include "machine/firmware.h"
 #include "machine/ide_places.h"
 #include "machine/objects.h"
-#include "machine/chipset.h"
 #include "pci/piix3_isa.h"
 #include "pci/piix4_pm.h"
 #include "pci/root_port.h"
@@ -111,8 +111,8 @@ class Lines final : public irq::InterruptSink {
 }  // namespace
 
 Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
-                   BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
-                   unsigned physical_address_bits, std::span<const uint32_t> apic_ids)
+             BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
+             unsigned physical_address_bits, std::span<const uint32_t> apic_ids)
     : memory_(memory),
       loop_(loop),
       characters_(characters),
@@ -147,8 +147,7 @@ Board::~Board() {
   if (!bios_.empty()) memory_.unmap({boot::kHighRamStart - bios_.size()}, bios_);
 }
 
-Result<> Board::populate(const MachineDescription& description,
-                         std::span<const std::byte> bios) {
+Result<> Board::populate(const MachineDescription& description, std::span<const std::byte> bios) {
   type_ = description.type;
   bus_ = std::make_unique<pci::PciBus>(
       type_ == "pc" ? "pci.0" : "pcie.0",
@@ -173,7 +172,8 @@ Result<> Board::open_drives(const MachineDescription& description) {
       LIMEN_TRY(add_io_thread(object.id));
     else if (object.type == "throttle-group")
       LIMEN_TRY(add_throttle_group(object.id, LIMEN_TRY(throttle_limits(object))));
-  for (const auto& wanted : LIMEN_TRY(place_ide_drives(description))) {
+  const auto placed = LIMEN_TRY(place_ide_drives(description));
+  for (const auto& wanted : placed) {
     auto named = wanted;
     if (named.id.empty()) named.id = free_drive_name(description, named);
     drives_.push_back(LIMEN_TRY(opener_->open(named)));
@@ -184,7 +184,7 @@ Result<> Board::open_drives(const MachineDescription& description) {
 
 /// What QEMU calls a drive without id=: by its place on its bus.
 std::string Board::free_drive_name(const MachineDescription& description,
-                                      const DriveDescription& drive) const {
+                                   const DriveDescription& drive) const {
   const auto taken = [&](const std::string& name) {
     const auto has_it = [&](const DriveDescription& other) { return other.id == name; };
     return std::ranges::any_of(description.drives, has_it) ||
@@ -249,18 +249,18 @@ Result<> Board::build_chipset(const MachineDescription& description) {
     };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
-  auto& keyboard = add(std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine),
-                                           router_->connect(kMouseLine),
-                                           I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+  auto& keyboard = add(
+      std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
+                              I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
   ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
   const auto processors = static_cast<uint16_t>(local_apics_.size());
-  fw_cfg_ = &add(std::make_unique<FwCfg>(
-      ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
-                            .processors = processors,
-                            .most_processors = processors,
-                            .memory = firmware_ ? &memory_ : nullptr}));
+  fw_cfg_ = &add(
+      std::make_unique<FwCfg>(ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
+                                                    .processors = processors,
+                                                    .most_processors = processors,
+                                                    .memory = firmware_ ? &memory_ : nullptr}));
   acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
                                            AcpiPm::Config{.base = 0,
                                                           .smi_command_port = acpi::kSmiCommandPort,

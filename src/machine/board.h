@@ -91,8 +91,8 @@ class Board {
   /// the guest reads. `apic_ids`: one per processor, that of the bootstrap processor first. `cpuid`
   /// says what the local APICs can do.
   Board(memory::GuestMemory& memory, EventLoop& loop, Characters& characters,
-           BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
-           unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
+        BoardCallbacks callbacks, uint64_t tsc_hz, const x86::CpuidTable& cpuid,
+        unsigned physical_address_bits, std::span<const uint32_t> apic_ids);
   ~Board();
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;

@@ -51,7 +51,8 @@ void DeviceFactory::note_boot(const DeviceProperties& properties, const std::str
   boot_paths_.emplace(properties.number("bootindex", 0), path);
 }
 
-std::string DeviceFactory::card_path(std::string_view name, const pci::PciFunction& function) const {
+std::string DeviceFactory::card_path(std::string_view name,
+                                     const pci::PciFunction& function) const {
   std::string path = "/pci@i0cf8";
   const auto* plugged = [&]() -> const Board::Plugged* {
     for (const auto& each : board_.plugged_)
@@ -80,8 +81,8 @@ void DeviceFactory::note_scsi_unit(const DeviceProperties& properties, const vir
 void DeviceFactory::note_ide_drive(const DeviceProperties& properties,
                                    const pci::PciFunction& controller, unsigned channel,
                                    unsigned unit) {
-  note_boot(properties, card_path("ide", controller) +
-                            fmt::format("/drive@{:x}/disk@{:x}", channel, unit));
+  note_boot(properties,
+            card_path("ide", controller) + fmt::format("/drive@{:x}/disk@{:x}", channel, unit));
 }
 
 std::string DeviceFactory::boot_order(bool strict) const {
@@ -94,8 +95,7 @@ std::string DeviceFactory::boot_order(bool strict) const {
 Result<> DeviceFactory::give_rom(const DeviceProperties& properties, pci::PciFunction& function) {
   if (!board_.firmware_) return {};
   const auto* card = facts_of(driver_);
-  const auto name =
-      properties.text("romfile", card != nullptr ? card->rom : std::string_view());
+  const auto name = properties.text("romfile", card != nullptr ? card->rom : std::string_view());
   if (name.empty()) return {};
   const auto content = LIMEN_TRY(read_firmware(LIMEN_TRY(find_firmware(name)), kMostRom));
   const auto size = std::bit_ceil(std::max<uint64_t>(content.size(), memory::kPageSize));

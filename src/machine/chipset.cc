@@ -95,8 +95,8 @@ boot::acpi::Window high_window(const pci::PciBus& bus, const memory::GuestMemory
 }  // namespace
 
 Result<> Board::build_q35(device::ResetControl& reset_control) {
-  auto host_bridge = std::make_unique<pci::Q35HostBridge>(*bus_, ports_, mmio_, &reset_control,
-                                                          shadow_ram_.get());
+  auto host_bridge =
+      std::make_unique<pci::Q35HostBridge>(*bus_, ports_, mmio_, &reset_control, shadow_ram_.get());
   auto lpc = std::make_unique<pci::IchLpc>(*pci_lines_, ports_, acpi_pm_);
   LIMEN_TRY(bus_->attach(*host_bridge, "0x0"));
   LIMEN_TRY(bus_->attach(*lpc, "0x1f"));
@@ -107,12 +107,12 @@ Result<> Board::build_q35(device::ResetControl& reset_control) {
 }
 
 Result<> Board::build_pc(device::ResetControl& reset_control) {
-  auto host_bridge = std::make_unique<pci::I440fxHostBridge>(*bus_, ports_, &reset_control,
-                                                             shadow_ram_.get());
+  auto host_bridge =
+      std::make_unique<pci::I440fxHostBridge>(*bus_, ports_, &reset_control, shadow_ram_.get());
   auto isa = firmware_ ? std::make_unique<pci::Piix3Isa>(*pci_lines_)
-                      : std::make_unique<pci::Piix3Isa>(*pci_lines_, kPcPirqRoutes);
-  auto pm = std::make_unique<pci::Piix4Pm>(
-      ports_, *acpi_pm_, firmware_ ? uint16_t{0} : boot::acpi::kPm1aEventPort);
+                       : std::make_unique<pci::Piix3Isa>(*pci_lines_, kPcPirqRoutes);
+  auto pm = std::make_unique<pci::Piix4Pm>(ports_, *acpi_pm_,
+                                           firmware_ ? uint16_t{0} : boot::acpi::kPm1aEventPort);
   piix4_pm_ = pm.get();
   LIMEN_TRY(bus_->attach(*host_bridge, "0x0"));
   LIMEN_TRY(bus_->attach(*isa, "0x1"));
@@ -203,9 +203,8 @@ boot::acpi::Board Board::acpi_board(const MachineDescription& description) const
     board.memory_windows.push_back({board.ecam_base + boot::kEcamSize, kPciEnd});
   }
   const auto* sizes = cpuid_.find(0x8000'0008, 0);
-  board.high_window =
-      high_window(*bus_, memory_, sizes != nullptr && (sizes->eax & 0xFF) != 0 ? sizes->eax & 0xFF
-                                                                               : 36);
+  board.high_window = high_window(
+      *bus_, memory_, sizes != nullptr && (sizes->eax & 0xFF) != 0 ? sizes->eax & 0xFF : 36);
   return board;
 }
 
@@ -228,11 +227,10 @@ Result<> Board::describe_to_firmware(const MachineDescription& description) {
   }
 
   boot::smbios::Machine machine;
-  machine.identity.product = type_ == "pc" ? "Standard PC (i440FX + PIIX, 1996)"
-                                           : "Standard PC (Q35 + ICH9, 2009)";
+  machine.identity.product =
+      type_ == "pc" ? "Standard PC (i440FX + PIIX, 1996)" : "Standard PC (Q35 + ICH9, 2009)";
   machine.identity.version = type_ == "pc" ? "pc-i440fx-7.2" : "pc-q35-7.2";
-  machine.identity.chassis_version = machine.identity.processor_version =
-      machine.identity.version;
+  machine.identity.chassis_version = machine.identity.processor_version = machine.identity.version;
   machine.identity.uuid = description.uuid;
   machine.memory_bytes = description.memory_bytes;
   machine.low_memory_bytes = low_ram_end(memory_);

@@ -170,7 +170,7 @@ struct MachineDescription {
   std::string kernel = {};
   std::string initrd = {};
   std::string append = {};
-  std::string bios = {};      ///< File of the firmware; "": SeaBIOS, where no kernel is given.
+  std::string bios = {};  ///< File of the firmware; "": SeaBIOS, where no kernel is given.
   BootDescription boot = {};
   std::vector<FirmwareItem> firmware_items = {};
   std::string uuid = {};      ///< In QEMU's form, lower case; "": none was given.

@@ -187,7 +187,7 @@ class DeviceFactory {
   size_t devices_made_ = 0;
   std::multimap<uint64_t, std::string> boot_paths_;
   std::string driver_;  ///< Of the device that is being made.
-  std::string path_;  ///< Of the device that is being made, among QOM's objects.
+  std::string path_;    ///< Of the device that is being made, among QOM's objects.
 };
 
 }  // namespace limen::machine

@@ -42,8 +42,8 @@ device::FwCfg::Bytes little_endian(uint64_t value, size_t size) {
 }  // namespace
 
 bool boots_firmware(const MachineDescription& description) {
-  return description.type != "none" && (description.kernel.empty() || !description.bios.empty() ||
-                                        has_flash(description));
+  return description.type != "none" &&
+         (description.kernel.empty() || !description.bios.empty() || has_flash(description));
 }
 
 Result<std::string> find_firmware(const std::string& name) {
@@ -74,8 +74,8 @@ Result<std::vector<std::byte>> read_firmware(const std::string& path, uint64_t m
 
 Result<std::vector<std::byte>> read_bios(const MachineDescription& description) {
   if (!boots_firmware(description) || has_flash(description)) return std::vector<std::byte>{};
-  const auto path = LIMEN_TRY(
-      find_firmware(description.bios.empty() ? std::string(kSeaBios) : description.bios));
+  const auto path =
+      LIMEN_TRY(find_firmware(description.bios.empty() ? std::string(kSeaBios) : description.bios));
   auto content = LIMEN_TRY(read_firmware(path, kMostBios));
   if (content.empty() || content.size() % kBiosGranularity != 0)
     return fail("firmware '{}' has {} bytes: a multiple of {} is wanted", path, content.size(),

@@ -33,8 +33,7 @@ inline constexpr uint64_t kMostRom = uint64_t{1} << 20;
 Result<std::vector<std::byte>> read_bios(const MachineDescription& description);
 
 /// Bytes that the description's machine needs beside RAM (GuestMemory::reserve()).
-[[nodiscard]] uint64_t memory_beside_ram(const MachineDescription& description,
-                                         size_t bios_bytes);
+[[nodiscard]] uint64_t memory_beside_ram(const MachineDescription& description, size_t bios_bytes);
 
 /// Menu, order and waiting times of -boot, kernel, items of -fw_cfg: what does not depend on the
 /// board.

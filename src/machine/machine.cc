@@ -108,9 +108,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   callbacks.device_removed = [this](const std::string& id) {
     loop_->post([this, id] { removed(id); });
   };
-  board_ =
-      std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
-                                 host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
+  board_ = std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
+                                   host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   LIMEN_TRY(board_->populate(description_, bios_));
   LIMEN_TRY(board_->reset());
 
@@ -192,8 +191,7 @@ Result<x86::CpuState> Machine::load_guest() {
   }
   boot::acpi::InstalledTables tables;
   if (description_.acpi)
-    tables =
-        LIMEN_TRY(boot::acpi::install_tables(*memory_, acpi_board(description_, apic_ids_)));
+    tables = LIMEN_TRY(boot::acpi::install_tables(*memory_, acpi_board(description_, apic_ids_)));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;

@@ -20,10 +20,10 @@ Result<> Machine::open_objects() {
 }
 
 Result<std::unique_ptr<memory::GuestMemory>> Machine::open_guest_memory() {
-  const auto layout = LIMEN_TRY(boot::ram_layout(
-      description_.memory_bytes,
-      description_.type == "pc" ? boot::kPcLowRamLimit : boot::kLowRamLimit,
-      boots_firmware(description_)));
+  const auto layout = LIMEN_TRY(
+      boot::ram_layout(description_.memory_bytes,
+                       description_.type == "pc" ? boot::kPcLowRamLimit : boot::kLowRamLimit,
+                       boots_firmware(description_)));
   const uint64_t beside =
       memory_beside_ram(description_, bios_.size()) + display_memory(description_);
   const auto& id = description_.memory_backend;

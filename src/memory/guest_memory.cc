@@ -11,8 +11,8 @@
 namespace limen::memory {
 namespace {
 
-/// Reserves addresses from a multiple of a huge page on: only so can the host give huge pages to what
-/// is mapped there. MAP_FAILED: it could not.
+/// Reserves addresses from a multiple of a huge page on: only so can the host give huge pages to
+/// what is mapped there. MAP_FAILED: it could not.
 void* reserve_aligned(size_t size) {
   const size_t reserved = size + kHugePageSize;
   void* area =
@@ -59,8 +59,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
 
   memory->shared_ = shared;
   memory->memfd_ = std::move(file);
-  if (!memory->memfd_.valid())
-    memory->memfd_ = LIMEN_TRY(make_memfd("limen-ram", memory->size_));
+  if (!memory->memfd_.valid()) memory->memfd_ = LIMEN_TRY(make_memfd("limen-ram", memory->size_));
   beside = (beside + kPageSize - 1) & ~(kPageSize - 1);
   const uint64_t total = memory->size_ + beside;
   void* mapping = reserve_aligned(total);

@@ -47,8 +47,8 @@ class MappingListener {
   virtual void mappings_changed() = 0;
 };
 
-/// All RAM of one machine. The regions are fixed at creation, and looked up without a lock; mappings
-/// come and go beside them.
+/// All RAM of one machine. The regions are fixed at creation, and looked up without a lock;
+/// mappings come and go beside them.
 class GuestMemory {
  public:
   struct Layout {
@@ -185,8 +185,8 @@ class GuestMemory {
   uint64_t reserved_ = 0;  ///< Bytes that reserve() gave.
   std::atomic<bool> has_mappings_ = false;
   mutable std::mutex mappings_mutex_;
-  std::vector<Mapping> mappings_;             // guarded by mappings_mutex_
-  std::vector<MappingListener*> listeners_;   // guarded by mappings_mutex_
+  std::vector<Mapping> mappings_;            // guarded by mappings_mutex_
+  std::vector<MappingListener*> listeners_;  // guarded by mappings_mutex_
 };
 
 }  // namespace limen::memory

@@ -10,8 +10,8 @@
 #include "block/layer_device.h"
 #include "block/qcow2/image.h"
 #include "block/scsi/cd.h"
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 
 namespace limen::monitor {
 namespace {

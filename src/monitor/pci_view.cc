@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "pci/root_port.h"
 
 namespace limen::monitor {

@@ -40,8 +40,7 @@ void ConfigPorts::reset() {
 
 uint64_t ConfigPorts::io_read(uint64_t offset, unsigned size) {
   if (offset < kDataOffset) {
-    if (offset == 1 && size == 1 && reset_control_ != nullptr)
-      return reset_control_->io_read(0, 1);
+    if (offset == 1 && size == 1 && reset_control_ != nullptr) return reset_control_->io_read(0, 1);
     if (offset != 0 || size != 4) return kOnes;
     const std::lock_guard lock(mutex_);
     return address_;

@@ -1,4 +1,5 @@
-// Ports CF8h to CFFh, by which a PC reaches PCI's configuration space (PCI Local Bus 3.0 §3.2.2.3.2).
+// Ports CF8h to CFFh, by which a PC reaches PCI's configuration space (PCI Local Bus 3.0
+// §3.2.2.3.2).
 #pragma once
 
 #include <cstdint>

@@ -166,7 +166,7 @@ class PciFunction : public device::Device {
   std::array<BarState, kBarCount> bars_;  // mappings guarded by config_mutex_
   std::span<std::byte> rom_;
   uint64_t rom_mapped_at_ = 0;  // guarded by config_mutex_; 0: not mapped
-  bool intx_level_ = false;               // guarded by config_mutex_
+  bool intx_level_ = false;     // guarded by config_mutex_
 };
 
 }  // namespace limen::pci

@@ -1,4 +1,5 @@
-// The ISA bridge of the PIIX3, 8086:7000 at 0:1.0: interrupt routing (Intel 82371SB datasheet 290550).
+// The ISA bridge of the PIIX3, 8086:7000 at 0:1.0: interrupt routing (Intel 82371SB datasheet
+// 290550).
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// The power management function of the PIIX4, 8086:7113 at 0:1.3, which board pc has beside its PIIX3
-// (Intel 82371AB datasheet 290562, chapter 7).
+// The power management function of the PIIX4, 8086:7113 at 0:1.3, which board pc has beside its
+// PIIX3 (Intel 82371AB datasheet 290562, chapter 7).
 #pragma once
 
 #include <cstdint>

@@ -56,8 +56,8 @@ void ShadowRam::set_registers(const std::array<uint8_t, kRegisters>& pam) {
 uint64_t ShadowRam::io_read(uint64_t, unsigned) { return ~uint64_t{0}; }
 
 void ShadowRam::io_write(uint64_t offset, unsigned size, uint64_t value) {
-  const auto index = static_cast<unsigned>(
-      offset >= kLargeSegmentStart ? kSegments - 1 : offset / kSmallSegment);
+  const auto index =
+      static_cast<unsigned>(offset >= kLargeSegmentStart ? kSegments - 1 : offset / kSmallSegment);
   const std::lock_guard lock(mutex_);
   if (states_[index] == kUnknown || (states_[index] & kWrite) == 0) return;
   std::memcpy(ram_.data() + offset, &value, size);

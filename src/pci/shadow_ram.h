@@ -1,5 +1,6 @@
-// The last 256 KiB below 1 MiB: the BIOS, and the RAM under it, as a host bridge's PAM registers show
-// them (Intel 440FX datasheet 290549, 3.2.18; 3 Series Express Chipset datasheet 316966, 5.1.19).
+// The last 256 KiB below 1 MiB: the BIOS, and the RAM under it, as a host bridge's PAM registers
+// show them (Intel 440FX datasheet 290549, 3.2.18; 3 Series Express Chipset datasheet
+// 316966, 5.1.19).
 #pragma once
 
 #include <array>

@@ -23,7 +23,7 @@ namespace limen::qemu {
 namespace {
 
 constexpr std::array<std::string_view, 5> kMachines = {"pc", "pc-i440fx-7.2", "q35", "pc-q35-7.2",
-                                                         "none"};
+                                                       "none"};
 constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
 
@@ -54,8 +54,9 @@ Result<> Builder::machine(const std::string& argument) {
     return {};
   }
   constexpr std::array<std::string_view, 16> kKnown = {
-      "type",           "accel", "hpet",   "pit",    "usb",    "dump-guest-core", "mem-merge", "vmport",
-      "memory-backend", "acpi",  "kernel", "initrd", "append", "pflash0",         "pflash1",   "smm"};
+      "type",      "accel",   "hpet",           "pit",  "usb",    "dump-guest-core",
+      "mem-merge", "vmport",  "memory-backend", "acpi", "kernel", "initrd",
+      "append",    "pflash0", "pflash1",        "smm"};
   LIMEN_TRY(values.check(kKnown));
   for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
     LIMEN_TRY(values.boolean(advice, true));
@@ -67,9 +68,7 @@ Result<> Builder::machine(const std::string& argument) {
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
       return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
-    result_.machine.type = *type == "none"                                  ? "none"
-                           : type->contains("q35") ? "q35"
-                                                                            : "pc";
+    result_.machine.type = *type == "none" ? "none" : type->contains("q35") ? "q35" : "pc";
     machine_chosen_ = true;
   }
   for (const auto& [key, into] :
@@ -232,8 +231,7 @@ Result<> Builder::boot(const std::string& argument) {
   boot.once = values.text("once", boot.once);
   boot.menu = LIMEN_TRY(values.boolean("menu", boot.menu));
   boot.strict = LIMEN_TRY(values.boolean("strict", boot.strict));
-  const auto milliseconds = [&](const char* key,
-                                std::optional<uint64_t>& into) -> Result<> {
+  const auto milliseconds = [&](const char* key, std::optional<uint64_t>& into) -> Result<> {
     if (const auto text = values.find(key); text && *text != "-1")
       into = LIMEN_TRY(machine::parse_number(*text));
     return {};

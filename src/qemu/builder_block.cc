@@ -9,9 +9,9 @@
 #include "base/size_text.h"
 #include "block/filters/error_policy.h"
 #include "block/probe.h"
-#include "machine/firmware.h"
 #include "machine/block_node.h"
 #include "machine/device_catalog.h"
+#include "machine/firmware.h"
 #include "machine/ide_places.h"
 #include "qemu/builder.h"
 #include "qemu/key_values.h"
@@ -24,8 +24,7 @@ using machine::DriveDescription;
 constexpr std::array<std::string_view, 3> kFormats = {"raw", "qcow2", "null-co"};
 constexpr std::array<std::string_view, 4> kInterfaces = {"virtio", "ide", "pflash", "none"};
 /// Buses that QEMU has for if=, without a board here that has them.
-constexpr std::array<std::string_view, 5> kOtherInterfaces = {"scsi", "sd", "mtd", "floppy",
-                                                              "xen"};
+constexpr std::array<std::string_view, 5> kOtherInterfaces = {"scsi", "sd", "mtd", "floppy", "xen"};
 constexpr std::array<std::string_view, 5> kCaches = {"writeback", "none", "writethrough",
                                                      "directsync", "unsafe"};
 constexpr std::array<std::string_view, 3> kAio = {"threads", "native", "io_uring"};

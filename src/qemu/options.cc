@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::array kOptions = {
     Option{"machine",
-           "pc|q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]", "board",
-           &Builder::machine},
+           "pc|q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]",
+           "board", &Builder::machine},
     Option{"M", "pc|q35", "the same", &Builder::machine},
     Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
@@ -87,7 +87,8 @@ constexpr std::array kOptions = {
            "show the screen to VNC clients at port 5900 + N", &Builder::vnc},
     Option{"k", "en-us", "keyboard layout of VNC clients that send symbols",
            &Builder::keyboard_layout},
-    Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)", &Builder::vga},
+    Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)",
+           &Builder::vga},
     Option{"netdev",
            "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
@@ -104,8 +105,8 @@ constexpr std::array kOptions = {
     Option{"boot", "[order=DRIVES][,menu=off][,strict=on|off]...",
            "from where firmware boots: a floppy, c disk, d CD, n network", &Builder::boot},
     Option{"bios", "FILE", "firmware; without a kernel SeaBIOS, if none is named", &Builder::bios},
-    Option{"fw_cfg", "[name=]NAME,file=FILE|string=TEXT", "an item that firmware and guest can read",
-           &Builder::firmware_item},
+    Option{"fw_cfg", "[name=]NAME,file=FILE|string=TEXT",
+           "an item that firmware and guest can read", &Builder::firmware_item},
     Option{"audiodev", "[driver=]none,id=ID", "there is no sound card yet", &Builder::audio_device},
     Option{"rtc", "[base=utc|localtime|DATE][,driftfix=none|slew]", "real-time clock",
            &Builder::clock},

@@ -151,7 +151,8 @@ TEST(AcpiTables, RootPointerLeadsToEveryTable) {
   EXPECT_EQ(field<uint32_t>(fadt, 36), table(tables, "FACS").address.value);
 }
 
-/// Does what firmware does with the loader's script; `tables` and `rsdp` lie at these addresses then.
+/// Does what firmware does with the loader's script; `tables` and `rsdp` lie at these addresses
+/// then.
 void run_script(LoaderFiles& files, uint64_t tables_at) {
   const auto file = [&](size_t at) -> std::vector<std::byte>& {
     return std::string_view(reinterpret_cast<const char*>(&files.script[at])) == kTablesFile
@@ -175,8 +176,8 @@ void run_script(LoaderFiles& files, uint64_t tables_at) {
       }
       case 3: {
         auto& into = file(at + 4);
-        const auto part = std::span(into).subspan(field<uint32_t>(entry, 64),
-                                                  field<uint32_t>(entry, 68));
+        const auto part =
+            std::span(into).subspan(field<uint32_t>(entry, 64), field<uint32_t>(entry, 68));
         into[field<uint32_t>(entry, 60)] = static_cast<std::byte>(0u - byte_sum(part));
         break;
       }
@@ -195,8 +196,8 @@ TEST(AcpiLoader, LinksTheSameTablesThatAreInstalledDirectly) {
       SCOPED_TRACE(each.signature);
       const auto at = each.address - kStart;
       ASSERT_LE(at + each.bytes.size(), files.tables.size());
-      EXPECT_TRUE(std::ranges::equal(
-          each.bytes, std::span(files.tables).subspan(at, each.bytes.size())));
+      EXPECT_TRUE(
+          std::ranges::equal(each.bytes, std::span(files.tables).subspan(at, each.bytes.size())));
     }
     EXPECT_EQ(files.rsdp, build_rsdp(tables));
   }

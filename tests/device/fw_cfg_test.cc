@@ -57,10 +57,9 @@ class FwCfgDma : public testing::Test {
   }
   /// The control field that the device leaves.
   uint32_t request(uint32_t control, uint32_t length, uint64_t address) {
-    const std::array<uint32_t, 4> fields = {
-        __builtin_bswap32(control), __builtin_bswap32(length),
-        __builtin_bswap32(static_cast<uint32_t>(address >> 32)),
-        __builtin_bswap32(static_cast<uint32_t>(address))};
+    const std::array<uint32_t, 4> fields = {__builtin_bswap32(control), __builtin_bswap32(length),
+                                            __builtin_bswap32(static_cast<uint32_t>(address >> 32)),
+                                            __builtin_bswap32(static_cast<uint32_t>(address))};
     EXPECT_TRUE(memory_->write({kRequest}, std::as_bytes(std::span(fields))));
     ports_.write(0x514, 4, 0);
     ports_.write(0x518, 4, __builtin_bswap32(kRequest));

@@ -4,7 +4,6 @@
 import pathlib
 import shutil
 import subprocess
-import time
 import unittest
 
 from harness import SYSTEM, MachineTest
@@ -32,6 +31,7 @@ ATTACHMENTS = {
 
 class FirmwareTest(MachineTest):
     def boot_sector(self):
+        """The path of a disk of 8 MiB that begins with the boot sector."""
         image = self.folder / "boot_sector.img"
         subprocess.run(["nasm", "-f", "bin", "-o", image, PROGRAMS / "boot_sector.asm"],
                        check=True)
@@ -94,32 +94,17 @@ class SeaBios(FirmwareTest):
             with self.subTest(board=board):
                 machine = self.start("-machine", board, *words)
                 machine.expect("disk two three", 30)
+                machine.close()
 
     def test_a_network_card_boots_from_tftp(self):
-        self.boot_sector()
-        machine = self.start("-netdev",
+        with open(self.boot_sector(), "r+b") as file:
+            file.truncate(1536)  # what a network card takes for a program must fit below 640 KiB
+        machine = self.start("-device", "VGA", "-netdev",
                              f"user,id=n,tftp={self.folder},bootfile=/boot_sector.img",
                              "-device", "virtio-net-pci,netdev=n")
         # Without a disk it gets no further, but it runs.
         machine.expect("no CHS|no LBA", 60)
         self.assertEqual(machine.wait(10), 3)
-
-    def test_a_disk_without_boot_sector_is_refused_on_the_screen(self):
-        machine = self.start("-device", "VGA", "-hda", self.file("empty.img", bytes(1 << 20)))
-        for _ in range(60):
-            time.sleep(0.5)
-            if self.screen_text().find("No bootable device.") >= 0:
-                break
-        self.assertIn("Boot failed: not a bootable disk", self.screen_text())
-        machine.close()
-
-    def screen_text(self):
-        """The characters of text mode, from the guest's video memory."""
-        answer = subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=False,
-                                input="xp /1000xh 0xb8000\n", text=True, capture_output=True)
-        cells = [int(word, 16) & 0xFF for line in answer.stdout.splitlines() if ": 0x" in line
-                 for word in line.split(": ", 1)[1].split()]
-        return "".join(chr(cell) if 32 <= cell < 127 else " " for cell in cells)
 
 
 class Ovmf(FirmwareTest):

@@ -18,7 +18,8 @@ DriveDescription ide(std::optional<unsigned> index = {}, std::optional<unsigned>
 
 std::vector<std::pair<unsigned, unsigned>> places(const MachineDescription& description) {
   std::vector<std::pair<unsigned, unsigned>> places;
-  for (const auto& drive : place_ide_drives(description).value())
+  const auto placed = place_ide_drives(description).value();
+  for (const auto& drive : placed)
     if (drive.interface == "ide") places.emplace_back(*drive.bus, *drive.unit);
   return places;
 }

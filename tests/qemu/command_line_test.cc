@@ -76,8 +76,8 @@ TEST(CommandLine, BootOrderAndFlashAreTaken) {
   EXPECT_EQ(description.drives[0].interface, "pflash");
   ASSERT_EQ(description.firmware_items.size(), 1u);
   EXPECT_EQ(description.firmware_items[0].content.size(), 5u);
-  const auto nodes = machine(
-      "-blockdev driver=file,filename=code.fd,node-name=c -machine q35,pflash0=c");
+  const auto nodes =
+      machine("-blockdev driver=file,filename=code.fd,node-name=c -machine q35,pflash0=c");
   EXPECT_EQ(nodes.drives[0].interface, "pflash");
   EXPECT_EQ(nodes.drives[0].index, 0u);
   EXPECT_THAT(error("-machine q35,pflash1=x"), HasSubstr("pflash1' can't find value 'x'"));

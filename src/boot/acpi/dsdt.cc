@@ -62,8 +62,8 @@ Code pci_routing(const Board& board) {
   return name("_PRT", package(kPciDevices * kPciPins, entries));
 }
 
-/// The PIRQs of the PIIX3, which its registers 60h to 63h route to ISA interrupts (ACPI 6.5 6.2.16):
-/// an operating system may choose among three. Bit 7 set: not routed.
+/// The PIRQs of the PIIX3, which its registers 60h to 63h route to ISA interrupts
+/// (ACPI 6.5 6.2.16): an operating system may choose among three. Bit 7 set: not routed.
 Code piix_links() {
   constexpr std::array<uint32_t, 3> kChoices = {5, 10, 11};
   constexpr uint64_t kNotRouted = 0x80, kRoute = 0x0F;
@@ -72,23 +72,22 @@ Code piix_links() {
   for (unsigned pirq = 0; pirq < pci::Piix3Isa::kPirqs; ++pirq) {
     const Code route = path("\\_SB.PCI0.ISA.PRQ" + std::to_string(pirq));
     const Code number = path("IRQN");
-    links += device(
-        piix_link_name(pirq),
-        name("_HID", eisa_id("PNP0C0F")) + name("_UID", integer(pirq)) +
-            name("_PRS", resource_template(interrupts_level_high_shared(kChoices))) +
-            method("_STA", 0, false,
-                   if_then(bit_and(route, integer(kNotRouted), no_target()),
-                           return_value(integer(kDisabled))) +
-                       return_value(integer(kEnabled))) +
-            method("_DIS", 0, false, bit_or(route, integer(kNotRouted), route)) +
-            method("_CRS", 0, true,
-                   store(resource_template(interrupt_level_high_shared(0)), local(0)) +
-                       create_dword_field(local(0), kFirstGsiOffset, "IRQN") +
-                       store(bit_and(route, integer(kRoute), no_target()), number) +
-                       return_value(local(0))) +
-            method("_SRS", 1, true,
-                   create_dword_field(argument(0), kFirstGsiOffset, "IRQN") +
-                       store(number, route)));
+    links += device(piix_link_name(pirq),
+                    name("_HID", eisa_id("PNP0C0F")) + name("_UID", integer(pirq)) +
+                        name("_PRS", resource_template(interrupts_level_high_shared(kChoices))) +
+                        method("_STA", 0, false,
+                               if_then(bit_and(route, integer(kNotRouted), no_target()),
+                                       return_value(integer(kDisabled))) +
+                                   return_value(integer(kEnabled))) +
+                        method("_DIS", 0, false, bit_or(route, integer(kNotRouted), route)) +
+                        method("_CRS", 0, true,
+                               store(resource_template(interrupt_level_high_shared(0)), local(0)) +
+                                   create_dword_field(local(0), kFirstGsiOffset, "IRQN") +
+                                   store(bit_and(route, integer(kRoute), no_target()), number) +
+                                   return_value(local(0))) +
+                        method("_SRS", 1, true,
+                               create_dword_field(argument(0), kFirstGsiOffset, "IRQN") +
+                                   store(number, route)));
   }
   return links;
 }
@@ -149,10 +148,9 @@ Code isa_bridge(const Board& board) {
 
 Code host_bridge(const Board& board) {
   constexpr uint16_t kConfigurationPorts = 0xCF8;
-  Code resources = bus_window(0, 255) + io(kConfigurationPorts, 8) +
-                   io_window(0, kConfigurationPorts - 1) +
-                   io_window(kConfigurationPorts + 8, 0xFFFF) +
-                   memory_window(0xA'0000, 0xB'FFFF, true);
+  Code resources =
+      bus_window(0, 255) + io(kConfigurationPorts, 8) + io_window(0, kConfigurationPorts - 1) +
+      io_window(kConfigurationPorts + 8, 0xFFFF) + memory_window(0xA'0000, 0xB'FFFF, true);
   auto windows = board.memory_windows;
   if (windows.empty()) windows.push_back({kPciWindowStart, kPciWindowEnd - 1});
   for (const auto& window : windows)
@@ -160,10 +158,9 @@ Code host_bridge(const Board& board) {
                                static_cast<uint32_t>(window.last), false);
   if (board.high_window.last != 0)
     resources += memory_window64(board.high_window.first, board.high_window.last);
-  const Code identity =
-      board.chipset == Chipset::kQ35
-          ? name("_HID", eisa_id("PNP0A08")) + name("_CID", eisa_id("PNP0A03"))
-          : name("_HID", eisa_id("PNP0A03"));
+  const Code identity = board.chipset == Chipset::kQ35
+                            ? name("_HID", eisa_id("PNP0A08")) + name("_CID", eisa_id("PNP0A03"))
+                            : name("_HID", eisa_id("PNP0A03"));
   return device("PCI0", identity + name("_SEG", integer(0)) + name("_BBN", integer(0)) +
                             name("_UID", integer(0)) + name("_CRS", resource_template(resources)) +
                             (board.chipset == Chipset::kQ35 ? pci_osc() : Code{}) +
@@ -187,10 +184,10 @@ Code dsdt_body(const Board& board) {
   // Linux uses the ECAM window only if it is reserved here or in the E820 map.
   if (board.ecam_base != 0)
     system_bus += device(
-        "MBRD", name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(0)) +
-                    name("_CRS", resource_template(memory32_fixed(
-                                     static_cast<uint32_t>(board.ecam_base),
-                                     static_cast<uint32_t>(kEcamSize)))));
+        "MBRD",
+        name("_HID", eisa_id("PNP0C02")) + name("_UID", integer(0)) +
+            name("_CRS", resource_template(memory32_fixed(static_cast<uint32_t>(board.ecam_base),
+                                                          static_cast<uint32_t>(kEcamSize)))));
   if (board.hpet)
     system_bus += device("HPET", name("_HID", eisa_id("PNP0103")) + name("_UID", integer(0)) +
                                      name("_CRS", resource_template(memory32_fixed(

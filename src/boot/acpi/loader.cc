@@ -77,8 +77,7 @@ LoaderFiles build_loader_files(const Board& board) {
     if (!table.pointers.empty()) {
       const auto at = static_cast<uint32_t>(start + kChecksumOffset);
       files.tables[at] = std::byte{0};
-      add_checksum(files.script, kTablesFile, at, start,
-                   static_cast<uint32_t>(table.bytes.size()));
+      add_checksum(files.script, kTablesFile, at, start, static_cast<uint32_t>(table.bytes.size()));
     }
   }
   files.rsdp = build_rsdp(tables);

@@ -1,5 +1,5 @@
-// The tables as firmware takes them from fw_cfg: files, and a script that says how they are to be put
-// into memory and linked. The format is what SeaBIOS (src/fw/romfile_loader.h) and OVMF
+// The tables as firmware takes them from fw_cfg: files, and a script that says how they are to be
+// put into memory and linked. The format is what SeaBIOS (src/fw/romfile_loader.h) and OVMF
 // SeaBIOS' src/fw/romfile_loader.h and OVMF's QemuLoader.h).
 #pragma once
 

@@ -7,8 +7,8 @@
 #include <cctype>
 #include <vector>
 
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/guest_view.h"
 #include "monitor/hmp/command.h"
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/hmp/command.h"
 
 namespace limen::monitor {

@@ -4,8 +4,8 @@
 #include <array>
 
 #include "base/option_list.h"
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/hmp/command.h"
 #include "monitor/network_parameters.h"
 

@@ -1,7 +1,7 @@
 // Devices that come and go, and the balloon.
+#include "machine/board.h"
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
-#include "machine/board.h"
 #include "monitor/qmp/command_table.h"
 #include "virtio/balloon/balloon.h"
 

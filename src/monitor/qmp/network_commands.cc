@@ -1,8 +1,8 @@
 // What stands behind network cards, and cables.
 #include <algorithm>
 
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/network_parameters.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/qmp/descriptor_store.h"

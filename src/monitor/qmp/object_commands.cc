@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "machine/board.h"
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
 #include "machine/objects.h"
-#include "machine/board.h"
 #include "monitor/object_tree.h"
 #include "monitor/qmp/command_table.h"
 #include "net/json_parameters.h"

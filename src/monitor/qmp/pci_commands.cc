@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 
-#include "machine/machine.h"
 #include "machine/board.h"
+#include "machine/machine.h"
 #include "monitor/pci_view.h"
 #include "monitor/qmp/command_table.h"
 

@@ -63,7 +63,8 @@ Mmu::Piece Mmu::resolve(uint64_t linear, uint32_t size, Access access, View view
   const Translation page = walker_.walk(linear, access, view);
   if (walker_.entry_write_count() != 0) note_entry_writes();
   const RamMap::Location location = map_.find(page.physical);
-  if (access == Access::kWrite && !location.writable) return {.physical = page.physical, .size = size};
+  if (access == Access::kWrite && !location.writable)
+    return {.physical = page.physical, .size = size};
   const Piece piece{location.host, page.physical, location.page, size};
   if (location.host == nullptr) return piece;
 

@@ -22,7 +22,8 @@ inline constexpr unsigned kViews = 3;
 /// The kinds of paging of SDM Vol. 3A 4.1.1.
 enum class PagingMode : uint8_t { kOff, k32Bit, kPae, k4Level };
 
-/// Guest memory as the MMU sees it: the host address and the page index of a guest-physical address.
+/// Guest memory as the MMU sees it: the host address and the page index of a guest-physical
+/// address.
 class RamMap {
  public:
   static constexpr uint32_t kNotRam = ~uint32_t{0};

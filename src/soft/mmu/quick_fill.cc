@@ -120,7 +120,8 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
   if (location.host == nullptr || (access == Access::kWrite && !location.writable) ||
       !quick_update(path, access, dirty))
     return {};
-  const bool writable = page.dirty && location.writable && walker_.permits_data(page, Access::kWrite, view) &&
+  const bool writable = page.dirty && location.writable &&
+                        walker_.permits_data(page, Access::kWrite, view) &&
                         code_->may_write(index_, location.page, access);
   if (access == Access::kWrite && !writable) {
     // Beside code a store is as any other, but the next one must ask again. Where processors share

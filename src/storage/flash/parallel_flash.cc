@@ -15,8 +15,8 @@ namespace {
 // Commands (datasheet, "Command Definitions").
 constexpr uint8_t kProgramByte = 0x10, kBlockErase = 0x20, kProgramByteToo = 0x40,
                   kClearStatus = 0x50, kLockSetup = 0x60, kReadStatus = 0x70,
-                  kReadIdentifier = 0x90, kReadQuery = 0x98, kConfirm = 0xD0,
-                  kWriteToBuffer = 0xE8, kReadArray = 0xFF, kAmdReset = 0xF0, kLockBlock = 0x01;
+                  kReadIdentifier = 0x90, kReadQuery = 0x98, kConfirm = 0xD0, kWriteToBuffer = 0xE8,
+                  kReadArray = 0xFF, kAmdReset = 0xF0, kLockBlock = 0x01;
 constexpr uint8_t kErased = 0xFF;
 constexpr uint64_t kImageGranularity = 512;
 constexpr uint64_t kBufferSize = 64;
@@ -35,8 +35,7 @@ Result<std::unique_ptr<ParallelFlash>> ParallelFlash::create(const std::string& 
         "of {:#x}",
         name, size, kBlockSize);
   const auto bytes = LIMEN_TRY(memory.reserve(size));
-  std::unique_ptr<ParallelFlash> flash(
-      new ParallelFlash(name, memory, mmio, image, bytes, end));
+  std::unique_ptr<ParallelFlash> flash(new ParallelFlash(name, memory, mmio, image, bytes, end));
   if (auto read = flash->transfer(block::Request::Kind::kRead, 0, bytes); !read)
     return fail("system firmware block device {}: {}", name, read.error().message);
   const std::lock_guard lock(flash->mutex_);
@@ -144,21 +143,39 @@ uint8_t ParallelFlash::query(uint64_t offset) const {
   const auto size_bits = static_cast<uint8_t>(std::bit_width(bytes_.size() - 1));
   const auto blocks = static_cast<uint16_t>(bytes_.size() / kBlockSize - 1);
   constexpr uint64_t kStart = 0x10;
-  const std::array<uint8_t, 0x21> table = {
-      'Q',       'R',  'Y',
-      0x01,      0x00,        // Intel's command set
-      0x31,      0x00,        // its table
-      0x00,      0x00,        // no other
-      0x00,      0x00,
-      0x45,      0x55,        // voltages
-      0x00,      0x00,
-      0x07,      0x07,  0x0A,  0x00,  // usual times
-      0x04,      0x04,  0x04,  0x00,  // longest times
-      size_bits, 0x02,  0x00,         // size; x8 and x16
-      static_cast<uint8_t>(std::bit_width(kBufferSize - 1)),
-      0x00,      0x01,                // one region of blocks
-      static_cast<uint8_t>(blocks),      static_cast<uint8_t>(blocks >> 8),
-      static_cast<uint8_t>(kBlockSize >> 8), static_cast<uint8_t>(kBlockSize >> 16)};
+  const std::array<uint8_t, 0x21> table = {'Q',
+                                           'R',
+                                           'Y',
+                                           0x01,
+                                           0x00,  // Intel's command set
+                                           0x31,
+                                           0x00,  // its table
+                                           0x00,
+                                           0x00,  // no other
+                                           0x00,
+                                           0x00,
+                                           0x45,
+                                           0x55,  // voltages
+                                           0x00,
+                                           0x00,
+                                           0x07,
+                                           0x07,
+                                           0x0A,
+                                           0x00,  // usual times
+                                           0x04,
+                                           0x04,
+                                           0x04,
+                                           0x00,  // longest times
+                                           size_bits,
+                                           0x02,
+                                           0x00,  // size; x8 and x16
+                                           static_cast<uint8_t>(std::bit_width(kBufferSize - 1)),
+                                           0x00,
+                                           0x01,  // one region of blocks
+                                           static_cast<uint8_t>(blocks),
+                                           static_cast<uint8_t>(blocks >> 8),
+                                           static_cast<uint8_t>(kBlockSize >> 8),
+                                           static_cast<uint8_t>(kBlockSize >> 16)};
   return offset >= kStart && offset - kStart < table.size() ? table[offset - kStart] : 0;
 }
 

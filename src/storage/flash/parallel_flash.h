@@ -17,8 +17,9 @@
 
 namespace limen::storage {
 
-/// Read as memory while no command is under way. A byte wide, in blocks of 4 KiB. What is programmed
-/// and erased reaches the image when the flash goes back to reading, at a reset and at the end.
+/// Read as memory while no command is under way. A byte wide, in blocks of 4 KiB. What is
+/// programmed and erased reaches the image when the flash goes back to reading, at a reset and at
+/// the end.
 class ParallelFlash final : public device::Device, public memory::IoHandler {
  public:
   static constexpr uint64_t kBlockSize = 4096;
@@ -42,16 +43,16 @@ class ParallelFlash final : public device::Device, public memory::IoHandler {
 
  private:
   enum class Mode : uint8_t {
-    kArray,          ///< Reading, the only one in which it is memory.
+    kArray,  ///< Reading, the only one in which it is memory.
     kStatus,
     kIdentifier,
     kQuery,
-    kProgram,        ///< The next byte is programmed.
-    kErase,          ///< A confirmation is next.
-    kBufferCount,    ///< The number of bytes for the buffer, less one.
-    kBuffer,         ///< The bytes.
+    kProgram,      ///< The next byte is programmed.
+    kErase,        ///< A confirmation is next.
+    kBufferCount,  ///< The number of bytes for the buffer, less one.
+    kBuffer,       ///< The bytes.
     kBufferConfirm,
-    kLock,           ///< What to lock or unlock.
+    kLock,  ///< What to lock or unlock.
   };
   /// A status bit (datasheet, "Status Register Definitions").
   enum Status : uint8_t { kReady = 0x80, kEraseError = 0x20, kProgramError = 0x10 };

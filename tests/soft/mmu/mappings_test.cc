@@ -57,11 +57,10 @@ TEST_F(MappedMemory, CodeInItHasAPageNumberOfItsOwn) {
 
 TEST_F(MappedMemory, PageTablesThatCannotBeWrittenKeepTheirBits) {
   long_mode();
-  map(0x40'0000, 0x20'0000, kPresent | kWritable);
+  const uint64_t leaf = map(0x40'0000, 0x20'0000, kPresent | kWritable);
   // A copy of the leaf's table, without A and D bits, where a store does not reach.
-  const uint64_t leaf_table = next_table_;
-  std::memcpy(bytes_.data(), ram_->span({leaf_table}, memory::kPageSize).data(),
-              memory::kPageSize);
+  const uint64_t leaf_table = leaf & ~uint64_t{0xFFF};
+  std::memcpy(bytes_.data(), ram_->span({leaf_table}, memory::kPageSize).data(), memory::kPageSize);
   ram_->map({kPlace}, bytes_, false);
   mmu_->follow_mappings();
   const uint64_t directory = leaf_table - 0x1000;
