@@ -9,7 +9,7 @@ _limen_files() {
 }
 
 _limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd
-  ich9-ahci piix3-ide nvme virtio-rng-pci
+  ich9-ahci piix3-ide nvme VGA bochs-display virtio-gpu-pci virtio-vga virtio-rng-pci
   virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
   isa-serial isa-debug-exit isa-debugcon pc-testdev"
 

@@ -77,7 +77,7 @@ void IchLpc::update_pm() {
   if (base == pm_claimed_at_) return;
   if (pm_claimed_at_ != 0) ports_.release(pm_claimed_at_, *pm_);
   pm_claimed_at_ = base;
-  if (base != 0) ports_.claim(base, kPmSize, *pm_, "ACPI power management");
+  if (base != 0) ports_.claim(base, kPmSize, *pm_, "ACPI PM");
 }
 
 void IchLpc::update_routes() {

@@ -64,7 +64,7 @@ void Piix4Pm::update_pm() {
   if (base == claimed_at_) return;
   if (claimed_at_ != 0) ports_.release(claimed_at_, pm_);
   claimed_at_ = base;
-  if (base != 0) ports_.claim(base, kPmSize, pm_, "ACPI power management");
+  if (base != 0) ports_.claim(base, kPmSize, pm_, "ACPI PM");
 }
 
 }  // namespace limen::pci

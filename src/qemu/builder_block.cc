@@ -311,9 +311,15 @@ Result<> Builder::finish_drives() {
     node->index = i;
   }
   // As QEMU, with firmware; a kernel that is given directly has always found a virtio disk here.
-  for (auto& drive : result_.machine.drives)
-    if (drive.interface.empty())
-      drive.interface = machine::boots_firmware(result_.machine) ? "ide" : "virtio";
+  for (auto& drive : result_.machine.drives) {
+    if (!drive.interface.empty()) continue;
+    drive.interface = machine::boots_firmware(result_.machine) ? "ide" : "virtio";
+    if (drive.interface == "ide" || (!drive.index && !drive.bus && !drive.unit)) continue;
+    const unsigned bus = drive.bus.value_or(0),
+                   place = drive.index.value_or(drive.unit.value_or(0));
+    if (!drive_places_.emplace(drive.interface, bus, place).second)
+      return fail("drive with bus={}, unit={} (index={}) exists", bus, place, place);
+  }
   for (auto& drive : result_.machine.drives)
     if (snapshot_ && !drive.cdrom && (drive.id != drive.node_name || drive.id.empty()))
       drive.snapshot = true;

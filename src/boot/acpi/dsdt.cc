@@ -72,22 +72,22 @@ Code piix_links() {
   for (unsigned pirq = 0; pirq < pci::Piix3Isa::kPirqs; ++pirq) {
     const Code route = path("\\_SB.PCI0.ISA.PRQ" + std::to_string(pirq));
     const Code number = path("IRQN");
-    links += device(piix_link_name(pirq),
-                    name("_HID", eisa_id("PNP0C0F")) + name("_UID", integer(pirq)) +
-                        name("_PRS", resource_template(interrupts_level_high_shared(kChoices))) +
-                        method("_STA", 0, false,
-                               if_then(bit_and(route, integer(kNotRouted), no_target()),
-                                       return_value(integer(kDisabled))) +
-                                   return_value(integer(kEnabled))) +
-                        method("_DIS", 0, false, bit_or(route, integer(kNotRouted), route)) +
-                        method("_CRS", 0, true,
-                               store(resource_template(interrupt_level_high_shared(0)), local(0)) +
-                                   create_dword_field(local(0), kFirstGsiOffset, "IRQN") +
-                                   store(bit_and(route, integer(kRoute), no_target()), number) +
-                                   return_value(local(0))) +
-                        method("_SRS", 1, true,
-                               create_dword_field(argument(0), kFirstGsiOffset, "IRQN") +
-                                   store(number, route)));
+    links +=
+        device(piix_link_name(pirq),
+               name("_HID", eisa_id("PNP0C0F")) + name("_UID", integer(pirq)) +
+                   name("_PRS", resource_template(interrupts_level_high_shared(kChoices))) +
+                   method("_STA", 0, false,
+                          if_then(bit_and(route, integer(kNotRouted), no_target()),
+                                  return_value(integer(kDisabled))) +
+                              return_value(integer(kEnabled))) +
+                   method("_DIS", 0, false, bit_or(route, integer(kNotRouted), route)) +
+                   method("_CRS", 0, true,
+                          store(resource_template(interrupt_level_high_shared(0)), local(0)) +
+                              create_dword_field(local(0), kFirstGsiOffset, "IRQN") +
+                              bit_and(route, integer(kRoute), number) + return_value(local(0))) +
+                   method("_SRS", 1, true,
+                          create_dword_field(argument(0), kFirstGsiOffset, "IRQN") +
+                              store(number, route)));
   }
   return links;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "machine/board.h"
 #include "machine/machine.h"
@@ -36,9 +37,15 @@ Result<display::Input*> input_of(HumanInterpreter& interpreter) {
   return &board->input();
 }
 
+/// A number by itself, not an expression: "5 -2" are two.
 Result<int> steps(Words& words) {
-  constexpr int64_t kMost = 1 << 20;
-  return static_cast<int>(std::clamp(LIMEN_TRY(words.expression()), -kMost, kMost));
+  constexpr int kMost = 1 << 20;
+  const auto word = words.word();
+  int value = 0;
+  const auto [end, problem] = std::from_chars(word.data(), word.data() + word.size(), value);
+  if (problem != std::errc{} || end != word.data() + word.size())
+    return fail("'{}' is not a number of steps", word);
+  return std::clamp(value, -kMost, kMost);
 }
 
 Result<> mouse_move(HumanInterpreter& interpreter, Words& words) {
