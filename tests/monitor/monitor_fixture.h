@@ -76,8 +76,8 @@ class MonitorTest : public ::testing::Test {
     guest.wait();
     return vcpu::Exit{};
   };
-  Shared shared_;
   std::unique_ptr<machine::Machine> machine_;
+  Shared shared_;  // behind the machine, as monitors are
   std::unique_ptr<Dispatcher> dispatcher_;
   std::vector<std::string> events_;
   Json last_data_;
