@@ -333,7 +333,7 @@ class Libvirt(MachineTest):
             timeout=120, check=False)
         self.addCleanup(self.end_daemons, run)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("<machine>pc-q35-7.2</machine>", result.stdout)
+        self.assertIn("<machine>pc-i440fx-7.2</machine>", result.stdout)
         self.assertIn("<arch>x86_64</arch>", result.stdout)
 
     def end_daemons(self, run):
