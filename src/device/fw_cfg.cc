@@ -167,7 +167,8 @@ void FwCfg::transfer(uint64_t request) {
     next_ += static_cast<size_t>(std::min<uint64_t>(length, there));
   }
   const uint32_t answer = __builtin_bswap32(outcome);
-  static_cast<void>(memory_->write({request}, std::as_bytes(std::span(&answer, 1))));
+  std::memcpy(header.data(), &answer, sizeof answer);
+  memory_->note_written({request}, sizeof answer);
 }
 
 }  // namespace limen::device

@@ -54,6 +54,7 @@ Result<> DeviceFactory::create_ahci(const DeviceDescription& description,
   using storage::Ahci;
   auto function = std::make_unique<Ahci>(properties.text("id", description.driver), board_.memory_);
   std::vector<IdeBus> buses;
+  buses.reserve(Ahci::kPorts);
   for (unsigned port = 0; port < Ahci::kPorts; ++port)
     buses.push_back({.name = {},
                      .controller = function.get(),
@@ -78,6 +79,7 @@ Result<> DeviceFactory::create_piix3_ide(const DeviceDescription& description,
   auto function = std::make_unique<Piix3Ide>(properties.text("id", description.driver),
                                              board_.memory_, board_.ports_, lines);
   std::vector<IdeBus> buses;
+  buses.reserve(Piix3Ide::kChannels);
   for (unsigned channel = 0; channel < Piix3Ide::kChannels; ++channel)
     buses.push_back({.name = {},
                      .controller = function.get(),
@@ -107,6 +109,7 @@ Result<DeviceFactory::IdePlace> DeviceFactory::find_ide_place(const DeviceProper
     bus = std::ranges::find(ide_buses_, wanted, &IdeBus::name);
     if (bus == ide_buses_.end()) {
       std::vector<std::string_view> names;
+      names.reserve(ide_buses_.size());
       for (const auto& each : ide_buses_) names.push_back(each.name);
       return fail("Bus '{}' not found{}", wanted, choice_hint(wanted, names));
     }

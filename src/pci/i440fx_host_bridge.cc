@@ -40,7 +40,7 @@ void I440fxHostBridge::config_written(uint16_t offset, unsigned size) {
 void I440fxHostBridge::update_shadow() {
   if (shadow_ == nullptr) return;
   std::array<uint8_t, ShadowRam::kRegisters> pam{};
-  for (uint16_t i = 0; i < pam.size(); ++i)
+  for (unsigned i = 0; i < pam.size(); ++i)
     pam[i] = static_cast<uint8_t>(register_value(static_cast<uint16_t>(kPam0 + i), 1));
   shadow_->set_registers(pam);
 }

@@ -260,6 +260,7 @@ Result<size_t> ClientProtocol::encodings(Input input) {
   const size_t size = 4 + 4 * count;
   if (input.size() < size) return 0;
   std::vector<int32_t> list;
+  list.reserve(count);
   for (size_t i = 0; i < count; ++i) list.push_back(static_cast<int32_t>(get32(input, 4 + 4 * i)));
   actions_.set_encodings(list);
   return size;
