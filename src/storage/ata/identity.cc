@@ -45,12 +45,12 @@ void IdentifyData::set_common(const Identity& identity, uint8_t transfer_mode) {
   const auto chosen = [&](uint8_t kind) -> uint16_t {
     return (transfer_mode & 0xF8) == kind ? static_cast<uint16_t>(0x100 << (transfer_mode & 7)) : 0;
   };
-  words_[63] = 0x07 | chosen(0x20);
+  words_[63] = static_cast<uint16_t>(0x07 | chosen(0x20));
   words_[64] = 3;  // PIO modes 3 and 4
   words_[65] = words_[66] = words_[67] = words_[68] = 120;
   words_[80] = 0x01F0;  // ATA/ATAPI-4 to ATA8-ACS
   words_[81] = 0x0016;
-  words_[88] = 0x3F | chosen(0x40);
+  words_[88] = static_cast<uint16_t>(0x3F | chosen(0x40));
   if (identity.serial_ata) {
     words_[76] = 0x0006;   // 1.5 and 3 Gb/s
     words_[222] = 0x101F;  // SATA to 2.5
