@@ -43,7 +43,7 @@ void IdentifyData::set_common(const Identity& identity, uint8_t transfer_mode) {
   words_[53] = 7;  // words 54-58, 64-70 and 88 are valid
   // The mode of each kind that was chosen, in the high byte.
   const auto chosen = [&](uint8_t kind) -> uint16_t {
-    return (transfer_mode & 0xF8) == kind ? static_cast<uint16_t>(0x100 << (transfer_mode & 7)) : 0;
+    return static_cast<uint16_t>((transfer_mode & 0xF8) == kind ? 0x100 << (transfer_mode & 7) : 0);
   };
   words_[63] = static_cast<uint16_t>(0x07 | chosen(0x20));
   words_[64] = 3;  // PIO modes 3 and 4
