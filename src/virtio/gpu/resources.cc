@@ -6,6 +6,9 @@
 namespace limen::virtio::gpu {
 namespace {
 
+/// Of what is kept of a piece of backing memory.
+constexpr uint64_t kPieceSize = sizeof(std::span<const std::byte>);
+
 /// Counted for a resource beside its pixels: small ones are not free.
 constexpr uint64_t kResourceOverhead = 4096;
 constexpr size_t kMostEntries = 16384;
@@ -98,8 +101,7 @@ Response Resources::attach(uint32_t id, std::span<const ResourceAttachBacking::E
     if (bytes.empty()) return Response::kErrorUnspecified;
     backing.emplace_back(bytes);
   }
-  if (!charge(*resource, backing.size() * sizeof backing.front()))
-    return Response::kErrorOutOfMemory;
+  if (!charge(*resource, backing.size() * kPieceSize)) return Response::kErrorOutOfMemory;
   resource->backing = std::move(backing);
   return Response::kOkNoData;
 }
@@ -108,7 +110,7 @@ Response Resources::detach(uint32_t id) {
   auto* const resource = find(id);
   if (resource == nullptr) return Response::kErrorInvalidResourceId;
   if (resource->backing.empty()) return Response::kErrorInvalidResourceId;
-  const uint64_t bytes = resource->backing.size() * sizeof resource->backing.front();
+  const uint64_t bytes = resource->backing.size() * kPieceSize;
   resource->charged -= bytes;
   charged_ -= bytes;
   resource->backing = {};
