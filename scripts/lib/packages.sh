@@ -10,6 +10,7 @@ limen_build_packages=(
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring fdisk dosfstools)
 limen_test_packages=(
+  seabios ovmf ipxe-qemu
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
   qemu-system-common
   gdb iperf3 iproute2 openssh-client passt socat xorriso
