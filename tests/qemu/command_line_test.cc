@@ -262,9 +262,12 @@ TEST(CommandLine, VncServersAreRead) {
   EXPECT_THAT(error("-k fr"), HasSubstr("en-us"));
 }
 
-TEST(CommandLine, NeedsAKernel) {
-  EXPECT_THAT(parse("-nographic").error().message, HasSubstr("give -kernel"));
-  EXPECT_THAT(parse("-initrd i").error().message, HasSubstr("an initrd needs a -kernel"));
+TEST(CommandLine, WhatGoesWithAKernelNeedsOne) {
+  const auto initrd = parse("-initrd i"), append = parse("-append quiet");
+  ASSERT_FALSE(initrd);
+  EXPECT_THAT(initrd.error().message, HasSubstr("an initrd needs a -kernel"));
+  ASSERT_FALSE(append);
+  EXPECT_THAT(append.error().message, HasSubstr("a command line needs a -kernel"));
 }
 
 TEST(CommandLine, HelpListsEveryOptionAndDevice) {
