@@ -280,7 +280,10 @@ CpuidTable supported_cpuid(const CpuidTable& host, uint64_t tsc_hz) {
   for (uint32_t leaf = 0x8000'0002; leaf <= 0x8000'0006; ++leaf)
     table.set(leaf, 0, false, leaf_of(host, leaf));
   table.set(0x8000'0007, 0, false, {});
-  const uint32_t physical_bits = std::clamp(leaf_of(host, 0x8000'0008).eax & 0xFF, 36u, 52u);
+  // As QEMU has it where it emulates: firmware makes page tables for all that there could be.
+  constexpr uint32_t kMostPhysicalBits = 40;
+  const uint32_t physical_bits =
+      std::clamp(leaf_of(host, 0x8000'0008).eax & 0xFF, 36u, kMostPhysicalBits);
   table.set(0x8000'0008, 0, false, {.eax = physical_bits | 48u << 8});
 
   for (const auto name : kFromHost)

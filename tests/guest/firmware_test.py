@@ -120,11 +120,11 @@ class Ovmf(FirmwareTest):
                 machine.expect("Shell>", 60)
 
     def test_variables_are_kept_in_flash(self):
-        code = "/usr/share/OVMF/OVMF_CODE.fd"
+        code = "/usr/share/OVMF/OVMF_CODE_4M.fd"
         if not pathlib.Path(code).exists():
             self.skipTest("Debian's package ovmf is not there")
         variables = self.folder / "vars.fd"
-        shutil.copy("/usr/share/OVMF/OVMF_VARS.fd", variables)
+        shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", variables)
         words = [SYSTEM, "-m", "512", "-machine", "q35", "-nographic", "-nodefaults", "-serial",
                  "stdio", "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
                  "-drive", f"if=pflash,unit=1,format=raw,file={variables}"]

@@ -160,7 +160,7 @@ TEST_F(Msr, PatTakesMemoryTypesOnly) {
 TEST_F(Msr, MtrrsAreKeptAndChecked) {
   EXPECT_EQ(read(msr::kMtrrCap), 0x508u);
   expect_kept(0x200, 0xC000'0006);
-  expect_kept(0x201, 0x3FFF'C000'0800);
+  expect_kept(0x201, 0xFF'C000'0800);
   expect_kept(0x20E, 0x1000);
   expect_kept(0x20F, 0);
   expect_kept(msr::kMtrrFix64k, 0x0606'0606'0606'0606);
@@ -172,7 +172,7 @@ TEST_F(Msr, MtrrsAreKeptAndChecked) {
   EXPECT_EQ(read(0x258), 0x0606'0606'0606'0606u);  // each has its own place
   EXPECT_FALSE(write(0x200, 0x2));                 // no such type
   EXPECT_FALSE(write(0x200, 0x106));
-  EXPECT_FALSE(write(0x200, uint64_t{1} << 46));  // MAXPHYADDR is 46
+  EXPECT_FALSE(write(0x200, uint64_t{1} << 40));  // MAXPHYADDR is 40
   EXPECT_FALSE(write(0x201, 0x1));
   EXPECT_FALSE(write(0x26F, 0x03));
   EXPECT_FALSE(write(msr::kMtrrDefType, 0x1006));
