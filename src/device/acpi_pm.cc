@@ -173,7 +173,10 @@ void AcpiPm::write_byte(uint64_t offset, uint8_t value, bool& power_off) {
     set_byte(pm1_control_, offset - kPm1Control, value);
     const bool sleep = (pm1_control_ & kSleepEnable) != 0;
     pm1_control_ = static_cast<uint16_t>(pm1_control_ & ~(kSleepEnable | kGlobalRelease));
-    if (sleep && ((pm1_control_ >> kSleepTypeShift) & 7) == config_.soft_off_type) power_off = true;
+    // Type 0 is soft off in QEMU's tables: what firmware and small kernels know without reading
+    // any.
+    const unsigned type = (pm1_control_ >> kSleepTypeShift) & 7;
+    if (sleep && (type == config_.soft_off_type || type == 0)) power_off = true;
   } else if (offset >= kGpeStatus && offset < kGpeStatus + 8) {
     gpe_status_[offset - kGpeStatus] &= static_cast<uint8_t>(~value);
   } else if (offset >= kGpeEnable && offset < kGpeEnable + 8) {

@@ -53,6 +53,9 @@ TEST_F(Acpi, SoftOffNeedsItsSleepTypeAndTheEnableBit) {
 TEST_F(Acpi, SoftOffWorksByteWise) {
   out(0x605, (5 << 10 | 1 << 13) >> 8);
   EXPECT_EQ(power_offs_, 1);
+  // As QEMU's tables have it, so firmware does not ask.
+  out(0x604, 1 << 13, 2);
+  EXPECT_EQ(power_offs_, 2);
 }
 
 TEST_F(Acpi, PowerButtonRaisesTheSciUntilItsStatusIsCleared) {

@@ -118,6 +118,8 @@ class Ovmf(FirmwareTest):
                 self.addCleanup(machine.close)
                 machine.expect("UEFI Interactive Shell", 120)
                 machine.expect("Shell>", 60)
+                machine.type("reset -s\r")
+                self.assertEqual(machine.wait(30), 0)
 
     def test_variables_are_kept_in_flash(self):
         code = "/usr/share/OVMF/OVMF_CODE_4M.fd"
