@@ -53,15 +53,23 @@ Rtc::Rtc(memory::IoSpace& ports, irq::InterruptLine line, EventLoop& loop, Confi
   put(0x34, above_16m > 256 ? std::min<uint64_t>(above_16m - 256, 0xFFFF) : 0, 2);
   put(0x5B, config_.memory_above_4g >> 16, 3);
   cmos_[0x5F] = static_cast<uint8_t>(std::min(config_.processors - 1, 255u));
-  const auto& order = config_.boot_order;
-  cmos_[0x3D] = static_cast<uint8_t>(order[1] << 4 | order[0]);
-  cmos_[0x38] = static_cast<uint8_t>(order[2] << 4);
+  store_boot_order(config_.boot_order);
   cmos_[0x14] = 0x06;  // coprocessor and PS/2 mouse are there
   settled_ = std::chrono::duration_cast<seconds>(guest_time());
   ports_.claim(kBase, 2, *this, "MC146818");
 }
 
 Rtc::~Rtc() { ports_.release(kBase, *this); }
+
+void Rtc::store_boot_order(const std::array<uint8_t, 3>& order) {
+  cmos_[0x3D] = static_cast<uint8_t>(order[1] << 4 | order[0]);
+  cmos_[0x38] = static_cast<uint8_t>(order[2] << 4);
+}
+
+void Rtc::set_boot_order(const std::array<uint8_t, 3>& order) {
+  const std::lock_guard lock(mutex_);
+  store_boot_order(order);
+}
 
 void Rtc::reset() {
   {

@@ -46,12 +46,16 @@ class Rtc final : public Device, public memory::IoHandler {
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
 
+  /// Config::boot_order from now on.
+  void set_boot_order(const std::array<uint8_t, 3>& order);
+
   /// The HPET's legacy replacement route takes interrupt 8 away (IA-PC HPET Specification 1.0a,
   /// 2.3.5).
   void set_interrupt_enabled(bool enabled);
 
  private:
   // mutex_ held.
+  void store_boot_order(const std::array<uint8_t, 3>& order);
   uint8_t read_data();
   void write_data(uint8_t value);
   [[nodiscard]] std::chrono::nanoseconds guest_time() const;  // since 1970, were the clock not held

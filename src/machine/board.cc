@@ -241,7 +241,8 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   clock.memory_below_4g = memory_.size() - clock.memory_above_4g;
   clock.processors = static_cast<unsigned>(local_apics_.size());
   clock.boot_order = boot_order_codes(description.boot);
-  add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
+  rtc_ = &add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
+  boot_ = description.boot;
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
     config.legacy_replaced = [pit](bool replaced) {
@@ -296,6 +297,11 @@ Result<> Board::reset() {
   pic_->reset();
   io_apic_->reset();
   for (auto& apic : local_apics_) apic->reset();
+  // The first is that of power-on.
+  if (std::exchange(powered_on_, true) && !boot_.once.empty()) {
+    boot_.once.clear();
+    rtc_->set_boot_order(boot_order_codes(boot_));
+  }
   if (firmware_) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;

@@ -37,6 +37,7 @@ class AcpiPm;
 class I8042;
 class FwCfg;
 class ResetControl;
+class Rtc;
 }  // namespace limen::device
 namespace limen::pci {
 class Piix4Pm;
@@ -226,7 +227,10 @@ class Board {
   virtio::Balloon* balloon_ = nullptr;  // among `devices_`
   device::AcpiPm* acpi_pm_ = nullptr;   // among `devices_`
   device::FwCfg* fw_cfg_ = nullptr;     // among `devices_`
-  pci::Piix4Pm* piix4_pm_ = nullptr;    // among `devices_`, of board pc
+  device::Rtc* rtc_ = nullptr;          // among `devices_`
+  BootDescription boot_ = {};           ///< `once` until the first reset.
+  bool powered_on_ = false;
+  pci::Piix4Pm* piix4_pm_ = nullptr;  // among `devices_`, of board pc
   std::string type_;
   std::vector<uint32_t> apic_ids_;
   x86::CpuidTable cpuid_;

@@ -93,7 +93,8 @@ std::string DeviceFactory::boot_order(bool strict) const {
 }
 
 Result<> DeviceFactory::give_rom(const DeviceProperties& properties, pci::PciFunction& function) {
-  if (!board_.firmware_) return {};
+  // A card that is plugged in later is not booted from, and its ROM would have no place.
+  if (!board_.firmware_ || complete_) return {};
   const auto* card = facts_of(driver_);
   const auto name = properties.text("romfile", card != nullptr ? card->rom : std::string_view());
   if (name.empty()) return {};

@@ -162,6 +162,9 @@ Result<std::span<std::byte>> Board::install_flash() {
     auto flash = LIMEN_TRY(storage::ParallelFlash::create(fmt::format("system.flash{}", unit),
                                                           memory_, mmio_, *drive->image, end));
     drive->in_use = true;
+    // A processor waits for what it programs: an error that stopped the machine would hold it.
+    if (drive->errors != nullptr)
+      drive->errors->set_actions(block::ErrorAction::kReport, block::ErrorAction::kReport);
     end = flash->start();
     if (unit == 0) first = flash->bytes();
     devices_.push_back(std::move(flash));

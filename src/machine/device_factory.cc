@@ -63,6 +63,7 @@ Result<> DeviceFactory::create_all(const MachineDescription& description) {
     if (its.interface == "virtio")
       LIMEN_TRY(create({.driver = "virtio-blk-pci", .properties = {{"drive", its.id}}}));
   }
+  complete_ = true;
   return {};
 }
 

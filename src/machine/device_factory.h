@@ -186,8 +186,9 @@ class DeviceFactory {
   unsigned ide_drives_made_ = 0;  ///< For serial numbers that nobody gave.
   size_t devices_made_ = 0;
   std::multimap<uint64_t, std::string> boot_paths_;
-  std::string driver_;  ///< Of the device that is being made.
-  std::string path_;    ///< Of the device that is being made, among QOM's objects.
+  bool complete_ = false;  ///< What comes now is plugged into a machine that runs.
+  std::string driver_;     ///< Of the device that is being made.
+  std::string path_;       ///< Of the device that is being made, among QOM's objects.
 };
 
 }  // namespace limen::machine

@@ -52,8 +52,9 @@ class FirmwareTest(MachineTest):
         return machine
 
     def monitor(self, command):
-        subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=True,
-                       input=command + "\n", text=True, stdout=subprocess.DEVNULL)
+        """What the monitor answers."""
+        return subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=True,
+                              input=command + "\n", text=True, stdout=subprocess.PIPE).stdout
 
 
 class SeaBios(FirmwareTest):
@@ -83,6 +84,22 @@ class SeaBios(FirmwareTest):
         self.monitor("sendkey a")
         machine.expect("61", 10)
         self.assertEqual(machine.wait(10), 1)
+
+    def test_once_is_until_the_first_reset(self):
+        boot_order = "o /b 0x70 0x3d\ni /b 0x71\n"  # in CMOS
+        result = subprocess.run(
+            [SYSTEM, "-S", "-display", "none", "-nodefaults", "-monitor", "stdio", "-boot",
+             "order=c,once=n"], check=True, text=True, stdout=subprocess.PIPE, timeout=30,
+            input=boot_order + "system_reset\n" + boot_order + "quit\n")
+        self.assertRegex(result.stdout, r"(?s)= 0x04.*system_reset.*= 0x02")
+
+    def test_a_card_can_be_plugged_in_later(self):
+        machine = self.start("-machine", "q35", "-hda", self.boot_sector(), "-device",
+                             "pcie-root-port,id=slot", "-netdev", "user,id=n")
+        machine.expect("drive 80", 30)
+        answer = self.monitor("device_add virtio-net-pci,bus=slot,netdev=n,id=late\ninfo network")
+        self.assertNotIn("rror", answer)
+        self.assertIn("late:", answer)
 
     def test_boots_what_bootindex_says(self):
         other = self.file("other.img", b"\xFA\xF4" + bytes(508) + b"\x55\xAA" + bytes(1 << 20))
