@@ -5,7 +5,10 @@
 # appears whole or not at all. In $guest_bench_folder the same with more packages, and in tree/ what is
 # on the disk, for running the very same programs without a machine. In $guest_cloud_folder the same
 # without a tree, the disk being as published cloud images are: a GUID partition table with a root and
-# an EFI system partition, and cloud-init to set it up.
+# an EFI system partition, and cloud-init to set it up. In $guest_installed_folder a system with the
+# kernel for any hardware and GRUB's files, on two disks: mbr.raw with one partition, efi.raw with a
+# GUID partition table, an EFI system partition and a root. GRUB itself is installed on them by whoever
+# boots them first, as on any other machine.
 
 # Bump when the recipe below changes: an older disk is then left alone and a new one made.
 guest_recipe=1
@@ -13,6 +16,7 @@ guest_folder=$limen_cache/debian-12-$guest_recipe
 guest_size=3G
 guest_bench_folder=$limen_cache/debian-12-bench-$guest_recipe
 guest_cloud_folder=$limen_cache/debian-cloud-12-$guest_recipe
+guest_installed_folder=$limen_cache/debian-installed-12-$guest_recipe
 
 # Systemd, the kernel, and what a person expects at a shell. Not the network: there is none yet.
 guest_packages=(
@@ -23,6 +27,11 @@ guest_packages=(
 guest_bench_packages=(openssl 7zip python3 sqlite3 g++ perl zstd)
 # What sets a cloud image up, and how people get into it.
 guest_cloud_packages=(cloud-init cloud-guest-utils netplan.io openssh-server sudo)
+# What starts from firmware.
+guest_installed_packages=(
+  linux-image-amd64 systemd systemd-sysv udev dbus libpam-systemd login passwd util-linux mount
+  e2fsprogs kmod procps iproute2 grub2-common grub-pc-bin grub-efi-amd64-bin systemd-boot dosfstools
+)
 
 # shellcheck disable=SC2016
 # The Debian repositories that this host's apt is set up with, as sources.list lines.
@@ -117,6 +126,49 @@ dd if="$work/ext4" of="$disk" bs=64k seek=$(($1 * 512))B conv=notrunc,sparse sta
 SCRIPT
 }
 
+# The same on two disks, mbr.raw and efi.raw, for a machine whose firmware starts them.
+guest_installed_pack() {
+  cat <<'SCRIPT'
+set -eu
+archive=$1 work=$2 size=$3
+mkdir "$work/root"
+tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
+cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
+cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
+chmod 644 "$work"/out/*
+{
+  echo "LABEL=limen-root / ext4 defaults,errors=remount-ro 0 1"
+  echo "LABEL=EFI /boot/efi vfat umask=0077,nofail 0 2"
+} >"$work/root/etc/fstab"
+mkdir -p "$work/root/boot/efi"
+cat >"$work/root/etc/default/grub" <<DEFAULTS
+GRUB_TIMEOUT=2
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX_DEFAULT=quiet
+GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0"
+GRUB_TERMINAL="console serial"
+DEFAULTS
+truncate -s "$size" "$work/ext4"
+mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 -d "$work/root" "$work/ext4"
+truncate -s 64M "$work/efi"
+mkfs.vfat -n EFI "$work/efi" >/dev/null
+# put FILE DISK MIB
+put() { dd if="$1" of="$2" bs=1M seek="$3" conv=notrunc,sparse status=none; }
+mbr=$work/out/mbr.raw efi=$work/out/efi.raw
+truncate -s "$size" "$mbr" "$efi"
+truncate -s +2M "$mbr"
+echo 'start=2048, type=83, bootable' | sfdisk -q --label dos "$mbr"
+put "$work/ext4" "$mbr" 1
+truncate -s +66M "$efi"
+sfdisk -q --label gpt "$efi" <<TABLE
+start=2048, size=64M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
+start=133120, size=$size, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
+TABLE
+put "$work/efi" "$efi" 1
+put "$work/ext4" "$efi" 65
+SCRIPT
+}
+
 # guest_build_with PACK WORK PACKAGE...: builds into the folder WORK a guest with these packages;
 # everything it needs lies inside.
 guest_build_with() (
@@ -145,6 +197,7 @@ guest_build_with() (
 
 guest_build() { guest_build_with guest_pack "$@"; }
 guest_build_cloud() { guest_build_with guest_cloud_pack "$@"; }
+guest_build_installed() { guest_build_with guest_installed_pack "$@"; }
 
 # As guest_build, with the disk's files in a folder beside it. They belong to whoever runs this; devices, which
 # only root could make, stay out.
@@ -193,6 +246,12 @@ make_bench_guest() {
 make_cloud_guest() {
   make_guest_in "$guest_cloud_folder" "making a Debian 12 cloud image (downloads about 170 MB)" \
     guest_build_cloud "${guest_packages[@]}" "${guest_cloud_packages[@]}"
+}
+
+# make_installed_guest: the same for the guest that firmware starts.
+make_installed_guest() {
+  make_guest_in "$guest_installed_folder" "making Debian 12 disks with a boot loader (downloads about 200 MB)" \
+    guest_build_installed "${guest_installed_packages[@]}"
 }
 
 # Debian's kernel for any hardware, in a folder of its own: vmlinuz, and the modules (*.ko) that the tests
