@@ -112,6 +112,31 @@ TEST_P(RunnerTest, TimerThatIsSecondsOverdueTellsTheGuestThatItWasStopped) {
   }
 }
 
+/// Counts what is written to it; the first write calls for attention.
+struct CallingDevice final : memory::IoHandler {
+  explicit CallingDevice(Cpu& its_cpu) : cpu(its_cpu) {}
+  uint64_t io_read(uint64_t, unsigned) override { return 0; }
+  void io_write(uint64_t, unsigned, uint64_t) override {
+    if (writes++ == 0) cpu.attention.call();
+  }
+  Cpu& cpu;
+  unsigned writes = 0;
+};
+
+TEST_P(RunnerTest, RepeatedStringThatStopsForAttentionEndsBeforeWhatFollows) {
+  CallingDevice device(cpu_);
+  mmio_.claim(0x200000, 0x10000, device, "test");
+  put(kCode, {0xBF, 0x00, 0x00, 0x20, 0x00,  // mov edi, 200000H
+              0xB9, 0x00, 0x20, 0x00, 0x00,  // mov ecx, 8192
+              0xF3, 0xAA,                    // rep stosb
+              0x89, 0xCB,                    // mov ebx, ecx
+              0xF4});                        // hlt
+  run_until_halt();
+  EXPECT_EQ(device.writes, 8192u);
+  EXPECT_EQ(cpu_.gpr[x86::kRbx], 0u);
+  mmio_.release(0x200000, device);
+}
+
 TEST_P(RunnerTest, StoreIntoTheRunningBlockTakesEffectOnTheNextInstruction) {
   put(kCode, {0xC6, 0x05, 0x08, 0x10, 0x00, 0x00, 0x02,  // mov byte [1008H], 2
               0xB0, 0x01,                                // mov al, 1: its immediate is at 1008H

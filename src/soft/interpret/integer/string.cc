@@ -223,6 +223,7 @@ struct StringInstruction {
         if (done >= kElementsBetweenPolls || (single_step && done > 0) || cpu.leave_block) {
           if (single_step || cpu.leave_block || cpu.attention.is_called()) {
             cpu.gpr[kNextRip] = cpu.rip;
+            cpu.leave_block = true;  // what follows is not due yet
             return;
           }
           done = 0;
