@@ -1,6 +1,7 @@
 #include "monitor/guest_view.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "x86/registers.h"
 
@@ -102,7 +103,26 @@ void GuestView::for_each_mapping(const std::function<void(const Mapping&)>& visi
 }
 
 bool GuestView::read_physical(uint64_t address, std::span<std::byte> into) const {
-  return memory_.read(GuestPhysicalAddress{address}, into).has_value();
+  return memory_.read(GuestPhysicalAddress{address}, into).has_value() ||
+         (mmio_ != nullptr && read_device(address, into));
+}
+
+/// In accesses as wide as a register and a place allow.
+bool GuestView::read_device(uint64_t address, std::span<std::byte> into) const {
+  const auto claims = mmio_->claims();
+  const auto has = [&](const memory::IoSpace::Claim& claim) {
+    return address >= claim.start && address - claim.start < claim.size;
+  };
+  while (!into.empty()) {
+    if (std::ranges::none_of(claims, has)) return false;
+    unsigned size = 4;
+    while (size > into.size() || address % size != 0) size /= 2;
+    const uint64_t value = mmio_->read(address, size);
+    std::memcpy(into.data(), &value, size);
+    into = into.subspan(size);
+    address += size;
+  }
+  return true;
 }
 
 bool GuestView::read_linear(uint64_t address, std::span<std::byte> into) const {

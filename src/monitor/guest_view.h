@@ -8,6 +8,7 @@
 #include <span>
 
 #include "memory/guest_memory.h"
+#include "memory/io_space.h"
 #include "x86/cpu_state.h"
 
 namespace limen::monitor {
@@ -21,18 +22,20 @@ struct Mapping {
   bool no_execute = false;
 };
 
-/// A processor that stands still, and the RAM; nothing of the guest changes by looking.
+/// A processor that stands still, and the RAM; nothing of the guest changes by looking. With `mmio`
+/// devices are read as well, which may notice.
 class GuestView {
  public:
-  GuestView(const memory::GuestMemory& memory, const x86::CpuState& state)
-      : memory_(memory), state_(state) {}
+  GuestView(const memory::GuestMemory& memory, const x86::CpuState& state,
+            const memory::IoSpace* mmio = nullptr)
+      : memory_(memory), state_(state), mmio_(mmio) {}
 
   /// Where a linear address leads (SDM Vol. 3A 4.3 to 4.5), whatever the access's rights.
   [[nodiscard]] std::optional<uint64_t> physical_of(uint64_t linear) const;
   /// Every page that is mapped, in order of its linear address.
   void for_each_mapping(const std::function<void(const Mapping&)>& visit) const;
 
-  /// False where there is no RAM, or nothing is mapped.
+  /// False where there is neither RAM nor a device that was asked for, or nothing is mapped.
   bool read_physical(uint64_t address, std::span<std::byte> into) const;
   bool read_linear(uint64_t address, std::span<std::byte> into) const;
 
@@ -50,11 +53,13 @@ class GuestView {
   [[nodiscard]] std::optional<uint64_t> entry(const Shape& shape, uint64_t table,
                                               uint64_t index) const;
   [[nodiscard]] bool is_page(const Shape& shape, unsigned level, uint64_t entry) const;
+  bool read_device(uint64_t address, std::span<std::byte> into) const;
   void walk(const Shape& shape, unsigned level, uint64_t table, const Mapping& so_far,
             const std::function<void(const Mapping&)>& visit) const;
 
   const memory::GuestMemory& memory_;
   const x86::CpuState& state_;
+  const memory::IoSpace* const mmio_;
 };
 
 }  // namespace limen::monitor

@@ -35,6 +35,11 @@ def cloud_guest_folder():
     return _guest_folder("debian-cloud-12-*")
 
 
+def installed_guest_folder():
+    """The same of the disks that firmware starts."""
+    return _guest_folder("debian-installed-12-*")
+
+
 class MachineTest(unittest.TestCase):
     """A test with an empty folder of its own."""
 

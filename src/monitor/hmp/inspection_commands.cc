@@ -106,7 +106,9 @@ Result<> show_memory(HumanInterpreter& interpreter, Words& words, bool physical)
   auto address = static_cast<uint64_t>(LIMEN_TRY(words.expression()));
   LIMEN_TRY(words.end());
   const auto state = LIMEN_TRY(interpreter.state());
-  const GuestView view(*interpreter.machine().memory(), state);
+  auto* const board = interpreter.machine().board();
+  const GuestView view(*interpreter.machine().memory(), state,
+                       physical && board != nullptr ? &board->mmio() : nullptr);
   if (format.letter == 'i') {
     disassemble(interpreter, view, state, address, format.count, physical);
     return {};

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Systems from their own disks, as they are in Debian's packages: what they say is read from the serial
+port or from the screen."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+from harness import SYSTEM, MachineTest, installed_guest_folder
+from console import Console  # found by way of harness
+
+OVMF = "/usr/share/ovmf/OVMF.fd"
+INSTALLER = pathlib.Path("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64")
+# What GRUB needs to be told once: from then on the disk starts by itself.
+INSTALL = {
+    "mbr": "grub-install /dev/vda",
+    "efi": "modprobe vfat; mount -t vfat /dev/vda1 /boot/efi; "
+           "grub-install --target=x86_64-efi --removable --no-nvram; umount /boot/efi",
+}
+TEXT_SCREEN, COLUMNS, ROWS = 0xB8000, 80, 25
+
+
+class SystemTest(MachineTest):
+    machine = None
+
+    def start(self, *words):
+        """A machine whose serial port is the terminal; the one before it ends."""
+        if self.machine is not None:
+            self.machine.close()
+        self.socket = self.folder / "monitor"
+        self.socket.unlink(missing_ok=True)
+        machine = Console([SYSTEM, "-display", "none", "-serial", "stdio", "-monitor",
+                           f"unix:{self.socket},server=on,wait=off", *words])
+        self.addCleanup(machine.close)
+        self.machine = machine
+        while not self.socket.exists() and machine.process.poll() is None:
+            time.sleep(0.05)
+        return machine
+
+    def monitor(self, command):
+        return subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{self.socket}"], check=True,
+                              input=command + "\n", text=True, stdout=subprocess.PIPE).stdout
+
+    def screen(self):
+        """The lines of the VGA's text screen."""
+        words = re.findall(r" 0x([0-9a-f]{4})\b",
+                           self.monitor(f"xp /{COLUMNS * ROWS}xh {TEXT_SCREEN:#x}"))
+        text = "".join(chr(int(word, 16) & 0x7F) for word in words)
+        return "\n".join(text[at:at + COLUMNS].rstrip() for at in range(0, len(text), COLUMNS))
+
+    def expect_on_screen(self, pattern, timeout):
+        deadline = time.monotonic() + timeout
+        while True:
+            text = self.screen()
+            if re.search(pattern, text):
+                return text
+            self.assertLess(time.monotonic(), deadline, f"'{pattern}' is not on the screen:\n{text}")
+            time.sleep(0.2)
+
+    def package_file(self, path):
+        if not pathlib.Path(path).exists():
+            self.skipTest(f"{path} is not there")
+        return str(path)
+
+
+class InstalledDebian(SystemTest):
+    disks = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory(prefix="limen-systems-")))
+
+    def disk(self, kind):
+        """A disk on which GRUB was installed, by the system that is on it."""
+        if kind not in self.disks:
+            folder = installed_guest_folder()
+            if folder is None:
+                self.skipTest("the disks with a boot loader were not made yet")
+            disk = self.shared / f"{kind}.raw"
+            subprocess.run(["cp", "--sparse=always", folder / f"{kind}.raw", disk], check=True)
+            machine = Console([
+                SYSTEM, "-m", "1G", "-nographic", "-no-reboot", "-kernel", str(folder / "vmlinuz"),
+                "-initrd", str(folder / "initrd.img"), "-append", "console=ttyS0 root=LABEL=limen-root "
+                f"rw quiet init=/bin/bash -- -c \"mount -t proc proc /proc; {INSTALL[kind]}; "
+                "update-grub && sync && mount -o remount,ro / && echo installed; "
+                "echo o >/proc/sysrq-trigger; sleep 60\"",
+                "-drive", f"file={disk},format=raw,if=virtio"])
+            self.addCleanup(machine.close)
+            machine.expect("Installation finished. No error reported", 120)
+            machine.expect("\ninstalled", 60)
+            self.assertEqual(machine.wait(60), 0)
+            self.disks[kind] = str(disk)
+        return f"file={self.disks[kind]},format=raw,snapshot=on"
+
+    def boots(self, *words):
+        machine = self.start("-m", "1G", *words)
+        machine.expect("GNU GRUB", 60)
+        machine.type("\r")
+        machine.expect("limen-guest login:", 180)
+
+    def test_from_seabios(self):
+        for board, interface in [("pc", "ide"), ("q35", "ide"), ("pc", "virtio"),
+                                 ("q35", "virtio")]:
+            with self.subTest(board=board, interface=interface):
+                self.boots("-machine", board, "-drive", f"{self.disk('mbr')},if={interface}")
+
+    def test_from_ovmf(self):
+        self.package_file(OVMF)
+        for name, words in {
+                "virtio": ["-drive", "{},if=virtio"],
+                "NVMe": ["-drive", "{},if=none,id=d", "-device", "nvme,drive=d,serial=1"]}.items():
+            with self.subTest(disk=name):
+                self.boots("-machine", "q35", "-bios", OVMF,
+                           *[word.format(self.disk("efi")) for word in words])
+
+
+class RescueImages(SystemTest):
+    def test_grub_from_cd_and_disk(self):
+        cd = self.package_file("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
+        floppy = self.package_file("/usr/lib/grub-rescue/grub-rescue-floppy.img")
+        for words in (["-cdrom", cd], ["-drive", f"file={floppy},format=raw,snapshot=on"]):
+            with self.subTest(words=words):
+                self.start("-m", "128", *words)
+                self.expect_on_screen(r"GNU GRUB +version", 60)
+                self.expect_on_screen(r"Memtest86\+", 20)
+                self.monitor("sendkey c")
+                self.expect_on_screen(r"grub>", 20)
+
+    def test_memory_test_passes(self):
+        image = self.package_file("/usr/lib/memtest86+/memtest86+x64.iso")
+        self.start("-m", "64", "-cdrom", image)
+        self.expect_on_screen(r"Pass: +[1-9]", 240)
+        self.assertRegex(self.screen(), r"Errors: 0")
+
+
+class Installer(SystemTest):
+    def tftp(self):
+        """A folder for network boot, with the installer and a configuration without menus."""
+        if not INSTALLER.exists():
+            self.skipTest("Debian's package debian-installer-12-netboot-amd64 is not there")
+        shutil.copy(INSTALLER / "pxelinux.0", self.folder)
+        shutil.copy(INSTALLER / "boot-screens" / "ldlinux.c32", self.folder)
+        for name in ("linux", "initrd.gz"):
+            (self.folder / name).symlink_to(INSTALLER / name)
+        (self.folder / "pxelinux.cfg").mkdir()
+        (self.folder / "pxelinux.cfg" / "default").write_text(
+            "DEFAULT installer\nLABEL installer\nKERNEL linux\n"
+            "APPEND initrd=initrd.gz console=ttyS0\n")
+        return str(self.folder)
+
+    def test_first_dialog_by_network_boot(self):
+        machine = self.start("-m", "1G", "-netdev",
+                             f"user,id=n,tftp={self.tftp()},bootfile=/pxelinux.0", "-device",
+                             "virtio-net-pci,netdev=n", "-boot", "n")
+        machine.expect("Select a language", 240)
+
+
+if __name__ == "__main__":
+    unittest.main()
