@@ -67,6 +67,8 @@ Result<> Builder::display(const std::string& argument) {
     return {};
   }
   if (type.empty()) return fail("Parameter 'type' is missing");
+  // The last one counts, as in QEMU.
+  result_.machine.web.reset();
   if (type == "none") {
     result_.machine.display = Display::kNone;
     return {};

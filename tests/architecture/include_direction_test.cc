@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 const std::vector<std::string> kRooms = {"base",    "x86", "memory",  "vcpu",  "soft",    "irq",
                                          "device",  "pci", "display", "block", "storage", "cloud",
                                          "net",     "nic", "virtio",  "boot",  "vnc",     "curses",
-                                         "machine", "gdb", "monitor", "qemu",  "cli"};
+                                         "machine", "gdb", "web", "monitor", "qemu", "cli"};
 
 fs::path source_root() { return fs::path(LIMEN_SOURCE_DIRECTORY) / "src"; }
 
