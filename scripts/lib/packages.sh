@@ -6,7 +6,7 @@ limen_build_packages=(
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libarchive-dev zlib1g-dev libzstd-dev libslirp-dev liburing-dev libseccomp-dev
   libvncserver-dev libgnutls28-dev libncurses-dev
-  libwebsockets-dev novnc libjs-xterm
+  libwebsockets-dev novnc node-xterm libjs-xterm
   libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev nasm python3
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring fdisk dosfstools)

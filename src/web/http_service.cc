@@ -313,7 +313,7 @@ std::unique_ptr<Watch> HttpService::Engine::watch(UniqueFd fd, Watcher& watcher)
 
 void HttpService::Engine::adopt(UniqueFd fd) {
   if (clients_ >= kMostClients) {
-    log::warning("web: there are {} clients; another one was turned away", clients_);
+    log::info("web: there are {} clients; another one was turned away", clients_);
     return;
   }
   auto entry = std::make_unique<ClientEntry>();

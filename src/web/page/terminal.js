@@ -1,5 +1,6 @@
 // A serial port, console or monitor: xterm.js in a panel.
 
+import { Terminal, fit } from "/xterm/xterm.js";
 import { Connection } from "./connection.js";
 
 /** Characters of one message. */
@@ -58,7 +59,7 @@ export class TerminalPanel {
 
   fit() {
     if (this.element.hidden) return;
-    globalThis.fit.fit(this.terminal);
+    fit(this.terminal);
   }
 
   /** Ctrl-Shift-C copies; Ctrl-Shift-V is the browser's. */
