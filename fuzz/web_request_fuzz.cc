@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "web/access.h"
-#include "web/command.h"
 #include "web/assets.h"
+#include "web/command.h"
 
 namespace {
 

@@ -67,7 +67,8 @@ std::optional<std::string_view> find_cookie(std::string_view header, std::string
 std::string Access::random_token() {
   std::array<uint8_t, 32> bytes{};
   // Never short, nor interrupted, for so few (getrandom(2)).
-  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) std::abort();
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    std::abort();
   std::string text;
   for (const uint8_t byte : bytes) text += fmt::format("{:02x}", byte);
   return text;

@@ -8,8 +8,8 @@
 namespace limen::web {
 
 struct Asset {
-  std::string_view path;  ///< "/page/main.js"; that of the page itself is "/".
-  std::string_view type;  ///< As Content-Type has it.
+  std::string_view path;             ///< "/page/main.js"; that of the page itself is "/".
+  std::string_view type;             ///< As Content-Type has it.
   std::span<const uint8_t> content;  ///< Compressed (gzip, RFC 1952).
 };
 

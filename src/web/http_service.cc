@@ -1,6 +1,7 @@
 #include "web/http_service.h"
 
-#include <libwebsockets.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -12,10 +13,8 @@
 #include <thread>
 
 #include "base/log.h"
-
-// Behind the others: it defines macros with plain names.
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include "web/http_messages.h"
+#include "web/lws_entries.h"
 
 namespace limen::web {
 namespace {
@@ -25,161 +24,6 @@ namespace {
 constexpr int kPatience = 20;
 constexpr uint16_t kPing = 15, kHangUp = 30;
 constexpr unsigned kDescriptors = 256;
-constexpr size_t kPart = 16384;  // of an answer's content, written at a time
-
-/// Nothing but what the page consists of, from here alone. xterm.js and noVNC make style elements.
-constexpr std::string_view kContentPolicy =
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'";
-
-/// What libwebsockets keeps for us at each of its objects ("wsi").
-struct Entry {
-  virtual ~Entry() = default;
-  lws* wsi = nullptr;
-};
-
-class OpenWatch;
-
-struct WatchEntry final : Entry {
-  ~WatchEntry() override;
-  Watcher* watcher = nullptr;  ///< Null, as `watch`: nobody waits any more.
-  OpenWatch* watch = nullptr;
-};
-
-class OpenWatch final : public Watch {
- public:
-  explicit OpenWatch(WatchEntry* entry) : entry_(entry) { entry_->watch = this; }
-  ~OpenWatch() override {
-    if (entry_ == nullptr) return;
-    entry_->watcher = nullptr;
-    entry_->watch = nullptr;
-    lws_set_timeout(entry_->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
-  }
-  OpenWatch(const OpenWatch&) = delete;
-  OpenWatch& operator=(const OpenWatch&) = delete;
-  void want_writable() override {
-    if (entry_ != nullptr) lws_callback_on_writable(entry_->wsi);
-  }
-  void hold(bool held) override {
-    if (entry_ != nullptr) lws_rx_flow_control(entry_->wsi, held ? 0 : 1);
-  }
-  void forget_entry() { entry_ = nullptr; }
-
- private:
-  WatchEntry* entry_;
-};
-
-WatchEntry::~WatchEntry() {
-  if (watch != nullptr) watch->forget_entry();
-  if (watcher != nullptr) watcher->gone();
-}
-
-struct ClientEntry final : Entry, Socket {
-  void want_write() override { lws_callback_on_writable(wsi); }
-  void hold(bool held) override { lws_rx_flow_control(wsi, held ? 0 : 1); }
-  void wake_after(std::chrono::milliseconds time) override {
-    lws_set_timer_usecs(wsi, std::chrono::microseconds(time).count());
-  }
-  void close() override {
-    lws_set_timeout(wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
-  }
-
-  std::unique_ptr<Channel> channel = {};
-  Response response = {};
-  size_t sent = 0;  ///< Of the answer's content.
-};
-
-std::string header(lws* wsi, lws_token_indexes token) {
-  const int size = lws_hdr_total_length(wsi, token);
-  if (size <= 0) return {};
-  std::string value(static_cast<size_t>(size) + 1, '\0');
-  const int copied = lws_hdr_copy(wsi, value.data(), size + 1, token);
-  value.resize(static_cast<size_t>(std::max(copied, 0)));
-  return value;
-}
-
-/// Nothing for what is not GET.
-std::optional<Request> request_of(lws* wsi) {
-  char* path = nullptr;
-  int size = 0;
-  if (lws_http_get_uri_and_method(wsi, &path, &size) != LWSHUMETH_GET) return {};
-  Request request{.path = std::string(path, static_cast<size_t>(size)),
-                  .token = {},
-                  .host = header(wsi, WSI_TOKEN_HOST),
-                  .origin = header(wsi, WSI_TOKEN_ORIGIN),
-                  .cookie = header(wsi, WSI_TOKEN_HTTP_COOKIE)};
-  std::array<char, 512> token{};
-  if (const char* value =
-          lws_get_urlarg_by_name(wsi, "token=", token.data(), static_cast<int>(token.size())))
-    request.token = value;
-  return request;
-}
-
-bool add_header(lws* wsi, const char* name, std::string_view value, unsigned char** at,
-                unsigned char* end) {
-  return lws_add_http_header_by_name(wsi, reinterpret_cast<const unsigned char*>(name),
-                                     reinterpret_cast<const unsigned char*>(value.data()),
-                                     static_cast<int>(value.size()), at, end) == 0;
-}
-
-/// Sends the header of `client`'s response. False: the client is to be dropped.
-bool send_header(ClientEntry& client) {
-  const auto& response = client.response;
-  std::array<unsigned char, LWS_PRE + 2048> buffer;
-  unsigned char* const start = buffer.data() + LWS_PRE;
-  unsigned char* const end = buffer.data() + buffer.size();
-  unsigned char* at = start;
-  const size_t size = response.text.empty() ? response.content.size() : response.text.size();
-  const std::string type(response.type);
-  if (lws_add_http_common_headers(client.wsi, response.status, type.c_str(), size, &at, end) != 0)
-    return false;
-  const auto add = [&](const char* name, std::string_view value) {
-    return add_header(client.wsi, name, value, &at, end);
-  };
-  if (response.compressed && !add("content-encoding:", "gzip")) return false;
-  if (!response.cookie.empty() && !add("set-cookie:", response.cookie)) return false;
-  if (!add("content-security-policy:", kContentPolicy) ||
-      !add("x-content-type-options:", "nosniff") || !add("x-frame-options:", "DENY") ||
-      !add("referrer-policy:", "no-referrer") || !add("cache-control:", "no-store") ||
-      !add("cross-origin-resource-policy:", "same-origin") ||
-      !add("cross-origin-opener-policy:", "same-origin"))
-    return false;
-  return lws_finalize_write_http_header(client.wsi, start, &at, end) == 0;
-}
-
-/// The next part of the content; true: that was all of it.
-Result<bool> send_content(ClientEntry& client) {
-  const auto& response = client.response;
-  auto content = response.content;
-  if (!response.text.empty())
-    content = {reinterpret_cast<const uint8_t*>(response.text.data()), response.text.size()};
-  const size_t part = std::min(content.size() - client.sent, kPart);
-  std::array<unsigned char, LWS_PRE + kPart> buffer;
-  std::copy_n(content.begin() + static_cast<ptrdiff_t>(client.sent), part,
-              buffer.begin() + LWS_PRE);
-  client.sent += part;
-  const bool last = client.sent == content.size();
-  if (lws_write(client.wsi, buffer.data() + LWS_PRE, part,
-                last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < static_cast<int>(part))
-    return fail("the connection broke");
-  return last;
-}
-
-std::string_view reason(unsigned status) {
-  switch (status) {
-    case 401:
-      return "401: the address with the token in it, as Limen printed it, is needed\n";
-    case 403:
-      return "403: not for another site's pages\n";
-    case 404:
-      return "404: there is nothing here\n";
-    case 405:
-      return "405: GET alone\n";
-    default:
-      return "400: that is not understood\n";
-  }
-}
 
 }  // namespace
 
@@ -345,7 +189,7 @@ void HttpService::Engine::forget(lws* wsi) {
 
 /// An answer of a status alone.
 int HttpService::Engine::answer(ClientEntry& client, unsigned status) {
-  client.response = {.status = status, .text = std::string(reason(status))};
+  client.response = {.status = status, .text = std::string(reason_of(status))};
   client.sent = 0;
   return send_header(client) && send_content(client).value_or(false) ? 0 : -1;
 }
@@ -359,7 +203,7 @@ int HttpService::Engine::http(ClientEntry& client) {
   }
   client.response = handler_.answer(*request);
   if (client.response.status != 200 && client.response.text.empty())
-    client.response.text = reason(client.response.status);
+    client.response.text = reason_of(client.response.status);
   client.sent = 0;
   if (!send_header(client)) return -1;
   lws_callback_on_writable(client.wsi);
@@ -377,7 +221,8 @@ int HttpService::Engine::http_writable(ClientEntry& client) {
 /// As LWS_CALLBACK_HTTP_CONFIRM_UPGRADE has it: 0: goes on, 1: was answered.
 int HttpService::Engine::upgrade(ClientEntry& client, std::string_view protocol) {
   const auto request = request_of(client.wsi);
-  const bool websocket = protocol.size() == 9 && ::strncasecmp(protocol.data(), "websocket", 9) == 0;
+  const bool websocket =
+      protocol.size() == 9 && ::strncasecmp(protocol.data(), "websocket", 9) == 0;
   if (!request || !websocket) return answer(client, 400) == 0 ? 1 : -1;
   auto channel = handler_.open(*request, client);
   if (!channel) return answer(client, channel.error()) == 0 ? 1 : -1;
@@ -386,8 +231,8 @@ int HttpService::Engine::upgrade(ClientEntry& client, std::string_view protocol)
 }
 
 int HttpService::Engine::receive(ClientEntry& client, std::span<const uint8_t> piece) {
-  const bool last = lws_is_final_fragment(client.wsi) != 0 &&
-                    lws_remaining_packet_payload(client.wsi) == 0;
+  const bool last =
+      lws_is_final_fragment(client.wsi) != 0 && lws_remaining_packet_payload(client.wsi) == 0;
   if (const auto done = client.channel->received(piece, last); !done) {
     log::info("web: a client is dropped: {}", done.error().message);
     return -1;
@@ -460,8 +305,7 @@ int HttpService::Engine::client_event(lws* wsi, lws_callback_reasons reason, voi
 }
 
 int HttpService::Engine::watch_event(lws* wsi, lws_callback_reasons reason, void*, void*, size_t) {
-  auto* const entry =
-      dynamic_cast<WatchEntry*>(static_cast<Entry*>(lws_get_opaque_user_data(wsi)));
+  auto* const entry = dynamic_cast<WatchEntry*>(static_cast<Entry*>(lws_get_opaque_user_data(wsi)));
   if (entry == nullptr) return 0;
   if (entry->watcher == nullptr) return -1;
   if (reason == LWS_CALLBACK_RAW_RX_FILE) entry->watcher->readable();

@@ -1,7 +1,6 @@
 #include "web/server.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,12 +12,12 @@
 #include <vector>
 
 #include "base/log.h"
-#include "device/character/socket_address.h"
 #include "machine/board.h"
 #include "vnc/server.h"
 #include "web/assets.h"
 #include "web/control_channel.h"
 #include "web/http_service.h"
+#include "web/listening.h"
 #include "web/screen_channel.h"
 #include "web/status.h"
 #include "web/terminal_channel.h"
@@ -32,34 +31,6 @@ constexpr milliseconds kStatusInterval{1000};
 /// How long the end of the machine waits for clients to be told of it.
 constexpr milliseconds kFarewell{200};
 constexpr std::string_view kTerminals = "/terminal/";
-
-/// A listening socket, and where it is: "127.0.0.1:5780".
-struct Place {
-  UniqueFd fd;
-  std::string name;
-};
-
-Result<Place> listen(const machine::WebDescription& description) {
-  auto listening =
-      device::listen_on({.kind = device::SocketAddress::Kind::kInet,
-                         .host = description.host,
-                         .port = std::to_string(description.first_port),
-                         .last_port = description.first_port == description.last_port
-                                          ? uint16_t{0}
-                                          : description.last_port});
-  if (!listening) {
-    const auto ports = description.first_port == description.last_port
-                           ? fmt::format("port {}", description.first_port)
-                           : fmt::format("ports {} to {}", description.first_port,
-                                         description.last_port);
-    return fail("{} of {}: {}", ports, description.host, listening.error().message);
-  }
-  // More than one may knock at a time.
-  constexpr int kBacklog = 32;
-  ::listen(listening->get(), kBacklog);
-  auto name = device::socket_name(listening->get(), false);
-  return Place{*std::move(listening), std::move(name)};
-}
 
 }  // namespace
 
@@ -122,17 +93,19 @@ class Server::Hub final : public Handler {
 };
 
 Result<> Server::Hub::open(const machine::WebDescription& description) {
-  auto place = LIMEN_TRY(listen(description));
-  access_.set_port(static_cast<unsigned>(
-      std::stoul(place.name.substr(place.name.rfind(':') + 1))));
-  url_ = fmt::format("http://{}/", place.name);
-  if (access_.token()) url_ += "?token=" + *access_.token();
+  auto place = LIMEN_TRY(listen_for_browsers(description));
+  access_.set_port(place.port());
+  url_ = fmt::format("http://{}/", place.reachable());
+  if (access_.token())
+    url_ += "?token=" + *access_.token();
+  else if (!place.is_loopback())
+    log::warning("{}: whoever reaches {} controls the machine", description.origin, place.name);
   auto& displays = machine_.displays();
-  auto screen = vnc::Server::create(
-      {.id = "web", .listens = false, .share = vnc::SharePolicy::kIgnore},
-      {.screen = displays.screen(),
-       .input = displays.input(),
-       .machine_name = machine_.description().name});
+  auto screen =
+      vnc::Server::create({.id = "web", .listens = false, .share = vnc::SharePolicy::kIgnore},
+                          {.screen = displays.screen(),
+                           .input = displays.input(),
+                           .machine_name = machine_.description().name});
   if (screen)
     screen_ = std::move(*screen);
   else
@@ -212,23 +185,24 @@ std::expected<std::unique_ptr<Channel>, unsigned> Server::Hub::open_terminal(std
 
 std::unique_ptr<Channel> Server::Hub::open_control(Socket& socket) {
   return std::make_unique<ControlChannel>(
-      ControlChannel::Actions{
-          .opened =
-              [this](auto& channel) {
-                controls_.push_back(&channel);
-                watchers_ = controls_.size();
-                post_to_machine([this, client = channel.number()] { welcome(client); });
-              },
-          .closed =
-              [this](auto& channel) {
-                std::erase(controls_, &channel);
-                watchers_ = controls_.size();
-              },
-          .command =
-              [this](auto& channel, Command command) {
-                post_to_machine(
-                    [this, command, client = channel.number()] { perform(command, client); });
-              }},
+      ControlChannel::Actions{.opened =
+                                  [this](auto& channel) {
+                                    controls_.push_back(&channel);
+                                    watchers_ = controls_.size();
+                                    post_to_machine(
+                                        [this, client = channel.number()] { welcome(client); });
+                                  },
+                              .closed =
+                                  [this](auto& channel) {
+                                    std::erase(controls_, &channel);
+                                    watchers_ = controls_.size();
+                                  },
+                              .command =
+                                  [this](auto& channel, Command command) {
+                                    post_to_machine([this, command, client = channel.number()] {
+                                      perform(command, client);
+                                    });
+                                  }},
       socket, ++last_client_);
 }
 

@@ -17,8 +17,8 @@ uint64_t thread_time(int thread) {
   // The clock's number as Linux makes it from a thread's (CPUCLOCK_PERTHREAD, CPUCLOCK_SCHED):
   // what pthread_getcpuclockid(3) does with a pthread_t.
   constexpr clockid_t kThread = 4, kScheduled = 2;
-  const auto clock = static_cast<clockid_t>(~static_cast<unsigned>(thread) << 3) | kThread |
-                     kScheduled;
+  const auto clock =
+      static_cast<clockid_t>(~static_cast<unsigned>(thread) << 3) | kThread | kScheduled;
   timespec time{};
   if (thread == 0 || ::clock_gettime(clock, &time) != 0) return 0;
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);

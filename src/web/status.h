@@ -13,7 +13,7 @@ namespace limen::web {
 /// Sums since the machine was made.
 struct Counters {
   std::chrono::steady_clock::time_point time = {};
-  uint64_t processor_nanoseconds = 0;  ///< That the host ran the vCPUs' threads.
+  uint64_t processor_nanoseconds = 0;               ///< That the host ran the vCPUs' threads.
   uint64_t disk_read = 0, disk_written = 0;         ///< Bytes.
   uint64_t network_received = 0, network_sent = 0;  ///< Bytes, as the guest's cards see them.
 };

@@ -11,7 +11,8 @@
 namespace limen::web {
 
 /// Bytes both ways. The first message is all that was written before, as far as it is kept: a
-/// terminal answers no questions in it. One that reads slowly misses some of what follows. What is typed waits here while the guest does not take it.
+/// terminal answers no questions in it. One that reads slowly misses some of what follows. What is
+/// typed waits here while the guest does not take it.
 class TerminalChannel final : public Channel {
  public:
   /// `closed` is called at its end.

@@ -12,9 +12,9 @@ import subprocess
 import time
 import unittest
 
+from harness import SYSTEM, MachineTest, multiboot
 import browser
 from display_test import Picture
-from harness import SYSTEM, MachineTest, multiboot
 from monitor_test import Qmp
 
 # Says on the first serial port, in hexadecimal digits, what the keyboard controller has.

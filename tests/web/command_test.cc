@@ -8,8 +8,8 @@ namespace limen::web {
 namespace {
 
 TEST(Command, IsReadFromJson) {
-  for (const auto command : {Command::kPause, Command::kResume, Command::kPowerDown,
-                             Command::kReset, Command::kQuit}) {
+  for (const auto command :
+       {Command::kPause, Command::kResume, Command::kPowerDown, Command::kReset, Command::kQuit}) {
     const auto text = R"({"command": ")" + std::string(command_name(command)) + R"("})";
     const auto read = parse_command(text);
     ASSERT_TRUE(read) << text;

@@ -88,7 +88,8 @@ class HttpServiceTest : public testing::Test, public Handler {
     pollfd ready{.fd = fd.get(), .events = POLLIN, .revents = 0};
     while (text.size() < size && ::poll(&ready, 1, 2000) == 1) {
       std::array<char, 4096> bytes{};
-      const auto count = ::recv(fd.get(), bytes.data(), std::min(bytes.size(), size - text.size()), 0);
+      const auto count =
+          ::recv(fd.get(), bytes.data(), std::min(bytes.size(), size - text.size()), 0);
       if (count <= 0) return text + "|END";
       text.append(bytes.data(), static_cast<size_t>(count));
     }
@@ -131,9 +132,9 @@ class HttpServiceTest : public testing::Test, public Handler {
 };
 
 TEST_F(HttpServiceTest, AnswersWithHeadersThatKeepThePageToItself) {
-  const auto answer = ask(
-      "GET /?token=s%65cret HTTP/1.1\r\nHost: here:1\r\nCookie: a=b\r\nOrigin: http://o\r\n"
-      "Connection: close\r\n\r\n");
+  const auto answer =
+      ask("GET /?token=s%65cret HTTP/1.1\r\nHost: here:1\r\nCookie: a=b\r\nOrigin: http://o\r\n"
+          "Connection: close\r\n\r\n");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(answer, HasSubstr("\r\n\r\nhello"));
   EXPECT_THAT(answer, HasSubstr("content-length: 5\r\n"));
