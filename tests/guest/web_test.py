@@ -19,6 +19,8 @@ from monitor_test import Qmp
 
 # Says on the first serial port, in hexadecimal digits, what the keyboard controller has.
 SCAN_CODES = bytes.fromhex(
+    "b060e664"  #     the controller's command byte:
+    "b041e660"  #     translation on, both ports enabled
     "e464"      # 0:  in al, 64h
     "a801"      #     test al, 1
     "74fa"      #     jz 0
@@ -44,6 +46,7 @@ class Machine:
     """A machine with a console in the browser, and a control monitor."""
 
     def __init__(self, test, *options, display="web,port=0"):
+        self.test = test
         self.path = str(test.folder / f"qmp{time.monotonic_ns()}.sock")
         self.process = subprocess.Popen(
             [SYSTEM, "-display", display, "-qmp", f"unix:{self.path},server=on,wait=off", *options],
@@ -77,6 +80,7 @@ class Machine:
     def socket(self, path, origin=None):
         """A WebSocket by hand; the status that came in place of it, if one did."""
         raw = socket.create_connection((self.host, self.port), timeout=60)
+        self.test.addCleanup(raw.close)
         origin = f"Origin: {origin}\r\n" if origin else ""
         raw.sendall(f"GET {path}?token={self.token} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
                     f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -187,7 +191,7 @@ class Peers(WebTest):
                 raw.shutdown(socket.SHUT_WR)
                 while raw.recv(65536):
                     pass
-            except ConnectionError:
+            except OSError:
                 pass
             raw.close()
         self.assertEqual(machine.get("/?token=" + machine.token).status, 200)
@@ -230,6 +234,9 @@ class InTheBrowser(WebTest):
 
     def open(self, *options, **more):
         machine = self.machine(*options, **more)
+        # What the page before complains of is none of this one's.
+        self.browser.open("about:blank")
+        self.browser.log()
         self.browser.open(machine.url)
         return machine
 
@@ -244,7 +251,7 @@ class InTheBrowser(WebTest):
         return self.wait(
             f"const rows = [...document.querySelectorAll('#panel-{name} .xterm-rows > div')];"
             "const text = rows.map((row) => row.textContent.trimEnd()).join('\\n');"
-            f"return /{pattern}/.test(text) ? text : null", timeout)
+            f"return /{pattern}/m.test(text) ? text : null", timeout)
 
     def no_complaints(self):
         self.assertEqual(self.browser.log(), [])
@@ -263,14 +270,14 @@ class InTheBrowser(WebTest):
                             "root=/dev/vda console=ttyS0 quiet", "-drive",
                             f"file={folder / 'disk.raw'},if=virtio,format=raw,snapshot=on")
         self.assertEqual(self.wait("return location.search + location.pathname"), "/")
-        self.terminal_text("login: $", 300)
+        self.terminal_text("login:$", 300)
         self.browser.click("#panel-serial0")
         self.browser.type("root")
         self.browser.keys("Enter")
-        self.terminal_text("Password: ", 60)
+        self.terminal_text("Password:$", 60)
         self.browser.type("limen")
         self.browser.keys("Enter")
-        self.terminal_text("[#$] $", 120)
+        self.terminal_text("[#$]$", 120)
         self.browser.type("echo $((6*7))-answer")
         self.browser.keys("Enter")
         self.terminal_text("42-answer", 60)
@@ -324,17 +331,24 @@ class InTheBrowser(WebTest):
         kernel = self.file("kernel", multiboot(SCAN_CODES))
         self.open("-kernel", kernel, "-vga", "std", "-m", "64M", "-net", "none")
         self.wait("return document.querySelector('#panel-screen[data-connected] canvas')")
+
+        def seen(codes):
+            self.browser.click("#tab-serial0")
+            self.terminal_text(f"^{codes}")
+            self.browser.click("#tab-screen")
+
         self.browser.click("#panel-screen")
         self.browser.type("a")
         self.browser.keys("Enter")
-        self.terminal_text("^1e9e1c9c")
-        # Ctrl, Alt, E0h-prefixed Del, and their release in the other order.
+        seen("1e9e1c9c")
+        # Ctrl, Alt, Del with its E0h; let go in the other order.
         self.choose("keys", "Ctrl-Alt-Del")
-        self.terminal_text("1e9e1c9c1d38e053e0d3b89d")
+        seen("1e9e1c9c1d38e053e0d3b89d")
+        # A capital needs Shift, which is let go of at once.
         self.choose("clipboard", "Paste")
         self.browser.fill("#paste-text", "B")
         self.browser.click("#paste-dialog button[value=yes]")
-        self.terminal_text("1e9e1c9c1d38e053e0d3b89d2a30aab0")
+        seen("1e9e1c9c1d38e053e0d3b89d2a30aab0")
 
     def test_buttons(self):
         kernel = self.file("kernel", multiboot(SCAN_CODES))

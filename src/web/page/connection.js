@@ -65,6 +65,7 @@ export class Connection extends EventTarget {
       this.dispatchEvent(new CustomEvent("message", { detail: event.data }));
     });
     socket.addEventListener("close", () => {
+      if (this.socket !== socket) return; // stopped
       this.socket = null;
       this.backoff.failed();
       this.dispatchEvent(new Event("close"));

@@ -46,8 +46,8 @@ function showRunning(state) {
   button.disabled = false;
   button.title = `${word} the machine`;
   button.querySelector("span").textContent = word;
-  button.querySelector("use").setAttribute("href",
-    `/page/symbols.svg#${running ? "pause" : "play"}`);
+  button.querySelector(".pause").toggleAttribute("hidden", !running);
+  button.querySelector(".play").toggleAttribute("hidden", running);
 }
 
 function command(name) {
