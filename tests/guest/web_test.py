@@ -21,6 +21,7 @@ from monitor_test import Qmp
 SCAN_CODES = bytes.fromhex(
     "b060e664"  #     the controller's command byte:
     "b041e660"  #     translation on, both ports enabled
+    "b0f4e660"  #     the keyboard: reports keys from now on; its answer is fa
     "e464"      # 0:  in al, 64h
     "a801"      #     test al, 1
     "74fa"      #     jz 0
@@ -340,15 +341,15 @@ class InTheBrowser(WebTest):
         self.browser.click("#panel-screen")
         self.browser.type("a")
         self.browser.keys("Enter")
-        seen("1e9e1c9c")
+        seen("fa1e9e1c9c")
         # Ctrl, Alt, Del with its E0h; let go in the other order.
         self.choose("keys", "Ctrl-Alt-Del")
-        seen("1e9e1c9c1d38e053e0d3b89d")
+        seen("fa1e9e1c9c1d38e053e0d3b89d")
         # A capital needs Shift, which is let go of at once.
         self.choose("clipboard", "Paste")
         self.browser.fill("#paste-text", "B")
         self.browser.click("#paste-dialog button[value=yes]")
-        seen("1e9e1c9c1d38e053e0d3b89d2a30aab0")
+        seen("fa1e9e1c9c1d38e053e0d3b89d2a30aab0")
 
     def test_buttons(self):
         kernel = self.file("kernel", multiboot(SCAN_CODES))
