@@ -68,7 +68,9 @@ class Console final : public Handler {
       if (sent < 0 && errno != EAGAIN) return;
       ready.events = bytes.empty() ? POLLIN : POLLIN | POLLOUT;
       constexpr int kPatience = 30'000;  // beyond all of the service's own
-      if (::poll(&ready, 1, kPatience) != 1) std::abort();
+      const int count_ready = ::poll(&ready, 1, kPatience);
+      if (count_ready < 0 && errno == EINTR) continue;  // libFuzzer's clock
+      if (count_ready != 1) std::abort();
       if ((ready.revents & (POLLIN | POLLHUP)) == 0) continue;
       const auto count = ::recv(own.get(), answer.data(), answer.size(), 0);
       open = count > 0 || (count < 0 && errno == EAGAIN);

@@ -8,6 +8,9 @@ namespace {
 
 constexpr size_t kLargestMessage = size_t{32} << 10;
 constexpr std::chrono::milliseconds kRetry{50};
+/// As long as so much waits, the socket does, too, and then it is not long until it is given up, as
+/// it answers no ping.
+constexpr size_t kEnough = size_t{512} << 10;
 /// A few pieces may be on their way when the socket is told to wait.
 constexpr size_t kTooMuch = size_t{1} << 20;
 
@@ -17,7 +20,7 @@ Result<> TerminalChannel::received(std::span<const uint8_t> piece, bool) {
   if (typed_.empty() && stream_->type(piece)) return {};
   if (typed_.size() + piece.size() > kTooMuch) return fail("it types more than the guest takes");
   typed_.insert(typed_.end(), piece.begin(), piece.end());
-  socket_.hold(true);
+  if (typed_.size() > kEnough) socket_.hold(true);
   socket_.wake_after(kRetry);
   return {};
 }
@@ -28,8 +31,8 @@ void TerminalChannel::woken() {
     const size_t size = std::min(typed_.size(), HttpService::kLargestPiece);
     if (!stream_->type(std::span(typed_).first(size))) return socket_.wake_after(kRetry);
     typed_.erase(typed_.begin(), typed_.begin() + static_cast<ptrdiff_t>(size));
+    if (typed_.size() <= kEnough) socket_.hold(false);
   }
-  socket_.hold(false);
 }
 
 std::optional<Channel::Message> TerminalChannel::next() {
