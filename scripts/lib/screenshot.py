@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 
 from browser import Browser
 
@@ -14,7 +15,7 @@ COMMANDS = [r"PS1='\[\e[1;34m\]\h\[\e[0m\]:\w# '", "clear",
             "free -h", "df -h /", "systemctl is-system-running --wait"]
 
 
-def rows(page, pattern, timeout=600):
+def rows(page, pattern, timeout=300):
     """Waits for a regular expression on the serial port's screen."""
     page.wait("return [...document.querySelectorAll('#panel-serial0 .xterm-rows > div')]"
               f".some((row) => /{pattern}/.test(row.textContent.trimEnd()))", timeout)
@@ -23,6 +24,15 @@ def rows(page, pattern, timeout=600):
 def enter(page, text):
     page.type(text)
     page.keys("Enter")
+
+
+def run(page, command):
+    """Enters a command and waits for the next prompt, the last on the screen."""
+    enter(page, command)
+    time.sleep(0.5)
+    page.wait("const rows = [...document.querySelectorAll('#panel-serial0 .xterm-rows > div')]"
+              ".map((row) => row.textContent.trimEnd()).filter((row) => row !== '');"
+              "return /:~#$/.test(rows.at(-1))", 60)
 
 
 def main():
@@ -35,15 +45,14 @@ def main():
     page = Browser(1120, 660)
     try:
         page.open(re.search(r"http://\S+", machine.stderr.readline())[0])
-        rows(page, "login: $")
+        rows(page, "login:$")
         page.click("#panel-serial0")
         enter(page, "root")
-        rows(page, "Password: $")
+        rows(page, "Password:$")
         enter(page, "limen")
-        rows(page, "[#$] ?$")
+        rows(page, "[#$]$")
         for command in COMMANDS:
-            enter(page, command)
-        rows(page, "^(running|degraded)$")
+            run(page, command)
         enter(page, "dd if=/dev/vda of=/dev/null bs=1M iflag=direct status=progress")
         page.wait("return /[1-9].*MB.s.*↑/.test(document.getElementById('disk').textContent)")
         page.picture(FILE)
