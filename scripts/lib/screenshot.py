@@ -55,6 +55,7 @@ def main():
             run(page, command)
         enter(page, "dd if=/dev/vda of=/dev/null bs=1M iflag=direct status=progress")
         page.wait("return /[1-9].*MB.s.*↑/.test(document.getElementById('disk').textContent)")
+        time.sleep(2)  # the rates are those of a whole second
         page.picture(FILE)
     finally:
         page.close()

@@ -221,8 +221,7 @@ int HttpService::Engine::http_writable(ClientEntry& client) {
 /// As LWS_CALLBACK_HTTP_CONFIRM_UPGRADE has it: 0: goes on, 1: was answered.
 int HttpService::Engine::upgrade(ClientEntry& client, std::string_view protocol) {
   const auto request = request_of(client.wsi);
-  const bool websocket =
-      protocol.size() == 9 && ::strncasecmp(protocol.data(), "websocket", 9) == 0;
+  const bool websocket = ::strcasecmp(std::string(protocol).c_str(), "websocket") == 0;
   if (!request || !websocket) return answer(client, 400) == 0 ? 1 : -1;
   auto channel = handler_.open(*request, client);
   if (!channel) return answer(client, channel.error()) == 0 ? 1 : -1;

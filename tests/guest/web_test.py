@@ -89,7 +89,10 @@ class Machine:
                     "\r\n".encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            byte = raw.recv(1)
+            try:
+                byte = raw.recv(1)
+            except ConnectionError:
+                byte = b""
             if not byte:
                 break
             head += byte
