@@ -96,8 +96,8 @@ struct CharacterDescription {
 
 /// -display web: the console in a browser.
 struct WebDescription {
-  std::string origin = {};  ///< "-display web", for messages.
-  std::string host = {};    ///< Where it listens.
+  std::string origin = {};                 ///< "-display web", for messages.
+  std::string host = {};                   ///< Where it listens.
   uint16_t first_port = 0, last_port = 0;  ///< The first of them that is free.
   std::string token = {};                  ///< Who has it gets in; "": one is made up.
   bool needs_token = true;

@@ -16,8 +16,8 @@ using machine::CharacterDescription;
 using Kind = CharacterDescription::Kind;
 using Keys = std::vector<std::string_view>;
 
-constexpr std::array<std::string_view, 10> kBackends = {"socket", "udp",  "pty",     "file",  "pipe",
-                                                       "stdio",  "null", "ringbuf", "memory", "web"};
+constexpr std::array<std::string_view, 10> kBackends = {
+    "socket", "udp", "pty", "file", "pipe", "stdio", "null", "ringbuf", "memory", "web"};
 
 Result<CharacterDescription> common(const KeyValues& values, Keys known) {
   for (const std::string_view key : {"backend", "id", "mux", "logfile", "logappend"})
@@ -218,8 +218,8 @@ Result<std::string> expand(std::string_view text) {
   if (text.starts_with("udp:")) return expand_udp(after("udp:"));
   for (const std::string_view prefix : {"websocket:", "tn3270:", "msmouse", "braille"})
     if (text.starts_with(prefix)) return fail("'{}' is not there yet", text);
-  constexpr std::array<std::string_view, 12> kForms = {"stdio", "mon:stdio", "pty",     "null",
-                                                       "none",  "file:",     "pipe:",   "unix:",
+  constexpr std::array<std::string_view, 12> kForms = {"stdio", "mon:stdio", "pty",      "null",
+                                                       "none",  "file:",     "pipe:",    "unix:",
                                                        "tcp:",  "telnet:",   "chardev:", "web"};
   const auto colon = text.find(':');
   const auto head = colon == std::string_view::npos ? text : text.substr(0, colon + 1);

@@ -64,10 +64,11 @@ constexpr std::array kOptions = {
         "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
         "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
         "where a serial port, console or monitor leads", &Builder::character},
-    Option{"serial",
-           "stdio|mon:stdio|web|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
-           "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
-           "serial port (once per port)", &Builder::serial},
+    Option{
+        "serial",
+        "stdio|mon:stdio|web|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
+        "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
+        "serial port (once per port)", &Builder::serial},
     Option{"monitor", "DEVICE", "human monitor on what -serial takes, too; none: no monitor",
            &Builder::monitor},
     Option{"qmp", "DEVICE", "machine protocol (QMP) on what -serial takes, too",
