@@ -71,9 +71,9 @@ _limen_system() {
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
     -serial | -monitor | -qmp | -qmp-pretty)
-      _limen_words "stdio mon:stdio pty file: pipe: unix: tcp: telnet: null none chardev:"
+      _limen_words "stdio mon:stdio web pty file: pipe: unix: tcp: telnet: null none chardev:"
       ;;
-    -chardev) _limen_words "socket,id= pty,id= stdio,id= file,id= pipe,id= null,id= ringbuf,id=" ;;
+    -chardev) _limen_words "socket,id= pty,id= stdio,id= web,id= file,id= pipe,id= null,id= ringbuf,id=" ;;
     -mon) _limen_words "chardev=" ;;
     -action) _limen_words "reboot= shutdown= panic=" ;;
     -sandbox) _limen_words "on off" ;;
@@ -82,7 +82,7 @@ _limen_system() {
     -pidfile | -readconfig) _limen_files ;;
     -object) _limen_words "rng-random,id= rng-builtin,id= iothread,id= throttle-group,id=" ;;
     -blockdev) _limen_words "file,node-name= raw,node-name= qcow2,node-name= throttle,node-name= null-co,node-name=" ;;
-    -display) _limen_words "none curses vnc=" ;;
+    -display) _limen_words "none curses vnc= web web,port=" ;;
     -vnc) _limen_words "none localhost:0 unix: :0" ;;
     -k) _limen_words "en-us" ;;
     -vga) _limen_words "std virtio none help" ;;

@@ -6,6 +6,7 @@ limen_build_packages=(
   libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libarchive-dev zlib1g-dev libzstd-dev libslirp-dev liburing-dev libseccomp-dev
   libvncserver-dev libgnutls28-dev libncurses-dev
+  libwebsockets-dev novnc node-xterm libjs-xterm
   libzydis-dev libzycore-dev libxbyak-dev libgtest-dev libgmock-dev nasm python3
 )
 limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyring fdisk dosfstools)
@@ -15,6 +16,7 @@ limen_test_packages=(
   qemu-system-common
   gdb iperf3 iproute2 openssh-client passt socat xorriso
   openssl vncsnapshot
+  chromium chromium-driver
   libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
 )
 

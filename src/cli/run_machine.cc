@@ -13,6 +13,7 @@
 #include "gdb/server.h"
 #include "machine/machine.h"
 #include "monitor/monitors.h"
+#include "web/server.h"
 
 namespace limen::cli {
 namespace {
@@ -49,11 +50,14 @@ Result<int> run(const machine::MachineDescription& description,
     if (!created) return fail("-gdb {}: {}", description.gdb, created.error().message);
     debugger = std::move(*created);
   }
+  std::unique_ptr<web::Server> browser;
+  if (description.web) browser = LIMEN_TRY(web::Server::create(*machine, *description.web));
   LIMEN_TRY(lock_memory(options));
   LIMEN_TRY(change_user(options));
   if (options.daemonize) LIMEN_TRY(background.ready());
   LIMEN_TRY(enter_sandbox(options));
   auto outcome = machine->run();
+  browser.reset();
   debugger.reset();
   monitors.reset();
   // The terminal is put back before anything more is printed.

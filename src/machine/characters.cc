@@ -58,6 +58,11 @@ Result<std::unique_ptr<device::CharacterBackend>> Characters::open(
       entry.ring = ring.get();
       return ring;
     }
+    case Kind::kWeb: {
+      auto console = std::make_unique<device::ConsoleBackend>(loop_);
+      entry.console = console->stream();
+      return console;
+    }
   }
   return fail("unknown kind of character back end");
 }
@@ -99,6 +104,7 @@ Result<> Characters::change(const CharacterDescription& description) {
   entry.backend->exchange(std::move(backend));
   entry.description = description;
   entry.ring = fresh.ring;
+  entry.console = fresh.console;
   entry.terminal = fresh.terminal;
   return {};
 }
@@ -164,6 +170,13 @@ std::vector<Characters::Info> Characters::list() const {
 device::RingBackend* Characters::ring(const std::string& id) const {
   const Entry* entry = find(id);
   return entry != nullptr ? entry->ring : nullptr;
+}
+
+std::vector<Characters::Console> Characters::consoles() const {
+  std::vector<Console> all;
+  for (const auto& entry : entries_)
+    if (entry->console != nullptr) all.push_back({entry->description.id, entry->console});
+  return all;
 }
 
 std::string Characters::terminal(const std::string& id) const {

@@ -11,6 +11,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "device/character/console_backend.h"
 #include "device/character/exchangeable_backend.h"
 #include "device/character/multiplexer.h"
 #include "device/character/ring_backend.h"
@@ -51,6 +52,12 @@ class Characters {
   [[nodiscard]] std::vector<Info> list() const;
   /// Null for what is not a ringbuf.
   [[nodiscard]] device::RingBackend* ring(const std::string& id) const;
+  /// Those that a browser shows, in the order of their making.
+  struct Console {
+    std::string id;
+    std::shared_ptr<device::ConsoleStream> stream;
+  };
+  [[nodiscard]] std::vector<Console> consoles() const;
   /// "/dev/pts/3"; "" for what is not a pseudo-terminal.
   [[nodiscard]] std::string terminal(const std::string& id) const;
   [[nodiscard]] bool contains(std::string_view id) const { return find(id) != nullptr; }
@@ -64,6 +71,7 @@ class Characters {
     std::unique_ptr<device::ExchangeableBackend> backend;  // null if `multiplexer` has it
     std::unique_ptr<device::Multiplexer> multiplexer;
     device::RingBackend* ring = nullptr;
+    std::shared_ptr<device::ConsoleStream> console;
     std::string terminal;
     bool in_use = false;
   };

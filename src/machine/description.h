@@ -76,7 +76,7 @@ struct DeviceDescription {
 /// A character back end, QEMU's chardev.
 struct CharacterDescription {
   std::string id = {};
-  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing, kUdp };
+  enum class Kind : uint8_t { kStdio, kFile, kNull, kSocket, kPty, kPipe, kRing, kUdp, kWeb };
   Kind kind = Kind::kNull;
   std::string path = {};     ///< kFile, kPipe.
   bool append = false;       ///< kFile: keep what is there.
@@ -92,6 +92,15 @@ struct CharacterDescription {
   uint64_t ring_size = 65536;  ///< kRing: a power of two.
   std::string log_file = {};   ///< What is written is written here, too.
   bool log_append = false;
+};
+
+/// -display web: the console in a browser.
+struct WebDescription {
+  std::string origin = {};                 ///< "-display web", for messages.
+  std::string host = {};                   ///< Where it listens.
+  uint16_t first_port = 0, last_port = 0;  ///< The first of them that is free.
+  std::string token = {};                  ///< Who has it gets in; "": one is made up.
+  bool needs_token = true;
 };
 
 /// A monitor, QEMU's -mon.
@@ -190,8 +199,9 @@ struct MachineDescription {
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};
   /// What shows the screen; kDefault: whatever suits, which is a VNC server.
-  enum class Display : uint8_t { kDefault, kNone, kVnc, kCurses } display = Display::kDefault;
+  enum class Display : uint8_t { kDefault, kNone, kVnc, kCurses, kWeb } display = Display::kDefault;
   std::vector<vnc::ServerOptions> vnc_servers = {};
+  std::optional<WebDescription> web = {};
 };
 
 }  // namespace limen::machine

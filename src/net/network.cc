@@ -228,6 +228,7 @@ std::vector<Network::Summary> Network::list() {
                            .plugged = port.peer() != nullptr,
                            .card = card,
                            .link = port.link_up(),
+                           .traffic = port.traffic(),
                            .peer = name_of(port.peer())});
     };
     for (const auto& [name, card] : cards_) add(name, *card, true);

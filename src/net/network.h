@@ -67,6 +67,7 @@ class Network {
     bool plugged = false;
     bool card = false;
     bool link = true;
+    Port::Traffic traffic = {};
     std::string peer = {};  ///< Id of the other end; "": none, or one without a name.
   };
   [[nodiscard]] std::vector<Summary> list();

@@ -49,8 +49,19 @@ void Port::set_link(bool up) {
 Delivery Port::send(const Frame& frame, unsigned queue) {
   if (!cable_up()) return Delivery::kTaken;
   if (!kept_.empty() && !send_kept()) return Delivery::kFull;
-  if (accepts(peer_->offloads(), frame.offload)) return peer_->receive(frame, queue);
+  if (accepts(peer_->offloads(), frame.offload)) return pass(frame, queue);
   return finish_and_send(frame, queue);
+}
+
+Delivery Port::pass(const Frame& frame, unsigned queue) {
+  const auto delivery = peer_->receive(frame, queue);
+  if (delivery != Delivery::kTaken) return delivery;
+  ++traffic_.sent_frames;
+  traffic_.sent_bytes += frame.bytes;
+  if (peer_ == nullptr) return delivery;
+  ++peer_->traffic_.received_frames;
+  peer_->traffic_.received_bytes += frame.bytes;
+  return delivery;
 }
 
 void Port::send_or_keep(const Frame& frame) {
@@ -63,13 +74,13 @@ Delivery Port::finish_and_send(const Frame& frame, unsigned queue) {
     // One whose header lies is not worth a word: it is lost, as on a wire.
     if (!complete_checksum(whole, frame.offload)) return Delivery::kTaken;
     const iovec part{whole.data(), whole.size()};
-    return peer_->receive({.parts = {&part, 1}, .bytes = whole.size(), .offload = {}}, queue);
+    return pass({.parts = {&part, 1}, .bytes = whole.size(), .offload = {}}, queue);
   }
   // Once the first segment is gone the rest must follow.
   bool first = true, refused = false;
   segment_frame(whole, frame.offload, [&](const Frame& segment) {
     if (refused) return;
-    if (kept_.empty() && peer_->receive(segment, queue) == Delivery::kTaken) {
+    if (kept_.empty() && pass(segment, queue) == Delivery::kTaken) {
       first = false;
       return;
     }
@@ -98,7 +109,7 @@ bool Port::send_kept() {
     const iovec part{kept.bytes.data(), kept.bytes.size()};
     const Frame frame{.parts = {&part, 1}, .bytes = kept.bytes.size(), .offload = kept.offload};
     const auto delivery = accepts(peer_->offloads(), kept.offload)
-                              ? peer_->receive(frame, kept.queue)
+                              ? pass(frame, kept.queue)
                               : Delivery::kTaken;  // the card was reset meanwhile
     if (delivery == Delivery::kFull) return false;
     kept_.pop_front();

@@ -34,6 +34,13 @@ class Port {
   [[nodiscard]] bool link_up() const { return link_; }
   [[nodiscard]] bool cable_up() const { return link_ && peer_ != nullptr && peer_->link_; }
 
+  /// What came from the peer and went to it. On the network's thread.
+  struct Traffic {
+    uint64_t received_frames = 0, received_bytes = 0;
+    uint64_t sent_frames = 0, sent_bytes = 0;
+  };
+  [[nodiscard]] const Traffic& traffic() const { return traffic_; }
+
   /// One line for people: "user: net=10.0.2.0,restrict=off".
   [[nodiscard]] virtual std::string describe() const = 0;
   /// Pairs of queues that a back end can serve.
@@ -78,12 +85,15 @@ class Port {
     OffloadHeader offload;
     unsigned queue;
   };
+  /// Gives it to the peer as it is, and counts it once it is taken.
+  Delivery pass(const Frame& frame, unsigned queue);
   Delivery finish_and_send(const Frame& frame, unsigned queue);
   void keep(const Frame& frame, unsigned queue);
   bool send_kept();
 
   Port* peer_ = nullptr;
   bool link_ = true;
+  Traffic traffic_;
   std::deque<Kept> kept_;           ///< Already finished for the peer.
   std::vector<std::byte> scratch_;  ///< A frame while it is finished in software.
 };

@@ -127,6 +127,7 @@ class Builder {
   Result<> finish_network();
   // In builder_display.cc:
   Result<> add_vnc(const std::string& options, const std::string& origin);
+  Result<> add_web(const KeyValues& values, const std::string& origin);
 
   std::string program_;
   CommandLine result_;

@@ -101,6 +101,10 @@ Result<> Builder::check_references() const {
         return fail("-device {},rng={}: {}", device.driver, *source, found.error().message);
     LIMEN_TRY(check_block_references(device));
   }
+  if (!machine.web)
+    for (const auto& character : machine.characters)
+      if (character.kind == Kind::kWeb)
+        return fail("chardev '{}' is one of the browser's, which needs -display web", character.id);
   const auto on_terminal =
       std::ranges::count(machine.characters, Kind::kStdio, &CharacterDescription::kind);
   if (on_terminal > 1)

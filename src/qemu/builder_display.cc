@@ -17,6 +17,7 @@ using device::SocketAddress;
 using Display = machine::MachineDescription::Display;
 
 constexpr unsigned kFirstPort = 5900, kFirstWebSocketPort = 5700;
+constexpr uint16_t kFirstWebPort = 5780, kLastWebPort = 5879;
 
 /// "localhost:1", ":1", "[::1]:1", "unix:/path"; `number`: behind the colon.
 Result<SocketAddress> vnc_address(const std::string& text, unsigned& number) {
@@ -60,11 +61,14 @@ Result<> Builder::display(const std::string& argument) {
     return add_vnc(argument.substr(kVnc.size()), "-display " + argument);
   const auto values = LIMEN_TRY(read_texts(argument, "type"));
   const auto type = values.text("type");
+  if (type == "web") return add_web(values, "-display " + argument);
   if (values.wants_help()) {
-    print("Available display backend types:\nnone\ncurses\nvnc\n");
+    print("Available display backend types:\nnone\ncurses\nvnc\nweb\n");
     return {};
   }
   if (type.empty()) return fail("Parameter 'type' is missing");
+  // The last one counts, as in QEMU.
+  result_.machine.web.reset();
   if (type == "none") {
     result_.machine.display = Display::kNone;
     return {};
@@ -74,12 +78,49 @@ Result<> Builder::display(const std::string& argument) {
     return {};
   }
   if (type == "vnc") return fail("where is missing, as in vnc=:0");
-  constexpr std::array<std::string_view, 7> kAbsent = {"gtk",       "sdl",  "egl-headless", "cocoa",
-                                                       "spice-app", "dbus", "web"};
-  constexpr std::array<std::string_view, 3> kTypes = {"none", "vnc", "curses"};
+  constexpr std::array<std::string_view, 6> kAbsent = {"gtk",   "sdl",       "egl-headless",
+                                                       "cocoa", "spice-app", "dbus"};
+  constexpr std::array<std::string_view, 4> kTypes = {"none", "vnc", "curses", "web"};
   if (std::ranges::find(kAbsent, std::string_view(type)) != kAbsent.end())
-    return fail("Display '{}' is not available; valid: none, curses, vnc=DISPLAY", type);
+    return fail("Display '{}' is not available; valid: none, curses, vnc=DISPLAY, web", type);
   return fail("Parameter 'type' does not accept value '{}'{}", type, choice_hint(type, kTypes));
+}
+
+Result<> Builder::add_web(const KeyValues& values, const std::string& origin) {
+  constexpr std::array<std::string_view, 4> kKnown = {"type", "addr", "port", "token"};
+  LIMEN_TRY(values.check(kKnown));
+  machine::WebDescription web{.origin = origin,
+                              .host = values.text("addr", "127.0.0.1"),
+                              .first_port = kFirstWebPort,
+                              .last_port = kLastWebPort};
+  if (web.host.empty()) return fail("addr= is empty; valid: an address of this host");
+  if (web.host.starts_with('[') && web.host.ends_with(']'))
+    web.host = web.host.substr(1, web.host.size() - 2);
+  if (const auto port = values.find("port")) {
+    const auto number = machine::parse_number(*port);
+    if (!number || *number > UINT16_MAX)
+      return fail("port={} is no port; valid: 1 to {}, or 0 for any that is free", *port,
+                  UINT16_MAX);
+    web.first_port = web.last_port = static_cast<uint16_t>(*number);
+  }
+  if (const auto token = values.find("token")) {
+    web.needs_token = *token != "off";
+    if (web.needs_token) {
+      web.token = *token;
+      constexpr size_t kShortest = 16, kLongest = 256;
+      const bool plain = std::ranges::all_of(web.token, [](char each) {
+        return (each >= '0' && each <= '9') || (each >= 'a' && each <= 'z') ||
+               (each >= 'A' && each <= 'Z') || each == '-' || each == '_';
+      });
+      if (!plain || web.token.size() < kShortest || web.token.size() > kLongest)
+        return fail(
+            "token= has {} characters; valid: {} to {} letters, digits, '-' and '_', or off",
+            web.token.size(), kShortest, kLongest);
+    }
+  }
+  result_.machine.display = Display::kWeb;
+  result_.machine.web = std::move(web);
+  return {};
 }
 
 Result<> Builder::vnc(const std::string& argument) {

@@ -149,7 +149,7 @@ void Builder::add_default_console() {
     return;
   }
   if (!serials_.empty()) return;
-  serials_.push_back("null");
+  serials_.push_back(result_.machine.web ? "web" : "null");
 }
 
 /// Monitors of -monitor and -qmp, then a look at all of them.

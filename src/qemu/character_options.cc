@@ -16,8 +16,8 @@ using machine::CharacterDescription;
 using Kind = CharacterDescription::Kind;
 using Keys = std::vector<std::string_view>;
 
-constexpr std::array<std::string_view, 9> kBackends = {"socket", "udp",  "pty",     "file",  "pipe",
-                                                       "stdio",  "null", "ringbuf", "memory"};
+constexpr std::array<std::string_view, 10> kBackends = {
+    "socket", "udp", "pty", "file", "pipe", "stdio", "null", "ringbuf", "memory", "web"};
 
 Result<CharacterDescription> common(const KeyValues& values, Keys known) {
   for (const std::string_view key : {"backend", "id", "mux", "logfile", "logappend"})
@@ -133,6 +133,9 @@ Result<CharacterDescription> from_values(const KeyValues& values) {
     character.kind = Kind::kPty;
   } else if (backend == "null") {
     character = LIMEN_TRY(common(values, {}));
+  } else if (backend == "web") {
+    character = LIMEN_TRY(common(values, {}));
+    character.kind = Kind::kWeb;
   } else if (backend == "ringbuf" || backend == "memory") {
     character = LIMEN_TRY(common(values, {"size"}));
     character.kind = Kind::kRing;
@@ -154,7 +157,7 @@ Result<CharacterDescription> from_values(const KeyValues& values) {
     character.local.host = values.text("localaddr");
     character.local.port = values.text("localport");
   } else if (backend == "vc") {
-    return fail("'vc' needs a display, which is not there yet");
+    return fail("'vc' is not there; 'web' is, with -display web");
   } else {
     return fail("'{}' is not a valid char driver name{}", backend, choice_hint(backend, kBackends));
   }
@@ -203,7 +206,7 @@ std::string with_commas(std::string_view path) {
 /// The short form as -chardev would have it.
 Result<std::string> expand(std::string_view text) {
   const auto after = [&](std::string_view prefix) { return text.substr(prefix.size()); };
-  for (const std::string_view name : {"null", "pty", "stdio", "vc"})
+  for (const std::string_view name : {"null", "pty", "stdio", "vc", "web"})
     if (text == name || text.starts_with(std::string(name) + ",") ||
         (name == "vc" && text.starts_with("vc:")))
       return std::string(text);
@@ -215,9 +218,9 @@ Result<std::string> expand(std::string_view text) {
   if (text.starts_with("udp:")) return expand_udp(after("udp:"));
   for (const std::string_view prefix : {"websocket:", "tn3270:", "msmouse", "braille"})
     if (text.starts_with(prefix)) return fail("'{}' is not there yet", text);
-  constexpr std::array<std::string_view, 11> kForms = {"stdio", "mon:stdio", "pty",     "null",
-                                                       "none",  "file:",     "pipe:",   "unix:",
-                                                       "tcp:",  "telnet:",   "chardev:"};
+  constexpr std::array<std::string_view, 12> kForms = {"stdio", "mon:stdio", "pty",      "null",
+                                                       "none",  "file:",     "pipe:",    "unix:",
+                                                       "tcp:",  "telnet:",   "chardev:", "web"};
   const auto colon = text.find(':');
   const auto head = colon == std::string_view::npos ? text : text.substr(0, colon + 1);
   return fail("'{}' is not a valid char driver{}", text, choice_hint(head, kForms));

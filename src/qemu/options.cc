@@ -60,14 +60,15 @@ constexpr std::array kOptions = {
     Option{
         "chardev",
         "socket,id=ID,path=PATH|host=HOST,port=PORT|fd=FD[,server=on][,wait=off][,telnet=on]\n"
-        "          [,reconnect=SECONDS] | pty|stdio|null,id=ID | file|pipe,id=ID,path=PATH\n"
+        "          [,reconnect=SECONDS] | pty|stdio|null|web,id=ID | file|pipe,id=ID,path=PATH\n"
         "          | ringbuf,id=ID[,size=BYTES] | udp,id=ID,port=PORT[,host=HOST][,localaddr=...]\n"
         "          [,localport=PORT]; all: [,mux=on][,logfile=FILE[,logappend=on]]",
         "where a serial port, console or monitor leads", &Builder::character},
-    Option{"serial",
-           "stdio|mon:stdio|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
-           "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
-           "serial port (once per port)", &Builder::serial},
+    Option{
+        "serial",
+        "stdio|mon:stdio|web|pty|null|none|file:FILE|pipe:PATH|unix:PATH[,server=on][,wait=off]\n"
+        "          |tcp:HOST:PORT[,...]|telnet:HOST:PORT[,...]|chardev:ID",
+        "serial port (once per port)", &Builder::serial},
     Option{"monitor", "DEVICE", "human monitor on what -serial takes, too; none: no monitor",
            &Builder::monitor},
     Option{"qmp", "DEVICE", "machine protocol (QMP) on what -serial takes, too",
@@ -78,8 +79,10 @@ constexpr std::array kOptions = {
     Option{"echr", "NUMBER", "escape key of multiplexed terminals in place of 1 (Ctrl-a)",
            &Builder::escape_key},
     Option{"S", "", "do not start the processors: a monitor's cont does", &Builder::start_paused},
-    Option{"display", "none | curses | vnc=DISPLAY[,...]", "what shows the screen",
-           &Builder::display},
+    Option{"display",
+           "none | curses | vnc=DISPLAY[,...] |\n"
+           "          web[,port=N][,addr=HOST][,token=TOKEN|token=off]",
+           "what shows the screen; web: a browser, at the URL that is printed", &Builder::display},
     Option{"vnc",
            "none | [HOST]:N|unix:PATH[,to=N][,password=on|off][,password-secret=ID]\n"
            "          [,tls-creds=ID][,websocket=on|PORT][,lossy=on|off][,id=ID]\n"

@@ -20,6 +20,7 @@ const ServerOptions& Server::options() const {
 Result<> Server::set_password(const std::string&) { return {}; }
 void Server::expire_password(std::optional<std::chrono::system_clock::time_point>) {}
 void Server::disconnect_clients() {}
+void Server::adopt(UniqueFd) {}
 
 }  // namespace limen::vnc
 #endif

@@ -27,6 +27,7 @@ struct TlsOptions {
 struct ServerOptions {
   std::string id = "default";
   std::string origin = {};  ///< "-vnc :0", for messages.
+  bool listens = true;      ///< False: clients come by Server::adopt() alone.
   device::SocketAddress address = {};
   std::optional<device::SocketAddress> websocket = {};
   bool by_default = false;           ///< Nobody asked for it: where it listens is printed.

@@ -54,6 +54,13 @@ class Server::Hub final : public ConnectionHost, public display::Viewer {
     });
   }
 
+  void adopt(UniqueFd fd) {
+    // std::function wants what can be copied.
+    thread_->loop().post([this, shared = std::make_shared<UniqueFd>(std::move(fd))] {
+      add_client(std::move(*shared), false);
+    });
+  }
+
   // ConnectionHost
   bool password_matches(std::span<const uint8_t, 16> challenge,
                         std::span<const uint8_t, 16> response) override;
@@ -79,6 +86,7 @@ class Server::Hub final : public ConnectionHost, public display::Viewer {
   };
   Result<> listen(const device::SocketAddress& address, bool websocket);
   void accept(const Listener& listener);
+  void add_client(UniqueFd fd, bool websocket);
   void look();
   /// Hands what the screen told to the encoder; false: there was nothing.
   bool apply();
@@ -121,7 +129,7 @@ Result<> Server::Hub::open() {
   encoder_ = LIMEN_TRY(Encoder::create(name));
   thread_ = LIMEN_TRY(LoopThread::create("vnc"));
   timer_ = std::make_unique<Timer>(thread_->loop(), [this] { look(); });
-  LIMEN_TRY(listen(options_.address, false));
+  if (options_.listens) LIMEN_TRY(listen(options_.address, false));
   if (options_.websocket) LIMEN_TRY(listen(*options_.websocket, true));
   if (options_.by_default) {
     const auto where = Connection::address_of(listeners_.front()->fd.get(), false);
@@ -165,7 +173,10 @@ Result<> Server::Hub::listen(const device::SocketAddress& address, bool websocke
 
 void Server::Hub::accept(const Listener& listener) {
   UniqueFd fd(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd.valid()) return;
+  if (fd.valid()) add_client(std::move(fd), listener.websocket);
+}
+
+void Server::Hub::add_client(UniqueFd fd, bool websocket) {
   if (clients_.size() >= kMostClients) {
     log::warning("VNC: there are {} clients; another one was turned away", clients_.size());
     return;
@@ -174,12 +185,12 @@ void Server::Hub::accept(const Listener& listener) {
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   auto client = std::make_unique<Connection>(
       thread_->loop(), *this, std::move(fd),
-      Connection::Way{.websocket = listener.websocket,
+      Connection::Way{.websocket = websocket,
                       .lossy = options_.lossy,
                       .security = {.password = options_.password,
                                    .tls = credentials_ != nullptr,
                                    .anonymous_tls = parts_.tls && parts_.tls->anonymous,
-                                   .on_tls_already = listener.websocket && credentials_ != nullptr},
+                                   .on_tls_already = websocket && credentials_ != nullptr},
                       .credentials = credentials_});
   auto* const its = client.get();
   clients_.push_back(std::move(client));
@@ -343,5 +354,6 @@ void Server::expire_password(std::optional<std::chrono::system_clock::time_point
   hub_->expire_password(when);
 }
 void Server::disconnect_clients() { hub_->disconnect_clients(); }
+void Server::adopt(UniqueFd fd) { hub_->adopt(std::move(fd)); }
 
 }  // namespace limen::vnc

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "display/input.h"
 #include "display/screen.h"
 #include "vnc/options.h"
@@ -67,6 +68,8 @@ class Server {
   /// From then on nobody gets in; nothing: it does not expire.
   void expire_password(std::optional<std::chrono::system_clock::time_point> when);
   void disconnect_clients();
+  /// Takes a connected, non-blocking stream socket as a client.
+  void adopt(UniqueFd fd);
 
  private:
   class Hub;

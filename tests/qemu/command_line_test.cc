@@ -226,6 +226,36 @@ TEST(CommandLine, WhatIsNotThereYetTakesNone) {
   EXPECT_THAT(error("-rtc base=2006-06-31x"), HasSubstr("invalid datetime format '2006-06-31x'"));
 }
 
+TEST(CommandLine, TheBrowsersConsoleIsRead) {
+  using Kind = CharacterDescription::Kind;
+  const auto plain = machine("-display web");
+  ASSERT_TRUE(plain.web);
+  EXPECT_EQ(plain.web->host, "127.0.0.1");
+  EXPECT_EQ(plain.web->first_port, 5780);
+  EXPECT_EQ(plain.web->last_port, 5879);
+  EXPECT_TRUE(plain.web->needs_token);
+  EXPECT_EQ(plain.web->token, "");
+  ASSERT_EQ(plain.serials.size(), 1u);
+  EXPECT_EQ(plain.characters.front().kind, Kind::kWeb);
+  const auto chosen = machine("-display web,port=80,addr=[::],token=0123456789abcdef -vnc :1").web;
+  EXPECT_EQ(chosen->host, "::");
+  EXPECT_EQ(chosen->first_port, 80);
+  EXPECT_EQ(chosen->last_port, 80);
+  EXPECT_EQ(chosen->token, "0123456789abcdef");
+  EXPECT_FALSE(machine("-display web,token=off").web->needs_token);
+  // The terminal has the serial port, as QEMU's users expect.
+  EXPECT_EQ(machine("-nographic -display web").characters.front().kind, Kind::kStdio);
+  EXPECT_EQ(machine("-display web -serial null -monitor web").characters.back().kind, Kind::kWeb);
+  EXPECT_EQ(machine("-display web -chardev web,id=c").characters.front().id, "c");
+  EXPECT_FALSE(machine("-display web -display none").web);
+  EXPECT_THAT(error("-display web,port=65536"), HasSubstr("port=65536 is no port"));
+  EXPECT_THAT(error("-display web,token=x"), HasSubstr("token= has 1 characters"));
+  EXPECT_THAT(error("-display web,token=0123456789abcde/"), HasSubstr("letters, digits"));
+  EXPECT_THAT(error("-display web,addr="), HasSubstr("addr= is empty"));
+  EXPECT_THAT(error("-display web,prot=1"), HasSubstr("prot"));
+  EXPECT_THAT(error("-serial web"), HasSubstr("chardev 'serial0' is one of the browser's"));
+}
+
 TEST(CommandLine, VncServersAreRead) {
   using Display = machine::MachineDescription::Display;
   EXPECT_EQ(machine("").display, Display::kDefault);
