@@ -25,6 +25,7 @@
 #include "machine/device_factory.h"
 #include "machine/firmware.h"
 #include "machine/ide_places.h"
+#include "machine/microvm.h"
 #include "machine/objects.h"
 #include "pci/piix3_isa.h"
 #include "pci/piix4_pm.h"
@@ -149,6 +150,8 @@ Board::~Board() {
 
 Result<> Board::populate(const MachineDescription& description, std::span<const std::byte> bios) {
   type_ = description.type;
+  pci_ = has_pci(description);
+  acpi_ = description.acpi;
   bus_ = std::make_unique<pci::PciBus>(
       type_ == "pc" ? "pci.0" : "pcie.0",
       pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
@@ -241,7 +244,9 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   clock.memory_below_4g = memory_.size() - clock.memory_above_4g;
   clock.processors = static_cast<unsigned>(local_apics_.size());
   clock.boot_order = boot_order_codes(description.boot);
-  rtc_ = &add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
+  const bool microvm = type_ == "microvm";
+  if (!microvm || description.microvm.rtc)
+    rtc_ = &add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
   boot_ = description.boot;
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
@@ -250,10 +255,12 @@ Result<> Board::build_chipset(const MachineDescription& description) {
     };
     add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
   }
-  auto& keyboard = add(
-      std::make_unique<I8042>(ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
-                              I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
-  ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
+  if (!microvm) {
+    auto& keyboard = add(std::make_unique<I8042>(
+        ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
+        I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+    ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
+  }
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
   const auto processors = static_cast<uint16_t>(local_apics_.size());
@@ -262,20 +269,24 @@ Result<> Board::build_chipset(const MachineDescription& description) {
                                                     .processors = processors,
                                                     .most_processors = processors,
                                                     .memory = firmware_ ? &memory_ : nullptr}));
-  acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
-                                           AcpiPm::Config{.base = 0,
-                                                          .smi_command_port = acpi::kSmiCommandPort,
-                                                          .acpi_enable = acpi::kAcpiEnable,
-                                                          .acpi_disable = acpi::kAcpiDisable,
-                                                          .soft_off_type = acpi::kSoftOffSleepType},
-                                           AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
+  acpi_pm_ = &add(
+      std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
+                               AcpiPm::Config{.base = pci_ ? uint16_t{0} : acpi::kPm1aEventPort,
+                                              .smi_command_port = acpi::kSmiCommandPort,
+                                              .acpi_enable = acpi::kAcpiEnable,
+                                              .acpi_disable = acpi::kAcpiDisable,
+                                              .soft_off_type = acpi::kSoftOffSleepType},
+                               AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
 
-  // The reset control register lies inside the ports of the host bridge, which passes it on.
+  // Where there is a host bridge, the reset control register lies inside its ports, and it passes
+  // it on.
   auto& reset_control = add(std::make_unique<ResetControl>(ports_, reset_machine));
+  if (!pci_) return {};
   return type_ == "pc" ? build_pc(reset_control) : build_q35(reset_control);
 }
 
 Result<> Board::build_serials(const MachineDescription& description) {
+  if (type_ == "microvm" && !description.microvm.isa_serial) return {};
   for (size_t i = 0; i < description.serials.size() && i < kSerialPorts.size(); ++i) {
     if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
@@ -283,6 +294,10 @@ Result<> Board::build_serials(const MachineDescription& description) {
         ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));
   }
   return {};
+}
+
+Result<boot::acpi::MmioDevice> Board::next_virtio_place() {
+  return virtio_place(virtio_devices_++, acpi_);
 }
 
 void Board::press_power_button() { acpi_pm_->press_power_button(); }
@@ -300,9 +315,9 @@ Result<> Board::reset() {
   // The first is that of power-on.
   if (std::exchange(powered_on_, true) && !boot_.once.empty()) {
     boot_.once.clear();
-    rtc_->set_boot_order(boot_order_codes(boot_));
+    if (rtc_ != nullptr) rtc_->set_boot_order(boot_order_codes(boot_));
   }
-  if (firmware_) return {};
+  if (firmware_ || !pci_) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;
   LIMEN_TRY(pci::assign_root_ports(*bus_, memory, ports));

@@ -141,6 +141,8 @@ class Board {
   void inject_nmi();
   /// Where what a person does with keyboard and mouse goes in.
   [[nodiscard]] display::Input& input() { return input_; }
+  /// It has PCI, which board microvm need not have.
+  [[nodiscard]] bool pci() const { return pci_; }
   [[nodiscard]] device::AcpiPm& acpi_pm() { return *acpi_pm_; }
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
@@ -186,6 +188,8 @@ class Board {
   Result<> build_chipset(const MachineDescription& description);
   Result<> build_q35(device::ResetControl& reset_control);
   Result<> build_pc(device::ResetControl& reset_control);
+  /// Where the next virtio device without PCI stands.
+  Result<boot::acpi::MmioDevice> next_virtio_place();
   Result<> install_firmware(std::span<const std::byte> bios);
   /// The flash of -drive if=pflash; the first's bytes, empty if there is none.
   Result<std::span<std::byte>> install_flash();
@@ -232,6 +236,9 @@ class Board {
   bool powered_on_ = false;
   pci::Piix4Pm* piix4_pm_ = nullptr;  // among `devices_`, of board pc
   std::string type_;
+  bool pci_ = true;
+  bool acpi_ = true;             ///< There are tables.
+  unsigned virtio_devices_ = 0;  ///< Without PCI.
   std::vector<uint32_t> apic_ids_;
   x86::CpuidTable cpuid_;
   /// In the order in which they are reset; destroyed from the last on.

@@ -19,6 +19,7 @@
 #include "machine/device_catalog.h"
 #include "machine/device_factory.h"
 #include "machine/firmware.h"
+#include "machine/microvm.h"
 #include "pci/i440fx_host_bridge.h"
 #include "pci/ich_lpc.h"
 #include "pci/piix3_isa.h"
@@ -181,6 +182,7 @@ boot::acpi::Board acpi_board(const MachineDescription& description,
   const auto serials = static_cast<unsigned>(gap - description.serials.begin());
   boot::acpi::Board board;
   board.chipset = description.type == "pc" ? Chipset::kI440fx : Chipset::kQ35;
+  if (!has_pci(description)) board.chipset = Chipset::kNone;
   board.vcpus = static_cast<unsigned>(apic_ids.size());
   board.apic_ids = apic_ids;
   board.hpet = description.hpet;
@@ -189,7 +191,15 @@ boot::acpi::Board acpi_board(const MachineDescription& description,
     if (device.driver == "pvpanic")
       board.panic_port = static_cast<uint16_t>(
           DeviceProperties(device).number("ioport", device::IsaPvpanic::kDefaultPort));
-  if (board.chipset == Chipset::kI440fx) board.ecam_base = 0;
+  if (board.chipset != Chipset::kQ35) board.ecam_base = 0;
+  if (description.type == "microvm") {
+    board.keyboard_controller = false;
+    board.rtc = description.microvm.rtc;
+    board.pic = description.microvm.pic;
+    if (!description.microvm.isa_serial) board.serial_ports = 0;
+  }
+  board.pit = description.pit;
+  board.virtio = virtio_places(description);
   return board;
 }
 

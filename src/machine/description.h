@@ -163,8 +163,18 @@ struct LogDescription {
   std::string event_file = {};           ///< "": as `file`.
 };
 
+/// What board microvm leaves to choose; the others have all of it.
+struct MicrovmDescription {
+  bool pcie = false;       ///< A PCI Express host bridge, as board q35 has it.
+  bool rtc = true;         ///< The real-time clock.
+  bool isa_serial = true;  ///< Serial ports.
+  bool pic = true;         ///< The tables tell of the 8259 pair.
+  /// Where no table tells of virtio devices, the kernel's command line does.
+  bool auto_kernel_command_line = true;
+};
+
 struct MachineDescription {
-  std::string type = "q35";  ///< Or "pc", or "none": nothing but monitors.
+  std::string type = "q35";  ///< Or "pc", "microvm", or "none": nothing but monitors.
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
   LogDescription log = {};
@@ -194,8 +204,9 @@ struct MachineDescription {
   std::vector<DeviceDescription> devices = {};
   ClockDescription clock = {};
   bool hpet = true;
-  bool acpi = true;      ///< Tables that describe the board to the guest.
-  bool pit = true;       ///< The 8254, with port 61H.
+  bool acpi = true;  ///< Tables that describe the board to the guest.
+  bool pit = true;   ///< The 8254, with port 61H.
+  MicrovmDescription microvm = {};
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};
   /// What shows the screen; kDefault: whatever suits, which is a VNC server.

@@ -335,6 +335,15 @@ constexpr std::array kBochsDisplayProperties = {
     kBus,     kAddress,
 };
 
+/// A virtio device's properties that have nothing to do with its place on PCI, which come first.
+constexpr std::span<const PropertySpecification> without_pci(
+    std::span<const PropertySpecification> properties) {
+  size_t count = 0;
+  while (properties[count].name != kVectors.name) ++count;
+  return properties.first(count);
+}
+constexpr std::string_view kMmioHelp = "the same with registers in memory: board microvm";
+
 constexpr std::array kCatalog = {
     DeviceSpecification{"virtio-blk-pci", "virtio-blk", "PCI", "virtio disk", kBlockProperties},
     DeviceSpecification{"e1000", "e1000-82540em", "PCI", "Intel Gigabit Ethernet",
@@ -378,6 +387,18 @@ constexpr std::array kCatalog = {
                         kGpuProperties},
     DeviceSpecification{"virtio-vga", "", "PCI", "the same with a VGA: -vga virtio",
                         kVirtioVgaProperties},
+    DeviceSpecification{"virtio-blk-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kBlockProperties)},
+    DeviceSpecification{"virtio-net-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kNetProperties)},
+    DeviceSpecification{"virtio-scsi-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kScsiBusProperties)},
+    DeviceSpecification{"virtio-rng-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kEntropyProperties)},
+    DeviceSpecification{"virtio-balloon-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kBalloonProperties)},
+    DeviceSpecification{"virtio-serial-device", "", kVirtioBus, kMmioHelp,
+                        without_pci(kSerialBusProperties)},
     DeviceSpecification{"pc-testdev", "", "ISA", "ports for test suites", kTestDeviceProperties},
 };
 
@@ -435,6 +456,15 @@ Result<const PropertySpecification*> find_property(
   names.reserve(properties.size());
   for (const auto& property : properties) names.push_back(property.name);
   return fail("Property '{}.{}' not found{}", owner, name, choice_hint(name, names));
+}
+
+std::string resolve_driver(std::string_view driver, bool pci) {
+  const auto* device = find_device(driver);
+  if (device == nullptr) return std::string(driver);
+  std::string name(device->driver);
+  if (!pci && driver == device->alias && name.starts_with("virtio-") && name.ends_with(kVirtioPci))
+    name.replace(name.size() - kVirtioPci.size(), std::string::npos, kVirtioDevice);
+  return name;
 }
 
 Result<> check_device(const DeviceDescription& device) {

@@ -32,10 +32,18 @@ struct DeviceSpecification {
 
 /// Behind the name of a virtio-*-pci it means the same device.
 inline constexpr std::string_view kNonTransitional = "-non-transitional";
+/// Where virtio devices without PCI plug in.
+inline constexpr std::string_view kVirtioBus = "virtio-bus";
 
 [[nodiscard]] std::span<const DeviceSpecification> device_catalog();
+/// The registers of a virtio device without PCI: of virtio-blk-pci it is virtio-blk-device.
+inline constexpr std::string_view kVirtioDevice = "-device", kVirtioPci = "-pci";
+
 /// By name or alias; null when there is none.
 [[nodiscard]] const DeviceSpecification* find_device(std::string_view driver);
+
+/// What virtio-blk and its kind stand for: without PCI the device with registers in memory.
+[[nodiscard]] std::string resolve_driver(std::string_view driver, bool pci);
 
 /// The property `name` of what is called `owner`; the error names the nearest.
 Result<const PropertySpecification*> find_property(

@@ -13,6 +13,7 @@
 #include "virtio/balloon/balloon.h"
 #include "virtio/console/console.h"
 #include "virtio/entropy/entropy.h"
+#include "virtio/virtio_mmio.h"
 #include "virtio/virtio_pci.h"
 
 namespace limen::machine {
@@ -45,6 +46,12 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"bochs-display", &DeviceFactory::create_bochs_display},
       {"virtio-gpu-pci", &DeviceFactory::create_gpu},
       {"virtio-vga", &DeviceFactory::create_gpu},
+      {"virtio-blk-device", &DeviceFactory::create_block},
+      {"virtio-net-device", &DeviceFactory::create_net},
+      {"virtio-scsi-device", &DeviceFactory::create_scsi_bus},
+      {"virtio-rng-device", &DeviceFactory::create_entropy},
+      {"virtio-balloon-device", &DeviceFactory::create_balloon},
+      {"virtio-serial-device", &DeviceFactory::create_serial_bus},
       {"pc-testdev", &DeviceFactory::create_test_device},
   };
   const auto found = kFactories.find(driver);
@@ -61,7 +68,7 @@ Result<> DeviceFactory::create_all(const MachineDescription& description) {
     if (board_.drives_[i].in_use) continue;
     if (its.interface == "ide") LIMEN_TRY(create_ide_drive(its));
     if (its.interface == "virtio")
-      LIMEN_TRY(create({.driver = "virtio-blk-pci", .properties = {{"drive", its.id}}}));
+      LIMEN_TRY(create({.driver = "virtio-blk", .properties = {{"drive", its.id}}}));
   }
   complete_ = true;
   return {};
@@ -69,7 +76,11 @@ Result<> DeviceFactory::create_all(const MachineDescription& description) {
 
 Result<> DeviceFactory::create(const DeviceDescription& description) {
   LIMEN_TRY(check_device(description));
-  const auto* specification = find_device(description.driver);
+  const auto* specification = find_device(resolve_driver(description.driver, board_.pci()));
+  if (const auto bus = specification->bus;
+      (bus == "PCI" && !board_.pci()) || (bus == kVirtioBus && board_.pci()))
+    return fail("-device {}: No '{}' bus found for device '{}'", description.driver, bus,
+                specification->driver);
   const auto factory = find(std::string(specification->driver));
   if (factory == nullptr) return fail("device '{}' has no factory", specification->driver);
   path_ = description.properties.contains("id")
@@ -88,11 +99,21 @@ Result<> DeviceFactory::create(const DeviceDescription& description) {
 Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
                                    const DeviceProperties& properties,
                                    std::unique_ptr<virtio::VirtioDevice> device) {
+  if (!board_.pci()) return add_virtio_mmio(properties, std::move(device));
   virtio::VirtioPciProperties pci;
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
   auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
   return add_function(properties, std::move(function));
+}
+
+Result<> DeviceFactory::add_virtio_mmio(const DeviceProperties& properties,
+                                        std::unique_ptr<virtio::VirtioDevice> device) {
+  const auto place = LIMEN_TRY(board_.next_virtio_place());
+  board_.devices_.push_back(std::make_unique<virtio::VirtioMmio>(
+      properties.text("id", driver_), std::move(device), board_.memory_, board_.mmio_, place.base,
+      board_.router_->connect(place.line)));
+  return {};
 }
 
 /// Without chardev= the output goes nowhere.

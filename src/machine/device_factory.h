@@ -104,6 +104,8 @@ class DeviceFactory {
                         std::unique_ptr<pci::PciFunction> function);
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
+  Result<> add_virtio_mmio(const DeviceProperties& properties,
+                           std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);
   Result<> keep_mac(std::span<const uint8_t> mac, Result<> added);
   Result<net::Network*> network();

@@ -21,6 +21,7 @@
 #include "machine/device_catalog.h"
 #include "machine/firmware.h"
 #include "machine/host_limits.h"
+#include "machine/microvm.h"
 
 namespace limen::machine {
 namespace {
@@ -56,6 +57,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     displays_ = LIMEN_TRY(Displays::create(description_, nullptr, *events_, *loop_));
     return {};
   }
+  LIMEN_TRY(check_microvm(description_));
   LIMEN_TRY(check_memory(description_.memory_bytes, host_memory()));
   if (description_.vcpus > accelerator_->most_vcpus())
     return fail("{} processors are too many; accelerator '{}' runs at most {}", description_.vcpus,
@@ -195,7 +197,7 @@ Result<x86::CpuState> Machine::load_guest() {
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;
-  request.command_line = description_.append;
+  request.command_line = kernel_command_line(description_);
   request.e820 = boot::e820_map(*memory_);
   request.rsdp = tables.rsdp;
   if (const auto* features = cpuid_.find(kFeatureLeaf, 0)) request.cpu_signature = features->eax;

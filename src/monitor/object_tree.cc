@@ -19,7 +19,9 @@ std::string child(const std::string& type) { return "child<" + type + ">"; }
 
 std::string machine_type(machine::Machine& machine) {
   if (machine.board() == nullptr) return "none-machine";
-  return machine.description().type == "pc" ? "pc-i440fx-7.2-machine" : "pc-q35-7.2-machine";
+  const auto& type = machine.description().type;
+  if (type == "microvm") return "microvm-machine";
+  return type == "pc" ? "pc-i440fx-7.2-machine" : "pc-q35-7.2-machine";
 }
 
 std::string processor_type(machine::Machine& machine) {

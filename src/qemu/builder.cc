@@ -22,8 +22,10 @@
 namespace limen::qemu {
 namespace {
 
-constexpr std::array<std::string_view, 5> kMachines = {"pc", "pc-i440fx-7.2", "q35", "pc-q35-7.2",
-                                                       "none"};
+constexpr std::array<std::string_view, 6> kMachines = {"pc",         "pc-i440fx-7.2", "q35",
+                                                       "pc-q35-7.2", "microvm",       "none"};
+constexpr std::array<std::string_view, 7> kMicrovmOnly = {
+    "pcie", "rtc", "isa-serial", "pic", "auto-kernel-cmdline", "x-option-roms", "ioapic2"};
 constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
 
@@ -46,6 +48,7 @@ Result<> Builder::machine(const std::string& argument) {
   if (values.wants_help()) {
     print(
         "Supported machines are:\n"
+        "microvm              no PCI, virtio devices with registers in memory\n"
         "none                 empty machine\n"
         "pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)\n"
         "pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default without -kernel)\n"
@@ -53,11 +56,13 @@ Result<> Builder::machine(const std::string& argument) {
         "pc-q35-7.2           Standard PC (Q35 + ICH9, 2009) (default with -kernel)\n");
     return {};
   }
-  constexpr std::array<std::string_view, 16> kKnown = {
+  std::vector<std::string_view> known = {
       "type",      "accel",   "hpet",           "pit",  "usb",    "dump-guest-core",
       "mem-merge", "vmport",  "memory-backend", "acpi", "kernel", "initrd",
       "append",    "pflash0", "pflash1",        "smm"};
-  LIMEN_TRY(values.check(kKnown));
+  if (values.text("type", result_.machine.type) == "microvm")
+    known.insert(known.end(), kMicrovmOnly.begin(), kMicrovmOnly.end());
+  LIMEN_TRY(values.check(known));
   for (const std::string_view advice : {"dump-guest-core", "mem-merge"})
     LIMEN_TRY(values.boolean(advice, true));
   flash_[0] = values.text("pflash0", flash_[0]);
@@ -68,20 +73,44 @@ Result<> Builder::machine(const std::string& argument) {
   if (const auto type = values.find("type")) {
     if (std::ranges::find(kMachines, std::string_view(*type)) == kMachines.end())
       return fail("unsupported machine type '{}'{}", *type, choice_hint(*type, kMachines));
-    result_.machine.type = *type == "none" ? "none" : type->contains("q35") ? "q35" : "pc";
+    result_.machine.type = *type == "none" || *type == "microvm" ? *type
+                           : type->contains("q35")               ? "q35"
+                                                                 : "pc";
     machine_chosen_ = true;
   }
+  if (result_.machine.type == "microvm") LIMEN_TRY(microvm(values));
   for (const auto& [key, into] :
        {std::pair{"kernel", &result_.machine.kernel}, std::pair{"initrd", &result_.machine.initrd},
         std::pair{"append", &result_.machine.append}})
     *into = values.text(key, *into);
   if (values.text("acpi") != "auto")
     result_.machine.acpi = LIMEN_TRY(values.boolean("acpi", result_.machine.acpi));
-  result_.machine.hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
+  const bool hpet = LIMEN_TRY(values.boolean("hpet", result_.machine.hpet));
+  if (hpet && result_.machine.type == "microvm") return fail("hpet=on: board microvm has none");
+  result_.machine.hpet = hpet;
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
     return choose_accelerator(*accelerators, ":");
+  return {};
+}
+
+/// What only board microvm has, which has no HPET.
+Result<> Builder::microvm(const KeyValues& values) {
+  auto& machine = result_.machine;
+  auto& board = machine.microvm;
+  machine.hpet = false;
+  const auto set = [&values](std::string_view key, bool& into) -> Result<> {
+    if (values.text(key) != "auto") into = LIMEN_TRY(values.boolean(key, into));
+    return {};
+  };
+  LIMEN_TRY(set("pcie", board.pcie));
+  LIMEN_TRY(set("rtc", board.rtc));
+  LIMEN_TRY(set("isa-serial", board.isa_serial));
+  LIMEN_TRY(set("pic", board.pic));
+  LIMEN_TRY(set("auto-kernel-cmdline", board.auto_kernel_command_line));
+  for (const std::string_view advice : {"x-option-roms", "ioapic2"})
+    if (values.text(advice) != "auto") LIMEN_TRY(values.boolean(advice, true));
   return {};
 }
 

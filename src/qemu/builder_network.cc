@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/nearest.h"
+#include "machine/microvm.h"
 #include "net/json_parameters.h"
 #include "net/options.h"
 #include "qemu/builder.h"
@@ -19,13 +20,13 @@ struct Model {
   std::string_view name;
   std::string_view driver;
 };
-constexpr std::array<Model, 4> kModels = {{
+constexpr std::array<Model, 5> kModels = {{
     {"e1000", "e1000"},
     {"e1000-82540em", "e1000"},
     {"virtio-net-pci", "virtio-net-pci"},
     {"virtio", "virtio-net-pci"},
+    {"virtio-net-device", "virtio-net-device"},
 }};
-constexpr std::string_view kDefaultModel = "e1000";
 
 std::string model_list() {
   std::string text = "Supported NIC models:\n";
@@ -34,6 +35,7 @@ std::string model_list() {
 }
 
 Result<std::string> driver_of(const std::string& model) {
+  if (model.empty()) return std::string();  // the board decides
   const auto found = std::ranges::find(kModels, std::string_view(model), &Model::name);
   if (found != kModels.end()) return std::string(found->driver);
   std::vector<std::string_view> names;
@@ -132,7 +134,7 @@ Result<> Builder::nic(const std::string& argument) {
     return {};
   }
   LIMEN_TRY(check_mac(mac));
-  const auto driver = LIMEN_TRY(driver_of(model.empty() ? std::string(kDefaultModel) : model));
+  const auto driver = LIMEN_TRY(driver_of(model));
   if (std::ranges::find(parameters, "id", &std::pair<std::string, std::string>::first) ==
       parameters.end())
     parameters.emplace_back("id", fmt::format("#net{}", result_.machine.netdevs.size()));
@@ -182,7 +184,7 @@ Result<> Builder::network(const std::string& argument) {
   }
   if (parameters.size() > 1) return fail("Invalid parameter '{}'", parameters[1].first);
   LIMEN_TRY(check_mac(mac));
-  const auto driver = LIMEN_TRY(driver_of(model.empty() ? std::string(kDefaultModel) : model));
+  const auto driver = LIMEN_TRY(driver_of(model));
   if (netdev.empty()) netdev = LIMEN_TRY(add_hub_port({}));
   add_nic(driver, netdev, mac, address);
   return {};
@@ -191,12 +193,16 @@ Result<> Builder::network(const std::string& argument) {
 /// The cards of -nic and -net, and the one that QEMU adds when nothing was said.
 Result<> Builder::finish_network() {
   const bool any_device = std::ranges::any_of(result_.machine.devices, [](const auto& device) {
-    return device.properties.contains("netdev") || device.driver == "virtio-net-pci" ||
+    return device.properties.contains("netdev") || device.driver.starts_with("virtio-net") ||
            device.driver == "e1000";
   });
   if (!network_chosen_ && !no_defaults_ && !any_device && result_.machine.netdevs.empty())
     LIMEN_TRY(nic("user"));
-  for (auto& card : nics_) result_.machine.devices.push_back(std::move(card));
+  for (auto& card : nics_) {
+    if (card.driver.empty())
+      card.driver = machine::has_pci(result_.machine) ? "e1000" : "virtio-net-device";
+    result_.machine.devices.push_back(std::move(card));
+  }
   nics_.clear();
   for (const auto& device : result_.machine.devices) {
     const auto wanted = device.properties.find("netdev");

@@ -1,17 +1,13 @@
 #include "virtio/virtio_pci.h"
 
-#include <algorithm>
-#include <bit>
+#include <utility>
 
-#include "base/log.h"
 #include "base/trace.h"
 
 namespace limen::virtio {
 
 namespace {
 
-trace::Event trace_set_status("virtio_set_status");
-trace::Event trace_queue_notify("virtio_queue_notify");
 trace::Event trace_notify("virtio_notify");
 
 constexpr unsigned kMsixBar = 1, kRegisterBar = 4;
@@ -64,22 +60,15 @@ pci::PciFunction::Identity identity(const VirtioDevice& device) {
           .subsystem = 0x1100};
 }
 
-void set_half(uint64_t& value, bool high, uint32_t half) {
-  value = high ? (value & 0xFFFF'FFFF) | uint64_t{half} << 32 : (value & ~0xFFFF'FFFFull) | half;
-}
-
 }  // namespace
 
 VirtioPci::VirtioPci(const VirtioPciProperties& properties, std::unique_ptr<VirtioDevice> device,
                      memory::GuestMemory& memory)
     : PciFunction(properties.name, identity(*device)),
-      device_(std::move(device)),
-      register_bar_(properties.video_memory.empty() ? kRegisterBar : kVgaRegisterBar) {
-  queues_ = std::vector<Queue>(device_->queue_count());
-  for (unsigned i = 0; i < queues_.size(); ++i) {
-    queues_[i].ring = std::make_unique<Virtqueue>(memory);
-    queues_[i].size = device_->queue_size(i);
-  }
+      VirtioTransport(properties.name, std::move(device), memory),
+      register_bar_(properties.video_memory.empty() ? kRegisterBar : kVgaRegisterBar),
+      queue_vectors_(queues_.size()) {
+  for (auto& vector : queue_vectors_) vector = kNoVector;
   const bool vga = !properties.video_memory.empty();
   if (vga)
     set_bar(kVgaMemoryBar, {.kind = pci::BarKind::kMemory32,
@@ -87,14 +76,14 @@ VirtioPci::VirtioPci(const VirtioPciProperties& properties, std::unique_ptr<Virt
                             .size = properties.video_memory.size(),
                             .ram = properties.video_memory});
   add_msix(vga ? kVgaMsixBar : kMsixBar,
-           properties.vectors != 0 ? properties.vectors : device_->queue_count() + 1);
+           properties.vectors != 0 ? properties.vectors : this->device().queue_count() + 1);
   set_bar(register_bar_, {.kind = pci::BarKind::kMemory64,
                           .prefetchable = true,
                           .size = kRegisterBarBytes,
                           .handler = this});
   add_capabilities();
   set_interrupt_pin(1);
-  device_->connect(*this);
+  this->device().connect(*this);
 }
 
 VirtioPci::~VirtioPci() { reset_device(); }
@@ -111,7 +100,7 @@ void VirtioPci::add_capabilities() {
   };
   add(kCapCommon, kCommon, kRegionBytes, kCapabilityBytes);
   add(kCapIsr, kIsr, kRegionBytes, kCapabilityBytes);
-  if (device_->configuration_size() != 0) add(kCapDevice, kDevice, kRegionBytes, kCapabilityBytes);
+  if (device().configuration_size() != 0) add(kCapDevice, kDevice, kRegionBytes, kCapabilityBytes);
   const uint16_t notify = add(kCapNotify, kNotify, kRegionBytes, kCapabilityBytes + 4);
   set_register(static_cast<uint16_t>(notify + kCapExtra), 4, kNotifyMultiplier);
   // The window of §4.1.4.9: bar, offset, length and data are the driver's to write.
@@ -199,24 +188,23 @@ uint64_t VirtioPci::read_common_locked(uint64_t offset, unsigned size) {
 
 uint32_t VirtioPci::common_word_locked(uint64_t offset) {
   const auto pair = [](unsigned low, unsigned high) { return low | uint32_t{high} << 16; };
-  const Queue* queue = queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr;
+  const Queue* queue = selected_queue_locked();
   switch (offset) {
     case kDeviceFeatureSelect:
       return device_feature_select_;
     case kDeviceFeature:
-      if (device_feature_select_ > 1) return 0;
-      return static_cast<uint32_t>(offered_features() >> (32 * device_feature_select_));
+      return offered_word_locked();
     case kDriverFeatureSelect:
       return driver_feature_select_;
     case kDriverFeature:
-      if (driver_feature_select_ > 1) return 0;
-      return static_cast<uint32_t>(driver_features_ >> (32 * driver_feature_select_));
+      return driver_word_locked();
     case kConfigVector:  // and num_queues
       return pair(config_vector_, static_cast<unsigned>(queues_.size()));
     case kDeviceStatus:  // and config_generation, queue_select
       return pair(status_ | unsigned{generation_} << 8, queue_select_);
     case kQueueSize:  // and queue_msix_vector
-      return queue != nullptr ? pair(queue->size, queue->vector) : pair(0, kNoVector);
+      return queue != nullptr ? pair(queue->size, queue_vectors_[queue_select_])
+                              : pair(0, kNoVector);
     case kQueueEnable:  // and queue_notify_off
       return queue != nullptr ? pair(queue->enabled, queue_select_) : 0;
     case kQueueDescriptors:
@@ -253,7 +241,7 @@ std::string VirtioPci::write_field_locked(uint64_t offset, unsigned size, uint32
   const bool in_addresses = offset >= kQueueDescriptors && offset < kCommonEnd;
   const bool word = offset < kConfigVector || in_addresses;
   if (word ? size < 4 || offset % 4 != 0 : size != 2) return {};
-  Queue* queue = queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr;
+  Queue* queue = selected_queue_locked();
   const auto vector = [&] {
     return static_cast<uint16_t>(value < msix()->vectors() ? value : kNoVector);
   };
@@ -265,11 +253,7 @@ std::string VirtioPci::write_field_locked(uint64_t offset, unsigned size, uint32
       driver_feature_select_ = value;
       return {};
     case kDriverFeature:
-      if (driver_feature_select_ <= 1 && (status_ & status::kFeaturesOk) == 0) {
-        uint64_t features = driver_features_;
-        set_half(features, driver_feature_select_ == 1, value);
-        driver_features_ = features;
-      }
+      write_driver_word_locked(value);
       return {};
     case kConfigVector:
       config_vector_ = vector();
@@ -282,7 +266,7 @@ std::string VirtioPci::write_field_locked(uint64_t offset, unsigned size, uint32
   }
   if (queue == nullptr) return {};
   if (offset == kQueueVector) {
-    queue->vector = vector();
+    queue_vectors_[queue_select_] = vector();
     return {};
   }
   if (queue->enabled) return {};  // the rest is fixed until reset
@@ -299,118 +283,25 @@ std::string VirtioPci::write_field_locked(uint64_t offset, unsigned size, uint32
   return {};
 }
 
-std::string VirtioPci::enable_queue_locked(Queue& queue) {
-  if ((status_ & status::kFeaturesOk) == 0) return {};  // too early: the rings' form is not agreed
-  queue.enabled = true;
-  const bool sound =
-      queue.ring->enable({.size = queue.size,
-                          .descriptors = {queue.descriptors},
-                          .driver_area = {queue.driver_area},
-                          .device_area = {queue.device_area},
-                          .event_index = (driver_features_ & feature::kEventIndex) != 0,
-                          .indirect = (driver_features_ & feature::kIndirectDescriptors) != 0});
-  return sound ? std::string() : queue.ring->broken_reason();
-}
-
-// --- Device status (§2.1, §3.1) -----------------------------------------------------------------
-
-uint64_t VirtioPci::offered_features() const {
-  return device_->features() | feature::kVersion1 | feature::kIndirectDescriptors |
-         feature::kEventIndex;
-}
-
-uint64_t VirtioPci::negotiated_features() const { return driver_features_; }
-
-bool VirtioPci::running() const {
-  constexpr uint8_t kRunning = status::kDriverOk | status::kFeaturesOk;
-  return (status_ & (kRunning | status::kNeedsReset)) == kRunning;
-}
-
-void VirtioPci::write_status(uint8_t value) {
-  trace_set_status("vdev {} val {}", name(), value);
-  const std::lock_guard reset_lock(reset_mutex_);
-  if (value == 0) return reset_locked();
-  bool start = false;
-  {
-    const std::lock_guard lock(mutex_);
-    const uint8_t old = status_;
-    const uint64_t features = driver_features_;
-    if ((value & status::kFeaturesOk) != 0 && (old & status::kFeaturesOk) == 0 &&
-        ((features & ~offered_features()) != 0 || (features & feature::kVersion1) == 0))
-      value = static_cast<uint8_t>(value & ~status::kFeaturesOk);
-    // Only a reset clears bits, and NEEDS_RESET is the device's to set.
-    status_.fetch_or(static_cast<uint8_t>(value & ~status::kNeedsReset));
-    start = (old & status::kDriverOk) == 0 && running();
-  }
-  if (!start) return;
-  device_->started();
-  for (unsigned i = 0; i < queues_.size(); ++i) notify(i);  // requests made before DRIVER_OK
-}
-
-void VirtioPci::reset_locked() {
-  status_ = 0;
-  for (Queue& queue : queues_) queue.ring->disable();
-  device_->reset();
-  take_isr();
-  const std::lock_guard lock(mutex_);
-  for (unsigned i = 0; i < queues_.size(); ++i) {
-    Queue& queue = queues_[i];
-    queue.ring->disable();
-    queue.size = device_->queue_size(i);
-    queue.enabled = false;
-    queue.vector = kNoVector;
-    queue.descriptors = queue.driver_area = queue.device_area = 0;
-  }
-  device_feature_select_ = driver_feature_select_ = 0;
-  queue_select_ = 0;
-  driver_features_ = 0;
-  config_vector_ = kNoVector;
-  generation_ = 0;
-}
-
-void VirtioPci::reset_device() {
-  const std::lock_guard lock(reset_mutex_);
-  reset_locked();
-}
+// --- Notifications ------------------------------------------------------------------------------
 
 void VirtioPci::reset() {
   reset_device();
   PciFunction::reset();
 }
 
-void VirtioPci::needs_reset(std::string_view reason) {
-  uint8_t old = status_;
-  do {
-    // Without FEATURES_OK the driver has reset the device meanwhile: the reason is gone.
-    if ((old & status::kNeedsReset) != 0 || (old & status::kFeaturesOk) == 0) return;
-  } while (!status_.compare_exchange_weak(old, old | status::kNeedsReset));
-  // Once: a guest can break its device as often as it likes.
-  if (!warned_.exchange(true))
-    log::warning("{}: stopped until the guest resets it: {}", name(), reason);
-  else
-    log::debug("{}: stopped again: {}", name(), reason);
-  if ((old & status::kDriverOk) != 0) raise(config_vector_, kIsrConfiguration);
-}
-
-// --- Notifications ------------------------------------------------------------------------------
-
-void VirtioPci::notify(unsigned index) {
-  if (index >= queues_.size() || !running()) return;
-  trace_queue_notify("vdev {} n {}", name(), index);
-  Virtqueue& ring = *queues_[index].ring;
-  if (ring.enabled()) device_->queue_notified(index);
-  if (ring.broken()) needs_reset(ring.broken_reason());
+void VirtioPci::reset_notifications() {
+  for (auto& vector : queue_vectors_) vector = kNoVector;
+  config_vector_ = kNoVector;
+  take_isr();
 }
 
 void VirtioPci::interrupt_queue(unsigned index) {
   trace_notify("vdev {} vq {}", name(), index);
-  raise(queues_[index].vector, kIsrQueue);
+  raise(queue_vectors_[index], kIsrQueue);
 }
 
-void VirtioPci::configuration_changed() {
-  ++generation_;
-  if (running()) raise(config_vector_, kIsrConfiguration);
-}
+void VirtioPci::interrupt_configuration() { raise(config_vector_, kIsrConfiguration); }
 
 void VirtioPci::raise(uint16_t vector, uint8_t isr_bit) {
   if (msix()->enabled()) {
@@ -434,24 +325,6 @@ uint8_t VirtioPci::take_isr() {
   }
   deliver_intx();
   return isr;
-}
-
-// --- Device configuration -----------------------------------------------------------------------
-
-uint64_t VirtioPci::read_device(uint64_t offset, unsigned size) {
-  uint64_t value = 0;
-  const size_t end = device_->configuration_size();
-  if (offset < end) {
-    const size_t count = std::min<size_t>(size, end - offset);
-    device_->read_configuration(offset, std::as_writable_bytes(std::span(&value, 1)).first(count));
-  }
-  return value;
-}
-
-void VirtioPci::write_device(uint64_t offset, unsigned size, uint64_t value) {
-  if (offset >= device_->configuration_size() || size > device_->configuration_size() - offset)
-    return;
-  device_->write_configuration(offset, std::as_bytes(std::span(&value, 1)).first(size));
 }
 
 }  // namespace limen::virtio

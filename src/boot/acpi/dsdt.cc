@@ -120,13 +120,18 @@ Code serial_port(unsigned index) {
 
 Code isa_bridge(const Board& board) {
   const bool q35 = board.chipset == Chipset::kQ35;
-  Code body = name("_ADR", integer(q35 ? kLpcAddress : kPiix3Address));
-  if (!q35)
+  Code body;
+  if (board.chipset == Chipset::kNone)
+    body += name("_HID", eisa_id("PNP0A05"));  // a container
+  else
+    body += name("_ADR", integer(q35 ? kLpcAddress : kPiix3Address));
+  if (board.chipset == Chipset::kI440fx)
     body += operation_region("PRR", Space::kPciConfig, 0x60, 4) +
             byte_fields("PRR", std::array<std::string_view, 4>{"PRQ0", "PRQ1", "PRQ2", "PRQ3"});
-  body += simple_device("PIC", "PNP0000", io(0x20, 2) + io(0xA0, 2) + io(0x4D0, 2) + irq(2));
-  body += simple_device("TIMR", "PNP0100", io(0x40, 4) + irq(0));
-  body += simple_device("RTC", "PNP0B00", io(0x70, 2) + irq(8));
+  if (board.pic)
+    body += simple_device("PIC", "PNP0000", io(0x20, 2) + io(0xA0, 2) + io(0x4D0, 2) + irq(2));
+  if (board.pit) body += simple_device("TIMR", "PNP0100", io(0x40, 4) + irq(0));
+  if (board.rtc) body += simple_device("RTC", "PNP0B00", io(0x70, 2) + irq(8));
   body += simple_device("SPKR", "PNP0800", io(0x61, 1));
   if (board.keyboard_controller) {
     body += simple_device("KBD", "PNP0303", io(0x60, 1) + io(0x64, 1) + irq(1));
@@ -167,6 +172,20 @@ Code host_bridge(const Board& board) {
                             pci_routing(board) + isa_bridge(board));
 }
 
+/// What finds a virtio device without PCI: its id is Linux's and QEMU's, the registers and the
+/// interrupt are its resources.
+Code virtio_devices(const Board& board) {
+  Code code;
+  for (unsigned i = 0; i < board.virtio.size(); ++i)
+    code += device(
+        fmt::format("VR{:02}", i),
+        name("_HID", string("LNRO0005")) + name("_UID", integer(i)) + name("_CCA", integer(1)) +
+            name("_CRS",
+                 resource_template(memory32_fixed(board.virtio[i].base, board.virtio[i].size) +
+                                   interrupt_level_high_shared(board.virtio[i].line))));
+  return code;
+}
+
 Code processors(const Board& board) {
   Code code;
   for (unsigned i = 0; i < board.vcpus; ++i)
@@ -178,9 +197,19 @@ Code processors(const Board& board) {
 }  // namespace
 
 Code dsdt_body(const Board& board) {
-  Code system_bus = host_bridge(board) +
-                    (board.chipset == Chipset::kQ35 ? interrupt_links() : piix_links()) +
-                    processors(board);
+  Code system_bus;
+  switch (board.chipset) {
+    case Chipset::kQ35:
+      system_bus += host_bridge(board) + interrupt_links();
+      break;
+    case Chipset::kI440fx:
+      system_bus += host_bridge(board) + piix_links();
+      break;
+    case Chipset::kNone:
+      system_bus += isa_bridge(board) + virtio_devices(board);
+      break;
+  }
+  system_bus += processors(board);
   // Linux uses the ECAM window only if it is reserved here or in the E820 map.
   if (board.ecam_base != 0)
     system_bus += device(

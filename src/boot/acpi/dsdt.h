@@ -1,4 +1,4 @@
-// The DSDT of the q35 board: what stands on it that no bus can enumerate. Private to acpi/.
+// The DSDT: what stands on it that no bus can enumerate. Private to acpi/.
 #pragma once
 
 #include "boot/acpi/aml.h"

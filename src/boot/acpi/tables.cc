@@ -83,7 +83,7 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
   constexpr size_t kSize = 276;
   constexpr uint16_t kNoSuchState = 0xFFF;  // latency above the limit: no C2, no C3
   constexpr uint16_t kLegacyDevices = 1u << 0, kKeyboardController = 1u << 1,
-                     kVgaNotPresent = 1u << 2;
+                     kVgaNotPresent = 1u << 2, kNoRtc = 1u << 5;
   constexpr uint32_t kWbinvd = 1u << 0, kC1 = 1u << 2, kNoSleepButton = 1u << 5,
                      kNoFixedRtcWake = 1u << 6, kTimerIs32Bit = 1u << 8, kResetRegister = 1u << 10;
   const auto control_port = static_cast<uint16_t>(board.pm_base + kControlOffset),
@@ -110,7 +110,8 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
   set_field(table, 108, kCenturyRegister);
   set_field(table, 109,
             static_cast<uint16_t>(kLegacyDevices | (board.vga ? 0 : kVgaNotPresent) |
-                                  (board.keyboard_controller ? kKeyboardController : 0)));
+                                  (board.keyboard_controller ? kKeyboardController : 0) |
+                                  (board.rtc ? 0 : kNoRtc)));
   // The power button is a fixed feature: its bit in PM1_STS, no device in the DSDT.
   set_field(table, 112,
             kWbinvd | kC1 | kNoSleepButton | kNoFixedRtcWake | kTimerIs32Bit | kResetRegister);
@@ -132,7 +133,7 @@ Bytes madt(const Board& board) {
   constexpr unsigned kFirstX2ApicId = 255;
   Bytes table = begin("APIC", 5);
   append(table, static_cast<uint32_t>(kLocalApicBase));
-  append(table, kHas8259);
+  append(table, board.pic ? kHas8259 : 0);
   bool has_x2apic_ids = false;
   for (unsigned i = 0; i < board.vcpus; ++i) {
     const uint32_t id = board.apic_ids.empty() ? i : board.apic_ids[i];

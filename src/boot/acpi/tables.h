@@ -1,5 +1,5 @@
-// The ACPI tables of boards pc and q35 (ACPI 6.5 chapter 5; PCI Firmware Specification 3.3 4.1.2;
-// IA-PC HPET 1.0a 3.2.4).
+// The ACPI tables of boards pc, q35 and microvm (ACPI 6.5 chapter 5; PCI Firmware
+// Specification 3.3 4.1.2; IA-PC HPET 1.0a 3.2.4).
 #pragma once
 
 #include <cstddef>
@@ -39,7 +39,15 @@ struct Window {
   uint64_t last = 0;
 };
 
-enum class Chipset : uint8_t { kQ35, kI440fx };
+/// kNone: there is no PCI.
+enum class Chipset : uint8_t { kQ35, kI440fx, kNone };
+
+/// A virtio device with registers in memory.
+struct MmioDevice {
+  uint32_t base = 0;
+  uint32_t size = 0;
+  uint32_t line = 0;  ///< Of the board; where there is an I/O APIC, its input.
+};
 
 struct Board {
   Chipset chipset = Chipset::kQ35;
@@ -56,6 +64,10 @@ struct Board {
   unsigned serial_ports = 1;  ///< COM1, COM2: described in the DSDT; at most 2.
   uint16_t panic_port = 0;    ///< Of pvpanic; 0: there is none.
   bool keyboard_controller = true;
+  bool pic = true;
+  bool pit = true;
+  bool rtc = true;
+  std::vector<MmioDevice> virtio = {};
 };
 
 struct InstalledTables {
