@@ -30,7 +30,7 @@ guest_cloud_packages=(cloud-init cloud-guest-utils netplan.io openssh-server sud
 # What starts from firmware.
 guest_installed_packages=(
   linux-image-amd64 systemd systemd-sysv udev dbus libpam-systemd login passwd util-linux mount
-  e2fsprogs kmod procps iproute2 grub2-common grub-pc-bin grub-efi-amd64-bin systemd-boot dosfstools
+  e2fsprogs kmod procps iproute2 grub2-common grub-pc-bin grub-efi-amd64-bin xen-hypervisor-4.17-amd64
 )
 
 # shellcheck disable=SC2016
@@ -147,6 +147,8 @@ GRUB_DISTRIBUTOR=Debian
 GRUB_CMDLINE_LINUX_DEFAULT=quiet
 GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0"
 GRUB_TERMINAL="console serial"
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+XEN_OVERRIDE_GRUB_DEFAULT=0
 DEFAULTS
 truncate -s "$size" "$work/ext4"
 mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 -d "$work/root" "$work/ext4"

@@ -16,6 +16,7 @@ limen_test_packages=(
   qemu-system-common
   gdb iperf3 iproute2 openssh-client passt socat xorriso
   openssl vncsnapshot
+  grub-rescue-pc memtest86+ debian-installer-12-netboot-amd64
   chromium chromium-driver
   libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
 )

@@ -119,6 +119,22 @@ class InstalledDebian(SystemTest):
                            *[word.format(self.disk("efi")) for word in words])
 
 
+    def test_xen_with_debian_as_its_first_domain(self):
+        machine = self.start("-m", "1G", "-machine", "q35", "-drive",
+                             f"{self.disk('mbr')},if=virtio")
+        machine.expect("GNU GRUB", 60)
+        machine.type("c")
+        for line in ["multiboot2 /boot/xen-4.17-amd64.gz console=com1 com1=115200 noreboot",
+                     "module2 /vmlinuz root=LABEL=limen-root ro console=hvc0 quiet",
+                     "module2 /initrd.img"]:
+            machine.expect("grub>", 120)
+            machine.type(line + "\r")
+        machine.expect("grub>", 120)
+        machine.type("boot\r")
+        machine.expect("Xen version 4.17", 60)
+        machine.expect("limen-guest login:", 240)
+
+
 class RescueImages(SystemTest):
     def test_grub_from_cd_and_disk(self):
         cd = self.package_file("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
