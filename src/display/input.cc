@@ -16,6 +16,12 @@ void Input::remove(KeySink& sink) {
   std::erase(keyboards_, &sink);
 }
 
+void Input::set_aside(KeySink& sink) {
+  const std::lock_guard lock(mutex_);
+  const auto known = std::ranges::find(keyboards_, &sink);
+  if (known != keyboards_.end()) std::rotate(keyboards_.begin(), known, known + 1);
+}
+
 void Input::add(PointerSink& sink) {
   const std::lock_guard lock(mutex_);
   unsigned index = next_index_;
@@ -32,6 +38,12 @@ void Input::add(PointerSink& sink) {
 void Input::remove(PointerSink& sink) {
   const std::lock_guard lock(mutex_);
   std::erase_if(pointers_, [&](const auto& each) { return each.sink == &sink; });
+}
+
+void Input::set_aside(PointerSink& sink) {
+  const std::lock_guard lock(mutex_);
+  const auto known = std::ranges::find(pointers_, &sink, &NumberedPointer::sink);
+  if (known != pointers_.end()) std::rotate(pointers_.begin(), known, known + 1);
 }
 
 void Input::key(KeyCode code, bool down) {

@@ -51,8 +51,11 @@ class Input {
  public:
   void add(KeySink& sink);
   void remove(KeySink& sink);
+  /// Behind the others: they get the input until add().
+  void set_aside(KeySink& sink);
   void add(PointerSink& sink);
   void remove(PointerSink& sink);
+  void set_aside(PointerSink& sink);
 
   void key(KeyCode code, bool down);
   /// Lets go of all keys that are down: a viewer went away.

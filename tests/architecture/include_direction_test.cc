@@ -16,9 +16,9 @@ namespace fs = std::filesystem;
 
 /// From what knows least to what knows most.
 const std::vector<std::string> kRooms = {
-    "base",    "x86",    "memory",  "vcpu",  "soft", "irq",     "device", "pci",
-    "display", "block",  "storage", "cloud", "net",  "nic",     "virtio", "boot",
-    "vnc",     "curses", "machine", "gdb",   "web",  "monitor", "qemu",   "cli"};
+    "base",   "x86",     "memory", "vcpu",  "soft",    "irq",  "device", "pci",  "display",
+    "block",  "storage", "usb",    "cloud", "net",     "nic",  "virtio", "boot", "vnc",
+    "curses", "machine", "gdb",    "web",   "monitor", "qemu", "cli"};
 
 fs::path source_root() { return fs::path(LIMEN_SOURCE_DIRECTORY) / "src"; }
 
