@@ -19,6 +19,9 @@ constexpr unsigned kPciPins = 4;
 /// Device and function of the ISA bridge.
 constexpr uint64_t kLpcAddress = 0x001F'0000, kPiix3Address = 0x0001'0000;
 
+/// Of a TPM, whichever interface it has.
+constexpr uint32_t kTpmBase = 0xFED4'0000, kTpmTisSize = 0x5000, kTpmCrbSize = 0x1000;
+
 std::string link_name(unsigned pirq) { return std::string("GSI") + static_cast<char>('A' + pirq); }
 
 /// Negotiation of PCI Express features (PCI Firmware Specification 3.3 4.5.1): the operating system
@@ -141,6 +144,12 @@ Code isa_bridge(const Board& board) {
   if (board.panic_port != 0)
     body += device("PEVT", name("_HID", string("QEMU0001")) +
                                name("_CRS", resource_template(io(board.panic_port, 1))));
+  if (board.tpm != Board::Tpm::kNone)
+    body += device(
+        "TPM", name("_HID", string("MSFT0101")) + name("_STA", integer(0x0F)) +
+                   name("_CRS",
+                        resource_template(memory32_fixed(
+                            kTpmBase, board.tpm == Board::Tpm::kTis ? kTpmTisSize : kTpmCrbSize))));
   if (board.fw_cfg)
     body += device("FWCF", name("_HID", string("QEMU0002")) + name("_STA", integer(0x0B)) +
                                name("_CRS", resource_template(io(0x510, 12))));

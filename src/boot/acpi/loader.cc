@@ -35,12 +35,13 @@ void allocate(Bytes& script, std::string_view file, uint32_t alignment, uint8_t 
   finish(script, start);
 }
 
-/// The number at `offset` of `file` is an offset into the tables, and becomes an address.
+/// The number at `offset` of `file` is an offset into the tables, or into the TPM's log, and
+/// becomes an address.
 void add_pointer(Bytes& script, std::string_view file, Table::Pointer pointer) {
   const size_t start = script.size();
   append(script, kAddPointer);
   append_name(script, file);
-  append_name(script, kTablesFile);
+  append_name(script, pointer.tpm_log ? kTpmLogFile : kTablesFile);
   append(script, pointer.offset);
   append(script, pointer.size);
   finish(script, start);
@@ -65,6 +66,8 @@ LoaderFiles build_loader_files(const Board& board) {
   const auto tables = build_tables(board, {0});
   allocate(files.script, kTablesFile, kTablesAlignment, kHighMemory);
   allocate(files.script, kRsdpFile, kRsdpAlignment, kFSegment);
+  if (board.tpm != Board::Tpm::kNone)
+    allocate(files.script, kTpmLogFile, kTablesAlignment, kHighMemory);
   for (const auto& table : tables) {
     const auto start = static_cast<uint32_t>(table.address.value);
     files.tables.resize(start + table.bytes.size());

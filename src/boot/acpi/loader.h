@@ -13,6 +13,8 @@ namespace limen::boot::acpi {
 inline constexpr const char* kTablesFile = "etc/acpi/tables";
 inline constexpr const char* kRsdpFile = "etc/acpi/rsdp";
 inline constexpr const char* kLoaderFile = "etc/table-loader";
+/// kTpmLogSize zeroes; in the script where there is a TPM.
+inline constexpr const char* kTpmLogFile = "etc/tpm/log";
 
 struct LoaderFiles {
   std::vector<std::byte> tables;

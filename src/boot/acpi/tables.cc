@@ -20,7 +20,8 @@ constexpr size_t kChecksumOffset = 9;
 constexpr std::string_view kOemId = "LIMEN ";
 constexpr uint64_t kRsdpAddress = 0xF'0000;
 constexpr size_t kRsdpSize = 36;
-constexpr size_t kRsdpFirstPart = 20;  ///< What ACPI 1.0 knows, with a checksum of its own.
+constexpr uint32_t kTpmLogOffset = 68;  ///< Of its address in the table TPM2, its size in front.
+constexpr size_t kRsdpFirstPart = 20;   ///< What ACPI 1.0 knows, with a checksum of its own.
 
 void append_text(Bytes& bytes, std::string_view text) {
   for (const char c : text) bytes.push_back(static_cast<std::byte>(c));
@@ -208,6 +209,23 @@ Bytes hpet() {
   return finish(std::move(table));
 }
 
+/// TCG ACPI Specification 1.2, 8.2; what starts a command is the interface's own.
+Bytes tpm2(const Board& board) {
+  constexpr uint32_t kMemoryMapped = 6, kCommandBuffer = 7;
+  constexpr uint64_t kControlArea = 0xFED4'0040;
+  const bool fifo = board.tpm == Board::Tpm::kTis;
+  Bytes table = begin("TPM2", 4);
+  append(table, uint32_t{0});  // of a client
+  append(table, fifo ? uint64_t{0} : kControlArea);
+  append(table, fifo ? kMemoryMapped : kCommandBuffer);
+  append_zeroes(table, 12);
+  assert(table.size() == kTpmLogOffset - 4);
+  // Without firmware nobody writes a log.
+  append(table, board.fw_cfg ? kTpmLogSize : uint32_t{0});
+  append(table, uint64_t{0});
+  return finish(std::move(table));
+}
+
 Bytes dsdt(const Board& board) {
   Bytes table = begin("DSDT", 2);
   const auto body = dsdt_body(board);
@@ -241,6 +259,10 @@ std::vector<Table> build_tables(const Board& board, GuestPhysicalAddress start) 
       place("APIC", madt(board))};
   if (board.ecam_base != 0) listed.push_back(place("MCFG", mcfg(board.ecam_base)));
   if (board.hpet) listed.push_back(place("HPET", hpet()));
+  if (board.tpm != Board::Tpm::kNone)
+    listed.push_back(place("TPM2", tpm2(board),
+                           board.fw_cfg ? std::vector<Table::Pointer>{{kTpmLogOffset, 8, true}}
+                                        : std::vector<Table::Pointer>{}));
   Bytes rsdt = begin("RSDT", 1), xsdt = begin("XSDT", 1);
   std::vector<Table::Pointer> rsdt_pointers, xsdt_pointers;
   for (const uint64_t address : listed) {

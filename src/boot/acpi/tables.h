@@ -68,7 +68,11 @@ struct Board {
   bool pit = true;
   bool rtc = true;
   std::vector<MmioDevice> virtio = {};
+  enum class Tpm : uint8_t { kNone, kTis, kCrb } tpm = Tpm::kNone;
 };
+
+/// Bytes of the log that firmware keeps of what it measured.
+inline constexpr uint32_t kTpmLogSize = 64 << 10;
 
 struct InstalledTables {
   GuestPhysicalAddress rsdp;    ///< Below 1 MiB, where a kernel that is not told looks for it.
@@ -88,6 +92,7 @@ struct Table {
   struct Pointer {
     uint32_t offset = 0;
     uint8_t size = 4;
+    bool tpm_log = false;  ///< It is the address of the TPM's event log, which firmware sets aside.
   };
   std::vector<Pointer> pointers = {};
 };
