@@ -11,6 +11,7 @@ _limen_files() {
 _limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd
   ich9-ahci piix3-ide nvme VGA bochs-display virtio-gpu-pci virtio-vga virtio-rng-pci
   virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
+  qemu-xhci usb-kbd usb-mouse usb-tablet usb-storage i6300esb tpm-tis tpm-crb
   isa-serial isa-debug-exit isa-debugcon pc-testdev"
 
 _limen() {
@@ -75,7 +76,10 @@ _limen_system() {
       ;;
     -chardev) _limen_words "socket,id= pty,id= stdio,id= web,id= file,id= pipe,id= null,id= ringbuf,id=" ;;
     -mon) _limen_words "chardev=" ;;
-    -action) _limen_words "reboot= shutdown= panic=" ;;
+    -action) _limen_words "reboot= shutdown= panic= watchdog=" ;;
+    -watchdog-action) _limen_words "reset shutdown poweroff pause debug none inject-nmi" ;;
+    -usbdevice) _limen_words "keyboard mouse tablet" ;;
+    -tpmdev) _limen_words "emulator,id=" ;;
     -sandbox) _limen_words "on off" ;;
     -msg) _limen_words "timestamp=on" ;;
     -run-with) _limen_words "user=" ;;
@@ -103,7 +107,7 @@ _limen_system() {
       _limen_words "-machine -accel -enable-kvm -cpu -smp -m -kernel -initrd -append -bios -fw_cfg -drive -device
         -blockdev -cdrom -hda -hdb -hdc -hdd -snapshot
         -object -chardev -serial -monitor -display -vnc -k -vga -netdev -nic -net -rtc -name -nographic -nodefaults
-        -qmp -qmp-pretty -mon -echr -gdb -s -S -action -uuid -global -no-hpet -daemonize -pidfile -msg
+        -qmp -qmp-pretty -mon -echr -gdb -s -S -action -watchdog-action -usb -usbdevice -tpmdev -uuid -global -no-hpet -daemonize -pidfile -msg
         -sandbox -runas -run-with -readconfig -no-reboot -no-shutdown -d -D -perfmap -no-user-config
         -trace -add-fd -boot -no-acpi -mem-prealloc -overcommit -audiodev -version -help"
       ;;

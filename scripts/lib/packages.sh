@@ -14,7 +14,7 @@ limen_test_packages=(
   seabios ovmf ipxe-qemu
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
   qemu-system-common
-  gdb iperf3 iproute2 openssh-client passt socat xorriso
+  gdb iperf3 iproute2 openssh-client passt socat xorriso mtools swtpm
   openssl vncsnapshot
   grub-rescue-pc memtest86+ debian-installer-12-netboot-amd64
   chromium chromium-driver

@@ -35,7 +35,14 @@ class Session {
 
  private:
   /// gdb's signal numbers (include/gdb/signals.def).
-  enum class Signal : uint8_t { kInterrupt = 2, kQuit = 3, kTrap = 5, kAbort = 6, kIo = 23 };
+  enum class Signal : uint8_t {
+    kInterrupt = 2,
+    kQuit = 3,
+    kTrap = 5,
+    kAbort = 6,
+    kAlarm = 14,
+    kIo = 23
+  };
 
   /// Which threads a packet means.
   struct ThreadId {

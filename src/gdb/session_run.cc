@@ -209,6 +209,8 @@ void Session::run_state_changed(machine::RunState state) {
     case RunState::kGuestPanicked:
     case RunState::kInternalError:
       return report_signal(Signal::kAbort);
+    case RunState::kWatchdog:
+      return report_signal(Signal::kAlarm);
     case RunState::kPrelaunch:
     case RunState::kPaused:
       return report_signal(Signal::kInterrupt);

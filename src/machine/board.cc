@@ -19,6 +19,7 @@
 #include "device/pit_8254.h"
 #include "device/rtc.h"
 #include "device/system_control.h"
+#include "device/tpm/swtpm.h"
 #include "device/uart_16550.h"
 #include "display/ps2_input.h"
 #include "machine/chipset.h"
@@ -162,9 +163,27 @@ Result<> Board::populate(const MachineDescription& description, std::span<const 
   LIMEN_TRY(build_chipset(description));
   LIMEN_TRY(build_serials(description));
   LIMEN_TRY(open_network(description));
+  LIMEN_TRY(open_tpms(description));
   LIMEN_TRY(factory_->create_all(description));
   if (firmware_) LIMEN_TRY(describe_to_firmware(description));
   warn_of_loose_ends();
+  return {};
+}
+
+Result<> Board::open_tpms(const MachineDescription& description) {
+  for (const auto& tpm : description.tpms) {
+    const auto character =
+        std::ranges::find(description.characters, tpm.character, &CharacterDescription::id);
+    if (character == description.characters.end())
+      return fail("-tpmdev emulator,id={}: there is no -chardev '{}'", tpm.id, tpm.character);
+    auto backend = device::Swtpm::connect(character->address);
+    if (!backend) {
+      Error error = std::move(backend).error();
+      error.message = "-tpmdev emulator,id=" + tpm.id + ": " + error.message;
+      return std::unexpected(std::move(error));
+    }
+    tpms_.push_back({.description = tpm, .backend = *std::move(backend)});
+  }
   return {};
 }
 

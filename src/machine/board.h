@@ -14,6 +14,7 @@
 #include "device/character_backend.h"
 #include "device/device.h"
 #include "device/pvpanic.h"
+#include "device/tpm/backend.h"
 #include "display/input.h"
 #include "display/screen.h"
 #include "irq/apic_bus.h"
@@ -61,6 +62,8 @@ struct BoardCallbacks {
   std::function<void()> reset;
   std::function<void(int status)> exit;                    ///< isa-debug-exit.
   std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
+  std::function<void()> watchdog_expired;                  ///< i6300esb. On the loop's thread,
+  std::function<bool()> machine_runs;                      ///< as this question.
   /// The guest turned off the power of root port `port`'s slot: remove_device() may follow.
   std::function<void(const std::string& port)> slot_powered_off;
   /// A program in the guest opened virtserialport `id`, or closed it.
@@ -82,6 +85,23 @@ struct BoardCallbacks {
 struct IoThread {
   std::string id;
   std::unique_ptr<LoopThread> thread;
+};
+
+/// A USB device, for `info usb`.
+struct UsbInformation {
+  unsigned bus = 0;      ///< In the order in which controllers were made.
+  unsigned address = 0;  ///< That the guest gave it; 0: none yet.
+  unsigned port = 0;
+  std::string speed = {};  ///< In Mb/s.
+  std::string product = {};
+  std::string id = {};
+};
+
+/// What stands behind a TPM's interface, which has it once there is one.
+struct Tpm {
+  TpmDescription description = {};
+  std::unique_ptr<device::TpmBackend> backend = {};
+  std::string model = {};  ///< "tpm-tis", "tpm-crb", or "" while nobody has it.
 };
 
 class DeviceFactory;
@@ -157,6 +177,9 @@ class Board {
   }
   /// That of the device with this id; nullptr: no such display.
   [[nodiscard]] display::Screen* screen(std::string_view id);
+  [[nodiscard]] const std::vector<Tpm>& tpms() const { return tpms_; }
+  /// By controller and port.
+  [[nodiscard]] std::vector<UsbInformation> usb_devices() const;
   /// nullptr: there is none.
   [[nodiscard]] virtio::Balloon* balloon() { return balloon_; }
 
@@ -183,6 +206,7 @@ class Board {
                                             const DriveDescription& drive) const;
   /// The device that had them is gone.
   void release_drives(const void* user);
+  Result<> open_tpms(const MachineDescription& description);
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
@@ -222,6 +246,7 @@ class Board {
   std::unique_ptr<DriveOpener> opener_;
   std::vector<Drive> drives_;
   std::unique_ptr<device::CharacterBackend> nowhere_;
+  std::vector<Tpm> tpms_;
   std::unique_ptr<net::Network> network_;
 
   std::unique_ptr<pci::PciBus> bus_;

@@ -187,10 +187,14 @@ boot::acpi::Board acpi_board(const MachineDescription& description,
   board.apic_ids = apic_ids;
   board.hpet = description.hpet;
   board.serial_ports = std::min(serials, kDescribedSerialPorts);
-  for (const auto& device : description.devices)
+  for (const auto& device : description.devices) {
+    using Interface = boot::acpi::Board::Tpm;
+    if (device.driver == "tpm-tis") board.tpm = Interface::kTis;
+    if (device.driver == "tpm-crb") board.tpm = Interface::kCrb;
     if (device.driver == "pvpanic")
       board.panic_port = static_cast<uint16_t>(
           DeviceProperties(device).number("ioport", device::IsaPvpanic::kDefaultPort));
+  }
   if (board.chipset != Chipset::kQ35) board.ecam_base = 0;
   if (description.type == "microvm") {
     board.keyboard_controller = false;
@@ -235,6 +239,8 @@ Result<> Board::describe_to_firmware(const MachineDescription& description) {
       tables.resize(kTablesSize);
       return tables;
     });
+    if (std::ranges::any_of(tpms_, [](const Tpm& tpm) { return !tpm.model.empty(); }))
+      fw_cfg.set_file(boot::acpi::kTpmLogFile, Bytes(boot::acpi::kTpmLogSize));
     fw_cfg.set_file(boot::acpi::kRsdpFile, as_bytes(files.rsdp));
     fw_cfg.set_file(boot::acpi::kLoaderFile, as_bytes(files.script));
   }

@@ -116,6 +116,15 @@ struct Actions {
   enum class Reboot : uint8_t { kReset, kShutdown } reboot = Reboot::kReset;
   enum class Shutdown : uint8_t { kPowerOff, kPause } shutdown = Shutdown::kPowerOff;
   enum class Panic : uint8_t { kShutdown, kPause, kExitFailure, kNone } panic = Panic::kShutdown;
+  enum class Watchdog : uint8_t {
+    kReset,
+    kShutdown,
+    kPowerOff,
+    kPause,
+    kDebug,
+    kNone,
+    kInjectNmi
+  } watchdog = Watchdog::kReset;
 };
 
 /// Any -object, and what object-add makes.
@@ -123,6 +132,12 @@ struct ObjectDescription {
   std::string type = {};
   std::string id = {};
   std::map<std::string, std::string> properties = {};  ///< As given.
+};
+
+/// What stands behind a TPM's interface, QEMU's tpmdev: swtpm at the other end of a socket.
+struct TpmDescription {
+  std::string id = {};
+  std::string character = {};  ///< Id of one of `characters`.
 };
 
 /// What stands behind a network card, QEMU's netdev.
@@ -200,6 +215,7 @@ struct MachineDescription {
   std::vector<DriveDescription> drives = {};
   std::vector<DriveDescription> child_nodes = {};  ///< Nodes that have a `parent`.
   std::vector<NetdevDescription> netdevs = {};
+  std::vector<TpmDescription> tpms = {};
   std::vector<ObjectDescription> objects = {};
   std::vector<DeviceDescription> devices = {};
   ClockDescription clock = {};

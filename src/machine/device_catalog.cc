@@ -206,6 +206,38 @@ constexpr std::array kNvmeProperties = {
     kBus,
     kAddress,
 };
+constexpr std::array kXhciProperties = {
+    kId,
+    PropertySpecification{"p2", kNumber, "ports for USB 2", 1, 15},
+    PropertySpecification{"p3", kNumber, "ports for USB 3", 1, 15},
+    PropertySpecification{"slots", kNumber, "devices at once", 1, 64},
+    PropertySpecification{"intrs", kNumber, "interrupters, with an MSI-X vector each", 1, 16},
+    kBus,
+    kAddress,
+};
+constexpr PropertySpecification kUsbBus = {"bus", kText, "USB bus: ID.0 of a qemu-xhci"};
+constexpr PropertySpecification kUsbPort = {"port", kNumber, "port, from 1 on; there are no hubs",
+                                            1, 15};
+constexpr PropertySpecification kUsbSerial = {"serial", kText, "serial number"};
+constexpr std::array kUsbHidProperties = {
+    kId,        PropertySpecification{"usb_version", kNumber, "1: full speed, 2: high speed", 1, 2},
+    kUsbSerial, kUsbBus,
+    kUsbPort,
+};
+constexpr std::array kUsbStorageProperties = {
+    kId,
+    kDrive,
+    PropertySpecification{"removable", kBoolean, "said to be removable"},
+    kUsbSerial,
+    kBootIndex,
+    kLogicalBlock,
+    kPhysicalBlock,
+    kReadError,
+    kWriteError,
+    kWriteCache,
+    kUsbBus,
+    kUsbPort,
+};
 constexpr std::array kE1000Properties = {
     kId, kMac, kNetdev, kBootIndex, kRomFile, kBus, kAddress,
 };
@@ -247,6 +279,11 @@ constexpr std::array kPvpanicProperties = {
     kPanicEvents,
 };
 constexpr std::array kPvpanicPciProperties = {kId, kPanicEvents, kBus, kAddress};
+constexpr std::array kTpmProperties = {
+    kId,
+    PropertySpecification{"tpmdev", kText, "id of a -tpmdev"},
+};
+constexpr std::array kWatchdogProperties = {kId, kBus, kAddress};
 constexpr std::array kSerialBusProperties = {
     kId,
     PropertySpecification{"max_ports", kNumber, "ports it can have", 1, 31},
@@ -361,6 +398,14 @@ constexpr std::array kCatalog = {
     DeviceSpecification{"piix3-ide", "", "PCI", "IDE controller: two channels",
                         kIdeControllerProperties},
     DeviceSpecification{"nvme", "", "PCI", "NVMe disk", kNvmeProperties},
+    DeviceSpecification{"qemu-xhci", "nec-usb-xhci", "PCI", "USB controller (xHCI)",
+                        kXhciProperties},
+    DeviceSpecification{"usb-kbd", "", "usb-bus", "USB keyboard", kUsbHidProperties},
+    DeviceSpecification{"usb-mouse", "", "usb-bus", "USB mouse", kUsbHidProperties},
+    DeviceSpecification{"usb-tablet", "", "usb-bus", "USB tablet: absolute positions",
+                        kUsbHidProperties},
+    DeviceSpecification{"usb-storage", "", "usb-bus", "USB disk or CD-ROM drive",
+                        kUsbStorageProperties},
     DeviceSpecification{"virtio-rng-pci", "virtio-rng", "PCI", "virtio entropy source",
                         kEntropyProperties},
     DeviceSpecification{"virtio-balloon-pci", "virtio-balloon", "PCI", "virtio memory balloon",
@@ -370,6 +415,10 @@ constexpr std::array kCatalog = {
     DeviceSpecification{"pvpanic", "", "ISA", "a port at which a guest tells of its panic",
                         kPvpanicProperties},
     DeviceSpecification{"pvpanic-pci", "", "PCI", "the same behind PCI", kPvpanicPciProperties},
+    DeviceSpecification{"tpm-tis", "", "ISA", "TPM 2.0 with the FIFO interface", kTpmProperties},
+    DeviceSpecification{"tpm-crb", "", "ISA", "TPM 2.0 with a command response buffer",
+                        kTpmProperties},
+    DeviceSpecification{"i6300esb", "", "PCI", "watchdog timer", kWatchdogProperties},
     DeviceSpecification{"virtio-serial-pci", "virtio-serial", "PCI", "virtio console controller",
                         kSerialBusProperties},
     DeviceSpecification{"virtconsole", "", "virtio-serial-bus", "virtio console", kPortProperties},

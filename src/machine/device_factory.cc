@@ -9,6 +9,10 @@
 
 #include "base/nearest.h"
 #include "device/debug_ports.h"
+#include "device/tpm/crb.h"
+#include "device/tpm/swtpm.h"
+#include "device/tpm/tis.h"
+#include "pci/i6300esb.h"
 #include "pci/pvpanic_pci.h"
 #include "virtio/balloon/balloon.h"
 #include "virtio/console/console.h"
@@ -31,11 +35,19 @@ DeviceFactory::Create DeviceFactory::find(const std::string& driver) {
       {"ich9-ahci", &DeviceFactory::create_ahci},
       {"piix3-ide", &DeviceFactory::create_piix3_ide},
       {"nvme", &DeviceFactory::create_nvme},
+      {"qemu-xhci", &DeviceFactory::create_xhci},
+      {"usb-kbd", &DeviceFactory::create_usb_hid},
+      {"usb-mouse", &DeviceFactory::create_usb_hid},
+      {"usb-tablet", &DeviceFactory::create_usb_hid},
+      {"usb-storage", &DeviceFactory::create_usb_storage},
       {"virtio-rng-pci", &DeviceFactory::create_entropy},
       {"virtio-balloon-pci", &DeviceFactory::create_balloon},
       {"pcie-root-port", &DeviceFactory::create_root_port},
       {"pvpanic", &DeviceFactory::create_pvpanic},
       {"pvpanic-pci", &DeviceFactory::create_pvpanic_pci},
+      {"tpm-tis", &DeviceFactory::create_tpm},
+      {"tpm-crb", &DeviceFactory::create_tpm},
+      {"i6300esb", &DeviceFactory::create_watchdog},
       {"virtio-serial-pci", &DeviceFactory::create_serial_bus},
       {"virtconsole", &DeviceFactory::create_port},
       {"virtserialport", &DeviceFactory::create_port},
@@ -163,6 +175,38 @@ Result<> DeviceFactory::create_pvpanic_pci(const DeviceDescription& description,
       properties.text("id", description.driver),
       static_cast<uint8_t>(properties.number("events", device::PanicRegister::kEvents)),
       board_.callbacks_.panicked);
+  return add_function(properties, std::move(function));
+}
+
+Result<> DeviceFactory::create_tpm(const DeviceDescription&, const DeviceProperties& properties) {
+  for (const auto& other : board_.tpms_)
+    if (!other.model.empty()) return fail("at most one TPM device is permitted");
+  const auto id = properties.text("tpmdev");
+  if (id.empty()) return fail("'tpmdev' property is required");
+  const auto tpm = std::ranges::find_if(board_.tpms_,
+                                        [&](const Tpm& each) { return each.description.id == id; });
+  if (tpm == board_.tpms_.end()) {
+    std::vector<std::string_view> ids;
+    for (const auto& each : board_.tpms_) ids.push_back(each.description.id);
+    return fail("there is no -tpmdev '{}'{}", id, choice_hint(id, ids));
+  }
+  tpm->model = driver_;
+  if (driver_ == "tpm-tis") {
+    board_.devices_.push_back(std::make_unique<device::TpmTis>(board_.mmio_, *tpm->backend));
+    return {};
+  }
+  if (auto* process = dynamic_cast<device::Swtpm*>(tpm->backend.get()))
+    process->set_buffer_bytes(device::TpmCrb::kBufferBytes);
+  board_.devices_.push_back(std::make_unique<device::TpmCrb>(board_.mmio_, *tpm->backend));
+  return {};
+}
+
+Result<> DeviceFactory::create_watchdog(const DeviceDescription& description,
+                                        const DeviceProperties& properties) {
+  auto function = std::make_unique<pci::I6300Esb>(
+      properties.text("id", description.driver), board_.loop_,
+      pci::I6300Esb::Callbacks{.expired = board_.callbacks_.watchdog_expired,
+                               .machine_runs = board_.callbacks_.machine_runs});
   return add_function(properties, std::move(function));
 }
 

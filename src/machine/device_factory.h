@@ -22,8 +22,13 @@ namespace limen::virtio {
 class Scsi;
 class VirtioDevice;
 }  // namespace limen::virtio
+namespace limen::usb {
+class UsbDevice;
+class Xhci;
+}  // namespace limen::usb
 namespace limen::block::scsi {
 class Cd;
+struct DiskProperties;
 class LogicalUnit;
 }  // namespace limen::block::scsi
 
@@ -48,6 +53,9 @@ class DeviceFactory {
   [[nodiscard]] std::string boot_order(bool strict) const;
   /// Takes SCSI unit `id` out at once; false: there is none.
   bool unplug_scsi(const std::string& id);
+  /// The same for a USB device.
+  bool unplug_usb(const std::string& id);
+  [[nodiscard]] std::vector<UsbInformation> usb_devices() const;
   /// Before the end of a function that is unplugged: gives back what it had.
   void forget(pci::PciFunction& function);
 
@@ -68,6 +76,8 @@ class DeviceFactory {
   Result<> create_entropy(const DeviceDescription&, const DeviceProperties&);
   Result<> create_balloon(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_watchdog(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_tpm(const DeviceDescription&, const DeviceProperties&);
   Result<> create_pvpanic_pci(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial_bus(const DeviceDescription&, const DeviceProperties&);
   Result<> create_serial(const DeviceDescription&, const DeviceProperties&);
@@ -77,6 +87,17 @@ class DeviceFactory {
   Result<> create_e1000(const DeviceDescription&, const DeviceProperties&);
   Result<> create_net(const DeviceDescription&, const DeviceProperties&);
   Result<> create_test_device(const DeviceDescription&, const DeviceProperties&);
+  // In usb_factory.cc:
+  struct UsbBus;
+  struct UsbUnit;
+  Result<> create_xhci(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_usb_hid(const DeviceDescription&, const DeviceProperties&);
+  Result<> create_usb_storage(const DeviceDescription&, const DeviceProperties&);
+  Result<UsbBus*> find_usb_bus(const DeviceProperties& properties);
+  Result<UsbUnit*> add_usb_device(const DeviceProperties& properties,
+                                  std::unique_ptr<usb::UsbDevice> device);
+  Result<> plug_usb(const DeviceDescription& description);
+  void forget_usb(const pci::PciFunction& controller);
   // In display_factory.cc:
   Result<> create_vga(const DeviceDescription&, const DeviceProperties&);
   Result<> create_bochs_display(const DeviceDescription&, const DeviceProperties&);
@@ -125,6 +146,8 @@ class DeviceFactory {
                                                    const Drive& drive, std::string_view product);
   void attach(Drive& drive, const DeviceProperties& properties, const void* user,
               std::string_view below = "") const;
+  static Result<block::scsi::DiskProperties> scsi_disk_properties(
+      const DeviceProperties& properties, const Drive& drive);
   Result<> plug_scsi(const DeviceDescription& description);
   struct ScsiBus;
   Result<ScsiBus*> find_scsi_bus(const DeviceProperties& properties);
@@ -164,6 +187,18 @@ class DeviceFactory {
     unsigned number;
     const block::scsi::LogicalUnit* unit;
   };
+  struct UsbBus {
+    std::string name;  ///< As -device's bus= has it: "usb.0".
+    unsigned index;    ///< In the order of making.
+    usb::Xhci* controller;
+  };
+  struct UsbUnit {
+    std::string id;
+    usb::Xhci* controller;
+    unsigned connector;
+    usb::UsbDevice* device;
+    const block::scsi::LogicalUnit* unit = nullptr;  ///< Of usb-storage.
+  };
   struct IdeBus {
     std::string name;  ///< As -device's bus= has it: "ide.0".
     const pci::PciFunction* controller;
@@ -183,6 +218,9 @@ class DeviceFactory {
   std::map<const pci::PciFunction*, uint8_t> plugged_macs_;  ///< Those of cards in slots.
   std::vector<ScsiBus> scsi_buses_;
   std::vector<ScsiUnit> scsi_units_;
+  std::vector<UsbBus> usb_buses_;
+  std::vector<UsbUnit> usb_units_;
+  unsigned usb_buses_made_ = 0;
   std::vector<IdeBus> ide_buses_;
   size_t ide_buses_named_ = 0;    ///< "ide.0" and so on.
   unsigned ide_drives_made_ = 0;  ///< For serial numbers that nobody gave.

@@ -178,12 +178,10 @@ Result<> DeviceFactory::add_scsi_unit(const DeviceProperties& properties, Drive&
   return {};
 }
 
-Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
-                                         const DeviceProperties& properties) {
-  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
-  auto* drive = LIMEN_TRY(take_disk(properties));
+Result<block::scsi::DiskProperties> DeviceFactory::scsi_disk_properties(
+    const DeviceProperties& properties, const Drive& drive) {
   block::scsi::DiskProperties disk;
-  disk.identity = identity_of(properties, *drive, "QEMU HARDDISK");
+  disk.identity = identity_of(properties, drive, "QEMU HARDDISK");
   disk.logical_block_size =
       static_cast<uint32_t>(properties.number("logical_block_size", disk.logical_block_size));
   disk.physical_block_size = static_cast<uint32_t>(properties.number(
@@ -191,7 +189,15 @@ Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
   disk.rotation_rate =
       static_cast<uint16_t>(properties.number("rotation_rate", disk.rotation_rate));
   disk.removable = properties.boolean("removable", false);
-  disk.write_cache = write_cache(properties, drive->description);
+  disk.write_cache = write_cache(properties, drive.description);
+  return disk;
+}
+
+Result<> DeviceFactory::create_scsi_disk(const DeviceDescription&,
+                                         const DeviceProperties& properties) {
+  auto* bus = LIMEN_TRY(find_scsi_bus(properties));
+  auto* drive = LIMEN_TRY(take_disk(properties));
+  const auto disk = LIMEN_TRY(scsi_disk_properties(properties, *drive));
   if (bus->thread != nullptr) drive->image->run_on(*bus->thread);
   return add_scsi_unit(properties, *drive,
                        LIMEN_TRY(block::scsi::Disk::create(disk, *drive->image)));

@@ -63,6 +63,7 @@ Result<> DeviceFactory::plug(const DeviceDescription& description) {
     return fail("Device '{}' does not support hotplugging", description.driver);
   const DeviceProperties properties(description);
   if (find_device(description.driver)->bus == "SCSI") return plug_scsi(description);
+  if (find_device(description.driver)->bus == "usb-bus") return plug_usb(description);
   if (find_device(description.driver)->bus == "IDE")
     return fail("Bus '{}' does not support hotplugging", properties.text("bus", "ide.0"));
   pci::RootPort* port = nullptr;
@@ -91,6 +92,7 @@ void DeviceFactory::forget(pci::PciFunction& function) {
     std::erase_if(serial_buses_, [&](const SerialBus& bus) { return bus.console == device; });
     forget_adapter(*device);
   }
+  forget_usb(function);
   for (const auto& bus : ide_buses_)
     if (bus.controller == &function)
       for (const void* user : bus.users)
@@ -144,7 +146,7 @@ void Board::release_drives(const void* user) {
 }
 
 Result<> Board::request_unplug(const std::string& id) {
-  if (!id.empty() && factory_->unplug_scsi(id)) {
+  if (!id.empty() && (factory_->unplug_scsi(id) || factory_->unplug_usb(id))) {
     callbacks_.device_removed(id);
     return {};
   }
@@ -159,6 +161,8 @@ Result<> Board::request_unplug(const std::string& id) {
   found->port->request_unplug();
   return {};
 }
+
+std::vector<UsbInformation> Board::usb_devices() const { return factory_->usb_devices(); }
 
 std::string Board::remove_device(const std::string& port) {
   std::string id;

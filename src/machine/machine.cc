@@ -91,6 +91,8 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
     log::warning("the guest crashed, and its crash kernel takes over");
     events_->post("GUEST_CRASHLOADED", nlohmann::json{{"action", "run"}});
   };
+  callbacks.watchdog_expired = [this] { watchdog_expired(); };
+  callbacks.machine_runs = [this] { return run_state_ == RunState::kRunning; };
   callbacks.port_changed = [this](const std::string& id, bool open) {
     events_->post("VSERPORT_CHANGE", nlohmann::json{{"id", id}, {"open", open}});
   };
@@ -143,7 +145,10 @@ Result<> Machine::open_characters() {
                                                      log::error("{}", saved.error().message);
                                                  }});
   for (const auto& character : description_.characters)
-    LIMEN_TRY(characters_->add(character, true));
+    // The board connects to a TPM itself: two channels lead there.
+    if (std::ranges::find(description_.tpms, character.id, &TpmDescription::character) ==
+        description_.tpms.end())
+      LIMEN_TRY(characters_->add(character, true));
   if (description_.type == "none") characters_->keep_files();
   // A server that waits for its client can be interrupted until here.
   signals_ = LIMEN_TRY(SignalWatch::create(*loop_, [this](int signal) {

@@ -150,6 +150,7 @@ class Machine {
   /// The guest is through: ends or stands still, as the actions say.
   void shut_down(Cause cause, Result<int> outcome);
   void panicked();
+  void watchdog_expired();
   /// What was in the slot of root port `port` is gone; `id`: its id, if it had one.
   void removed(const std::string& port, const std::string& id);
   /// The same of a device that was on no slot, by its id.

@@ -190,6 +190,29 @@ void Machine::panicked() {
   shut_down(Cause::kGuestPanic, actions_.panic == Panic::kExitFailure ? 1 : 0);
 }
 
+void Machine::watchdog_expired() {
+  using Watchdog = Actions::Watchdog;
+  const auto action = actions_.watchdog;
+  events_->emit("WATCHDOG",
+                nlohmann::json{{"action", kWatchdogActions.at(static_cast<size_t>(action))}});
+  switch (action) {
+    case Watchdog::kReset:
+      return raise({What::kReset});
+    case Watchdog::kShutdown:
+      return power_down();
+    case Watchdog::kPowerOff:
+      return quit(Cause::kGuestShutdown);
+    case Watchdog::kPause:
+      return stop_now(RunState::kWatchdog);
+    case Watchdog::kDebug:
+      return log::warning("watchdog: timer fired");
+    case Watchdog::kInjectNmi:
+      return board_->inject_nmi();
+    case Watchdog::kNone:
+      return;
+  }
+}
+
 void Machine::raise(Occurrence occurrence) {
   if (event_raised_.exchange(true)) return;
   // The guest executes nothing more than what is under way.

@@ -20,6 +20,8 @@ std::string_view run_state_name(RunState state) {
       return "io-error";
     case RunState::kDebug:
       return "debug";
+    case RunState::kWatchdog:
+      return "watchdog";
   }
   return "";
 }

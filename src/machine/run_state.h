@@ -1,6 +1,7 @@
 // What a machine is doing, and why it ended or was reset, in QEMU's words.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -15,8 +16,13 @@ enum class RunState : uint8_t {
   kInternalError,  ///< The engine cannot go on.
   kIoError,        ///< A disk failed whose werror= or rerror= says stop.
   kDebug,          ///< A debugger holds it.
+  kWatchdog,       ///< The guest did not feed its watchdog.
 };
 [[nodiscard]] std::string_view run_state_name(RunState state);
+
+/// The choices of -action watchdog=, in the order of Actions::Watchdog.
+inline constexpr std::array<std::string_view, 7> kWatchdogActions = {
+    "reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"};
 
 /// Why a machine ends or is reset.
 enum class Cause : uint8_t {

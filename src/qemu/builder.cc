@@ -67,7 +67,8 @@ Result<> Builder::machine(const std::string& argument) {
     LIMEN_TRY(values.boolean(advice, true));
   flash_[0] = values.text("pflash0", flash_[0]);
   flash_[1] = values.text("pflash1", flash_[1]);
-  for (const std::string_view absent : {"usb", "vmport", "smm"})
+  usb_ = LIMEN_TRY(values.boolean("usb", usb_));
+  for (const std::string_view absent : {"vmport", "smm"})
     if (values.text(absent) != "auto" && LIMEN_TRY(values.boolean(absent, false)))
       return fail("{}={}: this board has none; use off", absent, values.text(absent));
   if (const auto type = values.find("type")) {

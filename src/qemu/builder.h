@@ -70,7 +70,11 @@ class Builder {
   Result<> display(const std::string& argument);
   Result<> bios(const std::string& argument);
   Result<> firmware_item(const std::string& argument);
+  Result<> watchdog_action(const std::string& argument);
+  Result<> tpm_device(const std::string& argument);
   Result<> vga(const std::string& argument);
+  Result<> usb(const std::string& argument);
+  Result<> usb_device(const std::string& argument);
   // In builder_display.cc.
   Result<> vnc(const std::string& argument);
   Result<> keyboard_layout(const std::string& argument);
@@ -114,6 +118,7 @@ class Builder {
   // In builder_devices.cc:
   Result<> finish_serial_devices();
   void finish_vga();
+  void finish_usb();
   // In builder_block.cc:
   Result<> add_node(const nlohmann::json& options);
   Result<> hard_disk(const std::string& file, unsigned index);
@@ -149,7 +154,8 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
-  std::string vga_;  ///< -vga, as given.
+  std::string vga_;   ///< -vga, as given.
+  bool usb_ = false;  ///< -usb, or what asks for it.
   bool machine_chosen_ = false;
   std::array<std::string, 2> flash_;  ///< Nodes of -machine pflash0= and pflash1=.
   bool accelerator_chosen_ = false;

@@ -85,6 +85,47 @@ Result<> Builder::device(const std::string& argument) {
   return {};
 }
 
+Result<> Builder::tpm_device(const std::string& argument) {
+  const auto values = LIMEN_TRY(KeyValues::parse(argument, "type"));
+  constexpr std::array<std::string_view, 4> kKnown = {"type", "id", "chardev", "help"};
+  if (values.wants_help()) {
+    print("Supported TPM types (choose only one):\n    emulator   TPM emulator backend driver\n");
+    return {};
+  }
+  LIMEN_TRY(values.check(kKnown));
+  const auto type = values.text("type"), id = values.text("id"), character = values.text("chardev");
+  if (type.empty()) return fail("Parameter 'type' is missing");
+  if (type != "emulator")
+    return fail("Parameter 'type' does not accept value '{}'; valid: emulator", type);
+  if (id.empty()) return fail("Parameter 'id' is missing");
+  if (character.empty()) return fail("parameter 'chardev' is missing");
+  if (!result_.machine.tpms.empty()) return fail("only one TPM is allowed");
+  result_.machine.tpms.push_back({.id = id, .character = character});
+  return {};
+}
+
+Result<> Builder::usb(const std::string&) {
+  usb_ = true;
+  return {};
+}
+
+Result<> Builder::usb_device(const std::string& argument) {
+  struct Kind {
+    std::string_view name;
+    std::string_view driver;
+  };
+  constexpr std::array kKinds = {Kind{"keyboard", "usb-kbd"}, Kind{"mouse", "usb-mouse"},
+                                 Kind{"tablet", "usb-tablet"}};
+  const auto found = std::ranges::find(kKinds, std::string_view(argument), &Kind::name);
+  if (found == kKinds.end()) {
+    constexpr std::array<std::string_view, 3> kNames = {"keyboard", "mouse", "tablet"};
+    return fail("could not add USB device '{}'{}", argument, choice_hint(argument, kNames));
+  }
+  usb_ = true;
+  result_.machine.devices.push_back({.driver = std::string(found->driver)});
+  return {};
+}
+
 Result<> Builder::check_references() const {
   const auto& machine = result_.machine;
   for (const auto& device : machine.devices) {
@@ -105,6 +146,16 @@ Result<> Builder::check_references() const {
     for (const auto& character : machine.characters)
       if (character.kind == Kind::kWeb)
         return fail("chardev '{}' is one of the browser's, which needs -display web", character.id);
+  for (const auto& tpm : machine.tpms) {
+    const auto found =
+        std::ranges::find(machine.characters, tpm.character, &CharacterDescription::id);
+    if (found == machine.characters.end())
+      return fail("-tpmdev emulator,id={}: tpm-emulator: can't find chardev '{}'{}", tpm.id,
+                  tpm.character, id_hint(tpm.character, machine.characters));
+    if (found->kind != Kind::kSocket || found->server)
+      return fail("-tpmdev emulator,id={}: chardev '{}' must be a socket that connects to swtpm",
+                  tpm.id, tpm.character);
+  }
   const auto on_terminal =
       std::ranges::count(machine.characters, Kind::kStdio, &CharacterDescription::kind);
   if (on_terminal > 1)
@@ -154,6 +205,15 @@ void Builder::finish_vga() {
   devices.insert(devices.begin(), {.driver = wanted == "std" ? "VGA" : "virtio-vga"});
 }
 
+/// The controller of -usb, where QEMU's boards have theirs; it is an xHCI controller on both.
+void Builder::finish_usb() {
+  if (!usb_ || result_.machine.type == "none") return;
+  auto& devices = result_.machine.devices;
+  devices.insert(devices.begin(),
+                 {.driver = "qemu-xhci",
+                  .properties = {{"addr", result_.machine.type == "pc" ? "0x1.0x2" : "0x1d"}}});
+}
+
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
@@ -173,6 +233,7 @@ Result<CommandLine> Builder::finish() {
         LIMEN_TRY(add_backend(specification, fmt::format("serial{}", port++))));
   }
   LIMEN_TRY(finish_serial_devices());
+  finish_usb();
   finish_vga();
   LIMEN_TRY(finish_memory());
   LIMEN_TRY(finish_network());

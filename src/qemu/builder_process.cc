@@ -13,6 +13,7 @@
 #include "base/fd_sets.h"
 #include "base/nearest.h"
 #include "machine/device_catalog.h"
+#include "machine/run_state.h"
 #include "qemu/builder.h"
 #include "qemu/configuration_file.h"
 #include "qemu/key_values.h"
@@ -45,7 +46,6 @@ Result<> Builder::action(const std::string& argument) {
   constexpr std::array<std::string_view, 2> kShutdowns = {"poweroff", "pause"};
   constexpr std::array<std::string_view, 4> kPanics = {"shutdown", "pause", "exit-failure", "none"};
   LIMEN_TRY(values.check(kKnown));
-  if (values.find("watchdog")) return fail("there is no watchdog yet");
   using machine::Actions;
   auto& actions = result_.machine.actions;
   if (values.find("reboot"))
@@ -61,6 +61,18 @@ Result<> Builder::action(const std::string& argument) {
     actions.panic =
         static_cast<Actions::Panic>(std::ranges::find(kPanics, panic) - kPanics.begin());
   }
+  if (values.find("watchdog"))
+    return watchdog_action(LIMEN_TRY(values.choice("watchdog", machine::kWatchdogActions, "")));
+  return {};
+}
+
+Result<> Builder::watchdog_action(const std::string& argument) {
+  const auto& actions = machine::kWatchdogActions;
+  const auto* found = std::ranges::find(actions, std::string_view(argument));
+  if (found == actions.end())
+    return fail("invalid parameter value: {}{}", argument, choice_hint(argument, actions));
+  result_.machine.actions.watchdog =
+      static_cast<machine::Actions::Watchdog>(found - actions.begin());
   return {};
 }
 

@@ -92,6 +92,11 @@ constexpr std::array kOptions = {
            &Builder::keyboard_layout},
     Option{"vga", "std|virtio|none", "the graphics card (default: std; with -kernel: none)",
            &Builder::vga},
+    Option{"tpmdev", "emulator,id=ID,chardev=ID", "a TPM 2.0: swtpm at the other end of a socket",
+           &Builder::tpm_device},
+    Option{"usb", "", "a USB controller (xHCI)", &Builder::usb},
+    Option{"usbdevice", "keyboard|mouse|tablet", "a USB device, and a controller for it",
+           &Builder::usb_device},
     Option{"netdev",
            "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]\n"
            "          user[,restrict=on|off][,hostfwd=RULE][,guestfwd=RULE][,tftp=DIR]...\n"
@@ -124,6 +129,8 @@ constexpr std::array kOptions = {
     Option{"s", "", "the same as -gdb tcp::1234", &Builder::debugger_at_default},
     Option{"action", "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|pause|...",
            "what follows what the guest does", &Builder::action},
+    Option{"watchdog-action", "reset|shutdown|poweroff|pause|debug|none|inject-nmi",
+           "the same as -action watchdog=", &Builder::watchdog_action},
     Option{"uuid", "UUID", "number of the machine", &Builder::uuid},
     Option{"global", "DRIVER.PROPERTY=VALUE", "default of a device", &Builder::global},
     Option{"no-acpi", "", "no ACPI tables", &Builder::no_acpi},

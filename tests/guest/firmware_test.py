@@ -19,12 +19,16 @@ ATTACHMENTS = {
         "virtio": ["-drive", "file={},format=raw,if=virtio"],
         "virtio-scsi": ["-drive", "file={},format=raw,if=none,id=d", "-device", "virtio-scsi-pci",
                         "-device", "scsi-hd,drive=d"],
+        "USB": ["-drive", "file={},format=raw,if=none,id=d", "-usb", "-device",
+                "usb-storage,drive=d,bootindex=0"],
     },
     "q35": {
         "AHCI": ["-hda", "{}"],
         "virtio": ["-drive", "file={},format=raw,if=virtio"],
         "NVMe": ["-drive", "file={},format=raw,if=none,id=d", "-device",
                  "nvme,drive=d,serial=1,bootindex=0"],
+        "USB": ["-drive", "file={},format=raw,if=none,id=d", "-device", "qemu-xhci", "-device",
+                "usb-storage,drive=d,bootindex=0"],
     },
 }
 
@@ -137,6 +141,20 @@ class Ovmf(FirmwareTest):
                 machine.expect("Shell>", 60)
                 machine.type("reset -s\r")
                 self.assertEqual(machine.wait(30), 0)
+
+    def test_runs_a_script_from_a_usb_disk(self):
+        if not pathlib.Path(OVMF).exists():
+            self.skipTest("Debian's package ovmf is not there")
+        image = self.file("usb.img", bytes(8 << 20))
+        script = self.file("startup.nsh", b"@echo -off\r\necho from the usb disk\r\nreset -s\r\n")
+        subprocess.run(["/usr/sbin/mkfs.vfat", image], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["mcopy", "-i", image, script, "::startup.nsh"], check=True)
+        machine = Console([SYSTEM, "-m", "512", "-bios", OVMF, "-nographic", "-nodefaults",
+                           "-serial", "stdio", "-usb", "-device", "usb-storage,drive=d", "-drive",
+                           f"file={image},format=raw,if=none,id=d"])
+        self.addCleanup(machine.close)
+        machine.expect("from the usb disk", 120)
+        self.assertEqual(machine.wait(30), 0)
 
     def test_variables_are_kept_in_flash(self):
         code = "/usr/share/OVMF/OVMF_CODE_4M.fd"

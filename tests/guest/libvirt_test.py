@@ -134,7 +134,9 @@ class LibvirtTest(MachineTest):
               {extra}
               <devices>
                 <emulator>{self.emulator}</emulator>
-                <controller type='usb' model='none'/>
+                <controller type='usb' model='qemu-xhci' ports='15'/>
+                <input type='tablet' bus='usb'/>
+                <watchdog model='i6300esb' action='pause'/>
                 <serial type='pty'/>
                 {devices}
               </devices>

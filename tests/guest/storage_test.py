@@ -8,8 +8,8 @@ import hashlib
 import os
 import unittest
 
-from full_kernel import initrd, kernel_folder
-from harness import IMG, SYSTEM, MachineTest
+from full_kernel import FullKernelTest
+from harness import IMG, SYSTEM
 from console import Console
 from monitor_test import Qmp
 
@@ -20,35 +20,7 @@ def md5(data):
     return hashlib.md5(data).hexdigest()
 
 
-class StorageTest(MachineTest):
-    def boot(self, *words, machine="q35"):
-        guest, folder = self.debian(), kernel_folder()
-        if folder is None:
-            self.skipTest("Debian's kernel for any hardware was not fetched yet")
-        ramdisk = self.file("initrd.img", initrd(guest / "initrd.img", folder))
-        console = Console([
-            SYSTEM, "-nographic", "-M", machine, "-m", "512", "-kernel", f"{folder}/vmlinuz",
-            "-initrd", ramdisk, "-append", "console=ttyS0 quiet panic=-1", "-drive",
-            f"file={guest}/disk.raw,format=raw,if=virtio,readonly=on", *words])
-        self.addCleanup(console.close)
-        console.expect(r":/# ", 300)
-        console.type("stty -echo cols 400; bind 'set enable-bracketed-paste off'; PS1=; "
-                     "export TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin\n")
-        self.console = console
-
-    def inside(self, command, timeout=120):
-        status, output = self.console.run(command, timeout)
-        self.assertEqual(status, 0, f"{command}: {output}")
-        return output
-
-    def wait_for(self, path):
-        self.inside(f"for i in $(seq 50); do test -b {path} && break; sleep 0.2; done; "
-                    f"test -b {path}")
-
-    def power_off(self):
-        self.console.type("echo o >/proc/sysrq-trigger\n")
-        self.assertEqual(self.console.wait(60), 0)
-
+class StorageTest(FullKernelTest):
     def test_ahci_disk_reads_writes_and_trims(self):
         content = os.urandom(8 * MEBIBYTE)
         disk, mirror = self.file("disk.raw", content), self.file("mirror.raw", content)

@@ -127,7 +127,8 @@ TEST_F(Commands, WhatTheMachineIs) {
   EXPECT_EQ(run("query-machines")[1]["alias"], "q35");
   EXPECT_EQ(run("query-memory-size-summary")["base-memory"], 16 << 20);
   EXPECT_EQ(error("query-balloon"), "DeviceNotActive: No balloon device has been activated");
-  EXPECT_EQ(run("query-tpm-models"), Json::array());
+  EXPECT_EQ(run("query-tpm-models"), (Json{"tpm-tis", "tpm-crb"}));
+  EXPECT_EQ(run("query-tpm"), Json::array());
   run("query-kvm");
   run("query-command-line-options");
   EXPECT_EQ(error("query-command-line-options", {{"option", "x"}}),

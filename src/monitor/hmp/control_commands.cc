@@ -50,6 +50,14 @@ Result<> run(HumanInterpreter& interpreter, Words& words) {
 constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
                kPowerDown[] = "system_powerdown", kQuit[] = "quit", kNmi[] = "inject-nmi";
 
+Result<> watchdog_action(HumanInterpreter& interpreter, Words& words) {
+  const std::string action(words.word());
+  LIMEN_TRY(words.end());
+  if (action.empty()) return fail("parameter 'action' is missing");
+  interpreter.perform("watchdog-set-action", {{"action", action}});
+  return {};
+}
+
 Result<> choose_processor(HumanInterpreter& interpreter, Words& words) {
   const int64_t index = LIMEN_TRY(words.expression());
   LIMEN_TRY(words.end());
@@ -151,6 +159,8 @@ constexpr std::array kCommands = {
     HumanCommand{"cont|c", "", "resume emulation", run<kCont>},
     HumanCommand{"system_reset", "", "reset the system", run<kReset>},
     HumanCommand{"system_powerdown", "", "send system power down event", run<kPowerDown>},
+    HumanCommand{"watchdog_action", "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+                 "change watchdog action", watchdog_action},
     HumanCommand{"nmi", "", "inject an NMI", run<kNmi>},
     HumanCommand{"cpu", "index", "set the default CPU", choose_processor},
     HumanCommand{"memsave", "addr size file",

@@ -35,6 +35,31 @@ Result<> uuid(HumanInterpreter& interpreter, Words&) {
   return {};
 }
 
+Result<> usb(HumanInterpreter& interpreter, Words&) {
+  auto* board = interpreter.machine().board();
+  if (board == nullptr) return {};
+  for (const auto& device : board->usb_devices())
+    interpreter.print("  Device {}.{}, Port {}, Speed {} Mb/s, Product {}{}\n", device.bus,
+                      device.address, device.port, device.speed, device.product,
+                      device.id.empty() ? "" : ", ID: " + device.id);
+  return {};
+}
+
+Result<> tpm(HumanInterpreter& interpreter, Words&) {
+  auto* board = interpreter.machine().board();
+  if (board == nullptr || board->tpms().empty()) {
+    interpreter.print("TPM device not supported\n");
+    return {};
+  }
+  interpreter.print("TPM device:\n");
+  unsigned index = 0;
+  for (const auto& tpm : board->tpms())
+    if (!tpm.model.empty())
+      interpreter.print(" tpm{}: model={}\n  \\ {}: type=emulator,chardev={}\n", index++, tpm.model,
+                        tpm.description.id, tpm.description.character);
+  return {};
+}
+
 Result<> status(HumanInterpreter& interpreter, Words&) {
   const auto state = interpreter.machine().run_state();
   const bool running = state == machine::RunState::kRunning;
@@ -297,6 +322,8 @@ constexpr std::array kCommands = {
     HumanCommand{"dump", "", "show the latest dump status", dump},
     HumanCommand{"history", "", "show the command line history", history},
     HumanCommand{"mice", "", "show which guest mouse is receiving events", show_mice},
+    HumanCommand{"tpm", "", "show the TPM device", tpm},
+    HumanCommand{"usb", "", "show guest USB devices", usb},
     HumanCommand{"vnc", "", "show the vnc server status", show_vnc},
     HumanCommand{"roms", "", "show what was loaded into memory", roms},
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "machine/board.h"
 #include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
 #include "monitor/qmp/dispatcher.h"
@@ -60,8 +61,12 @@ command query-machines -> [MachineInfo]
 
 enum TpmModel { tpm-tis, tpm-crb }
 command query-tpm-models -> [TpmModel]
-enum TpmType { passthrough, emulator }
+enum TpmType { emulator }
 command query-tpm-types -> [TpmType]
+struct TPMEmulatorOptions { chardev: str }
+struct TpmTypeOptions { type: TpmType, data: TPMEmulatorOptions }
+struct TPMInfo { id: str, model: TpmModel, options: TpmTypeOptions }
+command query-tpm -> [TPMInfo]
 
 enum MigrationCapability { events }
 struct MigrationCapabilityStatus { capability: MigrationCapability, state: bool }
@@ -191,8 +196,6 @@ Reply query_machines(Context& context, const Json&) {
                            {"acpi", false}}});
 }
 
-Reply empty_list(Context&, const Json&) { return Json::array(); }
-
 Reply query_migrate_capabilities(Context&, const Json&) {
   return Json::array({Json{{"capability", "events"}, {"state", true}}});
 }
@@ -200,6 +203,22 @@ Reply query_migrate_capabilities(Context&, const Json&) {
 Reply migrate_set_capabilities(Context&, const Json&) {
   // Whoever listens gets events: there is nothing to switch on.
   return nothing();
+}
+
+Reply query_tpm_models(Context&, const Json&) { return Json{"tpm-tis", "tpm-crb"}; }
+Reply query_tpm_types(Context&, const Json&) { return Json::array({"emulator"}); }
+
+Reply query_tpm(Context& context, const Json&) {
+  Json all = Json::array();
+  auto* board = context.machine.board();
+  if (board == nullptr) return all;
+  for (const auto& tpm : board->tpms())
+    if (!tpm.model.empty())
+      all.push_back({{"id", tpm.description.id},
+                     {"model", tpm.model},
+                     {"options",
+                      {{"type", "emulator"}, {"data", {{"chardev", tpm.description.character}}}}}});
+  return all;
 }
 
 }  // namespace
@@ -216,8 +235,9 @@ CommandGroup general_commands() {
            {"query-target", query_target},
            {"query-command-line-options", query_command_line_options},
            {"query-machines", query_machines},
-           {"query-tpm-models", empty_list},
-           {"query-tpm-types", empty_list},
+           {"query-tpm-models", query_tpm_models},
+           {"query-tpm-types", query_tpm_types},
+           {"query-tpm", query_tpm},
            {"query-migrate-capabilities", query_migrate_capabilities},
            {"migrate-set-capabilities", migrate_set_capabilities}}};
 }

@@ -1,4 +1,7 @@
 // What a machine does: going on, standing still, resetting, ending.
+#include <algorithm>
+#include <string>
+
 #include "machine/board.h"
 #include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
@@ -20,7 +23,10 @@ command quit
 enum RebootAction { reset, shutdown }
 enum ShutdownAction { poweroff, pause }
 enum PanicAction { pause, shutdown, exit-failure, none }
-command set-action { *reboot: RebootAction, *shutdown: ShutdownAction, *panic: PanicAction }
+enum WatchdogAction { reset, shutdown, poweroff, pause, debug, none, inject-nmi }
+command set-action { *reboot: RebootAction, *shutdown: ShutdownAction, *panic: PanicAction,
+  *watchdog: WatchdogAction }
+command watchdog-set-action { action: WatchdogAction }
 
 command inject-nmi
 
@@ -28,6 +34,7 @@ enum ShutdownCause { none, host-error, host-qmp-quit, host-qmp-system-reset, hos
   guest-shutdown, guest-reset, guest-panic, subsystem-reset, snapshot-load }
 enum GuestPanicAction { pause, poweroff, run }
 event GUEST_PANICKED { action: GuestPanicAction }
+event WATCHDOG { action: WatchdogAction }
 event SHUTDOWN { guest: bool, reason: ShutdownCause }
 event RESET { guest: bool, reason: ShutdownCause }
 event RTC_CHANGE { offset: int, qom-path: str }
@@ -71,6 +78,17 @@ Reply quit(Context& context, const Json&) {
   return nothing();
 }
 
+void set_watchdog(Context& context, const std::string& action) {
+  const auto& actions = machine::kWatchdogActions;
+  context.machine.actions().watchdog =
+      static_cast<Actions::Watchdog>(std::ranges::find(actions, action) - actions.begin());
+}
+
+Reply watchdog_set_action(Context& context, const Json& arguments) {
+  set_watchdog(context, arguments.at("action").get<std::string>());
+  return nothing();
+}
+
 Reply set_action(Context& context, const Json& arguments) {
   auto& actions = context.machine.actions();
   if (const auto reboot = arguments.find("reboot"); reboot != arguments.end())
@@ -83,6 +101,8 @@ Reply set_action(Context& context, const Json& arguments) {
                     : *panic == "shutdown"     ? Actions::Panic::kShutdown
                     : *panic == "exit-failure" ? Actions::Panic::kExitFailure
                                                : Actions::Panic::kNone;
+  if (const auto watchdog = arguments.find("watchdog"); watchdog != arguments.end())
+    set_watchdog(context, watchdog->get<std::string>());
   return nothing();
 }
 
@@ -104,6 +124,7 @@ CommandGroup lifecycle_commands() {
            {"system_powerdown", system_powerdown},
            {"quit", quit},
            {"set-action", set_action},
+           {"watchdog-set-action", watchdog_set_action},
            {"inject-nmi", inject_nmi}}};
 }
 
