@@ -216,8 +216,7 @@ constexpr std::array kXhciProperties = {
     kAddress,
 };
 constexpr PropertySpecification kUsbBus = {"bus", kText, "USB bus: ID.0 of a qemu-xhci"};
-constexpr PropertySpecification kUsbPort = {"port", kNumber, "port, from 1 on; there are no hubs",
-                                            1, 15};
+constexpr PropertySpecification kUsbPort = {"port", kText, "port, from 1 on; there are no hubs"};
 constexpr PropertySpecification kUsbSerial = {"serial", kText, "serial number"};
 constexpr std::array kUsbHidProperties = {
     kId,        PropertySpecification{"usb_version", kNumber, "1: full speed, 2: high speed", 1, 2},
@@ -464,6 +463,13 @@ Result<> check_value(const PropertySpecification& property, std::string_view val
         if (value != "auto" && (!block::parse_error_action(value) || (read && value == "enospc")))
           return fail("invalid {} error action; valid choices: {}report, ignore, stop, auto",
                       read ? "read" : "write", read ? "" : "enospc, ");
+      }
+      if (property.name == kUsbPort.name) {
+        // Text, since with hubs it were a path, "1.2".
+        constexpr uint64_t kMostPorts = 15;
+        const auto port = parse_number(value);
+        if (!port || *port < 1 || *port > kMostPorts)
+          return fail("there are no hubs; valid: 1 to {}", kMostPorts);
       }
       if (property.name == kDisableLegacy.name && value != "on" && value != "auto")
         return fail("legacy virtio is not there; use on or auto");

@@ -187,6 +187,7 @@ Result<> DeviceFactory::create_tpm(const DeviceDescription&, const DevicePropert
                                         [&](const Tpm& each) { return each.description.id == id; });
   if (tpm == board_.tpms_.end()) {
     std::vector<std::string_view> ids;
+    ids.reserve(board_.tpms_.size());
     for (const auto& each : board_.tpms_) ids.push_back(each.description.id);
     return fail("there is no -tpmdev '{}'{}", id, choice_hint(id, ids));
   }

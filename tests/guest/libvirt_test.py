@@ -136,7 +136,9 @@ class LibvirtTest(MachineTest):
                 <emulator>{self.emulator}</emulator>
                 <controller type='usb' model='qemu-xhci' ports='15'/>
                 <input type='tablet' bus='usb'/>
-                <watchdog model='i6300esb' action='pause'/>
+                <watchdog model='i6300esb' action='pause'>
+                  <address type='pci' domain='0' bus='0' slot='0x1b' function='0'/>
+                </watchdog>
                 <serial type='pty'/>
                 {devices}
               </devices>
