@@ -53,7 +53,7 @@ class FormCacheTest : public testing::Test {
   /// Other displacements and immediates.
   static InstructionBytes with_other_values(const InstructionBytes& bytes, Random& random) {
     InstructionBytes other = bytes;
-    const auto layout = soft::decode::find_layout(bytes);
+    const auto layout = soft::decode::find_layout(soft::decode::CodeMode::k64, bytes);
     for (unsigned i = layout.known() ? layout.head : 1; i < other.size(); ++i)
       other[i] = static_cast<uint8_t>(random.next());
     return other;
@@ -62,7 +62,7 @@ class FormCacheTest : public testing::Test {
   /// And other registers, by ModRM, SIB and the low bits of REX.
   static InstructionBytes with_other_registers(const InstructionBytes& bytes, Random& random) {
     InstructionBytes other = with_other_values(bytes, random);
-    const auto layout = soft::decode::find_layout(bytes);
+    const auto layout = soft::decode::find_layout(soft::decode::CodeMode::k64, bytes);
     if (layout.modrm == 0) return other;
     const auto change = [&](unsigned at, unsigned mask) {
       other[at] ^= static_cast<uint8_t>(random.next() & mask);

@@ -14,6 +14,7 @@ enum class Tail : uint8_t {
   kWide,       ///< 2, 4 or 8 bytes by the operand size.
   kRelative8,  ///< A displacement of a branch.
   kRelative32,
+  kOffset,  ///< An address of 32 bits.
   // From here on behind ModRM.
   kModrm,
   kModrmByte,
@@ -76,6 +77,17 @@ constexpr Map make_one_byte() {
   map[0xF7] = Tail::kTestSized;
   set(map, 0xF8, 0xFD, Tail::kNothing);  // CLC to STD
   map[0xFE] = map[0xFF] = Tail::kModrm;  // INC, DEC, CALL, JMP, PUSH
+  return map;
+}
+
+/// The same in 32-bit code.
+constexpr Map make_one_byte_32() {
+  Map map = make_one_byte();
+  set(map, 0x40, 0x4F, Tail::kNothing);  // INC, DEC
+  map[0x63] = Tail::kOdd;                // ARPL
+  map[0x67] = Tail::kOdd;                // 16-bit addresses
+  map[0x82] = Tail::kOdd;                // another name of 80H
+  set(map, 0xA0, 0xA3, Tail::kOffset);   // MOV
   return map;
 }
 
@@ -203,6 +215,7 @@ constexpr auto kNamed = [] {
 }();
 
 constexpr Map kOneByte = make_one_byte();
+constexpr Map kOneByte32 = make_one_byte_32();
 constexpr Map k0f = make_0f();
 
 /// The tail of an opcode of VEX's map `number`.
@@ -262,25 +275,27 @@ constexpr auto kImmediateSize = [] {
 }  // namespace
 
 // With tables in place of branches where these would be hard to predict.
-void find_layout(const InstructionBytes& bytes, Layout& layout) {
+void find_layout(CodeMode mode, const InstructionBytes& bytes, Layout& layout) {
   // What follows the prefixes and counts is at most six bytes: there is room.
   constexpr unsigned kMostPrefixes = 8;
+  const bool wide = mode == CodeMode::k64;
+  const Map& one_byte = wide ? kOneByte : kOneByte32;
   layout = {};
   bool operand_size = false;
   bool any_before_vex = false;  // with which VEX is no instruction
   unsigned at = 0;
-  for (; at < kMostPrefixes && kOneByte[bytes[at]] == Tail::kPrefix; ++at) {
+  for (; at < kMostPrefixes && one_byte[bytes[at]] == Tail::kPrefix; ++at) {
     const uint8_t byte = bytes[at];
     operand_size = operand_size || byte == 0x66;
     any_before_vex = any_before_vex || byte == 0x66 || byte >= 0xF0;
   }
   if (at == kMostPrefixes) return;
-  const bool has_rex = (bytes[at] & 0xF0) == 0x40;
+  const bool has_rex = wide && (bytes[at] & 0xF0) == 0x40;
   const unsigned rex = has_rex ? bytes[at] : 0u;
   at += has_rex ? 1 : 0;
   const unsigned rex_end = has_rex ? at : 0u;
   uint8_t opcode = bytes[at++];
-  Tail tail = kOneByte[opcode];
+  Tail tail = one_byte[opcode];
   Names names = kOneByteNames[opcode];
   if (opcode == 0x0F) {
     opcode = bytes[at++];
@@ -295,6 +310,7 @@ void find_layout(const InstructionBytes& bytes, Layout& layout) {
     }
   } else if (opcode == 0xC4 || opcode == 0xC5) {
     if (any_before_vex || has_rex) return;
+    if (!wide && bytes[at] < 0xC0) return;  // LES, LDS
     const unsigned map = opcode == 0xC5 ? 1 : bytes[at] & 0x1Fu;
     at += opcode == 0xC5 ? 1 : 2;
     tail = vex_tail(map, bytes[at++]);
@@ -320,6 +336,7 @@ void find_layout(const InstructionBytes& bytes, Layout& layout) {
     constexpr std::array<uint8_t, 4> kSizes = {0, 1, 4, 0};
     layout.displacement = mod == 0 && base == 5 ? 4 : kSizes[mod];
   }
+  if (tail == Tail::kOffset) layout.displacement = 4;
   layout.rex = static_cast<uint8_t>(rex_end);
   layout.head = static_cast<uint8_t>(at);
   const Sized size = (rex & 8) != 0 ? Sized::k64 : operand_size ? Sized::k16 : Sized::k32;

@@ -1,5 +1,6 @@
-// Where the displacement and the immediate of an instruction of 64-bit code stand, without decoding
-// the rest: whoever has decoded an instruction with the same bytes before them knows this one, too.
+// Where the displacement and the immediate of an instruction of 64-bit or 32-bit code stand, without
+// decoding the rest: whoever has decoded an instruction with the same bytes before them knows this
+// one, too.
 #pragma once
 
 #include <array>
@@ -34,11 +35,12 @@ struct Layout {
 
 /// Knows the usual prefixes, the one-byte opcodes, the maps 0FH, 0F38H and 0F3AH, and VEX (SDM Vol.
 /// 2A 2, Vol. 2D A.3). Not known(): it is something else, or there may be no such instruction. What
-/// is known need not be an instruction either; but if it is one, it looks so.
-void find_layout(const InstructionBytes& bytes, Layout& layout);
-inline Layout find_layout(const InstructionBytes& bytes) {
+/// is known need not be an instruction either; but if it is one, it looks so. Of 32-bit code only
+/// instructions with 32-bit addresses are known. `mode` is k32 or k64.
+void find_layout(CodeMode mode, const InstructionBytes& bytes, Layout& layout);
+inline Layout find_layout(CodeMode mode, const InstructionBytes& bytes) {
   Layout layout;
-  find_layout(bytes, layout);
+  find_layout(mode, bytes, layout);
   return layout;
 }
 

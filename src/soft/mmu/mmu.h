@@ -212,6 +212,12 @@ class Mmu final : public memory::MappingListener {
       return entry.host + (linear & kPageOffset);
     return quick_access(linear, size, access, implicit_view_, Dirty::kSet).host;
   }
+  /// For 32-bit code: no load or store finds a page beyond 32-bit addresses.
+  void forget_wide_pages() {
+    if (mode_.user) return tlb_.forget_wide_pages(View::kUser);
+    tlb_.forget_wide_pages(View::kSupervisor);
+    tlb_.forget_wide_pages(View::kSupervisorSmap);
+  }
   /// What set_mode() does when CPL or RFLAGS.AC changed, to CPL 0 or 3 and not to AC at CPL 3.
   void quick_set_privilege(bool user, bool alignment_check) noexcept {
     mode_.user = user;

@@ -76,10 +76,6 @@ bool PageWalker::set_supervisor_keys(uint32_t pkrs) {
   return stale && supervisor_keys_;
 }
 
-bool PageWalker::valid_cr3(uint64_t cr3) const {
-  return mode_ != PagingMode::k4Level || (cr3 & bits(63, physical_bits_)) == 0;
-}
-
 bool PageWalker::load_pdptes(uint64_t cr3) {
   std::array<uint64_t, 4> loaded{};
   Path path;

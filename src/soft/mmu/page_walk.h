@@ -92,7 +92,9 @@ class PageWalker {
   [[nodiscard]] PagingMode mode() const { return mode_; }
   /// True if CR3 may hold `cr3` (without bit 63) in the current mode: no bits at or above
   /// MAXPHYADDR.
-  [[nodiscard]] bool valid_cr3(uint64_t cr3) const;
+  [[nodiscard]] bool valid_cr3(uint64_t cr3) const {
+    return mode_ != PagingMode::k4Level || (cr3 >> physical_bits_) == 0;
+  }
   /// Loads the four PDPTE registers from the table at `cr3` (SDM Vol. 3A 4.4.1). False, and nothing
   /// loaded, if a present entry has a reserved bit set: MOV CR3, CR0 or CR4 raises #GP(0).
   bool load_pdptes(uint64_t cr3);
@@ -103,25 +105,25 @@ class PageWalker {
   /// The entries that quick_walk() used, for whoever sets their A and D bits.
   struct QuickPath {
     struct Entry {
-      uint64_t* host = nullptr;
+      std::byte* host = nullptr;
       uint64_t value = 0;
       uint32_t ram_page = RamMap::kNotRam;
     };
     std::array<Entry, 4> entries;
     unsigned count = 0;
+    bool narrow = false;  ///< Entries of 4 bytes.
   };
   enum class Quick : uint8_t {
     kFound,
     kFaults,   ///< #PF with `error_code`.
     kUnknown,  ///< walk() must be asked.
   };
-  /// The same as walk() for a load or store in 4-level paging by tables in RAM, but for the A and D
-  /// bits. Leaves vector registers alone.
+  /// The same as walk() by tables in RAM, but for the A and D bits. Leaves vector registers alone.
   [[nodiscard]] Quick quick_walk(uint64_t linear, Access access, View view, Translation& page,
                                  QuickPath& path, uint32_t& error_code) const noexcept;
-  /// set_registers() when nothing but CR3 changes. False: not in 4-level paging, or #GP(0).
+  /// set_registers() when nothing but CR3 changes. False: in PAE paging, or #GP(0).
   [[nodiscard]] bool quick_load_cr3(uint64_t cr3) noexcept {
-    if (mode_ != PagingMode::k4Level || (cr3 >> physical_bits_) != 0) return false;
+    if (mode_ == PagingMode::kPae || !valid_cr3(cr3)) return false;
     cr3_ = cr3;
     return true;
   }
@@ -167,6 +169,8 @@ class PageWalker {
   enum class Find : uint8_t { kFound, kNotPresent, kReserved };
 
   Find find(uint64_t linear, Translation& page, Path& path) const;
+  Quick quick_walk_32bit(uint64_t linear, Translation& page, QuickPath& path) const noexcept;
+  Quick quick_walk_wide(uint64_t linear, Translation& page, QuickPath& path) const noexcept;
   Find find_32bit(uint64_t linear, Translation& page, Path& path) const;
   Find find_wide(uint64_t linear, Translation& page, Path& path) const;
   uint64_t load(uint64_t physical, unsigned size, Path& path) const;

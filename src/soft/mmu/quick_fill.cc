@@ -15,22 +15,55 @@ constexpr uint64_t kAddress = 0x000F'FFFF'FFFF'F000;
 
 }  // namespace
 
-PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View view,
-                                         Translation& page, QuickPath& path,
-                                         uint32_t& error_code) const noexcept {
-  if (mode_ != PagingMode::k4Level) return Quick::kUnknown;
-  error_code =
-      (access == Access::kWrite ? code::kWrite : 0) | (view == View::kUser ? code::kUser : 0);
+PageWalker::Quick PageWalker::quick_walk_32bit(uint64_t linear, Translation& page,
+                                               QuickPath& path) const noexcept {
+  constexpr uint64_t kTable = 0xFFFF'F000;
+  path.narrow = true;
+  uint64_t table = cr3_ & kTable;
+  for (unsigned shift = 22;; shift = 12) {
+    const auto location = ram_.find(table + ((linear >> shift) & 0x3FF) * 4);
+    if (location.host == nullptr || !location.writable) return Quick::kUnknown;
+    const uint64_t entry =
+        __atomic_load_n(reinterpret_cast<uint32_t*>(location.host), __ATOMIC_RELAXED);
+    if ((entry & kPresent) == 0) return Quick::kFaults;
+    path.entries[path.count++] = {location.host, entry, location.page};
+    page.user &= (entry & kUser) != 0;
+    page.writable &= (entry & kWritable) != 0;
+    const bool large = shift == 22 && (entry & kPageSize) != 0 && page_size_extensions_;
+    if (shift == 22 && !large) {
+      table = entry & kTable;
+      continue;
+    }
+    const uint64_t offset = (uint64_t{1} << shift) - 1;
+    // PSE-36, which walk() knows (SDM Vol. 3A 4.3).
+    if (large && (entry & offset & ~uint64_t{0x1FFF}) != 0) return Quick::kUnknown;
+    page.page_shift = static_cast<uint8_t>(shift);
+    page.physical = (entry & kTable & ~offset) | (linear & offset);
+    page.global = global_enabled_ && (entry & kGlobal) != 0;
+    page.dirty = (entry & kDirty) != 0;
+    return Quick::kFound;
+  }
+}
+
+/// PAE and 4-level paging.
+PageWalker::Quick PageWalker::quick_walk_wide(uint64_t linear, Translation& page,
+                                              QuickPath& path) const noexcept {
   uint64_t table = cr3_ & kAddress;
-  page.user = page.writable = true;
-  for (unsigned level = 4;; --level) {
+  unsigned level = 4;
+  if (mode_ == PagingMode::kPae) {
+    const uint64_t pdpte = pdptes_[(linear >> 30) & 3];
+    if ((pdpte & kPresent) == 0) return Quick::kFaults;
+    table = pdpte & kAddress;
+    level = 2;
+  }
+  for (;; --level) {
     const unsigned shift = 12 + 9 * (level - 1);
     const auto location = ram_.find(table + ((linear >> shift) & 0x1FF) * 8);
     if (location.host == nullptr || !location.writable) return Quick::kUnknown;
-    auto* const host = reinterpret_cast<uint64_t*>(location.host);
-    const uint64_t entry = __atomic_load_n(host, __ATOMIC_RELAXED);
+    const uint64_t entry =
+        __atomic_load_n(reinterpret_cast<uint64_t*>(location.host), __ATOMIC_RELAXED);
     if ((entry & kPresent) == 0) return Quick::kFaults;
-    path.entries[path.count++] = {host, entry, location.page};
+    path.entries[path.count++] = {location.host, entry, location.page};
     const bool leaf = level == 1 || ((entry & kPageSize) != 0 && level <= 3);
     const uint64_t offset = (uint64_t{1} << shift) - 1;
     uint64_t reserved = reserved_;
@@ -47,20 +80,38 @@ PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View vi
     page.page_shift = static_cast<uint8_t>(shift);
     page.physical = (entry & kAddress & ~offset) | (linear & offset);
     page.global = global_enabled_ && (entry & kGlobal) != 0;
-    page.dirty = (entry & kDirty) != 0 || access == Access::kWrite;  // as it will be
-    page.key = static_cast<uint8_t>(entry >> 59 & 0xF);
+    page.dirty = (entry & kDirty) != 0;
+    if (mode_ == PagingMode::k4Level) page.key = static_cast<uint8_t>(entry >> 59 & 0xF);
     if (!page.user) keys_seen_ = static_cast<uint16_t>(keys_seen_ | 1u << page.key);
-    const bool permitted = access == Access::kExecute ? permits_execution(page, view)
-                                                      : permits_data(page, access, view);
-    if (permitted) return Quick::kFound;
-    error_code |= code::kPresent | (key_forbids(page, access, view) ? code::kProtectionKey : 0);
-    return Quick::kFaults;
+    return Quick::kFound;
   }
+}
+
+PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View view,
+                                         Translation& page, QuickPath& path,
+                                         uint32_t& error_code) const noexcept {
+  page.user = page.writable = true;
+  if (mode_ == PagingMode::kOff) {
+    page.physical = linear;
+    page.dirty = true;
+    return Quick::kFound;
+  }
+  error_code =
+      (access == Access::kWrite ? code::kWrite : 0) | (view == View::kUser ? code::kUser : 0);
+  const Quick found = mode_ == PagingMode::k32Bit ? quick_walk_32bit(linear, page, path)
+                                                  : quick_walk_wide(linear, page, path);
+  if (found != Quick::kFound) return found;
+  page.dirty = page.dirty || access == Access::kWrite;  // as it will be
+  const bool permitted = access == Access::kExecute ? permits_execution(page, view)
+                                                    : permits_data(page, access, view);
+  if (permitted) return Quick::kFound;
+  error_code |= code::kPresent | (key_forbids(page, access, view) ? code::kProtectionKey : 0);
+  return Quick::kFaults;
 }
 
 // As PageWalker::update_bits() does it.
 bool Mmu::quick_update(const PageWalker::QuickPath& path, Access access, Dirty dirty) noexcept {
-  if (access == Access::kWrite && dirty == Dirty::kAsItIs &&
+  if (path.count != 0 && access == Access::kWrite && dirty == Dirty::kAsItIs &&
       (path.entries[path.count - 1].value & kDirty) == 0)
     return false;
   for (unsigned i = 0; i < path.count; ++i) {
@@ -70,9 +121,12 @@ bool Mmu::quick_update(const PageWalker::QuickPath& path, Access access, Dirty d
     if (wanted == entry.value) continue;
     const CodeMap& code_map = code_->map();
     if (code_map.holds_code(entry.ram_page)) return false;
-    uint64_t expected = entry.value;
-    if (!__atomic_compare_exchange_n(entry.host, &expected, wanted, false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_RELAXED))
+    const auto replace = [&]<typename T>(T expected) {
+      return __atomic_compare_exchange_n(reinterpret_cast<T*>(entry.host), &expected,
+                                         static_cast<T>(wanted), false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_RELAXED);
+    };
+    if (path.narrow ? !replace(static_cast<uint32_t>(entry.value)) : !replace(entry.value))
       return false;
     // Another processor may have begun to decode there meanwhile.
     if (code_map.holds_code(entry.ram_page)) ram_.note_code_changed(entry.ram_page);
@@ -121,7 +175,8 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
       !quick_update(path, access, dirty))
     return {};
   const bool writable = page.dirty && location.writable &&
-                        walker_.permits_data(page, Access::kWrite, view) &&
+                        (walker_.mode() == PagingMode::kOff ||
+                         walker_.permits_data(page, Access::kWrite, view)) &&
                         code_->may_write(index_, location.page, access);
   if (access == Access::kWrite && !writable) {
     // Beside code a store is as any other, but the next one must ask again. Where processors share

@@ -162,6 +162,7 @@ void Tlb::unlist(uint32_t place) {
 void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
                     bool writable) {
   ++fills_.data;
+  if (linear >> 32 != 0) current_->wide[static_cast<size_t>(view)] = true;
   const uint64_t tag = linear & ~kPageOffset;
   const uint32_t place = place_of(view, linear);
   DataEntry& entry = data(view).take(linear, page.global);
@@ -178,6 +179,12 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   uint32_t& first = first_writable_[ram.page];
   origin.next_writable = first == 0 ? kEnd : first;
   first = place;
+}
+
+void Tlb::forget_wide_pages(View view) {
+  if (!std::exchange(current_->wide[static_cast<size_t>(view)], false)) return;
+  forget_stacks();
+  data(view).drop_if([](const DataEntry& entry) { return entry.page() >> 32 != 0; });
 }
 
 void Tlb::fill_fetch(uint64_t linear, bool user, const Translation& page,

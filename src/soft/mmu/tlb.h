@@ -89,6 +89,13 @@ struct Bank {
     if (!globals_only) scan(local);
     scan(global);
   }
+  void drop_if(auto condition) {
+    for (size_t word = 0; word < local.size(); ++word)
+      for (uint64_t bits = local[word] | global[word]; bits != 0; bits &= bits - 1) {
+        const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+        if (condition(entries[i])) entries[i].drop(i);
+      }
+  }
   void flush_page(uint64_t linear, bool globals_only) {
     const size_t i = index(linear);
     if (globals_only && (global[i / 64] >> (i % 64) & 1) == 0) return;
@@ -157,6 +164,9 @@ class Tlb {
   void fill_data(uint64_t linear, View view, const Translation& page, RamMap::Location ram,
                  bool writable);
   void fill_fetch(uint64_t linear, bool user, const Translation& page, const FetchResult& result);
+
+  /// Drops data entries of the current address space for addresses of more than 32 bits.
+  void forget_wide_pages(View view);
 
   /// The one of CPL 0 is a page that can be used with either RFLAGS.AC.
   [[nodiscard]] StackPages& stack_pages() { return stack_pages_; }
@@ -235,6 +245,7 @@ class Tlb {
     LargePages large_local;
     LargePages large_global;
     uint64_t code_epoch = 0;
+    std::array<bool, kViews> wide{};  ///< `data` may have addresses of more than 32 bits.
     CodePages code_pages;
     std::array<DataBank, kViews> data;
     std::array<FetchBank, 2> fetch;

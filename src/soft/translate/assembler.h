@@ -125,7 +125,9 @@ class Assembler {
     code.byte(0x8D);
     memory_sib(code, to, base, index, scale, displacement);
   }
-  void lea(Reg to, Reg base, int32_t displacement) { lea(to, base, kRsp, 0, displacement); }
+  void lea(Reg to, Reg base, int32_t displacement, bool wide = true) {
+    lea(to, base, kRsp, 0, displacement, wide);
+  }
   /// LEA with index and displacement alone.
   void lea_index(Reg to, Reg index, unsigned scale, int32_t displacement, bool wide = true) {
     Piece code;
@@ -151,11 +153,12 @@ class Assembler {
   void cmp32_memory(Reg reg, Reg base, int32_t displacement) {
     memory(0x3B, reg, base, displacement, false);
   }
-  void load(Reg to, const HostOperand& from) { memory(0x8B, to, from); }
-  void store(const HostOperand& to, Reg from) { memory(0x89, from, to); }
-  /// MOV qword, imm32 (sign-extended).
-  void store_immediate(const HostOperand& to, uint32_t value) {
-    memory(0xC7, static_cast<Reg>(0), to);
+  /// Of 64 bits or, if not `wide`, 32.
+  void load(Reg to, const HostOperand& from, bool wide) { memory(0x8B, to, from, wide); }
+  void store(const HostOperand& to, Reg from, bool wide) { memory(0x89, from, to, wide); }
+  /// MOV qword (sign-extended) or dword, imm32.
+  void store_immediate(const HostOperand& to, uint32_t value, bool wide) {
+    memory(0xC7, static_cast<Reg>(0), to, wide);
     put(value);
   }
   /// ModRM and what follows it. `wide`: the displacement has 32 bits, if there is one (EVEX scales
@@ -205,6 +208,10 @@ class Assembler {
   }
   /// CMOVB r64, r64.
   void move_if_below(Reg to, Reg from) { registers(true, {0x0F, 0x42}, to, from); }
+  void cmp32(Reg reg, uint32_t value) {
+    registers(false, {0x81}, 7, reg);
+    put(value);
+  }
   void cmp(Reg reg, int32_t value) {
     registers(true, {0x81}, 7, reg);
     put(static_cast<uint32_t>(value));
@@ -423,9 +430,9 @@ class Assembler {
     code.byte(opcode);
     memory_sib(code, reg, base, kRsp, 0, displacement);
   }
-  void memory(unsigned opcode, Reg reg, const HostOperand& of) {
+  void memory(unsigned opcode, Reg reg, const HostOperand& of, bool wide) {
     Piece code;
-    code.byte(0x48u | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
+    code.byte((wide ? 0x48u : 0x40u) | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
     code.byte(opcode);
     memory_sib(code, reg, of.base, of.index, of.scale, of.displacement);
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "soft/translate/item.h"
+
 namespace limen::soft::translate {
 namespace {
 
@@ -214,7 +216,8 @@ void BlockStore::take_out(BlockId id) {
   BlockId* at = &buckets_[bucket_of(home.ram_pages[0], block.offset)];
   while (*at != id) at = &blocks_[*at].next;
   *at = block.next;
-  if (block.indirect != 0) jump_tables_.forget((home.kind & 1) != 0, block.offset, block.indirect);
+  if (block.indirect != 0) 
+    jump_tables_.forget(CodeKind::table_of(home.kind), block.offset, block.indirect);
 }
 
 void BlockStore::invalidate_blocks(Home& home) {

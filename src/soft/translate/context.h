@@ -22,6 +22,12 @@ enum class ExitReason : uint32_t {
 
 /// Bytes that an instruction of translated code accesses at most.
 constexpr unsigned kLargestAccess = 64;
+/// So many bytes at either end of 32-bit code's addresses are its edges. Where a window is not
+/// there, an address in it is what its registers add up to, and never 2^32 more or less, as long as
+/// each is changed by what is known and displacements are smaller than kFarFromEdge.
+constexpr uint32_t kEdge = 0x2000;
+constexpr int32_t kFarFromEdge = 0x1000;
+constexpr bool is_edge(uint64_t linear) { return linear - kEdge >= (uint64_t{1} << 32) - 2 * kEdge; }
 /// Instructions of a block, at most.
 constexpr unsigned kMaxItems = 120;
 
@@ -36,6 +42,9 @@ struct Context {
   /// Per window of the running block, the difference of host and guest addresses.
   std::array<uint64_t, kMostWindows> windows{};
   uint64_t temporary = 0;
+  /// Of FS and GS: added to addresses of 32-bit code, an address that is nowhere if the segment is
+  /// not flat but for its base; otherwise 0.
+  std::array<uint64_t, 2> segment_guards{};
   std::array<uint64_t, 2> scratch{};  ///< For the trampolines.
   uint64_t host_rsp = 0;
   const uint8_t* target = nullptr;

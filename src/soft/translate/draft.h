@@ -11,6 +11,9 @@ struct Draft : Form {
     return instruction.operands[memory_operand];
   }
 
+  /// Bytes of an address.
+  [[nodiscard]] unsigned word() const { return code32 ? 4 : 8; }
+
   const decode::Instruction& instruction;
   uint8_t memory_operand = 0;  ///< Index in instruction.operands.
 };
@@ -21,7 +24,7 @@ using decode::is_general;
 // In item_operands.cc.
 /// False where an operand is of a kind that cannot be carried over.
 bool note_operands(Draft& item);
-/// The operand of JMP, CALL or PUSH; false if it is not of 64 bits or in no place for ModRM.rm.
+/// The operand of JMP, CALL or PUSH; false if it is not a whole word or in no place for ModRM.rm.
 bool note_register_or_memory(Draft& item);
 /// AH to BH cannot be named beside R10, which holds the address: the low byte lends its name, if no
 /// other operand is a general register.

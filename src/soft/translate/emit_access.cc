@@ -13,10 +13,11 @@ constexpr int32_t kReadTag = 0, kWriteTag = 8, kHost = 16, kDifference = 24;
 
 constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 
-/// Whether the memory operand is a 64-bit register that stands in the host's, and a displacement.
+/// Whether the memory operand is a register that stands in the host's, and a displacement which
+/// needs no wrapping around.
 bool is_base_alone(const Item& item) {
   const Address& memory = item.address;
-  return memory.wide && memory.index == kNoGeneral && memory.base != kNoGeneral &&
+  return (memory.wide || (item.code32 && item.displacement == 0)) && memory.index == kNoGeneral && memory.base != kNoGeneral &&
          (kSpilled >> memory.base & 1) == 0 && memory.segment == Address::Segment::kFlat;
 }
 
@@ -63,7 +64,11 @@ void Emitter::effective_address(const Item& item) {
 void Emitter::add_segment_base(const Item& item) {
   const Address::Segment segment = item.address.segment;
   if (segment == Address::Segment::kFlat) return;
-  out_.cpu_load(kR11, segment == Address::Segment::kFs ? layout_.fs_base : layout_.gs_base);
+  const bool fs = segment == Address::Segment::kFs;
+  out_.cpu_load(kR11, fs ? layout_.fs_base : layout_.gs_base);
+  out_.lea(kR10, kR10, kR11, 0, 0, wide());
+  if (!kind_.code32) return;
+  out_.cpu_load(kR11, layout_.segment_guards[fs ? 0 : 1]);
   out_.lea(kR10, kR10, kR11, 0, 0);
 }
 
@@ -88,6 +93,15 @@ CodeOffset Emitter::ask_bank(unsigned size, int32_t tag) {
   return out_.jump_if(static_cast<uint8_t>(Condition::kAbove));
 }
 
+/// Behind ask_bank(): whether the page is at an edge of the 32-bit addresses, where registers that
+/// are the window's address but for a displacement may have wrapped around. Condition: not below.
+void Emitter::ask_whether_edge(int32_t tag) {
+  static_assert(kEdge == 0x2000);
+  out_.load(kR10, kR11, tag);
+  out_.lea(kR10, kR10, -static_cast<int32_t>(kEdge), false);
+  out_.cmp32(kR10, -2 * kEdge);
+}
+
 /// Whether the bytes at R10 are those of one page whose entry is there. Then R10 becomes their host
 /// address; or the difference of host and guest addresses; or, in two, R10 and R11 become what the
 /// host address is the sum of.
@@ -97,6 +111,7 @@ void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
   if (flags == Flags::kLive) save_flags();
   const CodeOffset place = ask_bank(size, tag);
   auto of = CallSite::Of::kAddress;
+  CodeOffset edge = 0;
   switch (wanted) {
     case Wanted::kAddress:
       out_.add_memory(kR10, kR11, kHost);
@@ -105,20 +120,33 @@ void Emitter::look_up(unsigned size, bool write, Wanted wanted, Flags flags) {
       out_.load(kR11, kR11, kHost);
       break;
     case Wanted::kDifference:
+      out_.load(kR10, kR11, kDifference);
+      of = CallSite::Of::kDifference;
+      break;
+    case Wanted::kVarying:
+      ask_whether_edge(tag);
+      edge = out_.jump_if(Condition::kNotBelow);
+      [[fallthrough]];
     case Wanted::kWindow:
       out_.load(kR10, kR11, kDifference);
-      of = wanted == Wanted::kWindow ? CallSite::Of::kWindow : CallSite::Of::kDifference;
+      of = CallSite::Of::kWindow;
       break;
   }
-  cold_.push_back({.what = Cold::What::kMiss,
-                   .restore_flags = flags != Flags::kDead,
-                   .place = place,
-                   .index = index_,
-                   .resume = out_.here(),
-                   .size = static_cast<uint16_t>(size),
-                   .write = write,
-                   .faults = faults_plainly_,
-                   .of = of});
+  Cold miss{.what = Cold::What::kMiss,
+            .restore_flags = flags != Flags::kDead,
+            .place = place,
+            .index = index_,
+            .resume = out_.here(),
+            .size = static_cast<uint16_t>(size),
+            .write = write,
+            .faults = faults_plainly_,
+            .of = of};
+  cold_.push_back(miss);
+  if (edge != 0) {
+    miss.what = Cold::What::kAtEdge;
+    miss.place = edge;
+    cold_.push_back(miss);
+  }
   if (flags == Flags::kLive) restore_flags();
 }
 
@@ -172,7 +200,7 @@ void Emitter::open_window(const Window& window, Flags flags) {
   has_base_[window.number] = false;
   if (window.stack) return open_stack(window, flags == Flags::kLive);
   window_address(window);
-  look_up(window.size, window.write, Wanted::kWindow, flags);
+  look_up(window.size, window.write, window.varies ? Wanted::kVarying : Wanted::kWindow, flags);
   out_.cpu_store(layout_.window(window.number), kR10);
   r10_window_ = window.number;
 }
@@ -261,15 +289,17 @@ HostOperand Emitter::reach_memory(const Item& item, unsigned size, bool write, b
   return {.index = index, .scale = memory.scale, .displacement = item.displacement};
 }
 
-/// Eight bytes at [base + displacement].
+/// A word at [base + displacement].
 HostOperand Emitter::reach_stack(const Item& item, Reg base, int32_t displacement, bool write,
                                  bool may_hold) {
   if (item.stack_window == 0) {
     if (displacement == 0)
       out_.mov(kR10, base);
     else
-      out_.lea(kR10, base, displacement);
-    return reach_base(base, displacement, 8, write, item.flags_live);
+      out_.lea(kR10, base, displacement, wide());
+    if (kind_.code32 && displacement != 0)
+      return reach_r10(kind_.word(), write, item.flags_live, may_hold);
+    return reach_base(base, displacement, kind_.word(), write, item.flags_live);
   }
   return {.base = base,
           .index = hold_window(item.stack_window, may_hold),

@@ -72,11 +72,11 @@ void Emitter::emit_link_stub(const Cold& cold) {
 void Emitter::emit_stack_miss(const Cold& cold) {
   constexpr unsigned kJumpSize = 5;
   Assembler& out = cold_out_;
-  const unsigned ring = kind_.user ? 1 : 0;
+  const size_t kind = kind_.table();
   out.lea(kR10, cold.base, cold.displacement);
   out.lea_relative(kR11, kJumpSize);
-  out.jump(cold.restore_flags ? trampolines_.stack_miss_keeping_flags[ring]
-                              : trampolines_.stack_miss[ring]);
+  out.jump(cold.restore_flags ? trampolines_.stack_miss_keeping_flags[kind]
+                              : trampolines_.stack_miss[kind]);
   emit_call_site(out, WindowSite{call_site(cold), 0});
 }
 
@@ -95,6 +95,16 @@ void Emitter::emit_miss(const Cold& cold) {
   }
 }
 
+/// A window at an edge of the 32-bit addresses: as if at address 0, where none can be opened.
+void Emitter::emit_edge(const Cold& cold) {
+  constexpr unsigned kJumpSize = 5;
+  Assembler& out = cold_out_;
+  out.mov(kR10, uint64_t{0});
+  out.lea_relative(kR11, kJumpSize);
+  out.jump(trampolines_.window_miss);
+  emit_call_site(out, WindowSite{call_site(cold), 0});
+}
+
 void Emitter::emit_revalidation() {
   constexpr unsigned kJumpSize = 5;
   Assembler& out = cold_out_;
@@ -102,7 +112,7 @@ void Emitter::emit_revalidation() {
   out.cpu_sub(kR10, epoch());
   out.lea(kR10, kR10, block_.offset);
   out.lea_relative(kR11, kJumpSize);
-  out.jump(trampolines_.revalidate[kind_.user ? 1 : 0]);
+  out.jump(trampolines_.revalidate[kind_.table()]);
   CallSite site{};
   site.site = id_;
   site.resume = block_.body;
@@ -149,6 +159,9 @@ void Emitter::emit_cold() {
         break;
       case Cold::What::kMiss:
         emit_miss(cold);
+        break;
+      case Cold::What::kAtEdge:
+        emit_edge(cold);
         break;
       case Cold::What::kStackMiss:
         emit_stack_miss(cold);

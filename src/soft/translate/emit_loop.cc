@@ -29,6 +29,10 @@ void Emitter::begin_inner(std::span<const Window> windows, unsigned rounds) {
     const int32_t tag = window.write ? kWriteTag : kReadTag;
     window_address(window);
     out_.patch(ask_bank(window.size, tag), block_.body);
+    if (window.varies) {
+      ask_whether_edge(tag);
+      out_.jump_if(Condition::kNotBelow, block_.body);
+    }
     out_.load(kR10, kR11, kDifference);
     of_stack_[window.number] = false;
     has_base_[window.number] = window.has_base;

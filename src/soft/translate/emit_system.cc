@@ -173,8 +173,8 @@ void Emitter::emit_string_once(const Item& item) {
   } else {
     out_.at_r10(size, reads ? 0x8A : 0x88, kRax);
   }
-  if (reads) out_.lea(kRsi, kRsi, static_cast<int32_t>(size));
-  if (writes) out_.lea(kRdi, kRdi, static_cast<int32_t>(size));
+  if (reads) out_.lea(kRsi, kRsi, static_cast<int32_t>(size), wide());
+  if (writes) out_.lea(kRdi, kRdi, static_cast<int32_t>(size), wide());
 }
 
 /// Every arithmetic flag is written, so none needs to be kept.
@@ -184,8 +184,8 @@ void Emitter::emit_pop_flags() {
                      flags::kAlignmentCheck | flags::kIdentification;
   if (!kind_.user) changed |= flags::kInterrupt | flags::kIopl;
   out_.mov(kR10, kRsp);
-  to_host(8, false, Flags::kDead);
-  out_.load(kR10, kR10, 0);
+  to_host(kind_.word(), false, Flags::kDead);
+  out_.load(kR10, HostOperand{}, wide());
   // The interpreter sets TF and changes AC, lets interrupts in, and knows who may write IF at an
   // IOPL other than 0.
   out_.cpu_load(kR11, layout_.flags_rest);
@@ -210,7 +210,7 @@ void Emitter::emit_pop_flags() {
   out_.and32(kR10, 1);
   out_.inclusive_or(kRax, kR10);
   restore_flags();
-  out_.lea(kRsp, kRsp, 8);
+  add_to_stack_pointer(word());
 }
 
 void Emitter::store_general(Reg to, int32_t from) {
@@ -219,6 +219,7 @@ void Emitter::store_general(Reg to, int32_t from) {
     out_.cpu_store(layout_.gpr(to), kR10);
   } else {
     out_.cpu_load(to, from);
+    if (kind_.code32) out_.mov32(to, to);
   }
 }
 

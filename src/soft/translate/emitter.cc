@@ -66,7 +66,8 @@ CpuLayout::CpuLayout(const Cpu& of) : system(of) {
   x87.site = displacement(context.x87.site);
   x87.data = displacement(context.x87.data);
   x87.on_load = displacement(context.on_load_x87);
-  for (unsigned i = 0; i < 2; ++i) {
+  for (unsigned i = 0; i < 2; ++i) segment_guards[i] = displacement(context.segment_guards[i]);
+  for (unsigned i = 0; i < JumpTables::kTables; ++i) {
     jump_table[i] = displacement(context.jump_tables.tables[i]);
     other_entries[i] = displacement(context.jump_tables.others[i]);
   }
@@ -178,6 +179,11 @@ void Emitter::emit_entries() {
   out_.mov(kRcx, kR11);
 }
 
+/// `address` is the guest's, and an instruction can store it.
+bool Emitter::is_immediate(uint64_t address) const {
+  return place_.fixed && (kind_.code32 || static_cast<int64_t>(address) == static_cast<int32_t>(address));
+}
+
 void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
   if (place_.fixed) {
     out.mov(to, address);
@@ -191,6 +197,7 @@ void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {
     out.lea(to, to, static_cast<int32_t>(step));
     offset -= step;
   }
+  if (kind_.code32) out.mov32(to, to);
 }
 
 void Emitter::emit_poll(bool flags_live) {
@@ -309,9 +316,11 @@ bool Emitter::leaves_stack_pending(const Item& item) {
 }
 
 void Emitter::settle_stack() {
-  if (pending_rsp_ != 0) out_.lea(kRsp, kRsp, pending_rsp_);
+  if (pending_rsp_ != 0) add_to_stack_pointer(pending_rsp_);
   pending_rsp_ = 0;
 }
+
+void Emitter::add_to_stack_pointer(int32_t by) { out_.lea(kRsp, kRsp, by, wide()); }
 
 /// R10 and R11 are the translator's where code may go on that was left for the interpreter.
 void Emitter::forget_spilled() {
@@ -344,7 +353,13 @@ void Emitter::store_spilled(uint16_t registers) {
 void Emitter::emit_plain(const Item& item) {
   if (!item.has_memory) {
     load_spilled(item.registers_read);
-    out_.bytes(item.bytes, item.length);
+    if (item.code32 && item.map == ZYDIS_OPCODE_MAP_DEFAULT && (item.opcode & 0xF0) == 0x40) {
+      out_.bytes(item.bytes, item.length - 1u);  // INC and DEC are REX in 64-bit code
+      out_.byte(0xFF);
+      out_.byte(0xC0u | (item.opcode & 15u));
+    } else {
+      out_.bytes(item.bytes, item.length);
+    }
     store_spilled(item.registers_written);
     return;
   }
@@ -396,6 +411,10 @@ void Emitter::emit_address_of(const Item& item) {
     if (spilled) out_.cpu_store(layout_.gpr(reg), into);
     return;
   }
+  if (item.code32 && item.address.base == kNoGeneral && item.address.index == kNoGeneral) {
+    out_.mov(general(item.operands[0]), uint64_t{static_cast<uint32_t>(item.displacement)});
+    return;
+  }
   load_spilled(item.registers_read);
   out_.bytes(item.bytes, item.length);
   store_spilled(item.registers_written);
@@ -416,15 +435,15 @@ void Emitter::emit_push(const Item& item) {
   const bool from_memory = operand.type == Operand::Type::kMemory;
   const bool asks = item.stack_window == 0;  // uses R11
   if (from_memory) {
-    out_.load(kR11, reach_memory(item, 8, false));
+    out_.load(kR11, reach_memory(item, kind_.word(), false), wide());
     r11_window_ = 0;
     if (asks) out_.cpu_store(layout_.temporary, kR11);
   }
   const bool spilled = operand.is_general() && (kSpilled & (1u << operand.number)) != 0;
-  const HostOperand to = reach_stack(item, kRsp, -8, true, !from_memory && !spilled);
+  const HostOperand to = reach_stack(item, kRsp, -word(), true, !from_memory && !spilled);
   if (from_memory) {
     if (asks) out_.cpu_load(kR11, layout_.temporary);
-    out_.store(to, kR11);
+    out_.store(to, kR11, wide());
   } else if (operand.is_general()) {
     Reg from = general(operand);
     if (spilled) {
@@ -432,26 +451,26 @@ void Emitter::emit_push(const Item& item) {
       r11_window_ = 0;
       from = kR11;
     }
-    out_.store(to, from);
+    out_.store(to, from, wide());
   } else {
-    out_.store_immediate(to, static_cast<uint32_t>(item.immediate));
+    out_.store_immediate(to, static_cast<uint32_t>(item.immediate), wide());
   }
-  move_stack(item, -8);
+  move_stack(item, -word());
 }
 
 void Emitter::emit_pop(const Item& item) {
   const Reg to = general(item.operands[0]);
   const bool spilled = (kSpilled & (1u << to)) != 0;
   const HostOperand from = reach_stack(item, kRsp, 0, false, !spilled);
-  if (to == kRsp) return out_.load(kRsp, from);
+  if (to == kRsp) return out_.load(kRsp, from, wide());
   if (spilled) {
-    out_.load(kR11, from);
+    out_.load(kR11, from, wide());
     r11_window_ = 0;
     out_.cpu_store(layout_.gpr(to), kR11);
   } else {
-    out_.load(to, from);
+    out_.load(to, from, wide());
   }
-  move_stack(item, 8);
+  move_stack(item, word());
 }
 
 /// Behind a PUSH or POP: at once only where nothing may be left pending.
@@ -461,31 +480,31 @@ void Emitter::move_stack(const Item& item, int32_t by) {
 }
 
 void Emitter::emit_leave(const Item& item) {
-  out_.load(kR10, reach_stack(item, kRbp, 0, false, true));
+  out_.load(kR10, reach_stack(item, kRbp, 0, false, true), wide());
   r10_window_ = 0;
-  out_.lea(kRsp, kRbp, 8);
+  out_.lea(kRsp, kRbp, word(), wide());
   out_.mov(kRbp, kR10);
 }
 
 void Emitter::emit_call(const Item& item) {
   const uint64_t next = item.next();
-  const bool immediate = place_.fixed && static_cast<int64_t>(next) == static_cast<int32_t>(next);
-  const HostOperand to = reach_stack(item, kRsp, -8, true, immediate);
+  const bool immediate = is_immediate(next);
+  const HostOperand to = reach_stack(item, kRsp, -word(), true, immediate);
   if (immediate) {
-    out_.store_immediate(to, static_cast<uint32_t>(next));
+    out_.store_immediate(to, static_cast<uint32_t>(next), wide());
   } else {
     load_address(out_, kR11, next);
     r11_window_ = 0;
-    out_.store(to, kR11);
+    out_.store(to, kR11, wide());
   }
-  pending_rsp_ -= 8;
+  pending_rsp_ -= word();
   settle_stack();
 }
 
 void Emitter::emit_away(const Item& item) {
   const bool calls = item.kind == Kind::kCallAway;
   if (item.has_memory) {
-    out_.load(kR10, reach_memory(item, 8, false));
+    out_.load(kR10, reach_memory(item, kind_.word(), false), wide());
     r10_window_ = 0;
     if (calls && item.stack_window != 0) {
       emit_call_beside_r10(item);
@@ -509,33 +528,33 @@ void Emitter::emit_away(const Item& item) {
 /// finds out that it went the wrong way.
 void Emitter::emit_call_beside_r10(const Item& item) {
   if (r11_window_ != item.stack_window) load_window(kR11, item.stack_window);
-  const HostOperand to{.base = kRsp, .index = kR11, .displacement = pending_rsp_ - 8};
+  const HostOperand to{.base = kRsp, .index = kR11, .displacement = pending_rsp_ - word()};
   const uint64_t next = item.next();
-  if (place_.fixed && static_cast<int64_t>(next) == static_cast<int32_t>(next)) {
-    out_.store_immediate(to, static_cast<uint32_t>(next));
+  if (is_immediate(next)) {
+    out_.store_immediate(to, static_cast<uint32_t>(next), wide());
   } else {
     out_.cpu_store(layout_.temporary, kRcx);
     load_address(out_, kRcx, next);
-    out_.store(to, kRcx);
+    out_.store(to, kRcx, wide());
     out_.cpu_load(kRcx, layout_.temporary);
   }
   r11_window_ = 0;  // the jump's
-  pending_rsp_ -= 8;
+  pending_rsp_ -= word();
   settle_stack();
 }
 
 void Emitter::emit_return(const Item& item) {
   const auto drop = static_cast<int32_t>(item.immediate & 0xFFFF);
-  out_.load(kR10, reach_stack(item, kRsp, 0, false, true));
+  out_.load(kR10, reach_stack(item, kRsp, 0, false, true), wide());
   r10_window_ = 0;
-  pending_rsp_ += 8 + drop;
+  pending_rsp_ += word() + drop;
   settle_stack();
   jump_to_r10();
 }
 
 void Emitter::jump_to_r10(Assembler& out) {
   out.movzx16(kR11, kR10);
-  out.gs_jump_indexed(kR11, layout_.jump_table[kind_.user ? 1 : 0]);
+  out.gs_jump_indexed(kR11, layout_.jump_table[kind_.table()]);
 }
 
 void Emitter::emit_bit_test(const Item& item) {
@@ -587,11 +606,11 @@ void Emitter::emit_push_flags() {
   out_.lea(kR10, kR10, kR11, 0, 0);
   out_.cpu_or(kR10, layout_.flags_rest);
   out_.cpu_store(layout_.temporary, kR10);
-  out_.lea(kR10, kRsp, -8);
-  to_host(8, true, Flags::kSaved);
+  out_.lea(kR10, kRsp, -word(), wide());
+  to_host(kind_.word(), true, Flags::kSaved);
   out_.cpu_load(kR11, layout_.temporary);
-  out_.store(kR10, 0, kR11);
-  out_.lea(kRsp, kRsp, -8);
+  out_.store(HostOperand{}, kR11, wide());
+  add_to_stack_pointer(-word());
   restore_flags();
 }
 
@@ -661,7 +680,7 @@ CodeOffset Emitter::emit_branch(const Item& item, bool inverted) {
   };
   if (item.counter == Counter::kNone)
     return out_.jump_if(static_cast<uint8_t>((item.opcode & 15) ^ (inverted ? 1 : 0)));
-  if (item.counter == Counter::kLoop) out_.lea(kRcx, kRcx, -1);
+  if (item.counter == Counter::kLoop) out_.lea(kRcx, kRcx, -1, wide());
   if ((item.counter == Counter::kIsZero) == inverted) {
     skip(0xE3, kJump);  // JRCXZ
   } else {

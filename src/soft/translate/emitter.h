@@ -75,8 +75,9 @@ struct CpuLayout {
   int32_t onward = 0;
   int32_t payload = 0;
   int32_t reason = 0;
-  int32_t jump_table[2];  // JumpTables
-  int32_t other_entries[2];
+  int32_t segment_guards[2];  ///< Context::segment_guards
+  int32_t jump_table[JumpTables::kTables];
+  int32_t other_entries[JumpTables::kTables];
   struct {
     int32_t away = 0;
     int32_t site = 0;
@@ -89,7 +90,7 @@ struct CpuLayout {
 class Emitter {
   /// Code off the main path, written behind it.
   struct Cold {
-    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kStackMiss, kLoadX87 };
+    enum class What : uint8_t { kSite, kLink, kRevalidate, kMiss, kAtEdge, kStackMiss, kLoadX87 };
     What what = What::kSite;
     bool restore_flags = false;  ///< RAX and flags were put aside.
     CodeOffset place = 0;        ///< The jump that leads here.
@@ -98,7 +99,7 @@ class Emitter {
     CodeOffset dispatch = 0;     ///< kLink: the jump from there to the look into the jump table.
     uint8_t index = 0;           ///< kSite.
     ExitReason reason = ExitReason::kInstruction;
-    // kMiss.
+    // kMiss, kAtEdge.
     CodeOffset resume = 0;
     uint16_t size = 0;
     bool write = false;
@@ -215,8 +216,12 @@ class Emitter {
   [[nodiscard]] CallSite call_site(unsigned item, bool flags_saved) const;
   void emit_revalidation();
   void emit_miss(const Cold& cold);
+  void emit_edge(const Cold& cold);
   void emit_stack_miss(const Cold& cold);
 
+  /// Of 64-bit code; otherwise of 32-bit code.
+  [[nodiscard]] bool wide() const { return !kind_.code32; }
+  [[nodiscard]] int32_t word() const { return kind_.word(); }
   /// Where the epoch stands that the home's key is compared with.
   [[nodiscard]] int32_t epoch() const {
     return place_.global ? layout_.global_epoch : layout_.local_epoch;
@@ -226,6 +231,7 @@ class Emitter {
   }
   /// Loads what is the guest address `address` now.
   void load_address(Assembler& out, Reg to, uint64_t address);
+  [[nodiscard]] bool is_immediate(uint64_t address) const;
 
   // In emit_x87.cc.
   static void place_x87_checks(std::span<Item> items, size_t poll_at,
@@ -247,7 +253,8 @@ class Emitter {
     to_host(size, write, flags_live ? Flags::kLive : Flags::kDead);
   }
   CodeOffset ask_bank(unsigned size, int32_t tag);
-  enum class Wanted : uint8_t { kAddress, kInTwo, kDifference, kWindow };
+  void ask_whether_edge(int32_t tag);
+  enum class Wanted : uint8_t { kAddress, kInTwo, kDifference, kWindow, kVarying };
   void look_up(unsigned size, bool write, Wanted wanted, Flags flags);
   HostOperand reach_base(Reg base, int32_t displacement, unsigned size, bool write,
                          bool flags_live);
@@ -270,6 +277,7 @@ class Emitter {
   void restore_flags(Assembler& out);
   static bool may_leave(const Item& item);
   static bool leaves_stack_pending(const Item& item);
+  void add_to_stack_pointer(int32_t by);
   void settle_stack();
   void move_stack(const Item& item, int32_t by);
   void forget_spilled();

@@ -12,14 +12,13 @@ namespace {
 constexpr unsigned kMostKeyBytes = 7;
 
 /// The bytes that say what the form is, of which `bytes` has the first, and for which kind of code;
-/// 0: they do not fit.
+/// 0: they do not fit. No key is 0: code at CPL 0 may use RDTSC.
 uint64_t make_key(uint64_t bytes, uint8_t immediate, const decode::Layout& layout, CodeKind kind) {
-  constexpr uint8_t kUsed = 0x80;  // no key is 0
   const unsigned size = layout.head + (layout.immediate_counts ? 1u : 0u);
   if (!layout.known() || size > kMostKeyBytes) return 0;
   uint64_t key = bytes & ((uint64_t{1} << (8 * layout.head)) - 1);
   if (layout.immediate_counts) key |= uint64_t{immediate} << (8 * layout.head);
-  return key | uint64_t{kind.bits() | unsigned{kUsed}} << (8 * kMostKeyBytes);
+  return key | uint64_t{kind.bits()} << (8 * kMostKeyBytes);
 }
 
 int64_t read_signed(const uint8_t* from, unsigned size) {
@@ -71,7 +70,7 @@ decode::Outcome FormCache::find(CodeKind kind, unsigned given, Item& item) {
     return decode(kind, given, item);
   };
   decode::Layout layout;
-  decode::find_layout(item.bytes, layout);
+  decode::find_layout(kind.mode(), item.bytes, layout);
   if (layout.length() > given) return decode_anew();
   const RegisterFields fields(item.bytes, layout);
   uint64_t head = 0;
@@ -117,7 +116,7 @@ decode::Outcome FormCache::decode(CodeKind kind, unsigned given, Item& item) con
 
 decode::Outcome FormCache::classify_bytes(CodeKind kind, std::span<const uint8_t> bytes, Form& form,
                                           decode::Instruction& instruction) const {
-  const auto outcome = decode::decode(decode::CodeMode::k64, bytes, instruction);
+  const auto outcome = decode::decode(kind.mode(), bytes, instruction);
   if (outcome != decode::Outcome::kOk) return outcome;
   form = classify(instruction, kind, cpu_.cpuid);
   if (form.kind == Kind::kInterpret) {

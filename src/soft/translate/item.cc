@@ -175,6 +175,16 @@ void note_encoding(Draft& item) {
   }
 }
 
+/// MOV with an absolute address (A0H to A3H) in 32-bit code: the other opcode for the same, which
+/// has ModRM.
+void name_by_modrm(Draft& item) {
+  if (item.encoding != Encoding::kLegacy || item.map != ZYDIS_OPCODE_MAP_DEFAULT ||
+      (item.opcode & 0xFC) != 0xA0)
+    return;
+  item.opcode = static_cast<uint8_t>(0x88 | (item.opcode & 1) | (~item.opcode & 2));
+  item.modrm_reg = item.named_reg = 0;
+}
+
 /// kPlain: whether nothing can keep what follows from running at once.
 bool stays_inside(const Draft& item) {
   return !item.has_memory && item.instruction.raw.meta.isa_ext == ZYDIS_ISA_EXT_BASE &&
@@ -185,6 +195,7 @@ bool stays_inside(const Draft& item) {
 
 Form classify(const decode::Instruction& instruction, CodeKind kind, const x86::CpuidTable& cpuid) {
   Draft item(instruction);
+  item.code32 = kind.code32;
   item.mnemonic = static_cast<uint16_t>(instruction.mnemonic());
   item.operand_size = static_cast<uint8_t>(instruction.raw.operand_width / 8);
   item.kind = kind_of(item, kind, cpuid);
@@ -197,6 +208,7 @@ Form classify(const decode::Instruction& instruction, CodeKind kind, const x86::
   for (size_t i = 0; i < item.operands.size(); ++i)
     item.operands[i] = summarize(instruction.operands[i]);
   note_encoding(item);
+  if (kind.code32) name_by_modrm(item);
   if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags ||
       (item.ends_block && !keeps_flags(item.kind)))
     item.flags_read = kAllFlags;

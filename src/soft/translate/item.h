@@ -10,6 +10,7 @@
 #include "soft/decode/decoder.h"
 #include "soft/decode/layout.h"
 #include "soft/interpret/native/features.h"
+#include "soft/translate/jump_tables.h"
 #include "x86/cpuid.h"
 
 namespace limen::soft::translate {
@@ -23,18 +24,31 @@ struct CodeKind {
   bool tsc = false;     ///< RDTSC may be used (CPL 0, or not CR4.TSD).
   bool base = false;    ///< RDFSBASE and its kind may be used (CR4.FSGSBASE).
   bool x87 = false;     ///< x87 and MMX instructions run as they are (CR0.EM, CR0.TS).
+  bool code32 = false;  ///< 32-bit code (CS.L 0, CS.D 1), in flat segments; otherwise 64-bit code.
 
   [[nodiscard]] uint8_t bits() const {
     return static_cast<uint8_t>((user ? 1 : 0) | (sse ? 2 : 0) | (avx ? 4 : 0) | (avx512 ? 8 : 0) |
-                                (tsc ? 16 : 0) | (base ? 32 : 0) | (x87 ? 64 : 0));
+                                (tsc ? 16 : 0) | (base ? 32 : 0) | (x87 ? 64 : 0) |
+                                (code32 ? 128 : 0));
   }
+  /// Everything but what has a jump table of its own.
+  static unsigned common(unsigned bits) { return bits & 0x7E; }
+  static size_t table_of(unsigned bits) {
+    return JumpTables::table_of((bits & 1) != 0, (bits & 128) != 0);
+  }
+  [[nodiscard]] size_t table() const { return JumpTables::table_of(user, code32); }
+  [[nodiscard]] decode::CodeMode mode() const {
+    return code32 ? decode::CodeMode::k32 : decode::CodeMode::k64;
+  }
+  /// Bytes of an address, and of what PUSH, CALL and their kind move.
+  [[nodiscard]] uint8_t word() const { return code32 ? 4 : 8; }
 };
 
 enum class Kind : uint8_t {
   kPlain,    ///< The instruction itself, its memory operand translated.
   kAddress,  ///< LEA.
   kNothing,  ///< A hint: NOP, PREFETCH.
-  kPush,     ///< PUSH r64, imm, m64.
+  kPush,     ///< PUSH r64, imm, m64; in 32-bit code all of them of 32 bits, as below.
   kPop,      ///< POP r64.
   kLeave,
   kCall,       ///< CALL rel.
@@ -45,12 +59,12 @@ enum class Kind : uint8_t {
   kBranch,     ///< Jcc, JRCXZ, LOOP.
   kBitTest,    ///< BT, BTS, BTR, BTC m, r.
   kString,     ///< REP MOVS, REP STOS.
-  kPushFlags,  ///< PUSHFQ.
+  kPushFlags,  ///< PUSHFQ, PUSHFD.
   kReadTsc,    ///< RDTSC, RDTSCP.
   // From here on in emit_system.cc.
   kStringOnce,    ///< MOVS, STOS, LODS without REP.
   kDirection,     ///< CLD, STD.
-  kPopFlags,      ///< POPFQ.
+  kPopFlags,      ///< POPFQ, POPFD.
   kReadSelector,  ///< MOV r, Sreg.
   kReadBase,      ///< RDFSBASE, RDGSBASE.
   kWriteBase,     ///< WRFSBASE, WRGSBASE.
@@ -103,7 +117,6 @@ struct Operand {
   uint8_t size = 0;             ///< Of a register: bytes.
 
   [[nodiscard]] bool is_general() const { return type == Type::kGeneral; }
-  [[nodiscard]] bool is_general64() const { return is_general() && size == 8; }
 };
 
 enum class Encoding : uint8_t { kLegacy, kVex, kEvex };
@@ -123,6 +136,7 @@ struct Form {
   bool faults_plainly : 1 = true;  ///< Where paging forbids an access, #PF is what is due.
   bool high_byte : 1 = false;      ///< The register operand is AH, CH, DH or BH.
   bool stays_inside : 1 = false;   ///< kPlain that can neither fault nor leave the block.
+  bool code32 : 1 = false;         ///< CodeKind::code32.
   uint8_t operand_size = 0;        ///< Bytes.
   uint16_t memory_size = 0;        ///< Bytes.
   uint16_t registers_read = 0;     ///< General registers outside the memory operand, a bit each.
@@ -172,7 +186,10 @@ struct Item : Form {
 
   [[nodiscard]] uint64_t next() const { return rip + length; }
   /// Target of a direct jump, call or branch.
-  [[nodiscard]] uint64_t target() const { return next() + static_cast<uint64_t>(immediate); }
+  [[nodiscard]] uint64_t target() const {
+    const uint64_t sum = next() + static_cast<uint64_t>(immediate);
+    return code32 ? static_cast<uint32_t>(sum) : sum;
+  }
   /// What a RIP-relative memory operand names.
   [[nodiscard]] uint64_t relative_target() const {
     return next() + static_cast<uint64_t>(int64_t{displacement});
@@ -186,8 +203,7 @@ struct Item : Form {
 
 inline constexpr uint8_t kAllFlags = 0x3F;  ///< CF PF AF ZF SF OF.
 
-/// The form of an instruction of 64-bit code. Of kInterpret it does not say whether it ends a
-/// block.
+/// The form of an instruction of such code. Of kInterpret it does not say whether it ends a block.
 [[nodiscard]] Form classify(const decode::Instruction& instruction, CodeKind kind,
                             const x86::CpuidTable& cpuid);
 

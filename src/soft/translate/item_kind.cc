@@ -1,5 +1,9 @@
 // How an instruction is carried over.
+#include <algorithm>
+#include <span>
+
 #include "soft/translate/draft.h"
+#include "x86/registers.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -144,10 +148,63 @@ Verdict verdict(const decode::Instruction& instruction) {
   }
 }
 
+/// Instructions of 32-bit code that 64-bit code does not have, or has with another meaning, and
+/// operands that it has not.
+bool differs_in_32_bit_code(const decode::Instruction& instruction) {
+  const auto& raw = instruction.raw;
+  if (raw.address_width != 32) return true;
+  for (const auto& operand : std::span(instruction.operands).first(raw.operand_count))
+    if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY && operand.mem.segment == ZYDIS_REGISTER_CS)
+      return true;  // which cannot be written to, and perhaps not read
+  switch (raw.encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
+      break;
+    case ZYDIS_INSTRUCTION_ENCODING_VEX: {
+      // Bits that name the other registers, or 64-bit operands, count for nothing.
+      const auto& vex = raw.raw.vex;
+      const bool general = std::ranges::any_of(
+          std::span(instruction.operands).first(raw.operand_count), [](const auto& operand) {
+            return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && is_general(operand.reg.value);
+          });
+      const bool register_in_immediate =
+          raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A && raw.raw.imm[0].size == 8 &&
+          (raw.raw.imm[0].value.u & 0x80) != 0;
+      if (vex.R != 0 || vex.X != 0 || vex.B != 0 || (vex.vvvv & 8) == 0 || register_in_immediate ||
+          (vex.W != 0 && general))
+        return true;
+      break;
+    }
+    default:
+      return true;
+  }
+  switch (raw.mnemonic) {
+    case ZYDIS_MNEMONIC_AAA:
+    case ZYDIS_MNEMONIC_AAD:
+    case ZYDIS_MNEMONIC_AAM:
+    case ZYDIS_MNEMONIC_AAS:
+    case ZYDIS_MNEMONIC_DAA:
+    case ZYDIS_MNEMONIC_DAS:
+    case ZYDIS_MNEMONIC_ARPL:
+    case ZYDIS_MNEMONIC_LDS:
+    case ZYDIS_MNEMONIC_LES:
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+    case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET:
+    case ZYDIS_MNEMONIC_VZEROUPPER:  // leave YMM8 to YMM15 alone
+    case ZYDIS_MNEMONIC_VZEROALL:
+      return true;
+    default:
+      return raw.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && raw.opcode == 0x82;
+  }
+}
+
 Kind kind_of_stack_form(const Draft& item) {
   const auto& instruction = item.instruction;
   const auto& operand = instruction.operands[0];
-  if (instruction.raw.operand_width != 64) return Kind::kInterpret;
+  if (instruction.raw.operand_width != 8 * item.word()) return Kind::kInterpret;
   if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
     if (!is_general(operand.reg.value)) return Kind::kInterpret;
     return instruction.mnemonic() == ZYDIS_MNEMONIC_PUSH ? Kind::kPush : Kind::kPop;
@@ -167,13 +224,15 @@ bool is_bit_test(const decode::Instruction& instruction) {
   }
 }
 
-Counter counter_of(const decode::Instruction& instruction) {
+Counter counter_of(const Draft& item) {
+  const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
   if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || (raw.opcode & 0xF0) != 0xE0)
     return Counter::kNone;
-  if (raw.address_width != 64) return Counter::kUnknown;
+  if (raw.address_width != 8 * item.word()) return Counter::kUnknown;
   switch (raw.mnemonic) {
     case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
       return Counter::kIsZero;
     case ZYDIS_MNEMONIC_LOOP:
       return Counter::kLoop;
@@ -183,9 +242,10 @@ Counter counter_of(const decode::Instruction& instruction) {
 }
 
 /// kString, kStringOnce or, if it is neither, kInterpret.
-Kind kind_of_string(const decode::Instruction& instruction) {
+Kind kind_of_string(const Draft& item) {
+  const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
-  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || raw.address_width != 64)
+  if (raw.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || raw.address_width != 8 * item.word())
     return Kind::kInterpret;
   if (raw.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS))
     return Kind::kInterpret;
@@ -215,6 +275,7 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
   if (instruction.has(ZYDIS_ATTRIB_HAS_LOCK)) return Kind::kInterpret;
   switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_PUSHFD:
       return Kind::kPushFlags;
     case ZYDIS_MNEMONIC_RDTSC:
       return kind.tsc ? Kind::kReadTsc : Kind::kInterpret;
@@ -226,6 +287,7 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
     case ZYDIS_MNEMONIC_STD:
       return Kind::kDirection;
     case ZYDIS_MNEMONIC_POPFQ:
+    case ZYDIS_MNEMONIC_POPFD:
       return Kind::kPopFlags;
     case ZYDIS_MNEMONIC_RDFSBASE:
     case ZYDIS_MNEMONIC_RDGSBASE:
@@ -254,12 +316,20 @@ Kind kind_of_system(const decode::Instruction& instruction, CodeKind kind,
   }
 }
 
+/// Whether the memory operand is in FS or GS.
+bool has_base_segment(const Draft& item) {
+  const ZydisRegister segment = item.memory().mem.segment;
+  return segment == ZYDIS_REGISTER_FS || segment == ZYDIS_REGISTER_GS;
+}
+
 /// MOV from and to system registers, and INVLPG.
 Kind kind_of_system_move(Draft& item, CodeKind kind) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
   if (raw.mnemonic == ZYDIS_MNEMONIC_INVLPG && !kind.user)
-    return note_operands(item) && item.has_memory ? Kind::kInvalidatePage : Kind::kInterpret;
+    return note_operands(item) && item.has_memory && !(item.code32 && has_base_segment(item))
+               ? Kind::kInvalidatePage
+               : Kind::kInterpret;
   if (raw.mnemonic != ZYDIS_MNEMONIC_MOV || instruction.has(ZYDIS_ATTRIB_HAS_LOCK))
     return Kind::kInterpret;
   const auto& to = instruction.operands[0];
@@ -285,6 +355,8 @@ Kind kind_of_system_move(Draft& item, CodeKind kind) {
 Kind kind_of(Draft& item, CodeKind kind, const x86::CpuidTable& cpuid) {
   const auto& instruction = item.instruction;
   const auto& raw = instruction.raw;
+  if (item.code32 && differs_in_32_bit_code(instruction)) return Kind::kInterpret;
+  const unsigned word = 8 * item.word();
   if (const Kind system = kind_of_system(instruction, kind, cpuid); system != Kind::kInterpret)
     return system;
   if (const Kind move = kind_of_system_move(item, kind); move != Kind::kInterpret) return move;
@@ -303,32 +375,32 @@ Kind kind_of(Draft& item, CodeKind kind, const x86::CpuidTable& cpuid) {
       return form;
     }
     case ZYDIS_MNEMONIC_LEAVE:
-      return raw.operand_width == 64 ? Kind::kLeave : Kind::kInterpret;
+      return raw.operand_width == word ? Kind::kLeave : Kind::kInterpret;
     case ZYDIS_MNEMONIC_CALL:
     case ZYDIS_MNEMONIC_JMP: {
       const bool call = raw.mnemonic == ZYDIS_MNEMONIC_CALL;
       if (!near) return Kind::kInterpret;
       if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        if (raw.operand_width != 64) return Kind::kInterpret;
+        if (raw.operand_width != word) return Kind::kInterpret;
         return call ? Kind::kCall : Kind::kJump;
       }
       if (!note_register_or_memory(item)) return Kind::kInterpret;
-      if (instruction.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-          instruction.operands[0].reg.value == ZYDIS_REGISTER_RSP)
+      if (const auto& to = instruction.operands[0];
+          to.type == ZYDIS_OPERAND_TYPE_REGISTER && general_number(to.reg.value) == x86::kRsp)
         return Kind::kInterpret;
       return call ? Kind::kCallAway : Kind::kJumpAway;
     }
     case ZYDIS_MNEMONIC_RET:
-      return near && raw.operand_width == 64 ? Kind::kReturn : Kind::kInterpret;
+      return near && raw.operand_width == word ? Kind::kReturn : Kind::kInterpret;
     default:
       break;
   }
   if (raw.meta.category == ZYDIS_CATEGORY_COND_BR) {
     if (raw.operand_width == 16) return Kind::kInterpret;
-    item.counter = counter_of(instruction);
+    item.counter = counter_of(item);
     return item.counter == Counter::kUnknown ? Kind::kInterpret : Kind::kBranch;
   }
-  if (const Kind string = kind_of_string(instruction); string != Kind::kInterpret) return string;
+  if (const Kind string = kind_of_string(item); string != Kind::kInterpret) return string;
   if (raw.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
     return Kind::kInterpret;
   const Verdict known = verdict(instruction);

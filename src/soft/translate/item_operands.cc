@@ -25,7 +25,10 @@ bool note_operands(Draft& item) {
       case ZYDIS_OPERAND_TYPE_IMMEDIATE:
         break;
       case ZYDIS_OPERAND_TYPE_MEMORY:
-        if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || item.has_memory) return false;
+        if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+            !(item.code32 && operand.encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64))
+          return false;
+        if (item.has_memory) return false;
         if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM && operand.mem.type != ZYDIS_MEMOP_TYPE_AGEN)
           return false;
         item.has_memory = true;
@@ -74,9 +77,9 @@ bool note_register_or_memory(Draft& item) {
     if (operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM) return false;
     item.has_memory = item.reads_memory = true;
     item.memory_operand = 0;
-    item.memory_size = 8;
+    item.memory_size = static_cast<uint16_t>(item.word());
   }
-  return operand.size == 64;
+  return operand.size == 8 * item.word();
 }
 
 bool can_lend_low_byte(Draft& item) {

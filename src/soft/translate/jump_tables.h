@@ -17,6 +17,12 @@ class JumpTables {
   static constexpr size_t kSize = size_t{1} << 16;
   using Table = std::array<const uint8_t*, kSize>;
 
+  /// One for each CPL and size of code: code of another kind at the same address is never found.
+  static constexpr size_t kTables = 4;
+  static constexpr size_t table_of(bool user, bool code32) {
+    return (user ? 1u : 0u) | (code32 ? 2u : 0u);
+  }
+
   /// An entry that is looked for where the one in the table is another one's.
   struct Other {
     uint64_t linear = 0;
@@ -30,37 +36,41 @@ class JumpTables {
 
   /// Everything leads to `miss`, an offset in the code cache that is at `code`.
   void clear(const uint8_t* code, CodeOffset miss) {
+    const bool anew = code_ != code || miss_ != miss;
     code_ = code;
     miss_ = miss;
-    for (Table& table : tables) table.fill(code + miss);
-    has_others_ = true;
+    for (size_t i = 0; i < kTables; ++i) {
+      if (anew) has_others_[i] = true;
+      if (anew || used_[i]) tables[i].fill(code + miss);
+      used_[i] = false;
+    }
     forget_others();
   }
-  void enter(bool user, uint64_t linear, CodeOffset entry, CodeOffset body) noexcept {
-    tables[user ? 1 : 0][linear % kSize] = code_ + entry;
-    others[user ? 1 : 0][other_index(linear)] = {linear, entry, body};
-    has_others_ = true;
+  void enter(size_t table, uint64_t linear, CodeOffset entry, CodeOffset body) noexcept {
+    tables[table][linear % kSize] = code_ + entry;
+    others[table][other_index(linear)] = {linear, entry, body};
+    used_[table] = has_others_[table] = true;
   }
   /// Of a block that begins at `offset` of some page. The caller sees to forget_others().
-  void forget(bool user, uint64_t offset, CodeOffset entry) {
-    Table& table = tables[user ? 1 : 0];
+  void forget(size_t table, uint64_t offset, CodeOffset entry) {
     for (size_t slot = offset; slot < kSize; slot += 4096)
-      if (table[slot] == code_ + entry) table[slot] = code_ + miss_;
+      if (tables[table][slot] == code_ + entry) tables[table][slot] = code_ + miss_;
   }
   void forget_others() {
-    if (!has_others_) return;
-    for (auto& table : others) table.fill({.linear = 0, .entry = miss_, .body = 0});
-    has_others_ = false;
+    for (size_t i = 0; i < kTables; ++i) {
+      if (has_others_[i]) others[i].fill({.linear = 0, .entry = miss_, .body = 0});
+      has_others_[i] = false;
+    }
   }
 
-  // Index: CPL is 3.
-  alignas(64) std::array<Table, 2> tables{};
-  alignas(64) std::array<std::array<Other, kOthers>, 2> others{};
+  alignas(64) std::array<Table, kTables> tables{};
+  alignas(64) std::array<std::array<Other, kOthers>, kTables> others{};
 
  private:
   const uint8_t* code_ = nullptr;
   CodeOffset miss_ = 0;
-  bool has_others_ = false;
+  std::array<bool, kTables> used_{};  // since they were cleared
+  std::array<bool, kTables> has_others_{};
 };
 
 }  // namespace limen::soft::translate

@@ -38,6 +38,11 @@ QuickAccess gather(Cpu& cpu, uint64_t linear, unsigned size) {
 
 namespace {
 
+/// Whether 32-bit code asks for what is not all of 32-bit addresses: its segments end there.
+bool is_beyond(const Cpu& cpu, uint64_t linear, unsigned size) {
+  return cpu.mode == decode::CodeMode::k32 && linear + size > uint64_t{1} << 32;
+}
+
 /// A window, from `linear` on, which may be before what the first access reaches. Where it cannot
 /// be opened, as it reaches over its page's end or for any other reason, code without windows goes
 /// on.
@@ -46,7 +51,8 @@ Continuation find_window(Cpu& cpu, uint64_t linear, const WindowSite& site) noex
   Context& context = cpu.generated;
   const bool saved = site.flags_saved != 0;
   QuickAccess found;
-  if ((linear & kPageOffset) + site.size <= 4096)
+  if ((linear & kPageOffset) + site.size <= 4096 &&
+      (cpu.mode != decode::CodeMode::k32 || !is_edge(linear)))
     found = site.of == CallSite::Of::kStack
                 ? cpu.mmu.quick_stack(linear, site.size, access)
                 : cpu.mmu.quick_access(linear, site.size, access, Mmu::Dirty::kAsItIs);
@@ -76,6 +82,7 @@ Continuation on_miss(Cpu* cpu, uint64_t linear, const CallSite* site) noexcept {
   if (site->of == CallSite::Of::kWindow || site->of == CallSite::Of::kStack)
     return find_window(*cpu, linear, static_cast<const WindowSite&>(*site));
   const Access access = site->write != 0 ? Access::kWrite : Access::kRead;
+  if (is_beyond(*cpu, linear, site->size)) return leave_to_interpreter(*cpu, *site);
   // What may raise another exception must not have made the page dirty.
   QuickAccess found = cpu->mmu.quick_access(
       linear, site->size, access, site->faults != 0 ? Mmu::Dirty::kSet : Mmu::Dirty::kAsItIs);
@@ -128,6 +135,7 @@ bool run_string(Cpu& cpu, unsigned size, uint64_t value, QuickAccess& blocked) {
   uint64_t& count = cpu.gpr[x86::kRcx];
   uint64_t& to = cpu.gpr[x86::kRdi];
   uint64_t& from = cpu.gpr[x86::kRsi];
+  const uint64_t mask = cpu.rip_mask;
   while (count != 0) {
     if (cpu.attention.is_called()) return false;
     uint64_t room = 4096 - (to & kPageOffset);
@@ -147,8 +155,8 @@ bool run_string(Cpu& cpu, unsigned size, uint64_t value, QuickAccess& blocked) {
     uint64_t left = now;
     run_host_string<kCopy>(host_to, host_from, left, value, size);
     count -= now;
-    to += now * size;
-    if (kCopy) from += now * size;
+    to = (to + now * size) & mask;
+    if (kCopy) from = (from + now * size) & mask;
   }
   return true;
 }
@@ -193,13 +201,14 @@ CodeKind Translator::code_kind() const noexcept {
   kind.avx512 = kind.avx && (system.xcr0 & 0xE0) == 0xE0;
   kind.tsc = !kind.user || (system.cr4 & x86::cr4::kTsd) == 0;
   kind.base = (system.cr4 & x86::cr4::kFsgsbase) != 0;
+  kind.code32 = cpu_.mode == decode::CodeMode::k32;
   kind.x87 = (system.cr0 & (x86::cr0::kEmulation | x86::cr0::kTaskSwitched)) == 0;
   return kind;
 }
 
 const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
   const uint8_t kind = code_kind().bits();
-  if (((kind ^ last_kind_) & ~1) != 0) return nullptr;  // the jump tables are of another
+  if (CodeKind::common(kind ^ last_kind_) != 0) return nullptr;  // the jump tables are of another
   const FetchResult* page = cpu_.mmu.quick_fetch(linear);
   if (page == nullptr) return nullptr;
   const uint64_t offset = linear & kPageOffset;
@@ -209,7 +218,7 @@ const uint8_t* Translator::quick_find(uint64_t linear) noexcept {
     const Home& home = blocks_.home(block.home);
     if (home.kind != kind || home.ram_pages[0] != page->ram_page || !quick_bind(id, linear))
       continue;
-    cpu_.generated.jump_tables.enter((kind & 1) != 0, linear, block.indirect, block.body);
+    cpu_.generated.jump_tables.enter(CodeKind::table_of(kind), linear, block.indirect, block.body);
     ++statistics_.quick_lookups;
     return cache_.executable(block.body);
   }

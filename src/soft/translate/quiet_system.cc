@@ -128,7 +128,7 @@ Continuation on_interrupt_return(Cpu* cpu, uint64_t, const CallSite* site) noexc
 Continuation deliver_page_fault(Cpu& cpu, const Mmu::QuickAccess& fault,
                                 const CallSite& site) noexcept {
   const auto leave = [&] { return leave_to_interpreter(cpu, site); };
-  if (cpu.traces_interrupts) return leave();
+  if (cpu.traces_interrupts || cpu.mode != decode::CodeMode::k64) return leave();
   const bool inward = cpu.cpl == 3;
   const bool alignment_check = (cpu.flags_rest & flags::kAlignmentCheck) != 0;
   if (inward && alignment_check) return leave();

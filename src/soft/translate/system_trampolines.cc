@@ -52,7 +52,7 @@ class SystemCode {
   void set_privilege(size_t choice);
   void jump_to_r10(bool user) {
     out_.movzx16(kR11, kR10);
-    out_.gs_jump_indexed(kR11, layout_.jump_table[user ? 1 : 0]);
+    out_.gs_jump_indexed(kR11, layout_.jump_table[JumpTables::table_of(user, false)]);
   }
 
   Assembler& out_;

@@ -64,7 +64,7 @@ void trace_block(Trace& trace, CodeKind kind, std::span<const Item> items, const
     fmt::format_to(std::back_inserter(text), "----------------\nIN: {}\n", ring);
     for (const Item& item : items)
       if (decode::Instruction instruction;
-          decode::decode(decode::CodeMode::k64, item.code(), instruction) == decode::Outcome::kOk)
+          decode::decode(kind.mode(), item.code(), instruction) == decode::Outcome::kOk)
         append_instruction(text, item.rip, instruction);
     text += '\n';
   }

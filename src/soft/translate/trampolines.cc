@@ -268,7 +268,7 @@ CodeOffset emit_window_miss(Assembler& out, const CpuLayout& layout, const Tramp
 /// moved from one page to another. At CPL 0 it is the bank without RFLAGS.AC, whose pages can be
 /// used with it, too.
 CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampolines& made,
-                           bool user, bool keeps_flags) {
+                           bool user, bool code32, bool keeps_flags) {
   constexpr int32_t kWriteTag = offsetof(DataEntry, write_tag),
                     kDifference = offsetof(DataEntry, difference);
   const int32_t stack = layout.stack_page[user ? 1 : 0];
@@ -277,6 +277,13 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
   const CodeOffset at = out.here();
   if (keeps_flags) save_flags(out, layout);
   const Borrowed borrowed(out, layout, kRax, kRcx);
+  CodeOffset edge = 0;
+  if (code32) {
+    out.mov(kRcx, (uint64_t{1} << 32) - 2 * kEdge - 1);
+    out.lea(kRax, kR10, -static_cast<int32_t>(kEdge));
+    out.cmp(kRax, kRcx);
+    edge = out.jump_if(Condition::kAbove);
+  }
   out.mov32(kRax, kR10);
   out.shr32(kRax, 12 - 5);
   out.and32(kRax, static_cast<uint32_t>(DataBank::kMask) << 5);
@@ -313,16 +320,18 @@ CodeOffset emit_stack_miss(Assembler& out, const CpuLayout& layout, const Trampo
   out.jump(keeps_flags ? made.exit_poll_restoring : made.exit_poll);
   out.patch(unknown, out.here());
   out.add_memory(kR10, kRax, kWriteTag);
+  if (edge != 0) out.patch(edge, out.here());
   borrowed.give_back();
   out.jump(made.window_miss);
   return at;
 }
 
 /// `slowly`: what finds every block.
-CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset slowly, bool user) {
+CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset slowly,
+                           size_t table) {
   using Other = JumpTables::Other;
   static_assert(sizeof(Other) == 16);
-  const int32_t others = layout.other_entries[user ? 1 : 0];
+  const int32_t others = layout.other_entries[table];
   const auto field = [&](size_t offset) { return others + static_cast<int32_t>(offset); };
   out.align(64);
   const CodeOffset at = out.here();
@@ -340,7 +349,7 @@ CodeOffset emit_revalidate(Assembler& out, const CpuLayout& layout, CodeOffset s
   out.gs().load32(kRcx, kRcx, field(offsetof(Other, entry)));
   out.cpu_add(kRcx, layout.code);
   out.movzx16(kRdx, kR10);
-  out.gs_store_indexed(kRdx, layout.jump_table[user ? 1 : 0], kRcx);
+  out.gs_store_indexed(kRdx, layout.jump_table[table], kRcx);
   out.mov(kR11, kRcx);
   borrowed.give_back();
   restore_flags(out, layout);
@@ -382,15 +391,18 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
   made.go_on_onward_restoring = emit_go_on_onward_restoring(out, layout);
   made.miss = emit_quiet_call(out, layout, layout.on_miss);
   made.window_miss = emit_window_miss(out, layout, made);
-  for (const bool user : {false, true}) {
-    made.stack_miss[user] = emit_stack_miss(out, layout, made, user, false);
-    made.stack_miss_keeping_flags[user] = emit_stack_miss(out, layout, made, user, true);
-  }
+  for (const bool code32 : {false, true})
+    for (const bool user : {false, true}) {
+      const size_t table = JumpTables::table_of(user, code32);
+      made.stack_miss[table] = emit_stack_miss(out, layout, made, user, code32, false);
+      made.stack_miss_keeping_flags[table] =
+          emit_stack_miss(out, layout, made, user, code32, true);
+    }
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);
   const CodeOffset revalidate = emit_quiet_call(out, layout, layout.on_revalidate);
-  for (const bool user : {false, true})
-    made.revalidate[user] = emit_revalidate(out, layout, revalidate, user);
+  for (size_t table = 0; table < JumpTables::kTables; ++table)
+    made.revalidate[table] = emit_revalidate(out, layout, revalidate, table);
   made.interrupt_return = emit_quiet_call(out, layout, layout.system.on_interrupt_return);
   made.load_cr3 = emit_quiet_call(out, layout, layout.system.on_load_cr3);
   made.invalidate_page = emit_quiet_call(out, layout, layout.system.on_invalidate_page);

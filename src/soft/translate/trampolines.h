@@ -36,13 +36,13 @@ struct Trampolines {
   CodeOffset miss = 0;
   CodeOffset window_miss = 0;  ///< The same for a WindowSite.
   /// Like `miss`, for a window that is not on the stack's page, flags being dead, or live and still
-  /// in their place: looks into the bank first. Index: CPL is 3.
-  CodeOffset stack_miss[2] = {};
-  CodeOffset stack_miss_keeping_flags[2] = {};
+  /// in their place: looks into the bank first. Index: JumpTables::table_of().
+  CodeOffset stack_miss[JumpTables::kTables] = {};
+  CodeOffset stack_miss_keeping_flags[JumpTables::kTables] = {};
   CodeOffset string = 0;
   /// An entry was reached for which R10, the guest address, is another one's, or nothing has found
   /// it right as yet; RAX and flags were put aside. Looks for another entry first.
-  CodeOffset revalidate[2] = {};
+  CodeOffset revalidate[JumpTables::kTables] = {};
   CodeOffset lookup = 0;  ///< R11 does not matter.
   CodeOffset interrupt_return = 0;
   CodeOffset load_cr3 = 0;

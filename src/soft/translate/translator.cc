@@ -30,6 +30,9 @@ static_assert(kMaxOuter + kMaxInner <= kMaxItems);
 /// what is written beyond the end.
 constexpr size_t kMaxBlockCode = kMaxItems * 300 + 512 + Assembler::kMostBeyond;
 
+/// Of 32-bit addresses.
+constexpr uint64_t kLastPage = 0xFFFF'F000;
+
 /// No block takes so long: cycles of the TSC, 1 ms at 3 GHz. Another process had the processor.
 constexpr uint64_t kInterruptedCycles = 3'000'000;
 
@@ -100,6 +103,8 @@ Translator::Outcome Translator::run() {
   if (cpu_.debugger.additions() != seen_breakpoints_) [[unlikely]]
     drop_code_at_breakpoints();
   cpu_.generated.calls.update(cpu_.system);
+  const bool code32 = cpu_.mode == decode::CodeMode::k32;
+  if (code32) prepare_32_bit_code();
   const uint8_t* code = nullptr;
   const bool resumes = resume_.code != nullptr && resume_.rip == cpu_.rip &&
                        resume_.stamp == cpu_.mmu.fetch_stamp() &&
@@ -110,6 +115,7 @@ Translator::Outcome Translator::run() {
   for (;;) {
     if (code == nullptr) code = code_for_rip(std::exchange(seeker, Seeker::kBody));
     if (code == nullptr) return Outcome::kInterpret;
+    if (code32) forget_upper_halves();
     Context& context = cpu_.generated;
     context.target = code;
     reinterpret_cast<void (*)()>(
@@ -159,14 +165,17 @@ const uint8_t* Translator::code_for_rip(Seeker seeker) {
   if (id == 0) return nullptr;
   const Block& block = blocks_[id];
   if (seeker == Seeker::kEntry)
-    cpu_.generated.jump_tables.enter(cpu_.cpl == 3, cpu_.rip, block.indirect, block.body);
+    
+    cpu_.generated.jump_tables.enter(CodeKind::table_of(blocks_.home(block.home).kind), cpu_.rip,
+                                     block.indirect, block.body);
   return cache_.executable(block.body);
 }
 
 const uint8_t* Translator::follow_link(LinkId id) {
   const uint64_t evictions = blocks_.evictions();
   const Link link = blocks_.link(id);
-  cpu_.rip = blocks_.data(blocks_[link.from].home).base + static_cast<uint64_t>(link.target);
+  cpu_.rip = (blocks_.data(blocks_[link.from].home).base + static_cast<uint64_t>(link.target)) &
+             cpu_.rip_mask;
   const BlockId to = find(Seeker::kBody);
   if (to == 0) return nullptr;
   if (blocks_.evictions() == evictions) blocks_.connect(id, to);
@@ -243,8 +252,7 @@ const uint8_t* Translator::split(CodeOffset call_site) {
 BlockId Translator::find(Seeker seeker) {
   const CodeKind kind = code_kind();
   if (kind.bits() != last_kind_) {
-    // Jump tables tell user code from other code, and nothing else.
-    if (((kind.bits() ^ last_kind_) & ~1) != 0)
+    if (CodeKind::common(kind.bits() ^ last_kind_) != 0)
       cpu_.generated.jump_tables.clear(cache_.executable(0), trampolines_.lookup);
     last_kind_ = kind.bits();
   }
@@ -252,6 +260,7 @@ BlockId Translator::find(Seeker seeker) {
   // Before the fetch, which may fault.
   if (cpu_.debugger.has_breakpoints() && cpu_.debugger.stops_at(rip)) [[unlikely]]
     return 0;
+  if (kind.code32 && rip >= kLastPage) return 0;  // where EIP may wrap around
   const FetchResult page = cpu_.mmu.fetch(rip);
   if (page.host_page == nullptr) return 0;
   const uint64_t offset = rip & kPageOffset;

@@ -1,4 +1,4 @@
-// Tier 1: runs 64-bit guest code as host code, block by block, and knows which blocks still stand
+// Tier 1: runs 64-bit and 32-bit guest code as host code, block by block, and knows which blocks still stand
 // for what the guest's memory holds.
 #pragma once
 
@@ -50,7 +50,8 @@ class Translator {
 
   /// Whether run() can run what the processor would run next.
   [[nodiscard]] bool handles_mode() const {
-    return cpu_.mode == decode::CodeMode::k64 && (cpu_.cpl == 0 || cpu_.cpl == 3);
+    if (cpu_.cpl != 0 && cpu_.cpl != 3) return false;
+    return cpu_.mode == decode::CodeMode::k64 || (cpu_.mode == decode::CodeMode::k32 && is_flat());
   }
 
   enum class Outcome : uint8_t {
@@ -107,6 +108,10 @@ class Translator {
   [[nodiscard]] Assembler assembler(CodeOffset offset) const;
   CodeOffset write_trampolines();
   [[nodiscard]] CodeKind code_kind() const noexcept;
+  // In code32.cc.
+  [[nodiscard]] bool is_flat() const;
+  void prepare_32_bit_code();
+  void forget_upper_halves();
   /// For whom a block is looked for.
   enum class Seeker : uint8_t {
     kBody,     ///< Goes to its body.

@@ -47,6 +47,7 @@ class Place {
     changed_ = 0;
   }
   [[nodiscard]] size_t item() const { return item_; }
+  [[nodiscard]] const Value& operator[](unsigned number) const { return value(number); }
   [[nodiscard]] const Value& value(unsigned number) const {
     return (changed_ >> number & 1) != 0 ? before_[number] : now_[number];
   }
@@ -64,9 +65,26 @@ class Place {
   Values before_;         // of these
 };
 
+/// What an access reaches.
+struct Bytes {
+  int64_t offset = 0;  ///< From a root.
+  uint16_t size = 0;
+  bool write = false;
+  int32_t displacement = 0;  ///< As the instruction has it.
+};
+
+/// How far the registers of an access are from their roots.
+struct Offsets {
+  int64_t base = 0;
+  int64_t index = 0;
+  bool operator==(const Offsets&) const = default;
+};
+
 /// A window that may yet grow.
 struct Open {
   Root root;
+  Offsets offsets;   ///< Of the first access.
+  bool far = false;  ///< Some displacement is not small.
   int64_t from = 0, to = 0;     ///< Offsets from the root.
   int64_t register_offset = 0;  ///< Of the opening registers' sum from the root.
   Window window;
@@ -119,6 +137,8 @@ class WindowSearch::State {
  private:
   void begin(std::span<Item> items, size_t poll_at, const InnerLoop& inner) {
     items_ = items;
+    code32_ = !items.empty() && items[0].code32;
+    word_ = code32_ ? 4 : 8;
     poll_at_ = poll_at;
     inner_ = inner;
     windows_.clear();
@@ -159,7 +179,7 @@ class WindowSearch::State {
       case Kind::kPush:
       case Kind::kCall:
       case Kind::kCallAway:
-        return note_stack(kStackPointer, -8, true, item);
+        return note_stack(kStackPointer, -word_, true, item);
       case Kind::kPop:
       case Kind::kReturn:
         return note_stack(kStackPointer, 0, false, item);
@@ -172,16 +192,19 @@ class WindowSearch::State {
 
   void note_stack(uint8_t base, int64_t displacement, bool write, Item& item) {
     const Value& value = registers_[base];
-    note({.base = value.root}, {.base = base}, value.offset + displacement, 8, write,
+    note({.base = value.root}, {.base = base},
+         {.offset = value.offset + displacement, .size = word_, .write = write,
+          .displacement = static_cast<int32_t>(displacement)},
          item.stack_window);
   }
 
   void note_operand(Item& item) {
     const Address& memory = item.address;
-    if (!memory.wide || memory.segment != Address::Segment::kFlat || memory.relative) return;
+    if ((!memory.wide && !code32_) || memory.segment != Address::Segment::kFlat || memory.relative) return;
     if ((kElsewhere >> memory.base & 1) != 0 || (kElsewhere >> memory.index & 1) != 0) return;
     if (memory.base == kNoGeneral && memory.index == kNoGeneral) return;
-    if (item.displacement > kFarthest || item.displacement < -kFarthest) return;
+    if (item.displacement > kFarthest || item.displacement < (code32_ ? -kFarFromEdge : -kFarthest))
+      return;
     Root root;
     Window through;
     int64_t offset = item.displacement;
@@ -196,7 +219,12 @@ class WindowSearch::State {
       root.index = registers_[through.index].root;
       offset += registers_[through.index].offset << root.scale;
     }
-    note(root, through, offset, item.memory_size, item.writes_memory, item.window);
+    note(root, through,
+         {.offset = offset,
+          .size = item.memory_size,
+          .write = item.writes_memory,
+          .displacement = item.displacement},
+         item.window);
   }
 
   /// Finds out how far a round of the inner loop moves each register.
@@ -237,8 +265,8 @@ class WindowSearch::State {
 
   /// Like note(), for an access that each round of the inner loop moves by what is known. Opening
   /// such a window asks no more than whether the bank has its page: ways out do not matter.
-  bool note_inner(const Root& root, uint8_t base, int64_t offset, int64_t size, bool write,
-                  uint8_t& use) {
+  bool note_inner(const Root& root, uint8_t base, const Bytes& bytes, uint8_t& use) {
+    const auto [offset, size, write, displacement] = bytes;
     Window through{.base = inner_register(root.base), .index = inner_register(root.index)};
     through.scale = root.scale;
     const auto lacks = [](uint32_t part, uint8_t number) {
@@ -249,6 +277,7 @@ class WindowSearch::State {
     if (root.base != 0) step += steps_[through.base].offset;
     if (root.index != 0) step += steps_[through.index].offset * (int64_t{1} << root.scale);
     if (step > kFarthestStep || step < -kFarthestStep) return false;
+    if (code32_ && (displacement > kFarFromEdge || (root.base != 0 && root.index != 0))) return false;
     const bool has_base = root.base != 0 && root.index != 0 && base == through.base &&
                           (inner_written_ >> base & 1) == 0;
     for (Open& open : inner_open_) {
@@ -270,6 +299,7 @@ class WindowSearch::State {
     open.window.write = write;
     open.window.has_base = has_base;
     open.window.step = static_cast<int32_t>(step);
+    open.window.varies = code32_;
     use = open.candidate = new_candidate();
     inner_open_.push_back(open);
     return true;
@@ -289,18 +319,38 @@ class WindowSearch::State {
     windows_.push_back(window);
   }
 
-  /// An access to `size` bytes at `root` and `offset`, made through registers that `through`
-  /// names.
-  void note(const Root& root, const Window& through, int64_t offset, int64_t size, bool write,
-            uint8_t& use) {
-    if (at_ >= inner_.at && note_inner(root, through.base, offset, size, write, use)) return;
+  [[nodiscard]] Offsets offsets_of(const Window& through, const auto& values) const {
+    const auto offset_of = [&](uint8_t number) {
+      return number == Window::kNone ? 0 : values[number].offset;
+    };
+    return {.base = offset_of(through.base), .index = offset_of(through.index)};
+  }
+
+  /// Whether an access through registers with these offsets can be made through the window; notes
+  /// what it takes.
+  [[nodiscard]] bool may_join(Open& open, const Offsets& offsets, bool far) const {
+    if (!code32_) return true;
+    const bool varies = open.window.varies || offsets != open.offsets;
+    if (varies && (open.far || far || (open.root.base != 0 && open.root.index != 0))) return false;
+    open.window.varies = varies;
+    open.far = open.far || far;
+    return true;
+  }
+
+  /// An access to bytes at `root` and an offset, made through registers that `through` names.
+  void note(const Root& root, const Window& through, const Bytes& bytes, uint8_t& use) {
+    if (at_ >= inner_.at && note_inner(root, through.base, bytes, use)) return;
+    const auto [offset, size, write, displacement] = bytes;
+    const Offsets offsets = offsets_of(through, registers_);
+    const bool far = displacement > kFarFromEdge;
     const auto found = std::ranges::find(open_, root, &Open::root);
     if (found != open_.end()) {
       Open& open = *found;
       const int64_t from = std::min(open.from, offset);
       const int64_t to = std::max(open.to, offset + size);
       // A page must not become dirty for a store that is behind a way out.
-      if (to - from <= kMostBytes && (!write || open.window.write || !open.passed_branch)) {
+      if (to - from <= kMostBytes && (!write || open.window.write || !open.passed_branch) &&
+          may_join(open, offsets, far)) {
         open.from = from;
         open.to = to;
         open.window.write = open.window.write || write;
@@ -314,6 +364,8 @@ class WindowSearch::State {
     }
     Open open;
     open.root = root;
+    open.offsets = offsets;
+    open.far = far;
     open.from = offset;
     open.to = offset + size;
     open.window = through;
@@ -344,7 +396,9 @@ class WindowSearch::State {
     if (live && known && place.item() != at_) {
       Window moved = open.window;
       if (find_root(place, open.root.base, moved.base) &&
-          find_root(place, open.root.index, moved.index)) {
+          find_root(place, open.root.index, moved.index) &&
+          may_join(open, offsets_of(moved, place), open.far)) {
+        moved.varies = open.window.varies;
         moved.item = static_cast<uint8_t>(place.item());
         open.window = moved;
         earlier = true;
@@ -408,13 +462,13 @@ class WindowSearch::State {
       case Kind::kPush:
       case Kind::kCall:
       case Kind::kCallAway:
-        return add(kStackPointer, -8);
+        return add(kStackPointer, -word_);
       case Kind::kPop:
-        add(kStackPointer, 8);
+        add(kStackPointer, word_);
         return forget(item.operands[0].number);
       case Kind::kLeave:
         set(kStackPointer, registers_[kFramePointer]);
-        add(kStackPointer, 8);
+        add(kStackPointer, word_);
         return forget(kFramePointer);
       case Kind::kPlain:
       case Kind::kAddress:
@@ -425,10 +479,13 @@ class WindowSearch::State {
     }
   }
 
+  [[nodiscard]] bool is_word(const Operand& operand) const {
+    return operand.is_general() && operand.size == word_;
+  }
   void follow_plain(const Item& item) {
     const Operand& to = item.operands[0];
     const Operand& from = item.operands[1];
-    if (to.is_general64()) {
+    if (is_word(to)) {
       const unsigned number = to.number;
       const bool immediate = from.type == Operand::Type::kImmediate;
       switch (item.mnemonic) {
@@ -443,12 +500,14 @@ class WindowSearch::State {
         case ZYDIS_MNEMONIC_DEC:
           return add(number, -1);
         case ZYDIS_MNEMONIC_MOV:
-          if (!from.is_general64()) break;
+          if (!is_word(from)) break;
           set(number, registers_[from.number]);
           return;
         case ZYDIS_MNEMONIC_LEA: {
           const Address& memory = item.address;
-          if (memory.index != kNoGeneral || memory.base == kNoGeneral || !memory.wide) break;
+          if (memory.index != kNoGeneral || memory.base == kNoGeneral ||
+              memory.wide == code32_)
+            break;
           set(number, registers_[memory.base]);
           return add(number, item.displacement);
         }
@@ -461,6 +520,8 @@ class WindowSearch::State {
   }
 
   std::span<Item> items_;
+  bool code32_ = false;
+  uint16_t word_ = 8;  // bytes of an address
   size_t poll_at_ = 0;
   InnerLoop inner_;
   std::vector<Window> windows_;

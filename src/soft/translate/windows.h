@@ -29,6 +29,9 @@ struct Window {
   /// `inner`: the difference is one of host addresses and what the index makes of the guest's: the
   /// base, which does not change, is part of it.
   bool has_base = false;
+  /// In 32-bit code: registers that it is reached through hold something else than when it was
+  /// opened, so it must not be at an edge (kEdge).
+  bool varies = false;
   uint16_t size = 0;  ///< Bytes.
   int32_t displacement = 0;
   int32_t step = 0;  ///< `inner`: how far a round moves it, in bytes.
@@ -50,6 +53,11 @@ struct InnerLoop {
 /// Fills in the windows of its items, `inside_window`, and `windows` in the order in which they are
 /// opened: with the first access or before it, where flags are dead. `poll_at`: before this item
 /// the code may be left and entered again. No two windows of the stack are open at a time.
+///
+/// 32-bit code adds up addresses modulo 2^32, the host does not. An address is the same either way
+/// if another one of the same page is, whose registers have the same values, or if it is one register
+/// and a small displacement, and not at an edge: Window::varies. Opening a window asks for the page
+/// of the sum as the host makes it, which is nobody's from 2^32 on.
 ///
 /// In an inner loop, accesses whose addresses each round changes by what is known, and a little,
 /// are made through windows that stay open from one round to the next: Window::inner.

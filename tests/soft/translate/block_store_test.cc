@@ -60,7 +60,7 @@ class BlockStoreTest : public testing::Test {
     made.block.sites = made.link + static_cast<CodeOffset>(sizeof link);
     store_.link(made.link) = link;
     store_.add(made.block, {.often = made.block.end, .seldom = room.seldom + kBlockSize / 2});
-    jump_tables_->enter(true, offset, made.block.indirect, made.block.body);
+    jump_tables_->enter(1, offset, made.block.indirect, made.block.body);
     return made;
   }
 
