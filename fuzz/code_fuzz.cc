@@ -1,7 +1,7 @@
 // Any bytes as user code: the interpreter and the translator must agree on what becomes of them.
 //
-// Input: eight bytes from which registers and memory follow, one that says how the pages are
-// mapped, and the code.
+// Input: eight bytes from which registers and memory follow, one that says how the pages are mapped
+// and whether it is 32-bit code, and the code.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,6 +23,7 @@ namespace {
 using namespace limen::conformance;  // NOLINT(google-build-using-namespace): the test's parts
 
 constexpr size_t kHeader = 9;
+constexpr uint8_t kCode32 = 0x80;  // in the last byte of the header
 constexpr size_t kMostCode = 1024;
 /// Before the machines are made anew: a difference is to follow from few inputs.
 constexpr unsigned kInputsPerLaboratory = 200;
@@ -79,10 +80,11 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
   Random random(seed);
   if (max_size <= kHeader) return size;
   if (size > kHeader && !random.percent(10)) return LLVMFuzzerMutate(data, size, max_size);
-  const Program program = Generator(random, false).generate();
+  for (size_t i = 0; i < kHeader; ++i) data[i] = static_cast<uint8_t>(random.next());
+  const bool code32 = (data[kHeader - 1] & kCode32) != 0;
+  const Program program = Generator(random, false, code32).generate();
   const auto code = program.assemble();
   const size_t code_size = std::min<size_t>({program.size(), kMostCode, max_size - kHeader});
-  for (size_t i = 0; i < kHeader; ++i) data[i] = static_cast<uint8_t>(random.next());
   std::copy_n(code.begin() + program.start, code_size, data + kHeader);
   return kHeader + code_size;
 }
@@ -93,7 +95,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::memcpy(&seed, data, sizeof seed);
   Random random(seed);
   const std::span code(data + kHeader, std::min(size - kHeader, kMostCode));
-  const Program program = make_program(code, random);
+  Program program = make_program(code, random);
+  program.code32 = (data[kHeader - 1] & kCode32) != 0;
   const auto situations = make_situations(program, random, 1 + data[8] % 4u);
   const auto verdict = laboratory().compare(program, situations, true);
   if (verdict.differences.empty()) return 0;

@@ -266,6 +266,9 @@ const std::vector<Section>& sections() {
       {"Compatibility0F", CodeMode::k32, kLegacy, 1},
       {"Compatibility0F38", CodeMode::k32, kLegacy, 2},
       {"Compatibility0F3A", CodeMode::k32, kLegacy, 3},
+      {"CompatibilityVex0F", CodeMode::k32, kVex, 1},
+      {"CompatibilityVex0F38", CodeMode::k32, kVex, 2},
+      {"CompatibilityVex0F3A", CodeMode::k32, kVex, 3},
   };
   return all;
 }

@@ -21,6 +21,8 @@ using soft::translate::CodeKind;
 using soft::translate::FormCache;
 using soft::translate::Item;
 
+constexpr CodeKind kUser32{
+    .user = true, .sse = true, .avx = true, .tsc = true, .x87 = true, .code32 = true};
 constexpr CodeKind kKernel{.sse = true, .avx = true, .avx512 = true, .tsc = true, .base = true};
 constexpr CodeKind kUser{
     .user = true, .sse = true, .avx = true, .avx512 = true, .tsc = true, .base = true};
@@ -51,18 +53,20 @@ class FormCacheTest : public testing::Test {
   }
 
   /// Other displacements and immediates.
-  static InstructionBytes with_other_values(const InstructionBytes& bytes, Random& random) {
+  static InstructionBytes with_other_values(soft::decode::CodeMode mode,
+                                            const InstructionBytes& bytes, Random& random) {
     InstructionBytes other = bytes;
-    const auto layout = soft::decode::find_layout(soft::decode::CodeMode::k64, bytes);
+    const auto layout = soft::decode::find_layout(mode, bytes);
     for (unsigned i = layout.known() ? layout.head : 1; i < other.size(); ++i)
       other[i] = static_cast<uint8_t>(random.next());
     return other;
   }
 
   /// And other registers, by ModRM, SIB and the low bits of REX.
-  static InstructionBytes with_other_registers(const InstructionBytes& bytes, Random& random) {
-    InstructionBytes other = with_other_values(bytes, random);
-    const auto layout = soft::decode::find_layout(soft::decode::CodeMode::k64, bytes);
+  static InstructionBytes with_other_registers(soft::decode::CodeMode mode,
+                                               const InstructionBytes& bytes, Random& random) {
+    InstructionBytes other = with_other_values(mode, bytes, random);
+    const auto layout = soft::decode::find_layout(mode, bytes);
     if (layout.modrm == 0) return other;
     const auto change = [&](unsigned at, unsigned mask) {
       other[at] ^= static_cast<uint8_t>(random.next() & mask);
@@ -80,19 +84,21 @@ class FormCacheTest : public testing::Test {
 TEST_F(FormCacheTest, GivesWhatDecodingGivesForEveryForm) {
   Random random(1);
   for (const Section& section : sections()) {
-    if (section.mode != soft::decode::CodeMode::k64) continue;
+    const std::vector<CodeKind> kinds = section.mode == soft::decode::CodeMode::k64
+                                            ? std::vector{kKernel, kUser, CodeKind{}}
+                                            : std::vector{kUser32};
     for (const Form& form : enumerate_forms(section)) {
       Concrete concrete;
       vary(form, random, concrete);
       InstructionBytes bytes{};
       std::copy_n(concrete.bytes.data.begin(), concrete.bytes.size, bytes.begin());
-      for (const CodeKind kind : {kKernel, kUser, CodeKind{}}) {
+      for (const CodeKind kind : kinds) {
         Item first;
         find(*cache_, kind, bytes, first);
         expect_same_as_anew(kind, bytes);
-        expect_same_as_anew(kind, with_other_values(bytes, random));
+        expect_same_as_anew(kind, with_other_values(section.mode, bytes, random));
         for (unsigned i = 0; i < 8; ++i)
-          expect_same_as_anew(kind, with_other_registers(bytes, random));
+          expect_same_as_anew(kind, with_other_registers(section.mode, bytes, random));
       }
       if (HasFatalFailure()) return;
     }

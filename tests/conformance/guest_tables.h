@@ -24,6 +24,7 @@ inline constexpr uint64_t kCodePage = 0x10000;
 inline constexpr uint64_t kReadOnlyPage = 0x11000;
 inline constexpr uint64_t kWritablePagesStart = 0x12000;  ///< In the image's order.
 
+inline constexpr uint16_t kKernelCode32 = 0x08;
 inline constexpr uint16_t kKernelCode = 0x10;
 inline constexpr uint16_t kTaskSelector = 0x40;
 inline constexpr uint16_t kGdtLimit = 127;

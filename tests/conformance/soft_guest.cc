@@ -73,7 +73,8 @@ void SoftGuest::load_registers(const Registers& before) {
   for (size_t i = 0; i < before.selectors.size(); ++i)
     cpu.system.segments[i] = segment_for(before.selectors[i]);
   if (before.selectors[kFs] < 4) cpu.system.segments[kFs].base = before.fs_base;
-  if (before.selectors[kGs] < 4) cpu.system.segments[kGs].base = before.gs_base;
+  if (before.selectors[kGs] < 4 || before.selectors[kCs] == kKernelCode32)
+    cpu.system.segments[kGs].base = before.gs_base;
   cpu.system.cr2 = 0;
   cpu.vector = before.vector;
   cpu.activity = {};

@@ -68,11 +68,15 @@ void Generator::address(Encoding& encoding, const Use& use, Piece& piece) {
     piece.target = choose_target(use, std::nullopt);
     return;
   }
+  const bool has_bases = !program_.code32 || program_.supervisor;
   if (roll < 18) {  // no base: the first window, or GS
-    const bool segment = roll < 16;
+    const bool segment = roll < 16 && has_bases;
     if (segment) encoding.segment = 0x65;
     const int32_t from = segment ? program_.expects.gs_base : -static_cast<int32_t>(kWindows[0]);
-    const int32_t displacement = choose_target(use, std::nullopt) - from;
+    int32_t displacement = choose_target(use, std::nullopt) - from;
+    // Across the end of a segment of 4 GiB: processors may fault or not (SDM Vol. 3A 5.3).
+    const int64_t end = int64_t{displacement} + use.size;
+    if (program_.code32 && segment && displacement < 0 && end > 0) displacement = 0;
     encoding.mod = 0;
     encoding.sib = true;
     encoding.rm = 5;
@@ -82,7 +86,7 @@ void Generator::address(Encoding& encoding, const Use& use, Piece& piece) {
   }
   const uint8_t base = *pointer();
   int32_t from = *pointers_[base];
-  if (roll < 22) {
+  if (roll < 22 && (!program_.code32 || (has_bases && random_.percent(2)))) {
     encoding.segment = 0x64;
     from += program_.expects.fs_base;
   }
@@ -93,7 +97,7 @@ void Generator::address(Encoding& encoding, const Use& use, Piece& piece) {
     encoding.scale = static_cast<uint8_t>(random_.below(4));
     from += *small_[*index] * (1 << encoding.scale);
   }
-  if (roll >= 96) encoding.address_size = true;
+  if (roll >= 96 && !program_.code32) encoding.address_size = true;
   const int32_t displacement = choose_target(use, from) - from;
   if (roll >= 94 && roll < 96 && base != x86::kRsp) {  // a pointer as the index
     encoding.mod = 0;

@@ -34,7 +34,10 @@ void Generator::backward_branch() {
   const int32_t target = std::max(region_start_, here() - 1 - length);
   if (counter_ == x86::kRcx && random_.percent(60)) {
     // JRCXZ over LEA RCX, [RCX - 1]; JMP back: leaves the flags alone
-    raw32({0xE3, 9, 0x48, 0x8D, 0x49, 0xFF, 0xE9}, 0, Fix::kBranch32, target);
+    if (program_.code32)
+      raw32({0xE3, 8, 0x8D, 0x49, 0xFF, 0xE9}, 0, Fix::kBranch32, target);
+    else
+      raw32({0xE3, 9, 0x48, 0x8D, 0x49, 0xFF, 0xE9}, 0, Fix::kBranch32, target);
     return;
   }
   const unsigned rex = counter_ > 7 ? 0x49 : 0x48;
@@ -120,7 +123,9 @@ void Generator::modify_self() {
   const auto three = [&](uint8_t to) -> uint32_t {
     static constexpr std::array<uint8_t, 6> kOpcodes = {0x03, 0x2B, 0x33, 0x23, 0x0B, 0x13};
     const uint8_t from = any();
-    return 0x48u | (to > 7 ? 4u : 0u) | (from > 7 ? 1u : 0u) |
+    const uint32_t prefix =
+        program_.code32 ? 0x3E : 0x48u | (to > 7 ? 4u : 0u) | (from > 7 ? 1u : 0u);  // DS or REX
+    return prefix |
            uint32_t{kOpcodes[random_.below(kOpcodes.size())]} << 8 |
            (0xC0u | (to & 7u) << 3 | (from & 7u)) << 16 | 0x9000'0000u;
   };
@@ -146,7 +151,7 @@ void Generator::modify_self() {
     target = here() + 1 + (jumps ? 1 : 0) + gap;
     // Written below, behind the store; `gap` others come first.
   }
-  const int32_t addend = whole ? 0 : 3;
+  const int32_t addend = whole ? 0 : program_.code32 ? 2 : 3;
   const auto store = [&](std::initializer_list<unsigned> opcode, unsigned immediate_size,
                          uint32_t immediate, int32_t beyond) {
     raw32(opcode, 0, Fix::kCode, target);
@@ -195,7 +200,7 @@ void Generator::modify_self() {
 
 void Generator::system() {
   if (!program_.supervisor) {
-    if (random_.percent(20)) {  // RDFSBASE, RDGSBASE
+    if (!program_.code32 && random_.percent(20)) {  // RDFSBASE, RDGSBASE
       const uint8_t reg = destination();
       forget(reg);
       raw({0xF3, reg > 7 ? 0x49u : 0x48u, 0x0F, 0xAE,
@@ -214,6 +219,7 @@ void Generator::system() {
     case 4:
       return raw({0xFB});  // STI
     case 5:
+      if (program_.code32) return raw({0xFA});
       return raw({0x0F, 0x01, 0xF8});  // SWAPGS
     case 6: {                          // MOV r, CR0 to CR4
       const uint8_t reg = destination();

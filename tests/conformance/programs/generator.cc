@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "x86/registers.h"
 
@@ -30,7 +31,7 @@ void Generator::choose_start() {
   counter_ = random_.percent(30) ? 1 : any();  // RCX has instructions of its own
   if (counter_ == kRsp) counter_ = x86::kRbx;
   const int32_t stack = static_cast<int32_t>(kDataOffset + kPage);
-  pointers_[kRsp] = stack + static_cast<int32_t>(random_.between(-12, 40)) * 8;
+  pointers_[kRsp] = stack + static_cast<int32_t>(random_.between(-12, 40)) * word();
   if (random_.percent(20)) *pointers_[kRsp] += static_cast<int32_t>(random_.between(-7, 7));
   if (counter_ != x86::kRbp && random_.percent(70))
     pointers_[x86::kRbp] = random_.percent(50)
@@ -74,7 +75,7 @@ Program Generator::generate() {
     else if (*pointers_[kRsp] != top && random_.percent(90))
       raw32({0x48, 0x8D, 0xA4, 0x24}, top - *pointers_[kRsp]);  // LEA RSP, [RSP + d]
     if (random_.percent(10))
-      raw({0xC2, static_cast<unsigned>(random_.below(4)) * 8, 0});
+      raw({0xC2, static_cast<unsigned>(random_.below(4) * static_cast<unsigned>(word())), 0});
     else
       raw({0xC3});
   }
@@ -200,11 +201,16 @@ void Generator::set_size(Encoding& encoding, unsigned size, uint8_t opcode) {
 
 unsigned Generator::choose_size() {
   static constexpr std::array<uint8_t, 10> kSizes = {1, 1, 2, 4, 4, 4, 8, 8, 8, 8};
-  return kSizes[random_.below(kSizes.size())];
+  const unsigned size = kSizes[random_.below(kSizes.size())];
+  return program_.code32 ? std::min(size, 4u) : size;
 }
 
 void Generator::set_byte_register(Encoding& encoding, bool written) {
   uint8_t reg = written ? destination() : any();
+  if (program_.code32) {  // AH to BH, or the low byte of the same registers
+    reg &= 3;
+    if (written && (reg == counter_ || pointers_[reg])) reg = destination() & 3;
+  }
   if (random_.percent(40) && reg < 4) {
     encoding.reg = static_cast<uint8_t>(reg + 4);  // AH to BH, without REX
   } else {
@@ -215,7 +221,10 @@ void Generator::set_byte_register(Encoding& encoding, bool written) {
 }
 
 void Generator::put(const Encoding& encoding, unsigned immediate, Piece piece) {
-  const Bytes bytes = emit(encoding);
+  Encoding of_mode = encoding;
+  of_mode.mode = program_.mode();
+  if (program_.code32) of_mode.w = false;
+  const Bytes bytes = emit(of_mode);
   piece.size = static_cast<uint8_t>(bytes.size - 8 + immediate);
   std::copy_n(bytes.data.begin(), piece.size, piece.bytes.begin());
   if (piece.fix == Fix::kWindow || piece.fix == Fix::kCode)
@@ -225,7 +234,10 @@ void Generator::put(const Encoding& encoding, unsigned immediate, Piece piece) {
 
 void Generator::raw(std::initializer_list<unsigned> bytes) {
   Piece piece;
-  for (const unsigned byte : bytes) piece.bytes[piece.size++] = static_cast<uint8_t>(byte);
+  const bool has_rex = bytes.size() > 1 && (*bytes.begin() & 0xF0) == 0x40;
+  const auto begin = bytes.begin() + (program_.code32 && has_rex ? 1 : 0);
+  for (const unsigned byte : std::span(begin, bytes.end()))
+    piece.bytes[piece.size++] = static_cast<uint8_t>(byte);
   program_.pieces.push_back(piece);
 }
 

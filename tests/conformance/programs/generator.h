@@ -13,7 +13,11 @@ namespace limen::conformance {
 /// enough to aim accesses at the ends of pages.
 class Generator {
  public:
-  Generator(Random& random, bool supervisor) : random_(random) { program_.supervisor = supervisor; }
+  /// Of 64-bit code or of 32-bit code, which has eight registers and no addresses relative to RIP.
+  Generator(Random& random, bool supervisor, bool code32 = false) : random_(random) {
+    program_.supervisor = supervisor;
+    program_.code32 = code32;
+  }
   Program generate();
 
  private:
@@ -40,7 +44,11 @@ class Generator {
   void memory(Encoding encoding, const Use& use);
 
   // Registers.
-  [[nodiscard]] uint8_t any() { return static_cast<uint8_t>(random_.below(16)); }
+  [[nodiscard]] uint8_t any() {
+    return static_cast<uint8_t>(random_.below(program_.code32 ? 8 : 16));
+  }
+  /// Bytes of an address.
+  [[nodiscard]] int32_t word() const { return program_.code32 ? 4 : 8; }
   [[nodiscard]] std::optional<uint8_t> pointer();
   [[nodiscard]] std::optional<uint8_t> small();
   /// One to write to: seldom a pointer, never the counter or RSP.
@@ -53,6 +61,7 @@ class Generator {
   void set_byte_register(Encoding& encoding, bool written);
 
   void put(const Encoding& encoding, unsigned immediate, Piece piece);
+  /// 32-bit code goes without a REX that the bytes begin with.
   void raw(std::initializer_list<unsigned> bytes);
   /// CMP behind the last instruction, as a part of it: the flags that it leaves are not defined,
   /// and they differ with the form in which a processor runs it.

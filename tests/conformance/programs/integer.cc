@@ -21,6 +21,17 @@ void Generator::move() {
   const unsigned size = choose_size();
   Encoding encoding;
   const bool store = random_.percent(45);
+  if (program_.code32 && random_.percent(15) && (store || (counter_ != 0 && !pointers_[0]))) {
+    // AL or EAX, at an absolute address
+    const auto opcode = static_cast<unsigned>(0xA0 + (size != 1) + 2 * store);
+    const int32_t target = choose_target({.size = size, .writes = store}, std::nullopt);
+    if (size == 2)
+      raw32({0x66, opcode}, 0, Fix::kWindow, target);
+    else
+      raw32({opcode}, 0, Fix::kWindow, target);
+    if (!store) forget(0);
+    return;
+  }
   if (store && random_.percent(20)) {  // MOV m, imm
     set_size(encoding, size, 0xC6);
     set_immediate(encoding, random_integer(random_));
@@ -81,6 +92,15 @@ void Generator::unary() {
   const unsigned size = choose_size();
   Encoding encoding;
   const auto form = random_.below(8);
+  if (program_.code32 && form < 2) {  // INC r, DEC r
+    const uint8_t reg = destination();
+    forget(reg);
+    if (size == 2)
+      raw({0x66, 0x40u + 8u * static_cast<unsigned>(form) + reg});
+    else
+      raw({0x40u + 8u * static_cast<unsigned>(form) + reg});
+    return;
+  }
   if (form < 4) {  // INC, DEC
     set_size(encoding, size, 0xFE);
     encoding.reg = form & 1;
@@ -204,7 +224,7 @@ void Generator::extend() {
   encoding.opcode = static_cast<uint8_t>((byte ? 0xB6 : 0xB7) | (random_.percent(50) ? 8 : 0));
   unsigned size = byte ? 1 : 2;
   encoding.w = random_.percent(40);
-  if (random_.percent(25)) {  // MOVSXD
+  if (!program_.code32 && random_.percent(25)) {  // MOVSXD
     encoding.map = 0;
     encoding.opcode = 0x63;
     encoding.w = true;

@@ -124,14 +124,13 @@ void undo_stray_jump(const Ending& expected, Ending& got) {
 
 /// Whether what the faulting instruction has done by then, or which byte it names, is up to the
 /// processor.
-bool may_fault_either_way(const Ending& ending) {
+bool may_fault_either_way(const Program& program, const Ending& ending) {
   if (!is_fault(ending.last().vector)) return false;
   const uint64_t offset = ending.last().rip - (kWindows[0] + kCodeOffset);
   if (offset >= kCodeSize) return false;
   soft::decode::Instruction instruction;
   const auto code = std::span(ending.memory).subspan(offset, kCodeSize - offset);
-  if (decode(soft::decode::CodeMode::k64, code, instruction) != soft::decode::Outcome::kOk)
-    return false;
+  if (decode(program.mode(), code, instruction) != soft::decode::Outcome::kOk) return false;
   const auto category = instruction.raw.meta.category;
   return has_parts(instruction) || may_have_pushed(instruction, ending.last().vector) ||
          category == ZYDIS_CATEGORY_X87_ALU || instruction.raw.meta.isa_ext == ZYDIS_ISA_EXT_MMX ||
@@ -151,7 +150,8 @@ constexpr bool is_sanitizer_shadow([[maybe_unused]] uint64_t address) {
 /// Where the software machines may have a page from another run, and the native child has none.
 constexpr bool is_in_other_window(uint64_t address) {
   constexpr uint64_t kSize = kWindows[1] - kWindows[0];
-  return address - kWindows[1] < kSize || address - kWindows[2] < kSize;
+  return std::ranges::any_of(std::span(kWindows).subspan(1),
+                             [&](uint64_t window) { return address - window < kSize; });
 }
 
 Ending native_ending(const Outcome& outcome) {
@@ -282,7 +282,7 @@ std::string Laboratory::compare_native(const Program& program,
     const bool strays = native.ended && is_in_other_window(native.last().address);
     // Which operands of vectors are checked is up to the processor.
     const bool alignment = native.ended && native.last().vector == kAlignmentVector;
-    if (strays || alignment || may_fault_either_way(expected[i]) ||
+    if (strays || alignment || may_fault_either_way(program, expected[i]) ||
         is_sanitizer_shadow(expected[i].last().address))
       continue;
     ++count_.native;

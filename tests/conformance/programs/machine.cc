@@ -24,8 +24,10 @@ constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDi
 constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 // Behind the pages of guest_tables.h.
 constexpr uint64_t kProgramPages = 0x20000;  ///< In the order of Page.
-constexpr uint64_t kHighTables = 0x28000;    ///< PDPT, PD and PT of the last window.
+constexpr uint64_t kHighTables = 0x28000;    ///< PDPT, PD and PT of the last window but one.
+constexpr uint64_t kTopTables = 0x2B000;     ///< PD and PT of the last one.
 constexpr uint64_t kLowPageTable = 0x4000;   ///< guest_tables.cc's.
+constexpr uint64_t kLowDirectories = 0x2000;
 constexpr uint16_t kKernelData = 0x18;
 constexpr uint8_t kBreakpointVector = 3, kDebugVector = 1, kPageFaultVector = 14;
 constexpr std::chrono::seconds kPatience{20};
@@ -114,7 +116,9 @@ struct Machine::Guest : SoftGuest {
     for (uint64_t vector = 0; vector < 256; ++vector) change(kIdt + vector * 16, 0, 1ull << 32);
     change(kTss + 36, 0, kSupervisorBase + kKernelStackTop);
     constexpr uint64_t kTable = kPresent | kWritable | kUser;
-    const uint64_t high = kWindows.back();
+    const uint64_t high = kWindows[kHighWindow], top = kWindows[kTopWindow];
+    change(kLowDirectories + (top >> 30 & 511) * 8, 0, kTopTables | kTable);
+    change(kTopTables + (top >> 21 & 511) * 8, 0, (kTopTables + kPage) | kTable);
     change(kPageTableRoot + (high >> 39 & 511) * 8, 0, kHighTables | kTable);
     change(kHighTables + (high >> 30 & 511) * 8, 0, (kHighTables + kPage) | kTable);
     change(kHighTables + kPage + (high >> 21 & 511) * 8, 0, (kHighTables + 2 * kPage) | kTable);
@@ -145,7 +149,9 @@ struct Machine::Guest : SoftGuest {
     return kWindows[window] + kPageOffsets[page];
   }
   [[nodiscard]] static uint64_t entry_of(unsigned window, size_t page) {
-    const uint64_t table = window + 1 == kWindows.size() ? kHighTables + 2 * kPage : kLowPageTable;
+    const uint64_t table = window == kHighWindow  ? kHighTables + 2 * kPage
+                           : window == kTopWindow ? kTopTables + kPage
+                                                  : kLowPageTable;
     return table + (linear_of(window, page) >> 12 & 511) * 8;
   }
   void map(unsigned window, size_t page, const Mapping& mapping) {
@@ -208,9 +214,7 @@ void Machine::Guest::look_at_instruction() {
     bytes[i] = static_cast<uint8_t>(*host(physical->value));
   }
   Concrete concrete;
-  if (decode(soft::decode::CodeMode::k64, bytes, concrete.instruction) !=
-      soft::decode::Outcome::kOk)
-    return;
+  if (decode(cpu.mode, bytes, concrete.instruction) != soft::decode::Outcome::kOk) return;
   const auto& instruction = concrete.instruction;
   undefined = undefined || is_undefined(instruction);
   if (!instruction.has(ZYDIS_ATTRIB_HAS_LOCK) && instruction.mnemonic() != ZYDIS_MNEMONIC_XCHG)

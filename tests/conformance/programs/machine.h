@@ -29,6 +29,7 @@ struct Situation {
   /// Pages that are not present, or not writable, become so when the program faults on them.
   bool demand = false;
   bool supervisor = false;
+  bool code32 = false;
   bool smap = false;
   Registers before;  ///< RIP follows from `entry`: see bind().
   Memory memory{};   ///< By page of RAM, without the code.

@@ -36,6 +36,11 @@ std::array<uint8_t, kCodeSize> Program::assemble() const {
   std::array<uint8_t, kCodeSize> code;
   code.fill(0xCC);
   const auto offset = offsets();
+  // Where `from` stands and `to` is meant, both in the code pages.
+  const auto put = [&](uint32_t at, int32_t to, int32_t from) {
+    const int32_t value = code32 ? to + static_cast<int32_t>(kProgramAddress) : to - from;
+    std::memcpy(&code[at], &value, 4);
+  };
   for (size_t i = 0; i < pieces.size(); ++i) {
     const Piece& piece = pieces[i];
     if (piece.size == 0 || offset[i + 1] > kCodeSize) continue;
@@ -56,14 +61,12 @@ std::array<uint8_t, kCodeSize> Program::assemble() const {
         break;
       }
       case Fix::kWindow: {
-        const int32_t relative =
-            piece.target - static_cast<int32_t>(kCodeOffset) - (next - piece.tail);
-        std::memcpy(&code[offset[i] + piece.at], &relative, 4);
+        put(offset[i] + piece.at, piece.target - static_cast<int32_t>(kCodeOffset),
+            next - piece.tail);
         break;
       }
       case Fix::kCode: {
-        const int32_t relative = to() + piece.addend - (next - piece.tail);
-        std::memcpy(&code[offset[i] + piece.at], &relative, 4);
+        put(offset[i] + piece.at, to() + piece.addend, next - piece.tail);
         break;
       }
     }
@@ -82,7 +85,7 @@ std::string Program::listing() const {
     soft::decode::Instruction instruction;
     const std::span<const uint8_t> rest(code.data() + at, kCodeSize - at);
     std::string bytes;
-    if (decode(soft::decode::CodeMode::k64, rest, instruction) != soft::decode::Outcome::kOk) {
+    if (decode(mode(), rest, instruction) != soft::decode::Outcome::kOk) {
       text += fmt::format("  {:#x}: {:02x}  (bad)\n", base + at, code[at]);
       ++at;
       continue;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conformance/programs/window.h"
+#include "soft/decode/decoder.h"
 
 namespace limen::conformance {
 
@@ -17,8 +18,9 @@ enum class Fix : uint8_t {
   kNone,
   kBranch8,   ///< Last byte: to instruction `target`.
   kBranch32,  ///< Last four bytes: to instruction `target`.
-  kWindow,    ///< Four bytes at `at`, relative to RIP: to offset `target` in the window.
-  kCode,      ///< Four bytes at `at`, relative to RIP: to `addend` behind the start of `target`.
+  // Four bytes at `at`, relative to RIP or, in 32-bit code, an address in the first window.
+  kWindow,  ///< To offset `target` in the window.
+  kCode,    ///< To `addend` behind the start of `target`.
 };
 
 /// One instruction, or a few that belong together.
@@ -47,6 +49,7 @@ struct Program {
   std::vector<int32_t> slots;  ///< Instructions whose addresses stand in the window's slots.
   uint32_t start = 0;          ///< Offset of the first instruction from the first code page.
   bool supervisor = false;     ///< For CPL 0.
+  bool code32 = false;         ///< In compatibility mode.
   bool native = true;          ///< What it does is defined on any processor.
 
   /// Offset of a piece's first byte in the code pages.
@@ -57,6 +60,9 @@ struct Program {
   /// One line for each piece, marking `entry`.
   [[nodiscard]] std::string listing() const;
   [[nodiscard]] size_t piece_count() const;
+  [[nodiscard]] soft::decode::CodeMode mode() const {
+    return code32 ? soft::decode::CodeMode::k32 : soft::decode::CodeMode::k64;
+  }
 };
 
 }  // namespace limen::conformance

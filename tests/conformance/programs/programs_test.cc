@@ -34,7 +34,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 class Programs : public testing::Test {
  protected:
   void create_native();
-  void run_all(bool supervisor);
+  void run_all(bool supervisor, bool code32 = false);
   void fail(const std::vector<Experiment>& experiments, const std::string& differences);
 
   std::unique_ptr<NativeProcessor> native_;
@@ -58,7 +58,7 @@ void Programs::fail(const std::vector<Experiment>& experiments, const std::strin
   ADD_FAILURE() << text << reduced.differences;
 }
 
-void Programs::run_all(bool supervisor) {
+void Programs::run_all(bool supervisor, bool code32) {
   const uint64_t count = setting("LIMEN_CONFORMANCE_PROGRAMS", kDefaultPrograms);
   const uint64_t first = setting("LIMEN_CONFORMANCE_SEED", 1);
   std::unique_ptr<Laboratory> laboratory;
@@ -76,8 +76,9 @@ void Programs::run_all(bool supervisor) {
       experiments.clear();
     }
     Random random(first + i);
-    Experiment experiment{
-        .seed = first + i, .program = Generator(random, supervisor).generate(), .situations = {}};
+    Experiment experiment{.seed = first + i,
+                          .program = Generator(random, supervisor, code32).generate(),
+                          .situations = {}};
     experiment.situations = make_situations(experiment.program, random, 4 + random.below(6));
     const auto verdict = laboratory->compare(experiment.program, experiment.situations);
     experiments.push_back(std::move(experiment));
@@ -100,6 +101,13 @@ TEST_F(Programs, OfUsersAgree) {
 }
 
 TEST_F(Programs, OfKernelsAgree) { run_all(true); }
+
+TEST_F(Programs, OfUsersIn32BitCodeAgree) {
+  create_native();
+  run_all(false, true);
+}
+
+TEST_F(Programs, OfKernelsIn32BitCodeAgree) { run_all(true, true); }
 
 // What random programs found once.
 struct Found {

@@ -52,10 +52,17 @@ void set_registers(const Program& program, Random& random, bool shifted, Situati
   registers.fs_base = static_cast<uint64_t>(int64_t{expects.fs_base});
   registers.gs_base = base + static_cast<uint64_t>(expects.gs_base);
   const uint16_t data = 0x2B;
-  registers.selectors = {data, 0x33, data, data, 0, 0};
+  registers.selectors = {data, static_cast<uint16_t>(program.code32 ? 0x23 : 0x33), data, data, 0, 0};
   if (situation.supervisor) {
-    registers.selectors[kCs] = kKernelCode;
+    registers.selectors[kCs] = program.code32 ? kKernelCode32 : kKernelCode;
     registers.selectors[kSs] = 0x18;
+  }
+  if (program.code32) {
+    for (size_t i = 0; i < 16; ++i) registers.gpr[i] = i < 8 ? registers.gpr[i] & 0xFFFF'FFFF : 0;
+    registers.gs_base &= 0xFFFF'FFFF;
+    registers.fs_base = 0;
+    // Programs of users run natively, too, where no segment has this base.
+    if (situation.supervisor) registers.selectors[kGs] = data;
   }
   fill_vectors(random, static_cast<Flavour>(random.below(5)), random.percent(8), registers.vector);
 }
@@ -105,6 +112,11 @@ void vary_mappings(Random& random, Situation& situation) {
   if (random.percent(50)) situation.demand = true;
 }
 
+unsigned choose_window(const Program& program, Random& random) {
+  const auto window = static_cast<unsigned>(random.below(kWindows.size()));
+  return program.code32 && window == kHighWindow ? kTopWindow : window;
+}
+
 }  // namespace
 
 std::vector<Situation> make_situations(const Program& program, Random& random, size_t count) {
@@ -116,10 +128,11 @@ std::vector<Situation> make_situations(const Program& program, Random& random, s
     Situation& situation = situations[i];
     situation.memory = memory;
     situation.supervisor = program.supervisor;
+    situation.code32 = program.code32;
     situation.mappings = plain_mappings();
     if (i != 0) {
       if (random.percent(40))
-        situation.window = static_cast<unsigned>(random.below(kWindows.size()));
+        situation.window = choose_window(program, random);
       if (varies && random.percent(45)) vary_mappings(random, situation);
       if (random.percent(20))
         situation.entry = static_cast<int32_t>(random.below(program.pieces.size()));

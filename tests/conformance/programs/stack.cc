@@ -18,7 +18,7 @@ void Generator::push_pop() {
   if (form < 2) {  // m
     encoding.opcode = push ? 0xFF : 0x8F;
     encoding.reg = push ? 6 : 0;
-    memory(encoding, {.size = 8, .writes = !push});
+    memory(encoding, {.size = static_cast<unsigned>(word()), .writes = !push});
   } else if (form == 2 && push) {
     if (random_.percent(50))
       raw({0x6A, static_cast<unsigned>(random_.next() & 0xFF)});
@@ -41,7 +41,7 @@ void Generator::push_pop() {
     else
       raw({(push ? 0x50u : 0x58u) | reg});
   }
-  top += push ? -8 : 8;
+  top += push ? -word() : word();
 }
 
 void Generator::flags_on_stack() {
@@ -51,18 +51,18 @@ void Generator::flags_on_stack() {
     return;
   }
   raw({0x9C});
-  *pointers_[kRsp] -= 8;
+  *pointers_[kRsp] -= word();
   move();
   if (random_.percent(60)) {
     raw({0x9D});
-    *pointers_[kRsp] += 8;
+    *pointers_[kRsp] += word();
   }
 }
 
 void Generator::adjust_stack() {
   auto& top = *pointers_[kRsp];
   const bool is_high = top > static_cast<int32_t>(kDataOffset + kPage);
-  auto step = static_cast<int32_t>(random_.between(1, 10)) * 8 * (is_high ? -1 : 1);
+  auto step = static_cast<int32_t>(random_.between(1, 10)) * word() * (is_high ? -1 : 1);
   if (random_.percent(8)) step += static_cast<int32_t>(random_.between(-7, 7));
   const bool has_frame = counter_ != x86::kRbp;
   switch (random_.below(7)) {
@@ -95,7 +95,7 @@ void Generator::adjust_stack() {
         top = *pointers_[x86::kRbp];
       } else {
         raw({0xC9});
-        top = *pointers_[x86::kRbp] + 8;
+        top = *pointers_[x86::kRbp] + word();
         forget(x86::kRbp);
       }
       break;
@@ -109,10 +109,10 @@ void Generator::adjust_stack() {
 void Generator::frame() {
   raw({0x55});
   raw({0x48, 0x89, 0xE5});
-  *pointers_[kRsp] -= 16;  // the return address and RBP
+  *pointers_[kRsp] -= 2 * word();  // the return address and RBP
   forget(x86::kRbp);
   pointers_[x86::kRbp] = *pointers_[kRsp];
-  const auto room = static_cast<unsigned>(random_.below(12)) * 8;
+  const auto room = static_cast<unsigned>(random_.below(12)) * static_cast<unsigned>(word());
   raw({0x48, 0x83, 0xEC, room});
   *pointers_[kRsp] -= static_cast<int32_t>(room);
 }

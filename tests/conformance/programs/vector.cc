@@ -171,6 +171,7 @@ void Generator::vex() {
 }
 
 void Generator::evex() {
+  if (program_.code32) return vex();
   const VectorForm& form = kEvex[random_.below(std::size(kEvex))];
   Encoding encoding;
   encoding.scheme = Scheme::kEvex;

@@ -27,10 +27,11 @@ inline constexpr unsigned kSlotCount = 64;
 inline constexpr uint32_t kMxcsrSlots = kLoneOffset + 0x7C0;
 inline constexpr unsigned kMxcsrCount = 8;
 
-/// The first is where the native child has its pages too. The last has its lone page right below
-/// the addresses that are not canonical.
-inline constexpr std::array<uint64_t, 3> kWindows = {kCodeAddress, kCodeAddress + 0x80000,
-                                                     0x7FFF'FFFD'F000};
+/// The first is where the native child has its pages too. The last two have their lone page right
+/// below the addresses that are not canonical, and at the end of 32-bit addresses.
+inline constexpr std::array<uint64_t, 4> kWindows = {kCodeAddress, kCodeAddress + 0x80000,
+                                                     0x7FFF'FFFD'F000, 0xFFFD'F000};
+inline constexpr unsigned kHighWindow = 2, kTopWindow = 3;
 static_assert(kDataAddress == kWindows[0] + kDataOffset);
 static_assert(kLoneAddress == kWindows[0] + kLoneOffset);
 static_assert(kReadOnlyAddress == kWindows[0] + kPageOffsets[5]);
