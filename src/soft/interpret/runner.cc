@@ -202,6 +202,8 @@ Runner::Next Runner::run_single() {
 }
 
 Runner::Next Runner::deliver(const Exception& exception) {
+  if (translator_)  // whose blocks nobody noted
+    visited_[visited_next_++ % visited_.size()] = {cpu_.code_linear(cpu_.rip), cpu_.mode, 1};
   cpu_.activity.sti_shadow = false;
   cpu_.activity.mov_ss_shadow = false;
   look_up_ = true;

@@ -17,7 +17,7 @@ InstructionBytes with(std::initializer_list<uint8_t> bytes) {
 
 void expect_layout(std::initializer_list<uint8_t> bytes, unsigned head, unsigned displacement,
                    unsigned immediate) {
-  const Layout layout = find_layout(with(bytes));
+  const Layout layout = find_layout(CodeMode::k64, with(bytes));
   EXPECT_EQ(layout.head, head);
   EXPECT_EQ(layout.displacement, displacement);
   EXPECT_EQ(layout.immediate, immediate);
@@ -38,6 +38,20 @@ TEST(Layout, SeparatesDisplacementAndImmediateFromTheRest) {
   expect_layout({0x66, 0x0F, 0x3A, 0x0F, 0xC1, 0x08}, 5, 0, 1);  // palignr
 }
 
+TEST(Layout, KnowsTheOpcodesOf32BitCode) {
+  const auto layout = [](std::initializer_list<uint8_t> bytes) {
+    return find_layout(CodeMode::k32, with(bytes));
+  };
+  EXPECT_EQ(layout({0x40}).length(), 1u) << "inc eax";
+  EXPECT_EQ(layout({0xA1, 1, 2, 3, 4}).displacement, 4u) << "mov eax, [...]";
+  EXPECT_EQ(layout({0x66, 0xA3, 1, 2, 3, 4}).head, 2u) << "mov [...], ax";
+  EXPECT_EQ(layout({0x8B, 0x05, 1, 2, 3, 4}).length(), 6u) << "mov eax, [...]";
+  EXPECT_EQ(layout({0xC5, 0xF9, 0x70, 0xC1, 0x1B}).length(), 5u) << "vpshufd";
+  EXPECT_FALSE(layout({0xC5, 0x45, 0x08}).known()) << "lds";
+  EXPECT_FALSE(layout({0x67, 0x8B, 0x07}).known()) << "mov eax, [bx]";
+  EXPECT_FALSE(layout({0x63, 0xC8}).known()) << "arpl";
+}
+
 TEST(Layout, GivesTestButNotItsNeighboursAnImmediate) {
   expect_layout({0xF7, 0xC0, 1, 2, 3, 4}, 2, 0, 4);  // test eax, imm
   expect_layout({0xF7, 0xD0}, 2, 0, 0);              // not eax
@@ -45,20 +59,20 @@ TEST(Layout, GivesTestButNotItsNeighboursAnImmediate) {
 }
 
 TEST(Layout, CountsImmediatesThatDecideAboutFlagsOrRegisters) {
-  EXPECT_TRUE(find_layout(with({0xC1, 0xE0, 0x04})).immediate_counts) << "shl eax, 4";
-  EXPECT_TRUE(find_layout(with({0x0F, 0xA4, 0xD0, 0x04})).immediate_counts) << "shld";
-  EXPECT_TRUE(find_layout(with({0xC4, 0xE3, 0x69, 0x4A, 0xC1, 0x40})).immediate_counts)
+  EXPECT_TRUE(find_layout(CodeMode::k64, with({0xC1, 0xE0, 0x04})).immediate_counts) << "shl eax, 4";
+  EXPECT_TRUE(find_layout(CodeMode::k64, with({0x0F, 0xA4, 0xD0, 0x04})).immediate_counts) << "shld";
+  EXPECT_TRUE(find_layout(CodeMode::k64, with({0xC4, 0xE3, 0x69, 0x4A, 0xC1, 0x40})).immediate_counts)
       << "vblendvps";
-  EXPECT_FALSE(find_layout(with({0x83, 0xC0, 0x04})).immediate_counts) << "add eax, 4";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x83, 0xC0, 0x04})).immediate_counts) << "add eax, 4";
 }
 
 TEST(Layout, LeavesToTheDecoderWhatIsOdd) {
-  EXPECT_FALSE(find_layout(with({0x62, 0xF1, 0x7C, 0x48, 0x10, 0x00})).known()) << "EVEX";
-  EXPECT_FALSE(find_layout(with({0x0F, 0x0F, 0xC1, 0x9E})).known()) << "3DNow!";
-  EXPECT_FALSE(find_layout(with({0x8F, 0xE9, 0x78, 0x81, 0xC1})).known()) << "XOP";
-  EXPECT_FALSE(find_layout(with({0x48, 0x66, 0x90})).known()) << "REX before another prefix";
-  EXPECT_FALSE(find_layout(with({0x66, 0xE8, 0, 0, 0, 0})).known()) << "call with 66";
-  EXPECT_FALSE(find_layout(with({0x66, 0xC5, 0xF9, 0x70, 0xC1, 0x1B})).known()) << "66 VEX";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x62, 0xF1, 0x7C, 0x48, 0x10, 0x00})).known()) << "EVEX";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x0F, 0x0F, 0xC1, 0x9E})).known()) << "3DNow!";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x8F, 0xE9, 0x78, 0x81, 0xC1})).known()) << "XOP";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x48, 0x66, 0x90})).known()) << "REX before another prefix";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xE8, 0, 0, 0, 0})).known()) << "call with 66";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xC5, 0xF9, 0x70, 0xC1, 0x1B})).known()) << "66 VEX";
 }
 
 /// Any bytes; often such that more than the one-byte opcodes are met.
@@ -82,7 +96,7 @@ TEST(Layout, AgreesWithTheDecoderAboutEveryInstructionThatItKnows) {
         Outcome::kOk)
       continue;
     ++decoded;
-    const Layout layout = find_layout(bytes);
+    const Layout layout = find_layout(CodeMode::k64, bytes);
     if (!layout.known()) continue;
     ++known;
     const auto& raw = instruction.raw.raw;

@@ -87,6 +87,43 @@ TEST_F(MmuPaging, MapsThroughTwoLevels) {
   EXPECT_EQ(mmu_->read<uint32_t>(0x00CF'0000), 9u);
 }
 
+TEST_F(MmuPaging, QuickAccessesFindWhatOthersDo) {
+  map_32(0xC012'3000, 0x40'0000, kRw);
+  map_32(0xC012'4000, 0x40'1000, kPresent);
+  poke<uint32_t>(kRoot + 4 * 3, 0x80'0000 | kRw | kLarge);
+  legacy_mode(cr4::kPse);
+  const auto host = [&](uint64_t linear, Access access) {
+    return mmu_->quick_access(linear, 4, access).host;
+  };
+  EXPECT_EQ(host(0xC012'3004, Access::kWrite), ram_->span({0x40'0004}, 4).data());
+  EXPECT_EQ(host(0x00CF'0000, Access::kRead), ram_->span({0x8F'0000}, 4).data());
+  const auto refused = mmu_->quick_access(0xC012'4000, 4, Access::kWrite);
+  EXPECT_TRUE(refused.faults);
+  EXPECT_EQ(refused.error_code, 3u);
+  EXPECT_EQ(mmu_->quick_access(0x4000'0000, 4, Access::kRead).error_code, 0u);
+  EXPECT_NE(mmu_->quick_fetch(0xC012'3000), nullptr);
+}
+
+TEST_F(MmuPaging, QuickAccessesSetAccessedAndDirtyInLegacyEntries) {
+  const uint64_t leaf = map_32(0xC012'3000, 0x40'0000, kRw);
+  poke<uint32_t>(leaf + 4, 0x1234'5678);  // the next entry
+  legacy_mode();
+  (void)mmu_->quick_access(0xC012'3000, 4, Access::kRead);
+  EXPECT_EQ(peek<uint32_t>(leaf), 0x40'0000 | kRw | kAccessed);
+  (void)mmu_->quick_access(0xC012'3000, 4, Access::kWrite);
+  EXPECT_EQ(peek<uint32_t>(leaf), 0x40'0000 | kRw | kAccessed | kDirty);
+  EXPECT_EQ(peek<uint32_t>(leaf + 4), 0x1234'5678u);
+}
+
+TEST_F(MmuPaging, QuickAccessesFindPagesOfPaeAndWithoutPaging) {
+  EXPECT_EQ(mmu_->quick_access(0x5000, 4, Access::kWrite).host, ram_->span({0x5000}, 4).data());
+  map_pae(0xC012'3000, 0x40'0000, kRw);
+  pae_mode();
+  EXPECT_EQ(mmu_->quick_access(0xC012'3008, 4, Access::kWrite).host,
+            ram_->span({0x40'0008}, 4).data());
+  EXPECT_TRUE(mmu_->quick_access(0x4000'0000, 4, Access::kRead).faults);
+}
+
 TEST_F(MmuPaging, Pse36ReachesAbove4GiBAndChecksReservedBits) {
   mmu_->configure(36, true);
   // Bits 16:13 are address bits 35:32.

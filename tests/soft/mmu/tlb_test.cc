@@ -191,6 +191,19 @@ TEST_F(MmuTlb, PagesWithTheSameIndexReplaceEachOther) {
   }
 }
 
+TEST_F(MmuTlb, ForgetsPagesBeyond32BitsFor32BitCode) {
+  const uint64_t wide = map(0x7FFF'1234'5000, 0x40'0000, kRw);
+  const uint64_t narrow = map(0x1234'5000, 0x40'1000, kRw);
+  long_mode();
+  for (const uint64_t linear : {uint64_t{0x7FFF'1234'5000}, uint64_t{0x1234'5000}})
+    (void)mmu_->read<uint8_t>(linear);
+  mmu_->forget_wide_pages();
+  poke<uint64_t>(wide, 0);
+  poke<uint64_t>(narrow, 0);
+  EXPECT_EQ(read_fault(0x7FFF'1234'5000), 0);
+  EXPECT_EQ(read_fault(0x1234'5000), -1);  // still known
+}
+
 TEST_F(MmuTlb, WriteProtectChangeTakesEffect) {
   map(kPage, kFirst, kPresent);
   long_mode();

@@ -46,7 +46,7 @@ TEST_P(EveryProgram, LeavesTheSameBehindOnBothTiers) {
 
 INSTANTIATE_TEST_SUITE_P(Programs, EveryProgram,
                          ::testing::Values("system_instructions", "system_loop",
-                                           "flags_across_jumps", "x87", "x87_loop", "long", "modes",
+                                           "flags_across_jumps", "code32", "code32_loop", "x87", "x87_loop", "long", "modes",
                                            "rings", "shadow", "stepped_syscall", "sysenter",
                                            "debug", "tasks", "virtual8086"),
                          [](const auto& program) { return std::string(program.param); });
@@ -67,6 +67,26 @@ TEST(SystemInstructions, StayInTranslatedCode) {
   EXPECT_EQ(guest.result(0), 1000u) << "page faults";
   EXPECT_EQ(guest.result(1), 1000u) << "system calls";
   // What leads from real mode to the loop, and where a page of code was met for the first time.
+  EXPECT_LT(guest.interpreted, 100u);
+}
+
+TEST(Code32, WrapsAroundAndIsNotTakenFor64BitCode) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("code32");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 600u) << "registers beyond the end of addresses";
+  EXPECT_EQ(guest.result(1), 7u) << "a stack at address 0";
+  EXPECT_EQ(guest.result(2), 16u);
+  EXPECT_EQ(guest.result(3), 0u) << "EDI";
+  EXPECT_EQ(guest.result(4), 1000u) << "INC EAX, which is REX in 64-bit code";
+}
+
+TEST(Code32, StaysInTranslatedCode) {
+  Guest guest(Tier::kTranslator);
+  guest.load_program("code32_loop");
+  ASSERT_TRUE(guest.run());
+  EXPECT_EQ(guest.result(0), 1000u);
+  EXPECT_EQ(guest.result(1), 500u);
   EXPECT_LT(guest.interpreted, 100u);
 }
 

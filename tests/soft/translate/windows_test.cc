@@ -13,7 +13,7 @@
 namespace limen::soft::translate {
 namespace {
 
-std::vector<Item> items_of(std::initializer_list<uint8_t> code) {
+std::vector<Item> items_of(std::initializer_list<uint8_t> code, bool code32 = false) {
   std::vector<uint8_t> bytes(code);
   bytes.resize(bytes.size() + decode::kMaxInstructionLength, 0xCC);
   soft::testing::Guest guest;
@@ -23,7 +23,8 @@ std::vector<Item> items_of(std::initializer_list<uint8_t> code) {
     Item item;
     item.rip = 0x1000 + at;
     std::copy_n(&bytes[at], decode::kMaxInstructionLength, item.bytes.begin());
-    EXPECT_EQ(forms.find({.user = true, .sse = true}, decode::kMaxInstructionLength, item),
+    const CodeKind kind{.user = true, .sse = true, .code32 = code32};
+    EXPECT_EQ(forms.find(kind, decode::kMaxInstructionLength, item),
               decode::Outcome::kOk);
     items.push_back(item);
   }
@@ -77,6 +78,36 @@ TEST(Windows, OfAnInnerLoopAreTheSameInEachRound) {
   EXPECT_EQ(windows[0].step, 4);
   EXPECT_EQ(items[0].window, windows[0].number);
   EXPECT_EQ(items[4].window, windows[0].number);
+}
+
+TEST(Windows, Of32BitCodeKnowWhetherRegistersChange) {
+  // MOV EDX, [ESI]; MOV ECX, [ESI + 4]
+  auto same = items_of({0x8B, 0x16, 0x8B, 0x4E, 0x04}, true);
+  auto windows = windows_of(same, {});
+  ASSERT_EQ(windows.size(), 1u);
+  EXPECT_FALSE(windows[0].varies);
+  // MOV EDX, [ESI]; ADD ESI, 4; MOV ECX, [ESI]
+  auto moved = items_of({0x8B, 0x16, 0x83, 0xC6, 0x04, 0x8B, 0x0E}, true);
+  windows = windows_of(moved, {});
+  ASSERT_EQ(windows.size(), 1u);
+  EXPECT_TRUE(windows[0].varies);
+  EXPECT_EQ(windows[0].size, 8);
+}
+
+TEST(Windows, Of32BitCodeAreNotReachedByTwoRegistersThatChange) {
+  // MOV EDX, [ESI + ECX * 4]; INC ECX; MOV EAX, [ESI + ECX * 4]
+  auto items = items_of({0x8B, 0x14, 0x8E, 0x41, 0x8B, 0x04, 0x8E}, true);
+  EXPECT_TRUE(windows_of(items, {}).empty());
+  // Without INC ECX between them
+  auto same = items_of({0x8B, 0x14, 0x8E, 0x8B, 0x04, 0x8E}, true);
+  EXPECT_EQ(windows_of(same, {}).size(), 1u);
+}
+
+TEST(Windows, Of32BitCodeAreNotReachedFromFarAway) {
+  // MOV EDX, [ESI + 1000H]; ADD ESI, 4; MOV ECX, [ESI + 1008H]
+  auto items =
+      items_of({0x8B, 0x96, 0, 0x10, 0, 0, 0x83, 0xC6, 4, 0x8B, 0x8E, 8, 0x10, 0, 0}, true);
+  EXPECT_TRUE(windows_of(items, {}).empty());
 }
 
 }  // namespace
