@@ -148,33 +148,32 @@ void Emitter::emit_string_once(const Item& item) {
   const bool live = item.flags_live;
   const Flags flags = live ? Flags::kSaved : Flags::kDead;
   const unsigned form = item.opcode & 0xFE;
-  const bool reads = form == 0xA4 || form == 0xAC;   // MOVS, LODS
-  const bool writes = form == 0xA4 || form == 0xAA;  // MOVS, STOS
+  const bool compares = form == 0xA6 || form == 0xAE;                 // CMPS, SCAS
+  const bool at_source = form != 0xAA && form != 0xAE;                // all but STOS, SCAS
+  const bool at_destination = form != 0xAC;                           // all but LODS
+  const bool at_both = at_source && at_destination;
   constexpr uint64_t kFlag = x86::rflags::kDirection;
   if (live) save_flags();
   out_.cpu_test8(layout_.flags_rest + byte_of(kFlag), bit_of(kFlag));
   leave_if(Condition::kNotEqual, live);
-  if (reads) {
-    out_.mov(kR10, kRsi);
+  // CMPS reads what RDI points to first.
+  if (at_both) {
+    out_.mov(kR10, compares ? kRdi : kRsi);
     to_host(size, false, flags);
-  }
-  if (reads && writes) {
     out_.at_r10(size, 0x8A, kR11);
     out_.cpu_store(layout_.temporary, kR11);
   }
-  if (writes) {
-    out_.mov(kR10, kRdi);
-    to_host(size, true, flags);
-  }
+  out_.mov(kR10, at_destination && !(at_both && compares) ? kRdi : kRsi);
+  to_host(size, at_destination && !compares, flags);
   if (live) restore_flags();
-  if (reads && writes) {
+  if (at_both) {
     out_.cpu_load(kR11, layout_.temporary);
-    out_.at_r10(size, 0x88, kR11);
+    out_.at_r10(size, compares ? 0x38 : 0x88, kR11);
   } else {
-    out_.at_r10(size, reads ? 0x8A : 0x88, kRax);
+    out_.at_r10(size, compares ? 0x3A : at_source ? 0x8A : 0x88, kRax);
   }
-  if (reads) out_.lea(kRsi, kRsi, static_cast<int32_t>(size), wide());
-  if (writes) out_.lea(kRdi, kRdi, static_cast<int32_t>(size), wide());
+  if (at_source) out_.lea(kRsi, kRsi, static_cast<int32_t>(size), wide());
+  if (at_destination) out_.lea(kRdi, kRdi, static_cast<int32_t>(size), wide());
 }
 
 /// Every arithmetic flag is written, so none needs to be kept.

@@ -87,10 +87,14 @@ bool ends_block(Kind kind) {
   }
 }
 
-/// Whether the decoder's table says what the instruction does to flags here.
-bool keeps_flags(Kind kind) {
-  switch (kind) {
+/// Whether a string instruction is CMPS or SCAS.
+bool compares(uint8_t opcode) { return (opcode & 0xFE) == 0xA6 || (opcode & 0xFE) == 0xAE; }
+
+/// Whether flags stay what they are, or matter little, whatever the decoder's table says.
+bool keeps_flags(const Draft& item) {
+  switch (item.kind) {
     case Kind::kStringOnce:
+      return !compares(item.instruction.raw.opcode);
     case Kind::kReadSelector:
     case Kind::kReadControl:  // undefined by the manual, and kept by processors
     case Kind::kLoadCr3:
@@ -210,9 +214,9 @@ Form classify(const decode::Instruction& instruction, CodeKind kind, const x86::
   note_encoding(item);
   if (kind.code32) name_by_modrm(item);
   if (item.kind == Kind::kInterpret || item.kind == Kind::kPushFlags ||
-      (item.ends_block && !keeps_flags(item.kind)))
+      (item.ends_block && !keeps_flags(item)))
     item.flags_read = kAllFlags;
-  else if (!keeps_flags(item.kind))
+  else if (!keeps_flags(item))
     note_flags(item);
   return item;
 }

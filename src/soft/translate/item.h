@@ -62,7 +62,7 @@ enum class Kind : uint8_t {
   kPushFlags,  ///< PUSHFQ, PUSHFD.
   kReadTsc,    ///< RDTSC, RDTSCP.
   // From here on in emit_system.cc.
-  kStringOnce,    ///< MOVS, STOS, LODS without REP.
+  kStringOnce,    ///< MOVS, STOS, LODS, CMPS, SCAS without REP.
   kDirection,     ///< CLD, STD.
   kPopFlags,      ///< POPFQ, POPFD.
   kReadSelector,  ///< MOV r, Sreg.

@@ -259,8 +259,12 @@ Kind kind_of_string(const Draft& item) {
     case 0xAA:  // STOS
     case 0xAB:
       return repeats ? Kind::kString : Kind::kStringOnce;
+    case 0xA6:  // CMPS
+    case 0xA7:
     case 0xAC:  // LODS
     case 0xAD:
+    case 0xAE:  // SCAS
+    case 0xAF:
       return repeats ? Kind::kInterpret : Kind::kStringOnce;
     default:
       return Kind::kInterpret;

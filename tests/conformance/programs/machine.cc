@@ -295,6 +295,14 @@ void Machine::load(const std::array<uint8_t, kCodeSize>& code) {
   guest_->split_lock = guest_->undefined = false;
 }
 
+void Machine::forget_dirty() {
+  for (unsigned window = 0; window < kWindows.size(); ++window)
+    for (size_t page = 0; page < kPageCount; ++page) {
+      guest_->change(Guest::entry_of(window, page), kDirty, 0);
+      guest_->cpu.mmu.invalidate_page(Guest::linear_of(window, page));
+    }
+}
+
 bool Machine::has_split_lock() const { return guest_->split_lock; }
 uint64_t Machine::strays() const { return guest_->runner.translator()->statistics().strays; }
 

@@ -69,6 +69,8 @@ class Machine {
   /// Runs from situation.before to the first fault that is final. `ended` is false when
   /// `limit` instructions (single steps) or some seconds (otherwise) were not enough.
   void run(const Situation& situation, unsigned limit, Ending& ending);
+  /// From now on, no page is dirty.
+  void forget_dirty();
   /// What the steps met since load(). A locked access across cache lines, which no host likes:
   [[nodiscard]] bool has_split_lock() const;
   /// An instruction whose outcome is another one each time, or whose flags are not defined and
