@@ -1,6 +1,6 @@
-// Where the displacement and the immediate of an instruction of 64-bit or 32-bit code stand, without
-// decoding the rest: whoever has decoded an instruction with the same bytes before them knows this
-// one, too.
+// Where the displacement and the immediate of an instruction of 64-bit or 32-bit code stand,
+// without decoding the rest: whoever has decoded an instruction with the same bytes before them
+// knows this one, too.
 #pragma once
 
 #include <array>

@@ -102,8 +102,8 @@ PageWalker::Quick PageWalker::quick_walk(uint64_t linear, Access access, View vi
                                                   : quick_walk_wide(linear, page, path);
   if (found != Quick::kFound) return found;
   page.dirty = page.dirty || access == Access::kWrite;  // as it will be
-  const bool permitted = access == Access::kExecute ? permits_execution(page, view)
-                                                    : permits_data(page, access, view);
+  const bool permitted =
+      access == Access::kExecute ? permits_execution(page, view) : permits_data(page, access, view);
   if (permitted) return Quick::kFound;
   error_code |= code::kPresent | (key_forbids(page, access, view) ? code::kProtectionKey : 0);
   return Quick::kFaults;
@@ -174,10 +174,10 @@ Mmu::QuickAccess Mmu::quick_page(uint64_t linear, unsigned size, Access access, 
   if (location.host == nullptr || (access == Access::kWrite && !location.writable) ||
       !quick_update(path, access, dirty))
     return {};
-  const bool writable = page.dirty && location.writable &&
-                        (walker_.mode() == PagingMode::kOff ||
-                         walker_.permits_data(page, Access::kWrite, view)) &&
-                        code_->may_write(index_, location.page, access);
+  const bool writable =
+      page.dirty && location.writable &&
+      (walker_.mode() == PagingMode::kOff || walker_.permits_data(page, Access::kWrite, view)) &&
+      code_->may_write(index_, location.page, access);
   if (access == Access::kWrite && !writable) {
     // Beside code a store is as any other, but the next one must ask again. Where processors share
     // code, what is decoded must wait for each store that is under way: the slow path sees to it.

@@ -432,7 +432,8 @@ class Assembler {
   }
   void memory(unsigned opcode, Reg reg, const HostOperand& of, bool wide) {
     Piece code;
-    code.byte((wide ? 0x48u : 0x40u) | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) | (of.base > 7 ? 1u : 0u));
+    code.byte((wide ? 0x48u : 0x40u) | (reg > 7 ? 4u : 0u) | (of.index > 7 ? 2u : 0u) |
+              (of.base > 7 ? 1u : 0u));
     code.byte(opcode);
     memory_sib(code, reg, of.base, of.index, of.scale, of.displacement);
   }

@@ -216,7 +216,7 @@ void BlockStore::take_out(BlockId id) {
   BlockId* at = &buckets_[bucket_of(home.ram_pages[0], block.offset)];
   while (*at != id) at = &blocks_[*at].next;
   *at = block.next;
-  if (block.indirect != 0) 
+  if (block.indirect != 0)
     jump_tables_.forget(CodeKind::table_of(home.kind), block.offset, block.indirect);
 }
 

@@ -21,8 +21,8 @@ constexpr uint64_t kNowhere = uint64_t{1} << 62;
 
 }  // namespace
 
-/// Of 32-bit code: whether CS, DS, ES and SS are all of the 32-bit addresses, and the stack's pointer
-/// is ESP.
+/// Of 32-bit code: whether CS, DS, ES and SS are all of the 32-bit addresses, and the stack's
+/// pointer is ESP.
 bool Translator::is_flat() const {
   const auto& segments = cpu_.system.segments;
   const auto is_flat_data = [&](size_t number) {

@@ -27,7 +27,9 @@ constexpr unsigned kLargestAccess = 64;
 /// each is changed by what is known and displacements are smaller than kFarFromEdge.
 constexpr uint32_t kEdge = 0x2000;
 constexpr int32_t kFarFromEdge = 0x1000;
-constexpr bool is_edge(uint64_t linear) { return linear - kEdge >= (uint64_t{1} << 32) - 2 * kEdge; }
+constexpr bool is_edge(uint64_t linear) {
+  return linear - kEdge >= (uint64_t{1} << 32) - 2 * kEdge;
+}
 /// Instructions of a block, at most.
 constexpr unsigned kMaxItems = 120;
 

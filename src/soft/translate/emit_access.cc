@@ -17,8 +17,9 @@ constexpr uint16_t kSpilled = (1u << kR10) | (1u << kR11);
 /// needs no wrapping around.
 bool is_base_alone(const Item& item) {
   const Address& memory = item.address;
-  return (memory.wide || (item.code32 && item.displacement == 0)) && memory.index == kNoGeneral && memory.base != kNoGeneral &&
-         (kSpilled >> memory.base & 1) == 0 && memory.segment == Address::Segment::kFlat;
+  return (memory.wide || (item.code32 && item.displacement == 0)) && memory.index == kNoGeneral &&
+         memory.base != kNoGeneral && (kSpilled >> memory.base & 1) == 0 &&
+         memory.segment == Address::Segment::kFlat;
 }
 
 }  // namespace

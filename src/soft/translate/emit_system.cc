@@ -148,9 +148,9 @@ void Emitter::emit_string_once(const Item& item) {
   const bool live = item.flags_live;
   const Flags flags = live ? Flags::kSaved : Flags::kDead;
   const unsigned form = item.opcode & 0xFE;
-  const bool compares = form == 0xA6 || form == 0xAE;                 // CMPS, SCAS
-  const bool at_source = form != 0xAA && form != 0xAE;                // all but STOS, SCAS
-  const bool at_destination = form != 0xAC;                           // all but LODS
+  const bool compares = form == 0xA6 || form == 0xAE;   // CMPS, SCAS
+  const bool at_source = form != 0xAA && form != 0xAE;  // all but STOS, SCAS
+  const bool at_destination = form != 0xAC;             // all but LODS
   const bool at_both = at_source && at_destination;
   constexpr uint64_t kFlag = x86::rflags::kDirection;
   if (live) save_flags();

@@ -181,7 +181,8 @@ void Emitter::emit_entries() {
 
 /// `address` is the guest's, and an instruction can store it.
 bool Emitter::is_immediate(uint64_t address) const {
-  return place_.fixed && (kind_.code32 || static_cast<int64_t>(address) == static_cast<int32_t>(address));
+  return place_.fixed &&
+         (kind_.code32 || static_cast<int64_t>(address) == static_cast<int32_t>(address));
 }
 
 void Emitter::load_address(Assembler& out, Reg to, uint64_t address) {

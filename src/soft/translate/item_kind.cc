@@ -166,9 +166,9 @@ bool differs_in_32_bit_code(const decode::Instruction& instruction) {
           std::span(instruction.operands).first(raw.operand_count), [](const auto& operand) {
             return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && is_general(operand.reg.value);
           });
-      const bool register_in_immediate =
-          raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A && raw.raw.imm[0].size == 8 &&
-          (raw.raw.imm[0].value.u & 0x80) != 0;
+      const bool register_in_immediate = raw.opcode_map == ZYDIS_OPCODE_MAP_0F3A &&
+                                         raw.raw.imm[0].size == 8 &&
+                                         (raw.raw.imm[0].value.u & 0x80) != 0;
       if (vex.R != 0 || vex.X != 0 || vex.B != 0 || (vex.vvvv & 8) == 0 || register_in_immediate ||
           (vex.W != 0 && general))
         return true;

@@ -395,8 +395,7 @@ Trampolines emit_trampolines(Assembler& out, const CpuLayout& layout) {
     for (const bool user : {false, true}) {
       const size_t table = JumpTables::table_of(user, code32);
       made.stack_miss[table] = emit_stack_miss(out, layout, made, user, code32, false);
-      made.stack_miss_keeping_flags[table] =
-          emit_stack_miss(out, layout, made, user, code32, true);
+      made.stack_miss_keeping_flags[table] = emit_stack_miss(out, layout, made, user, code32, true);
     }
   made.string = emit_quiet_call(out, layout, layout.on_string);
   made.lookup = emit_quiet_call(out, layout, layout.on_lookup, true);

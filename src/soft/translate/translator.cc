@@ -165,7 +165,7 @@ const uint8_t* Translator::code_for_rip(Seeker seeker) {
   if (id == 0) return nullptr;
   const Block& block = blocks_[id];
   if (seeker == Seeker::kEntry)
-    
+
     cpu_.generated.jump_tables.enter(CodeKind::table_of(blocks_.home(block.home).kind), cpu_.rip,
                                      block.indirect, block.body);
   return cache_.executable(block.body);

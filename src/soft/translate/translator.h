@@ -1,5 +1,5 @@
-// Tier 1: runs 64-bit and 32-bit guest code as host code, block by block, and knows which blocks still stand
-// for what the guest's memory holds.
+// Tier 1: runs 64-bit and 32-bit guest code as host code, block by block, and knows which blocks
+// still stand for what the guest's memory holds.
 #pragma once
 
 #include <array>

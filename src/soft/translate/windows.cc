@@ -83,8 +83,8 @@ struct Offsets {
 /// A window that may yet grow.
 struct Open {
   Root root;
-  Offsets offsets;   ///< Of the first access.
-  bool far = false;  ///< Some displacement is not small.
+  Offsets offsets;              ///< Of the first access.
+  bool far = false;             ///< Some displacement is not small.
   int64_t from = 0, to = 0;     ///< Offsets from the root.
   int64_t register_offset = 0;  ///< Of the opening registers' sum from the root.
   Window window;
@@ -193,14 +193,17 @@ class WindowSearch::State {
   void note_stack(uint8_t base, int64_t displacement, bool write, Item& item) {
     const Value& value = registers_[base];
     note({.base = value.root}, {.base = base},
-         {.offset = value.offset + displacement, .size = word_, .write = write,
+         {.offset = value.offset + displacement,
+          .size = word_,
+          .write = write,
           .displacement = static_cast<int32_t>(displacement)},
          item.stack_window);
   }
 
   void note_operand(Item& item) {
     const Address& memory = item.address;
-    if ((!memory.wide && !code32_) || memory.segment != Address::Segment::kFlat || memory.relative) return;
+    if ((!memory.wide && !code32_) || memory.segment != Address::Segment::kFlat || memory.relative)
+      return;
     if ((kElsewhere >> memory.base & 1) != 0 || (kElsewhere >> memory.index & 1) != 0) return;
     if (memory.base == kNoGeneral && memory.index == kNoGeneral) return;
     if (item.displacement > kFarthest || item.displacement < (code32_ ? -kFarFromEdge : -kFarthest))
@@ -277,7 +280,8 @@ class WindowSearch::State {
     if (root.base != 0) step += steps_[through.base].offset;
     if (root.index != 0) step += steps_[through.index].offset * (int64_t{1} << root.scale);
     if (step > kFarthestStep || step < -kFarthestStep) return false;
-    if (code32_ && (displacement > kFarFromEdge || (root.base != 0 && root.index != 0))) return false;
+    if (code32_ && (displacement > kFarFromEdge || (root.base != 0 && root.index != 0)))
+      return false;
     const bool has_base = root.base != 0 && root.index != 0 && base == through.base &&
                           (inner_written_ >> base & 1) == 0;
     for (Open& open : inner_open_) {
@@ -505,8 +509,7 @@ class WindowSearch::State {
           return;
         case ZYDIS_MNEMONIC_LEA: {
           const Address& memory = item.address;
-          if (memory.index != kNoGeneral || memory.base == kNoGeneral ||
-              memory.wide == code32_)
+          if (memory.index != kNoGeneral || memory.base == kNoGeneral || memory.wide == code32_)
             break;
           set(number, registers_[memory.base]);
           return add(number, item.displacement);

@@ -55,9 +55,9 @@ struct InnerLoop {
 /// the code may be left and entered again. No two windows of the stack are open at a time.
 ///
 /// 32-bit code adds up addresses modulo 2^32, the host does not. An address is the same either way
-/// if another one of the same page is, whose registers have the same values, or if it is one register
-/// and a small displacement, and not at an edge: Window::varies. Opening a window asks for the page
-/// of the sum as the host makes it, which is nobody's from 2^32 on.
+/// if another one of the same page is, whose registers have the same values, or if it is one
+/// register and a small displacement, and not at an edge: Window::varies. Opening a window asks for
+/// the page of the sum as the host makes it, which is nobody's from 2^32 on.
 ///
 /// In an inner loop, accesses whose addresses each round changes by what is known, and a little,
 /// are made through windows that stay open from one round to the next: Window::inner.

@@ -125,8 +125,7 @@ void Generator::modify_self() {
     const uint8_t from = any();
     const uint32_t prefix =
         program_.code32 ? 0x3E : 0x48u | (to > 7 ? 4u : 0u) | (from > 7 ? 1u : 0u);  // DS or REX
-    return prefix |
-           uint32_t{kOpcodes[random_.below(kOpcodes.size())]} << 8 |
+    return prefix | uint32_t{kOpcodes[random_.below(kOpcodes.size())]} << 8 |
            (0xC0u | (to & 7u) << 3 | (from & 7u)) << 16 | 0x9000'0000u;
   };
   const uint8_t to = destination();

@@ -52,7 +52,8 @@ void set_registers(const Program& program, Random& random, bool shifted, Situati
   registers.fs_base = static_cast<uint64_t>(int64_t{expects.fs_base});
   registers.gs_base = base + static_cast<uint64_t>(expects.gs_base);
   const uint16_t data = 0x2B;
-  registers.selectors = {data, static_cast<uint16_t>(program.code32 ? 0x23 : 0x33), data, data, 0, 0};
+  registers.selectors = {data, static_cast<uint16_t>(program.code32 ? 0x23 : 0x33), data, data, 0,
+                         0};
   if (situation.supervisor) {
     registers.selectors[kCs] = program.code32 ? kKernelCode32 : kKernelCode;
     registers.selectors[kSs] = 0x18;
@@ -131,8 +132,7 @@ std::vector<Situation> make_situations(const Program& program, Random& random, s
     situation.code32 = program.code32;
     situation.mappings = plain_mappings();
     if (i != 0) {
-      if (random.percent(40))
-        situation.window = choose_window(program, random);
+      if (random.percent(40)) situation.window = choose_window(program, random);
       if (varies && random.percent(45)) vary_mappings(random, situation);
       if (random.percent(20))
         situation.entry = static_cast<int32_t>(random.below(program.pieces.size()));

@@ -59,20 +59,28 @@ TEST(Layout, GivesTestButNotItsNeighboursAnImmediate) {
 }
 
 TEST(Layout, CountsImmediatesThatDecideAboutFlagsOrRegisters) {
-  EXPECT_TRUE(find_layout(CodeMode::k64, with({0xC1, 0xE0, 0x04})).immediate_counts) << "shl eax, 4";
-  EXPECT_TRUE(find_layout(CodeMode::k64, with({0x0F, 0xA4, 0xD0, 0x04})).immediate_counts) << "shld";
-  EXPECT_TRUE(find_layout(CodeMode::k64, with({0xC4, 0xE3, 0x69, 0x4A, 0xC1, 0x40})).immediate_counts)
+  EXPECT_TRUE(find_layout(CodeMode::k64, with({0xC1, 0xE0, 0x04})).immediate_counts)
+      << "shl eax, 4";
+  EXPECT_TRUE(find_layout(CodeMode::k64, with({0x0F, 0xA4, 0xD0, 0x04})).immediate_counts)
+      << "shld";
+  EXPECT_TRUE(
+      find_layout(CodeMode::k64, with({0xC4, 0xE3, 0x69, 0x4A, 0xC1, 0x40})).immediate_counts)
       << "vblendvps";
-  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x83, 0xC0, 0x04})).immediate_counts) << "add eax, 4";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x83, 0xC0, 0x04})).immediate_counts)
+      << "add eax, 4";
 }
 
 TEST(Layout, LeavesToTheDecoderWhatIsOdd) {
-  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x62, 0xF1, 0x7C, 0x48, 0x10, 0x00})).known()) << "EVEX";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x62, 0xF1, 0x7C, 0x48, 0x10, 0x00})).known())
+      << "EVEX";
   EXPECT_FALSE(find_layout(CodeMode::k64, with({0x0F, 0x0F, 0xC1, 0x9E})).known()) << "3DNow!";
   EXPECT_FALSE(find_layout(CodeMode::k64, with({0x8F, 0xE9, 0x78, 0x81, 0xC1})).known()) << "XOP";
-  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x48, 0x66, 0x90})).known()) << "REX before another prefix";
-  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xE8, 0, 0, 0, 0})).known()) << "call with 66";
-  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xC5, 0xF9, 0x70, 0xC1, 0x1B})).known()) << "66 VEX";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x48, 0x66, 0x90})).known())
+      << "REX before another prefix";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xE8, 0, 0, 0, 0})).known())
+      << "call with 66";
+  EXPECT_FALSE(find_layout(CodeMode::k64, with({0x66, 0xC5, 0xF9, 0x70, 0xC1, 0x1B})).known())
+      << "66 VEX";
 }
 
 /// Any bytes; often such that more than the one-byte opcodes are met.

@@ -46,9 +46,10 @@ TEST_P(EveryProgram, LeavesTheSameBehindOnBothTiers) {
 
 INSTANTIATE_TEST_SUITE_P(Programs, EveryProgram,
                          ::testing::Values("system_instructions", "system_loop",
-                                           "flags_across_jumps", "code32", "code32_loop", "x87", "x87_loop", "long", "modes",
-                                           "rings", "shadow", "stepped_syscall", "sysenter",
-                                           "debug", "tasks", "virtual8086"),
+                                           "flags_across_jumps", "code32", "code32_loop", "x87",
+                                           "x87_loop", "long", "modes", "rings", "shadow",
+                                           "stepped_syscall", "sysenter", "debug", "tasks",
+                                           "virtual8086"),
                          [](const auto& program) { return std::string(program.param); });
 
 TEST(SystemInstructions, ProgramsRunToTheirEnd) {

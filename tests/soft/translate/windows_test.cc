@@ -24,8 +24,7 @@ std::vector<Item> items_of(std::initializer_list<uint8_t> code, bool code32 = fa
     item.rip = 0x1000 + at;
     std::copy_n(&bytes[at], decode::kMaxInstructionLength, item.bytes.begin());
     const CodeKind kind{.user = true, .sse = true, .code32 = code32};
-    EXPECT_EQ(forms.find(kind, decode::kMaxInstructionLength, item),
-              decode::Outcome::kOk);
+    EXPECT_EQ(forms.find(kind, decode::kMaxInstructionLength, item), decode::Outcome::kOk);
     items.push_back(item);
   }
   return items;
