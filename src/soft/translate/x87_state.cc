@@ -41,7 +41,8 @@ void Translator::store_x87() {
   x86::VectorState& state = cpu_.vector;
   std::memcpy(state.fxsave.data() + kControlWordAt, &x87.area.words, kOpcodeAt);
   std::memcpy(state.fxsave.data() + kStackAt, x87.area.stack.data(), sizeof x87.area.stack);
-  if ((image_field<uint16_t>(state, kStatusWordAt) & kErrorSummary) != 0) {
+  const bool pending = (image_field<uint16_t>(state, kStatusWordAt) & kErrorSummary) != 0;
+  if (pending) {
     // Every host saves the pointers now: to code that may not have come to its note.
     const uint64_t instruction = x87.area.instruction;
     const uint32_t site = cache_.contains(instruction) ? site_of(cache_.offset_of(instruction)) : 0;
@@ -53,7 +54,11 @@ void Translator::store_x87() {
   if (x87.site != 0)
     note_x87(
         state,
-        {.instruction = quick_rip(x87.site), .opcode = x87_opcode_at(x87.site), .data = x87.data});
+        {.instruction = quick_rip(x87.site), .opcode = x87_opcode_at(x87.site), .data = x87.data},
+        // FLDCW may make an earlier exception one that is pending, which does not note it. The
+        // host's FOP was loaded as 0, that of an operand at [rax] alone, which no emitted
+        // instruction has.
+        pending && x87.area.words >> (8 * kOpcodeAt) != 0);
 }
 
 /// FOP for the instruction as the guest wrote it (SDM Vol. 1 8.1.9).

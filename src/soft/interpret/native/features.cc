@@ -264,7 +264,12 @@ X87 x87_use(const decode::Instruction& instruction) {
     case ZYDIS_MNEMONIC_FRSTOR:
     case ZYDIS_MNEMONIC_FWAIT:
     case ZYDIS_MNEMONIC_EMMS:
+    case ZYDIS_MNEMONIC_FENI8087_NOP:
+    case ZYDIS_MNEMONIC_FDISI8087_NOP:
+    case ZYDIS_MNEMONIC_FSETPM287_NOP:
       return X87::kUses;
+    case ZYDIS_MNEMONIC_FISTTP:  // whatever extension its forms are counted with
+      return X87::kIsNoted;
     default:
       break;
   }

@@ -276,11 +276,13 @@ void run_x87(Cpu& cpu, const Operation& operation, const Thunk& thunk) {
   std::memcpy(image.data() + kStackAt, area.legacy.data() + kStackAt, 128);
   if (!host_features().saves_x87_pointers) {  // and its kernel may lose them at any time
     if (thunk.is_noted)
-      note_x87(cpu.vector, {.instruction = cpu.rip,
-                            .opcode = static_cast<uint16_t>(operation.immediate),
-                            .data = thunk.access != Access::kNone
-                                        ? effective_address(cpu, operation)
-                                        : image_field<uint64_t>(cpu.vector, kDataPointerAt)});
+      note_x87(cpu.vector,
+               {.instruction = cpu.rip,
+                .opcode = static_cast<uint16_t>(operation.immediate),
+                .data = thunk.access != Access::kNone
+                            ? effective_address(cpu, operation)
+                            : image_field<uint64_t>(cpu.vector, kDataPointerAt)},
+               (image_field<uint16_t>(cpu.vector, kStatusWordAt) & kErrorSummary) != 0);
     return;
   }
   // Where the host noted its own addresses, the guest's belong.
