@@ -192,6 +192,24 @@ class Ovmf(FirmwareTest):
                 machine.expect("Standard PC", 180)
                 self.assertEqual(machine.wait(60), 0)
 
+    def test_every_kind_of_reboot(self):
+        """Linux's reboot=: by ACPI, keyboard controller, triple fault, port CF9H, firmware."""
+        folder = self.debian()
+        if not pathlib.Path(OVMF).exists():
+            self.skipTest("Debian's package ovmf is not there")
+        for kind in ("acpi", "kbd", "triple", "pci", "efi"):
+            with self.subTest(kind=kind):
+                machine = Console([
+                    SYSTEM, "-m", "512", "-machine", "q35", "-bios", OVMF, "-nographic",
+                    "-no-reboot", "-kernel", str(folder / "vmlinuz"), "-initrd",
+                    str(folder / "initrd.img"), "-append", "console=ttyS0 quiet rdinit=/bin/sh "
+                    f"reboot={kind},force -- -c \"mkdir /proc; mount -t proc proc /proc; echo b >"
+                    "/proc/sysrq-trigger\""])
+                self.addCleanup(machine.close)
+                # A triple fault is reported as a crash where it ends the machine.
+                self.assertEqual(machine.wait(60), 1 if kind == "triple" else 0,
+                                 machine.text[-500:])
+
 
 class BadFirmware(FirmwareTest):
     def refused(self, *words):
