@@ -10,7 +10,9 @@ _limen_files() {
 
 _limen_devices="virtio-blk-pci virtio-net-pci e1000 virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd
   ich9-ahci piix3-ide nvme VGA bochs-display virtio-gpu-pci virtio-vga virtio-rng-pci
-  virtio-serial-pci virtconsole virtserialport virtio-balloon-pci pcie-root-port pvpanic pvpanic-pci
+  virtio-serial-pci virtconsole virtserialport virtio-balloon-pci virtio-blk-device
+  virtio-net-device virtio-scsi-device virtio-rng-device virtio-serial-device virtio-balloon-device
+  pcie-root-port pvpanic pvpanic-pci
   qemu-xhci usb-kbd usb-mouse usb-tablet usb-storage i6300esb tpm-tis tpm-crb
   isa-serial isa-debug-exit isa-debugcon pc-testdev"
 
@@ -67,7 +69,7 @@ _limen_system() {
   COMPREPLY=()
   case ${previous/#--/-} in
     -kernel | -initrd | -bios | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
-    -machine | -M) _limen_words "pc q35 help" ;;
+    -machine | -M) _limen_words "pc q35 microvm none help" ;;
     -accel) _limen_words "soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
