@@ -34,7 +34,7 @@ class Completion(MachineTest):
         self.assertEqual(self.limen("run", "--mem"), ["--memory"])
         self.assertEqual(self.limen("image", "cr"), ["create"])
         self.assertEqual(self.system("-M", ""), ["pc", "q35", "microvm", "none", "help"])
-        self.assertEqual(self.system("--device", "virtio-bl"), ["virtio-blk-pci"])
+        self.assertEqual(self.system("--device", "virtio-blk-p"), ["virtio-blk-pci"])
         self.assertEqual(self.limen("run", "--device", "h"), ["help"])
         self.assertEqual(self.img("res"), ["resize"])
 
