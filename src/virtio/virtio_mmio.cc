@@ -45,7 +45,7 @@ VirtioMmio::VirtioMmio(std::string name, std::unique_ptr<VirtioDevice> device,
     : VirtioTransport(name, std::move(device), memory),
       mmio_(mmio),
       base_(base),
-      line_(std::move(line)) {
+      line_(line) {
   mmio_.claim(base_, kSize, *this, std::move(name));
   this->device().connect(*this);
 }

@@ -117,6 +117,8 @@ Swtpm::~Swtpm() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
+      // A process that hangs does not hold up the machine's end.
+      if (busy_) ::shutdown(data_.get(), SHUT_RDWR);
     }
     changed_.notify_all();
     thread_.join();
