@@ -80,7 +80,8 @@ Result<> DeviceFactory::create_all(const MachineDescription& description) {
     if (board_.drives_[i].in_use) continue;
     if (its.interface == "ide") LIMEN_TRY(create_ide_drive(its));
     if (its.interface == "virtio")
-      LIMEN_TRY(create({.driver = "virtio-blk", .properties = {{"drive", its.id}}}));
+      LIMEN_TRY(create({.driver = resolve_driver("virtio-blk", board_.pci()),
+                        .properties = {{"drive", its.id}}}));
   }
   complete_ = true;
   return {};
