@@ -64,11 +64,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 2:
         mmio.read(base + input.take(2) % 0x4000, 1u << what / 8 % 4);
         break;
-      case 3: {
-        const uint64_t at = input.take(2) % kRam;
-        input.take_into(ram.subspan(at, std::min<uint64_t>(input.take(1), kRam - at)));
+      case 3:
+        input.scribble(ram);
         break;
-      }
       case 4:
         switch (input.take(1) % 6) {
           case 0:

@@ -91,6 +91,11 @@ struct Reader {
     std::memcpy(memory.data(), left.data(), count);
     left = left.subspan(count);
   }
+  /// Some bytes of the input, somewhere in `memory`.
+  void scribble(std::span<std::byte> memory) {
+    const uint64_t at = take(2) % memory.size();
+    take_into(memory.subspan(at, std::min<uint64_t>(take(1), memory.size() - at)));
+  }
 };
 
 }  // namespace limen::fuzz

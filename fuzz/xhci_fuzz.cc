@@ -123,11 +123,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 3:
         mmio.read(base + reader.take(2) % kRegisterBytes, 1u << what / 10 % 4);
         break;
-      case 4: {
-        const uint64_t at = reader.take(2) % kRam;
-        reader.take_into(ram.subspan(at, std::min<uint64_t>(reader.take(1), kRam - at)));
+      case 4:
+        reader.scribble(ram);
         break;
-      }
       case 5:
         switch (reader.take(1) % 10) {
           case 0:

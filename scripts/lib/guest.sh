@@ -67,9 +67,10 @@ rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 SCRIPT
 }
 
-# Unpacks the archive (argument 1) and makes the file system (argument 2) from it; under fakeroot,
-# so that files keep their owners without root.
-guest_pack() {
+# How each script that packs a guest begins: it unpacks the archive (argument 1) in the work folder
+# (argument 2), and puts kernel and initrd beside the disk, of argument 3's size. Under fakeroot, so
+# that files keep their owners without root.
+guest_unpack() {
   cat <<'SCRIPT'
 set -eu
 archive=$1 work=$2 size=$3
@@ -78,6 +79,13 @@ tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
 cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
 cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
 chmod 644 "$work"/out/*
+SCRIPT
+}
+
+# Makes a file system on the whole disk.
+guest_pack() {
+  guest_unpack
+  cat <<'SCRIPT'
 truncate -s "$size" "$work/out/disk.raw"
 mke2fs -q -F -t ext4 -L limen-root -E lazy_itable_init=0,root_owner=0:0 \
   -d "$work/root" "$work/out/disk.raw"
@@ -87,15 +95,9 @@ SCRIPT
 # The same with a partition table around the file system, the partitions numbered as on Debian's cloud
 # images: 1 the root, 14 for a boot loader of the BIOS's, 15 the EFI system partition.
 guest_cloud_pack() {
+  guest_unpack
   cat <<'SCRIPT'
-set -eu
-archive=$1 work=$2 size=$3
 disk=$work/out/disk.raw
-mkdir "$work/root"
-tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
-cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
-cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
-chmod 644 "$work"/out/*
 truncate -s "$size" "$disk"
 sfdisk -q "$disk" <<TABLE
 label: gpt
@@ -128,14 +130,8 @@ SCRIPT
 
 # The same on two disks, mbr.raw and efi.raw, for a machine whose firmware starts them.
 guest_installed_pack() {
+  guest_unpack
   cat <<'SCRIPT'
-set -eu
-archive=$1 work=$2 size=$3
-mkdir "$work/root"
-tar -C "$work/root" --numeric-owner --xattrs --xattrs-include='*' -xf "$archive"
-cp "$work"/root/boot/vmlinuz-* "$work/out/vmlinuz"
-cp "$work"/root/boot/initrd.img-* "$work/out/initrd.img"
-chmod 644 "$work"/out/*
 {
   echo "LABEL=limen-root / ext4 defaults,errors=remount-ro 0 1"
   echo "LABEL=EFI /boot/efi vfat umask=0077,nofail 0 2"

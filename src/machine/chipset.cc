@@ -163,6 +163,7 @@ Result<std::span<std::byte>> Board::install_flash() {
     auto flash = LIMEN_TRY(storage::ParallelFlash::create(fmt::format("system.flash{}", unit),
                                                           memory_, mmio_, *drive->image, end));
     drive->in_use = true;
+    drive->user = flash.get();
     // A processor waits for what it programs: an error that stopped the machine would hold it.
     if (drive->errors != nullptr)
       drive->errors->set_actions(block::ErrorAction::kReport, block::ErrorAction::kReport);

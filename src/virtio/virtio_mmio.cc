@@ -42,10 +42,7 @@ enum Register : uint64_t {
 VirtioMmio::VirtioMmio(std::string name, std::unique_ptr<VirtioDevice> device,
                        memory::GuestMemory& memory, memory::IoSpace& mmio, uint64_t base,
                        irq::InterruptLine line)
-    : VirtioTransport(name, std::move(device), memory),
-      mmio_(mmio),
-      base_(base),
-      line_(line) {
+    : VirtioTransport(name, std::move(device), memory), mmio_(mmio), base_(base), line_(line) {
   mmio_.claim(base_, kSize, *this, std::move(name));
   this->device().connect(*this);
 }

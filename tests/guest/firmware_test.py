@@ -219,6 +219,18 @@ class BadFirmware(FirmwareTest):
         self.assert_one_line_error(self.refused("-bios", "OVMF_CODE_8M.fd"), "OVMF_CODE_8M.fd",
                                    "Debian's package ovmf")
 
+    def test_a_flash_keeps_its_image(self):
+        variables = self.file("vars.fd", bytes(1 << 20))
+        code = self.file("code.fd", bytes(1 << 20))
+        result = subprocess.run(
+            [SYSTEM, "-S", "-display", "none", "-nodefaults", "-monitor", "stdio", "-drive",
+             f"if=pflash,unit=0,format=raw,readonly=on,file={code}", "-drive",
+             f"if=pflash,unit=1,format=raw,id=vars,file={variables}"], check=True, text=True,
+            stdout=subprocess.PIPE, timeout=30,
+            # What a device had that could not be made is given back, and nothing else.
+            input="device_add virtio-blk-pci,drive=nope\ndrive_del vars\ninfo block\nquit\n")
+        self.assertIn(f": {variables}", result.stdout)
+
     def test_a_file_of_the_wrong_size(self):
         path = self.file("odd.bin", bytes(1000))
         self.assert_one_line_error(self.refused("-bios", path), path, "1000 bytes",

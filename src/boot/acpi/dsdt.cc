@@ -6,6 +6,8 @@
 #include <string>
 
 #include "boot/memory_map.h"
+#include "device/tpm/crb.h"
+#include "device/tpm/tis.h"
 #include "pci/interrupt_routing.h"
 #include "pci/piix3_isa.h"
 
@@ -18,9 +20,6 @@ constexpr unsigned kPciDevices = 32;
 constexpr unsigned kPciPins = 4;
 /// Device and function of the ISA bridge.
 constexpr uint64_t kLpcAddress = 0x001F'0000, kPiix3Address = 0x0001'0000;
-
-/// Of a TPM, whichever interface it has.
-constexpr uint32_t kTpmBase = 0xFED4'0000, kTpmTisSize = 0x5000, kTpmCrbSize = 0x1000;
 
 std::string link_name(unsigned pirq) { return std::string("GSI") + static_cast<char>('A' + pirq); }
 
@@ -121,6 +120,14 @@ Code serial_port(unsigned index) {
                     name("_CRS", resource_template(io(port, 8) + irq(index == 0 ? 4 : 3))));
 }
 
+Code tpm(const Board& board) {
+  const Code registers = board.tpm == Board::Tpm::kTis
+                             ? memory32_fixed(device::TpmTis::kBase, device::TpmTis::kSize)
+                             : memory32_fixed(device::TpmCrb::kBase, device::TpmCrb::kSize);
+  return device("TPM", name("_HID", string("MSFT0101")) + name("_STA", integer(0x0F)) +
+                           name("_CRS", resource_template(registers)));
+}
+
 Code isa_bridge(const Board& board) {
   const bool q35 = board.chipset == Chipset::kQ35;
   Code body;
@@ -144,12 +151,7 @@ Code isa_bridge(const Board& board) {
   if (board.panic_port != 0)
     body += device("PEVT", name("_HID", string("QEMU0001")) +
                                name("_CRS", resource_template(io(board.panic_port, 1))));
-  if (board.tpm != Board::Tpm::kNone)
-    body += device(
-        "TPM", name("_HID", string("MSFT0101")) + name("_STA", integer(0x0F)) +
-                   name("_CRS",
-                        resource_template(memory32_fixed(
-                            kTpmBase, board.tpm == Board::Tpm::kTis ? kTpmTisSize : kTpmCrbSize))));
+  if (board.tpm != Board::Tpm::kNone) body += tpm(board);
   if (board.fw_cfg)
     body += device("FWCF", name("_HID", string("QEMU0002")) + name("_STA", integer(0x0B)) +
                                name("_CRS", resource_template(io(0x510, 12))));

@@ -8,6 +8,7 @@
 #include "boot/acpi/dsdt.h"
 #include "boot/little_endian.h"
 #include "boot/memory_map.h"
+#include "device/tpm/crb.h"
 
 namespace limen::boot::acpi {
 namespace {
@@ -212,7 +213,7 @@ Bytes hpet() {
 /// TCG ACPI Specification 1.2, 8.2; what starts a command is the interface's own.
 Bytes tpm2(const Board& board) {
   constexpr uint32_t kMemoryMapped = 6, kCommandBuffer = 7;
-  constexpr uint64_t kControlArea = 0xFED4'0040;
+  constexpr uint64_t kControlArea = device::TpmCrb::kBase + 0x40;  // CTRL_REQ
   const bool fifo = board.tpm == Board::Tpm::kTis;
   Bytes table = begin("TPM2", 4);
   append(table, uint32_t{0});  // of a client
