@@ -161,7 +161,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         input.sync();
         break;
       case 7:
-        command(kEnableSlot + reader.take(1) % 16 % 15, what / 10 % 5, kInput,
+        command(kEnableSlot + static_cast<uint32_t>(reader.take(1)) % 16 % 15,
+                static_cast<uint32_t>(what / 10 % 5), kInput,
                 static_cast<uint32_t>(reader.take(1)) << 16);
         break;
       case 8: {  // a control request
