@@ -1,0 +1,1 @@
+// Nothing: what is compiled is the header before it (Room.cmake, limen_precompiled).
