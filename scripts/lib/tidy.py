@@ -23,7 +23,7 @@ TIDY = ["clang-tidy-19", "--quiet", "--extra-arg=-Wno-everything"]
 BUNDLED = ["--checks=-bugprone-suspicious-include"]
 WORD = re.compile(r"[A-Za-z_]\w*")
 NOISE = re.compile(r'R"(\w*)\(.*?\)\1"|//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^\s*#[^\n]*', re.S | re.M)
-UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}", re.S | re.M)
+UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.S | re.M)
 # At the start of a line: what a declaration, or an enumerator of an unscoped enumeration, calls itself.
 DECLARED = re.compile(r"^(?:[A-Za-z_}][^\n(={;]*?)\b([A-Za-z_]\w*)(?:\[[^\]\n]*\])*(?: : [\w:]+)? ?[({=;]", re.M)
 ENUMERATION = re.compile(r"^enum (?!class)[^{;]*\{(.*?)\}", re.S | re.M)
@@ -34,10 +34,11 @@ class Source:
 
     def __init__(self, path, options):
         self.path, self.options = path, options
-        text = NOISE.sub(" ", path.read_text(encoding="utf-8"))
-        self.words = set(WORD.findall(text))
+        text = path.read_text(encoding="utf-8")
+        self.words = set(WORD.findall(NOISE.sub(" ", text)))
         self.names = set()
         for part in UNNAMED.findall(text):
+            part = NOISE.sub(" ", part)
             self.names.update(DECLARED.findall(part))
             for body in ENUMERATION.findall(part):
                 self.names.update(WORD.findall(body))

@@ -189,7 +189,7 @@ struct MicrovmDescription {
 };
 
 struct MachineDescription {
-  std::string type = "q35";  ///< Or "pc", "microvm", or "none": nothing but monitors.
+  std::string type = "pc";  ///< Or "q35", "microvm", or "none": nothing but monitors.
   std::string accelerator = "soft";
   std::map<std::string, std::string> accelerator_properties = {};
   LogDescription log = {};

@@ -51,9 +51,9 @@ Result<> Builder::machine(const std::string& argument) {
         "microvm              no PCI, virtio devices with registers in memory\n"
         "none                 empty machine\n"
         "pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)\n"
-        "pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default without -kernel)\n"
+        "pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default)\n"
         "q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)\n"
-        "pc-q35-7.2           Standard PC (Q35 + ICH9, 2009) (default with -kernel)\n");
+        "pc-q35-7.2           Standard PC (Q35 + ICH9, 2009)\n");
     return {};
   }
   std::vector<std::string_view> known = {
@@ -77,7 +77,6 @@ Result<> Builder::machine(const std::string& argument) {
     result_.machine.type = *type == "none" || *type == "microvm" ? *type
                            : type->contains("q35")               ? "q35"
                                                                  : "pc";
-    machine_chosen_ = true;
   }
   if (result_.machine.type == "microvm") LIMEN_TRY(microvm(values));
   for (const auto& [key, into] :

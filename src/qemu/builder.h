@@ -154,9 +154,8 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
-  std::string vga_;   ///< -vga, as given.
-  bool usb_ = false;  ///< -usb, or what asks for it.
-  bool machine_chosen_ = false;
+  std::string vga_;                   ///< -vga, as given.
+  bool usb_ = false;                  ///< -usb, or what asks for it.
   std::array<std::string, 2> flash_;  ///< Nodes of -machine pflash0= and pflash1=.
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;

@@ -210,14 +210,14 @@ Result<> Builder::drive(const std::string& argument) {
   const auto index = LIMEN_TRY(number("index")), bus = LIMEN_TRY(number("bus")),
              unit = LIMEN_TRY(number("unit"));
   if (index && (bus || unit)) return fail("index cannot be used with bus and unit");
-  // What a disk without if= is, depends on what boots: finish_drives().
-  const auto interface = values.text("if", drive.cdrom ? "ide" : "virtio");
+  // What a disk without if= is, depends on the board: finish_drives().
+  const auto interface = values.text("if", "ide");
   if (std::ranges::find(kOtherInterfaces, std::string_view(interface)) != kOtherInterfaces.end())
     return fail(
         "machine type does not support if={},bus={},unit={}; use if=virtio, or if=none and a "
         "-device",
         interface, bus.value_or(0), index ? *index : unit.value_or(0));
-  drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, drive.cdrom ? "ide" : "virtio"));
+  drive.interface = LIMEN_TRY(values.choice("if", kInterfaces, "ide"));
   if (!values.find("if") && !drive.cdrom) drive.interface.clear();
   const auto place_of = [](const std::optional<uint64_t>& said) -> std::optional<unsigned> {
     if (!said) return std::nullopt;
@@ -310,10 +310,9 @@ Result<> Builder::finish_drives() {
     node->interface = "pflash";
     node->index = i;
   }
-  // As QEMU, with firmware; a kernel that is given directly has always found a virtio disk here.
   for (auto& drive : result_.machine.drives) {
     if (!drive.interface.empty()) continue;
-    drive.interface = machine::boots_firmware(result_.machine) ? "ide" : "virtio";
+    drive.interface = result_.machine.type == "microvm" ? "virtio" : "ide";
     if (drive.interface == "ide" || (!drive.index && !drive.bus && !drive.unit)) continue;
     const unsigned bus = drive.bus.value_or(0),
                    place = drive.index.value_or(drive.unit.value_or(0));

@@ -222,8 +222,6 @@ Result<CommandLine> Builder::finish() {
     if (!result_.machine.append.empty())
       return fail("-append {}: a command line needs a -kernel", result_.machine.append);
   }
-  // As QEMU; a kernel that is given directly finds more on the newer board.
-  if (!machine_chosen_ && machine::boots_firmware(result_.machine)) result_.machine.type = "pc";
   LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;

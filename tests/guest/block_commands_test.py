@@ -41,7 +41,8 @@ class BlockCommands(MachineTest):
         guest = self.debian()
         path = str(self.folder / "qmp.sock")
         self.console = Console([
-            SYSTEM, "-m", "512M", "-smp", "2", "-display", "none", "-no-reboot", "-serial", "stdio",
+            SYSTEM, "-M", "q35", "-m", "512M", "-smp", "2", "-display", "none", "-no-reboot",
+            "-serial", "stdio",
             "-kernel", str(guest / "vmlinuz"), "-initrd", str(guest / "initrd.img"), "-append",
             "console=ttyS0 quiet root=/dev/vda ro init=/bin/bash", "-drive",
             f"file={guest}/disk.raw,format=raw,if=virtio,readonly=on", "-device",

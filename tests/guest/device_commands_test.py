@@ -93,7 +93,7 @@ class DeviceCommands(MachineTest):
         self.qmp_path = str(self.folder / "qmp.sock")
         agent_path = str(self.folder / "agent.sock")
         self.machine = Console([
-            SYSTEM, "-m", "512M", "-smp", "2", "-nographic", "-nic", "none", "-kernel",
+            SYSTEM, "-M", "q35", "-m", "512M", "-smp", "2", "-nographic", "-nic", "none", "-kernel",
             str(guest / "vmlinuz"), "-initrd", str(guest / "initrd.img"), "-append",
             "root=/dev/vda rw console=ttyS0 net.ifnames=0", "-snapshot", "-drive",
             f"file={guest}/disk.raw,format=raw,if=virtio", "-drive",
@@ -219,8 +219,8 @@ class DeviceCommands(MachineTest):
 
     def test_e1000_comes_and_goes(self):
         self.qmp_path = str(self.folder / "qmp.sock")
-        guest = Guest(self, "-device", "pcie-root-port,id=rp1,chassis=1", "-device",
-                      "pcie-root-port,id=rp2,chassis=2", "-netdev", "user,id=n0", "-device",
+        guest = Guest(self, "-M", "q35", "-device", "pcie-root-port,id=rp1,chassis=1",
+                      "-device", "pcie-root-port,id=rp2,chassis=2", "-netdev", "user,id=n0", "-device",
                       "e1000,netdev=n0,bus=rp2", "-qmp",
                       f"unix:{self.qmp_path},server=on,wait=off", full=True)
         self.assertIn("10.0.2.15", guest.lease)

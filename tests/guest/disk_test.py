@@ -132,7 +132,7 @@ class Disks(MachineTest):
         disks = [self.disk(f"{cache}-{aio}.img", 4) for cache, aio in modes]
         words = []
         for path, (cache, aio) in zip(disks, modes):
-            words += ["-drive", f"file={path},format=raw,cache={cache},aio={aio},detect-zeroes=on"]
+            words += ["-drive", f"file={path},if=virtio,format=raw,cache={cache},aio={aio},detect-zeroes=on"]
         console = self.boot(*words)
         for number, (cache, _) in enumerate(modes):
             name = f"vd{'bcdefg'[number]}"
@@ -156,7 +156,7 @@ class Disks(MachineTest):
 
     def test_snapshot_leaves_the_image_as_it_was(self):
         data = self.file("data.img", b"\xaa" * (4 * MEBIBYTE))
-        console = self.boot("-snapshot", "-drive", f"file={data},format=raw")
+        console = self.boot("-snapshot", "-drive", f"file={data},if=virtio,format=raw")
         self.run_inside(console, "dd if=/dev/zero of=/dev/vdb bs=64k seek=16 count=16 oflag=direct")
         self.run_inside(console, "echo 3 >/proc/sys/vm/drop_caches")
         self.assertEqual(
@@ -168,7 +168,7 @@ class Disks(MachineTest):
 
     def test_limits_hold(self):
         data = self.disk("data.img", 32)
-        console = self.boot("-drive", f"file={data},format=raw,throttling.bps-total=4M,"
+        console = self.boot("-drive", f"file={data},if=virtio,format=raw,throttling.bps-total=4M,"
                                       "throttling.iops-total=100000")
         started = time.monotonic()
         self.run_inside(console, "dd if=/dev/vdb of=/dev/null bs=256k count=48 iflag=direct")

@@ -130,8 +130,8 @@ class SmallGuest(GdbTest):
                 self.assertEqual(machine.wait(30), 0)
 
     def test_monitor_is_the_human_one(self):
-        machine = self.start(self.LOOP + harness.say("done\n") + harness.POWER_OFF, "-S", "-device",
-                             "pcie-root-port,id=rp", "-name", "under gdb")
+        machine = self.start(self.LOOP + harness.say("done\n") + harness.POWER_OFF, "-S", "-M", "q35",
+                             "-device", "pcie-root-port,id=rp", "-name", "under gdb")
         output = self.gdb("monitor info name", "monitor info mtree", "monitor info pci",
                           "monitor x/2i $pc", "monitor p 6*7", "monitor info registers",
                           "monitor device_add virtio-rng-pci,bus=rp,id=hot", "monitor help info",

@@ -119,9 +119,9 @@ class Debian(MachineTest):
         subprocess.run(["cp", "--sparse=always", str(guest / "disk.raw"), disk], check=True)
         spare = self.file("spare.raw", b"plugged in" + bytes((1 << 20) - 10))
         machine = Console([
-            SYSTEM, "-m", "512M", "-smp", "2", "-nographic", "-kernel", str(guest / "vmlinuz"),
-            "-initrd", str(guest / "initrd.img"), "-append", "root=/dev/vda rw console=ttyS0",
-            "-drive", f"file={disk},format=raw,if=virtio",
+            SYSTEM, "-M", "q35", "-m", "512M", "-smp", "2", "-nographic", "-kernel",
+            str(guest / "vmlinuz"), "-initrd", str(guest / "initrd.img"), "-append",
+            "root=/dev/vda rw console=ttyS0", "-drive", f"file={disk},format=raw,if=virtio",
             "-drive", f"file={spare},format=raw,if=none,id=spare",
             "-device", "pcie-root-port,id=rp1,bus=pcie.0,chassis=1,slot=1",
             "-device", "pcie-root-port,id=rp2,chassis=1,slot=2",

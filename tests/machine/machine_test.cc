@@ -166,6 +166,7 @@ TEST_F(MachineTest, SerialPortWritesToItsFile) {
 }
 
 TEST_F(MachineTest, DrivesAreOnThePciBusInOrder) {
+  description_.type = "q35";
   for (const auto* name : {"a", "b"}) {
     std::ofstream(folder_ / name) << std::string(1024, 'x');
     description_.drives.push_back({.file = folder_ / name});

@@ -162,6 +162,7 @@ TEST_F(Commands, ObjectsAreFoundByPath) {
 }
 
 TEST_F(Commands, DevicesArePluggedBehindRootPorts) {
+  description_.type = "q35";
   description_.devices.push_back({"pcie-root-port", {{"id", "port1"}, {"chassis", "1"}}});
   start();
   run("device_add",

@@ -87,9 +87,9 @@ TEST(DriveOption, MistakesAreNamedAsQemuDoes) {
               HasSubstr("'explode' invalid write error action"));
   EXPECT_THAT(error("-drive file=a,rerror=enospc"),
               HasSubstr("'enospc' invalid read error action"));
-  EXPECT_THAT(error("-drive file=a,if=ide,index=6"),
+  EXPECT_THAT(error("-M q35 -drive file=a,if=ide,index=6"),
               HasSubstr("machine type does not support if=ide,bus=6,unit=0"));
-  EXPECT_THAT(error("-drive file=a,if=ide,bus=0,unit=1"),
+  EXPECT_THAT(error("-M q35 -drive file=a,if=ide,bus=0,unit=1"),
               HasSubstr("machine type does not support if=ide,bus=0,unit=1"));
   EXPECT_THAT(error("-drive file=a,index=1,unit=1"),
               HasSubstr("index cannot be used with bus and unit"));

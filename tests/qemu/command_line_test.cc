@@ -39,7 +39,7 @@ std::string error(const std::string& line) {
 
 TEST(CommandLine, DefaultsAreQemus) {
   const auto description = machine("-display none");
-  EXPECT_EQ(description.type, "q35");
+  EXPECT_EQ(description.type, "pc");
   EXPECT_EQ(description.memory_bytes, uint64_t{128} << 20);
   EXPECT_EQ(description.kernel, "k");
   ASSERT_EQ(description.serials.size(), 1u);
@@ -61,7 +61,8 @@ TEST(CommandLine, WithoutAKernelFirmwareBootsAPcWithAScreen) {
   EXPECT_EQ(efi.bios, "OVMF.fd");
   EXPECT_EQ(efi.type, "pc");
   EXPECT_EQ(efi.drives[0].interface, "ide");
-  EXPECT_EQ(machine("-drive file=disk.img,format=raw").drives[0].interface, "virtio");
+  EXPECT_EQ(machine("-drive file=disk.img,format=raw").drives[0].interface, "ide");
+  EXPECT_EQ(machine("-M microvm -drive file=disk.img,format=raw").drives[0].interface, "virtio");
 }
 
 TEST(CommandLine, BootOrderAndFlashAreTaken) {
