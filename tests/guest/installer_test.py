@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Debian's installer to its first dialog: by network boot, from CD; on the serial port, on a screen."""
+"""Debian's installer to its first dialog: by network and CD; on the serial port and on a screen."""
 
 import pathlib
 import unittest
@@ -50,7 +50,7 @@ class Installer(SystemTest):
         return folder
 
     def tftp(self, architecture):
-        """A folder for network boot, with the installer and configurations without much of a menu."""
+        """A folder for network boot: the installer, and configurations with next to no menu."""
         files = self.files(architecture, "text")
         name = f"debian-installer/{architecture}"
         root = self.folder / architecture

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Systems without a disk of their own: GRUB's rescue images and memtest86+, through both firmwares."""
+"""Systems without a disk of their own: GRUB's rescue images, memtest86+, by both firmwares."""
 
 import concurrent.futures
 import pathlib
@@ -32,7 +32,8 @@ def memory_test_from_cd(folder):
 
 
 def memory_test_for_efi(folder):
-    with Machine(folder, "-m", "64", *THROUGH_OVMF, "-net", "none", "-cdrom", Shared.cd) as machine:
+    with Machine(folder, "-m", "64", "-smp", "2", *THROUGH_OVMF, "-net", "none",
+                 "-cdrom", Shared.cd) as machine:
         machine.expect("GNU GRUB", 60)
         machine.type("\r")
         return machine.expect(A_PASS, 600)[2]

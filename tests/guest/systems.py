@@ -1,4 +1,4 @@
-"""What the tests of whole systems share: a machine whose screen can be read, and media to start from."""
+"""What tests of whole systems share: a machine whose screen can be read, and CDs to start from."""
 
 import concurrent.futures
 import pathlib
@@ -92,7 +92,7 @@ def side_by_side(**functions):
 
 
 def grub_cd(path, configuration, **files):
-    """A CD image with GRUB for both firmwares, the text of its grub.cfg, and `files` at its root."""
+    """A CD image with GRUB for both firmwares, the text of its grub.cfg, and `files` at the top."""
     with tempfile.TemporaryDirectory(prefix="limen-cd-") as folder:
         grub = pathlib.Path(folder) / "boot" / "grub"
         grub.mkdir(parents=True)
