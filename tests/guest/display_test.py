@@ -13,6 +13,7 @@ import unittest
 from harness import SYSTEM, MachineTest
 from console import Console
 from full_kernel import cpio, kernel_folder
+from picture import Picture
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
            "drm", "drm_kms_helper", "ttm", "drm_ttm_helper", "drm_vram_helper", "bochs",
@@ -38,32 +39,6 @@ printf '\\033[41m\\033[2J' >/dev/tty1
 echo red >/dev/ttyS0
 read line </dev/ttyS0
 """
-
-
-class Picture:
-    """A PPM file."""
-
-    def __init__(self, path):
-        content = pathlib.Path(path).read_bytes()
-        magic, size, most, self.pixels = content.split(b"\n", 3)
-        assert magic == b"P6" and most == b"255", content[:20]
-        self.width, self.height = (int(number) for number in size.split())
-        assert len(self.pixels) == 3 * self.width * self.height
-
-    def pixel(self, x, y):
-        at = 3 * (y * self.width + x)
-        return self.pixels[at:at + 3]
-
-    def cell(self, column, row, dots=8):
-        """A character, 16 lines high."""
-        rows = range(16 * row, 16 * row + 16)
-        return b"".join(self.pixels[3 * (y * self.width + dots * column):][:3 * dots] for y in rows)
-
-    def words(self, row, alphabet):
-        """The text in that row; `alphabet` stands in row 0."""
-        shapes = {self.cell(column, 0): letter for column, letter in enumerate(alphabet)}
-        return "".join(shapes.get(self.cell(column, row), " ")
-                       for column in range(self.width // 8)).rstrip()
 
 
 class DisplayTest(MachineTest):

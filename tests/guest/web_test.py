@@ -14,7 +14,7 @@ import unittest
 
 from harness import SYSTEM, MachineTest, multiboot
 import browser
-from display_test import Picture
+from picture import Picture
 from monitor_test import Qmp
 
 # Says on the first serial port, in hexadecimal digits, what the keyboard controller has.
