@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include "block/scsi/disk.h"
 #include "storage/memory_disk.h"
@@ -130,6 +131,26 @@ TEST_F(HidTest, TabletTellsItsPlace) {
   input_.sync();
   EXPECT_THAT(report(), ElementsAre(1, 0x34, 0x12, 0xFF, 0x7F, 0));
   EXPECT_THAT(report(), ElementsAre(0, 0x34, 0x12, 0xFF, 0x7F, 0xFF));
+  EXPECT_TRUE(report().empty());
+}
+
+TEST_F(HidTest, AButtonIsPressedWhereItWasHoweverFarTheTabletGoesThen) {
+  plug<Pointer>(true);
+  const auto at = [&](unsigned x, std::optional<bool> down = {}) {
+    input_.move_to(x, 5);
+    if (down) input_.button(display::Button::kLeft, *down);
+    input_.sync();
+  };
+  for (const unsigned x : {1u, 2u, 3u}) at(x);
+  at(3, true);
+  for (const unsigned x : {4u, 5u, 6u}) at(x);
+  at(6, false);
+  for (const unsigned x : {7u, 8u}) at(x);
+  EXPECT_THAT(report(), ElementsAre(0, 3, 0, 5, 0, 0));
+  EXPECT_THAT(report(), ElementsAre(1, 3, 0, 5, 0, 0));
+  EXPECT_THAT(report(), ElementsAre(1, 6, 0, 5, 0, 0));
+  EXPECT_THAT(report(), ElementsAre(0, 6, 0, 5, 0, 0));
+  EXPECT_THAT(report(), ElementsAre(0, 8, 0, 5, 0, 0));
   EXPECT_TRUE(report().empty());
 }
 

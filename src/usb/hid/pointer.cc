@@ -120,8 +120,8 @@ void Pointer::sync() {
     if (!tablet_) next_.x = next_.y = 0;
     if (!active()) return;
     // Movements that the host has not taken yet merge; so does everything where it takes nothing.
-    if (!changes_.empty() &&
-        (changes_.back().buttons == change.buttons || changes_.size() >= kMostChanges)) {
+    if ((ends_in_movement() && changes_.back().buttons == change.buttons) ||
+        changes_.size() >= kMostChanges) {
       Change& last = changes_.back();
       change.wheel += last.wheel;
       if (!tablet_) {
@@ -134,6 +134,13 @@ void Pointer::sync() {
     }
   }
   changes_made();
+}
+
+/// A button's change does not merge with what follows: where it happened is what it means.
+bool Pointer::ends_in_movement() const {
+  if (changes_.empty()) return false;
+  const auto before = changes_.size() > 1 ? changes_[changes_.size() - 2].buttons : told_.buttons;
+  return changes_.back().buttons == before;
 }
 
 void Pointer::advance() {

@@ -37,6 +37,7 @@ class Pointer final : public Hid, public display::PointerSink {
   [[nodiscard]] std::vector<uint8_t> report() const override;
   void reported() override;
   void clear() override;
+  [[nodiscard]] bool ends_in_movement() const;
 
   const bool tablet_;
   display::Input& input_;
