@@ -88,6 +88,7 @@ class Server::Hub final : public ConnectionHost, public display::Viewer {
   void accept(const Listener& listener);
   void add_client(UniqueFd fd, bool websocket);
   void look();
+  void look_at(Clock::time_point when);
   /// Hands what the screen told to the encoder; false: there was nothing.
   bool apply();
   void tell(ServerEvent::Kind kind, const Connection& connection);
@@ -111,6 +112,7 @@ class Server::Hub final : public ConnectionHost, public display::Viewer {
   std::optional<std::chrono::system_clock::time_point> expires_;
   std::unique_ptr<Timer> timer_;
   milliseconds interval_ = kBusy;
+  Clock::time_point next_look_ = Clock::time_point::max();
   bool looking_ = false;
 
   // What the screen told, perhaps on another's thread.
@@ -220,7 +222,10 @@ bool Server::Hub::joined(Connection& connection, bool shared) {
       if (other.get() != &connection) other->close("another client wants the screen for itself");
   }
   tell(ServerEvent::Kind::kInitialized, connection);
-  if (!std::exchange(looking_, true)) parts_.screen.add_viewer(*this);
+  if (!std::exchange(looking_, true)) {
+    parts_.screen.add_viewer(*this);
+    next_look_ = Clock::time_point::max();
+  }
   // The first picture's size is what the client is told.
   parts_.screen.update();
   apply();
@@ -230,7 +235,13 @@ bool Server::Hub::joined(Connection& connection, bool shared) {
 
 void Server::Hub::stir() {
   interval_ = kBusy;
-  if (looking_) timer_->arm(Clock::now() + kBusy);
+  // Never later than it would be: who stirs more often than that is shown pictures all the same.
+  if (looking_ && next_look_ > Clock::now() + kBusy) look_at(Clock::now() + kBusy);
+}
+
+void Server::Hub::look_at(Clock::time_point when) {
+  next_look_ = when;
+  timer_->arm(when);
 }
 
 void Server::Hub::look() {
@@ -238,7 +249,7 @@ void Server::Hub::look() {
   const bool changed = apply();
   for (const auto& client : clients_) client->update();
   interval_ = changed ? kBusy : std::min(interval_ + kSlowDown, kIdle);
-  if (looking_) timer_->arm(Clock::now() + interval_);
+  if (looking_) look_at(Clock::now() + interval_);
 }
 
 void Server::Hub::over(Connection& connection) {

@@ -257,6 +257,22 @@ TEST_F(VncServer, ShowsThePictureAndItsChanges) {
   EXPECT_THAT(events_, ElementsAre(ServerEvent::Kind::kConnected, ServerEvent::Kind::kInitialized));
 }
 
+TEST_F(VncServer, ShowsPicturesToWhoMovesThePointerWithoutPause) {
+  start();
+  Viewer viewer(path_);
+  viewer.join();
+  EXPECT_EQ(viewer.pixel(), 0x123456u);
+  std::jthread mover([&](const std::stop_token& stop) {
+    for (unsigned x = 0; !stop.stop_requested(); x = (x + 1) % 320) {
+      viewer.pointer(0, x, 5);
+      std::this_thread::sleep_for(2ms);
+    }
+  });
+  std::this_thread::sleep_for(100ms);
+  picture_.paint(0xABCDEF);
+  EXPECT_EQ(viewer.pixel(true), 0xABCDEFu);
+}
+
 TEST_F(VncServer, LooksOnlyWhileSomebodyIsThere) {
   start();
   EXPECT_FALSE(screen_.has_viewers());
