@@ -11,7 +11,33 @@ constexpr unsigned kGap = 8;
 /// Bytes that are compared at once to find where a row changed.
 constexpr size_t kStep = 64;
 
+Rectangle join(const Rectangle& a, const Rectangle& b) {
+  const unsigned left = std::min(a.x, b.x), top = std::min(a.y, b.y);
+  return {left, top, std::max(a.x + a.width, b.x + b.width) - left,
+          std::max(a.y + a.height, b.y + b.height) - top};
+}
+
+uint64_t pixels(const Rectangle& part) { return uint64_t{part.width} * part.height; }
+
 }  // namespace
+
+void add_part(std::vector<Rectangle>& parts, Rectangle part, size_t most) {
+  // A part that has grown may swallow others that were looked at before.
+  for (size_t i = 0; i < parts.size();) {
+    const Rectangle joined = join(parts[i], part);
+    if (pixels(joined) > pixels(parts[i]) + pixels(part)) {
+      ++i;
+      continue;
+    }
+    part = joined;
+    parts.erase(parts.begin() + static_cast<ptrdiff_t>(i));
+    i = 0;
+  }
+  if (parts.size() < most)
+    parts.push_back(part);
+  else
+    parts.back() = join(parts.back(), part);
+}
 
 void ChangeCollector::add(unsigned top, unsigned bottom, unsigned left, unsigned right) {
   if (top_ != bottom_ && top <= bottom_ + kGap) {

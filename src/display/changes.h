@@ -10,6 +10,11 @@
 
 namespace limen::display {
 
+/// Remembers another part that changed, which has pixels: joined with others where that makes no
+/// more pixels of it, so that what is drawn again and again counts once; beyond `most` parts (not
+/// 0) joined with the last in any case.
+void add_part(std::vector<Rectangle>& parts, Rectangle part, size_t most);
+
 /// Joins changed parts that lie about each other, from the top to the bottom.
 class ChangeCollector {
  public:

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "display/changes.h"
+
 namespace limen::virtio {
 
 using namespace gpu;
@@ -37,12 +39,6 @@ Header answer_to(const Header& command, Response type) {
     header.context = command.context;
   }
   return header;
-}
-
-display::Rectangle join(const display::Rectangle& a, const display::Rectangle& b) {
-  const unsigned left = std::min(a.x, b.x), top = std::min(a.y, b.y);
-  return {left, top, std::max(a.x + a.width, b.x + b.width) - left,
-          std::max(a.y + a.height, b.y + b.height) - top};
 }
 
 }  // namespace
@@ -173,11 +169,8 @@ Response Gpu::flush_locked(const ResourceFlush& command) {
   const uint32_t right = std::min(area.x + area.width, scanout_.x + scanout_.width);
   const uint32_t bottom = std::min(area.y + area.height, scanout_.y + scanout_.height);
   if (left >= right || top >= bottom) return Response::kOkNoData;
-  const display::Rectangle part{left - scanout_.x, top - scanout_.y, right - left, bottom - top};
-  if (damage_.size() < kMostDamage)
-    damage_.push_back(part);
-  else
-    damage_.back() = join(damage_.back(), part);
+  display::add_part(damage_, {left - scanout_.x, top - scanout_.y, right - left, bottom - top},
+                    kMostDamage);
   return Response::kOkNoData;
 }
 
@@ -223,7 +216,8 @@ void Gpu::cursor_locked(const DescriptorChain& chain) {
   image->hot_y = std::min(command->hot_y, kCursorSize - 1);
   image->pixels.resize(size_t{kCursorSize} * kCursorSize);
   for (uint32_t y = 0; y < kCursorSize; ++y)
-    resource->read_row(0, y, kCursorSize, image->pixels.data() + size_t{y} * kCursorSize);
+    resource->read_row(0, y, kCursorSize, image->pixels.data() + size_t{y} * kCursorSize,
+                       kColoursAndAlpha);
   pointer_ = std::move(image);
 }
 
@@ -256,11 +250,9 @@ void Gpu::update(display::Frame& frame, bool all, std::vector<display::Rectangle
   }
   if (all) damage_.assign(1, {0, 0, frame.width, frame.height});
   for (const auto& part : damage_) {
-    for (unsigned y = part.y; y < part.y + part.height; ++y) {
-      uint32_t* const row = frame.row(y) + part.x;
-      resource->read_row(scanout_.x + part.x, scanout_.y + y, part.width, row);
-      for (unsigned x = 0; x < part.width; ++x) row[x] &= 0x00FF'FFFF;
-    }
+    for (unsigned y = part.y; y < part.y + part.height; ++y)
+      resource->read_row(scanout_.x + part.x, scanout_.y + y, part.width, frame.row(y) + part.x,
+                         kColours);
     changed.push_back(part);
   }
   damage_.clear();

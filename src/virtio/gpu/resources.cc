@@ -39,16 +39,21 @@ class BackingReader {
 
 }  // namespace
 
-void Resource::read_row(uint32_t x, uint32_t y, uint32_t count, uint32_t* to) const {
+void Resource::read_row(uint32_t x, uint32_t y, uint32_t count, uint32_t* to, uint32_t mask) const {
   const std::byte* from = pixels.data() + y * pitch() + x * kPixelBytes;
   if (format->blue == 0 && format->red == 2) {  // as it is wanted
-    std::memcpy(to, from, count * kPixelBytes);
+    for (uint32_t i = 0; i < count; ++i) {
+      uint32_t pixel = 0;
+      std::memcpy(&pixel, from + i * kPixelBytes, sizeof pixel);
+      to[i] = pixel & mask;
+    }
     return;
   }
   for (uint32_t i = 0; i < count; ++i, from += kPixelBytes) {
     const auto part = [from](unsigned byte) { return static_cast<uint32_t>(from[byte]); };
-    to[i] = part(format->alpha) << 24 | part(format->red) << 16 | part(format->green) << 8 |
-            part(format->blue);
+    to[i] = (part(format->alpha) << 24 | part(format->red) << 16 | part(format->green) << 8 |
+             part(format->blue)) &
+            mask;
   }
 }
 

@@ -11,6 +11,9 @@
 
 namespace limen::virtio::gpu {
 
+/// What is wanted of a pixel.
+inline constexpr uint32_t kColours = 0x00FF'FFFF, kColoursAndAlpha = 0xFFFF'FFFF;
+
 struct Resource {
   uint32_t id = 0, width = 0, height = 0;
   const PixelFormat* format = nullptr;
@@ -24,8 +27,8 @@ struct Resource {
     return area.x <= width && area.width <= width - area.x && area.y <= height &&
            area.height <= height - area.y;
   }
-  /// Pixels `count` from (x, y) on, as AARRGGBBh.
-  void read_row(uint32_t x, uint32_t y, uint32_t count, uint32_t* to) const;
+  /// Pixels `count` from (x, y) on, as AARRGGBBh, with the bits of `mask`.
+  void read_row(uint32_t x, uint32_t y, uint32_t count, uint32_t* to, uint32_t mask) const;
 };
 
 /// Not thread-safe. What the driver sends is checked here.
