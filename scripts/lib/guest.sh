@@ -8,7 +8,9 @@
 # an EFI system partition, and cloud-init to set it up. In $guest_installed_folder a system with the
 # kernel for any hardware and GRUB's files, on two disks: mbr.raw with one partition, efi.raw with a
 # GUID partition table, an EFI system partition and a root. GRUB itself is installed on them by whoever
-# boots them first, as on any other machine.
+# boots them first, as on any other machine. In $guest_desktop_folder the first guest again with the
+# kernel for any hardware, as far as a machine of ours has that hardware, and Xfce, which user "user"
+# (password limen) is logged in to.
 
 # Bump when the recipe below changes: an older disk is then left alone and a new one made.
 guest_recipe=1
@@ -17,6 +19,7 @@ guest_size=3G
 guest_bench_folder=$limen_cache/debian-12-bench-$guest_recipe
 guest_cloud_folder=$limen_cache/debian-cloud-12-$guest_recipe
 guest_installed_folder=$limen_cache/debian-installed-12-$guest_recipe
+guest_desktop_folder=$limen_cache/debian-desktop-12-$guest_recipe
 
 # Systemd, the kernel, and what a person expects at a shell. Not the network: there is none yet.
 guest_packages=(
@@ -31,6 +34,18 @@ guest_cloud_packages=(cloud-init cloud-guest-utils netplan.io openssh-server sud
 guest_installed_packages=(
   linux-image-amd64 systemd systemd-sysv udev dbus libpam-systemd login passwd util-linux mount
   e2fsprogs kmod procps iproute2 grub2-common grub-pc-bin grub-efi-amd64-bin xen-hypervisor-4.17-amd64
+)
+# What shows a desktop on a graphics card.
+guest_desktop_packages=(
+  linux-image-amd64 systemd systemd-sysv udev dbus dbus-user-session libpam-systemd login passwd
+  util-linux mount e2fsprogs kmod procps
+  xserver-xorg-core xserver-xorg-input-libinput xinit fonts-dejavu-core adwaita-icon-theme
+  xfce4-session xfce4-settings xfce4-panel xfwm4 xfdesktop4 xfce4-terminal
+)
+# The kernel's drivers for hardware that no machine of ours has; they are most of the disk.
+guest_desktop_without=(
+  drivers/{edac,hwmon,iio,infiniband,isdn,media,mtd,net,staging,usb/serial} 'drivers/scsi/*'
+  drivers/gpu/drm/{amd,i915,nouveau,radeon} sound
 )
 
 # shellcheck disable=SC2016
@@ -64,6 +79,50 @@ printf '[Manager]\nDefaultTimeoutStartSec=900s\nDefaultDeviceTimeoutSec=900s\n' 
 # Every machine made from this image gets its own identity at first boot.
 : >"$root/etc/machine-id"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+SCRIPT
+}
+
+# What the desktop ("$1" is its root) gets before its kernel is installed: an initial RAM disk with no more
+# than it takes to mount the root. The other drivers are loaded from there.
+guest_desktop_prepare() {
+  cat <<'SCRIPT'
+set -eu
+mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+echo 'MODULES=list' >"$1/etc/initramfs-tools/conf.d/limen"
+printf '%s\n' virtio_pci virtio_blk ext4 >"$1/usr/share/initramfs-tools/modules.d/limen"
+SCRIPT
+}
+
+# And at the end: somebody who is logged in on the first virtual terminal, where the X server then is.
+guest_desktop_customize() {
+  cat <<'SCRIPT'
+set -eu
+root=$1
+chroot "$root" useradd --create-home --shell /bin/bash user
+echo 'user:limen' | chroot "$root" chpasswd
+cat >"$root/etc/systemd/system/desktop.service" <<UNIT
+[Unit]
+Description=Xfce on the first virtual terminal
+Wants=systemd-logind.service
+After=systemd-logind.service systemd-user-sessions.service
+
+[Service]
+User=user
+WorkingDirectory=~
+PAMName=login
+TTYPath=/dev/tty1
+TTYReset=yes
+StandardInput=tty
+StandardOutput=journal
+UtmpIdentifier=tty1
+UtmpMode=user
+ExecStart=/usr/bin/startx /usr/bin/startxfce4 -- vt1 -keeptty
+
+[Install]
+WantedBy=graphical.target
+UNIT
+chroot "$root" systemctl enable desktop.service
+chroot "$root" systemctl set-default graphical.target
 SCRIPT
 }
 
@@ -168,7 +227,7 @@ SCRIPT
 }
 
 # guest_build_with PACK WORK PACKAGE...: builds into the folder WORK a guest with these packages;
-# everything it needs lies inside.
+# everything it needs lies inside. $guest_options, if set, are more options for mmdebstrap.
 guest_build_with() (
   set -euo pipefail
   pack=$1 work=$2
@@ -187,7 +246,7 @@ guest_build_with() (
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --customize-hook="$(guest_customize)" \
+    --customize-hook="$(guest_customize)" "${guest_options[@]}" \
     bookworm - - <<<"$sources" >"$work/root.tar"
   echo "making the file system"
   fakeroot sh "$work/pack" "$work/root.tar" "$work" "$guest_size"
@@ -196,6 +255,15 @@ guest_build_with() (
 guest_build() { guest_build_with guest_pack "$@"; }
 guest_build_cloud() { guest_build_with guest_cloud_pack "$@"; }
 guest_build_installed() { guest_build_with guest_installed_pack "$@"; }
+guest_build_desktop() {
+  local drivers guest_options=(
+    --essential-hook="$(guest_desktop_prepare)" --customize-hook="$(guest_desktop_customize)"
+  )
+  for drivers in "${guest_desktop_without[@]}"; do
+    guest_options+=(--dpkgopt="path-exclude=/lib/modules/*/kernel/$drivers/*")
+  done
+  guest_build_with guest_pack "$@"
+}
 
 # As guest_build, with the disk's files in a folder beside it. They belong to whoever runs this; devices, which
 # only root could make, stay out.
@@ -250,6 +318,12 @@ make_cloud_guest() {
 make_installed_guest() {
   make_guest_in "$guest_installed_folder" "making Debian 12 disks with a boot loader (downloads about 200 MB)" \
     guest_build_installed "${guest_installed_packages[@]}"
+}
+
+# make_desktop_guest: the same for the guest with a desktop.
+make_desktop_guest() {
+  make_guest_in "$guest_desktop_folder" "making a Debian 12 disk with a desktop (downloads about 240 MB)" \
+    guest_build_desktop "${guest_desktop_packages[@]}"
 }
 
 # Debian's kernel for any hardware, in a folder of its own: vmlinuz, and the modules (*.ko) that the tests
