@@ -40,6 +40,11 @@ def installed_guest_folder():
     return _guest_folder("debian-installed-12-*")
 
 
+def desktop_guest_folder():
+    """The same of the guest with a desktop."""
+    return _guest_folder("debian-desktop-12-*")
+
+
 class MachineTest(unittest.TestCase):
     """A test with an empty folder of its own."""
 

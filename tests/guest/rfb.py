@@ -4,7 +4,8 @@ import socket
 import struct
 import subprocess
 
-RAW, DESKTOP_SIZE, MOTION_CHANGE, EXTENDED_KEY, LED_STATE = 0, -223, -257, -258, -261
+RAW, DESKTOP_SIZE, RICH_CURSOR = 0, -223, -239
+MOTION_CHANGE, EXTENDED_KEY, LED_STATE = -257, -258, -261
 
 
 def encrypted(challenge, password):
@@ -29,6 +30,7 @@ class Rfb:
             self.socket = socket.create_connection(where)
         self.socket.settimeout(60)
         self.pixels = b""
+        self.cursor = None  # the last RICH_CURSOR: (width, height, hot spot, pixels, mask)
         self.events = []
         if join:
             self.join(password, shared)
@@ -69,9 +71,11 @@ class Rfb:
         self.send(">BBHHHH", 3, incremental, 0, 0, self.width, self.height)
 
     def update(self):
-        """Takes one message; raw pixels go to `pixels`, the other rectangles to `events`."""
+        """Takes one message; raw pixels go to `pixels`, the other rectangles to `events`. Returns how
+        many pixels there were."""
         kind, count = struct.unpack(">BxH", self.read(4))
         assert kind == 0, kind
+        brought = 0
         for _ in range(count):
             x, y, width, height, encoding = struct.unpack(">HHHHi", self.read(12))
             if encoding == RAW:
@@ -81,11 +85,16 @@ class Rfb:
                     at = 4 * ((y + row) * self.width + x)
                     pixels[at:at + 4 * width] = data[4 * width * row:4 * width * (row + 1)]
                 self.pixels = bytes(pixels)
+                brought += width * height
                 continue
             if encoding == DESKTOP_SIZE:
                 self.width, self.height = width, height
                 self.pixels = bytes(4 * width * height)
+            if encoding == RICH_CURSOR:
+                self.cursor = (width, height, (x, y), self.read(4 * width * height),
+                               self.read((width + 7) // 8 * height))
             self.events.append((encoding, x, self.read(1) if encoding == LED_STATE else b""))
+        return brought
 
     def key(self, symbol, down):
         self.send(">BBxxI", 4, down, symbol)
