@@ -99,6 +99,12 @@ class Browser:
     def click(self, selector):
         self.command(f"element/{self.element(selector)}/click")
 
+    def click_at(self, x, y):
+        """At a place of the page's, in pixels from the top left of what is seen of it."""
+        self.command("actions", actions=[{"type": "pointer", "id": "mouse", "actions": [
+            {"type": "pointerMove", "x": x, "y": y}, {"type": "pointerDown", "button": 0},
+            {"type": "pointerUp", "button": 0}]}])
+
     def fill(self, selector, text):
         self.command(f"element/{self.element(selector)}/value", text=text)
 
