@@ -96,6 +96,27 @@ Result<x86::CpuState> long_mode_cpu(const LoadContext& context, uint64_t gdt,
   return cpu;
 }
 
+Result<x86::CpuState> waking_state(const memory::GuestMemory& memory, uint32_t cpu_signature,
+                                   unsigned physical_address_bits) {
+  constexpr uint64_t kWakingVector = 12;
+  constexpr uint64_t kVectorLimit = 0x10'0000;  // real mode reaches no further
+  std::array<std::byte, 4> bytes{};
+  LIMEN_TRY(memory.read(acpi_region(memory) + kWakingVector, bytes));
+  const auto vector = field<uint32_t>(bytes, 0);
+  if (vector == 0 || vector >= kVectorLimit)
+    return fail("the firmware waking vector in the FACS is {:#x}, expected 1 to {:#x}", vector,
+                kVectorLimit - 1);
+  x86::CpuState cpu = x86::reset_state(cpu_signature);
+  auto& code = cpu.system.segments[x86::kCs];
+  code.selector = static_cast<uint16_t>(vector >> 4);
+  code.base = uint64_t{code.selector} << 4;
+  cpu.rip = vector & 0xF;
+  cpu.system.idtr = {.base = 0, .limit = 0x3FF};
+  cpu.system.cr0 = x86::cr0::kExtensionType;
+  set_memory_types(cpu.system, physical_address_bits);
+  return cpu;
+}
+
 Result<uint64_t> place_structure(const LoadContext& context, uint64_t size, uint64_t alignment,
                                  std::string_view what) {
   const auto place = context.placement.take_lowest(size, alignment, 0, kHighRamStart);

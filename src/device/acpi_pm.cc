@@ -66,9 +66,14 @@ AcpiPm::~AcpiPm() {
 
 void AcpiPm::reset_registers() {
   pm1_status_ = pm1_enable_ = 0;
-  pm1_control_ = config_.acpi_mode_at_reset ? kSciEnable : 0;
   gpe_status_.fill(0);
   gpe_enable_.fill(0);
+  reset_core_registers();
+}
+
+void AcpiPm::reset_core_registers() {
+  suspended_ = false;
+  pm1_control_ = config_.acpi_mode_at_reset ? kSciEnable : 0;
   smi_enable_ = kApmcEnable;
   apm_control_ = apm_status_ = 0;
   timer_settled_ = timer_ticks();
@@ -79,6 +84,16 @@ void AcpiPm::reset() {
   {
     const std::lock_guard lock(mutex_);
     reset_registers();
+    update_line();
+  }
+  sci_.publish();
+}
+
+void AcpiPm::resume() {
+  {
+    const std::lock_guard lock(mutex_);
+    reset_core_registers();
+    schedule();
     update_line();
   }
   sci_.publish();
@@ -151,19 +166,43 @@ uint8_t AcpiPm::read_byte(uint64_t offset, uint32_t timer) const {
 }
 
 void AcpiPm::io_write(uint64_t offset, unsigned size, uint64_t value) {
-  bool power_off = false;
+  Sleep sleep = Sleep::kNone;
   {
     const std::lock_guard lock(mutex_);
     settle_timer();
-    for (unsigned i = 0; i < size; ++i) write_byte(offset + i, byte_of(value, i), power_off);
+    for (unsigned i = 0; i < size; ++i) write_byte(offset + i, byte_of(value, i), sleep);
     schedule();
     update_line();
   }
   sci_.publish();
-  if (power_off && callbacks_.power_off) callbacks_.power_off();
+  enter(sleep);
 }
 
-void AcpiPm::write_byte(uint64_t offset, uint8_t value, bool& power_off) {
+void AcpiPm::enter(Sleep sleep) {
+  const auto tell = [](const std::function<void()>& callback) {
+    if (callback) callback();
+  };
+  switch (sleep) {
+    case Sleep::kNone:
+      return;
+    case Sleep::kSuspend:
+      return tell(callbacks_.suspend);
+    case Sleep::kHibernate:
+      return tell(callbacks_.hibernate);
+    case Sleep::kSoftOff:
+      return tell(callbacks_.power_off);
+  }
+}
+
+AcpiPm::Sleep AcpiPm::sleep_state(unsigned type) const {
+  // Type 0 is soft off in QEMU's tables: what firmware and small kernels know without reading any.
+  if (type == config_.soft_off_type || type == 0) return Sleep::kSoftOff;
+  if (type == config_.suspend_type) return Sleep::kSuspend;
+  if (type == config_.hibernate_type) return Sleep::kHibernate;
+  return Sleep::kNone;
+}
+
+void AcpiPm::write_byte(uint64_t offset, uint8_t value, Sleep& sleep) {
   if (offset < 2) {  // written ones clear
     pm1_status_ = static_cast<uint16_t>(pm1_status_ & ~(uint32_t{value} << (8 * offset)));
   } else if (offset < 4) {
@@ -171,12 +210,18 @@ void AcpiPm::write_byte(uint64_t offset, uint8_t value, bool& power_off) {
     pm1_enable_ &= kPm1Events;
   } else if (offset < 6) {
     set_byte(pm1_control_, offset - kPm1Control, value);
-    const bool sleep = (pm1_control_ & kSleepEnable) != 0;
+    const bool enters = (pm1_control_ & kSleepEnable) != 0;
     pm1_control_ = static_cast<uint16_t>(pm1_control_ & ~(kSleepEnable | kGlobalRelease));
-    // Type 0 is soft off in QEMU's tables: what firmware and small kernels know without reading
-    // any.
-    const unsigned type = (pm1_control_ >> kSleepTypeShift) & 7;
-    if (sleep && (type == config_.soft_off_type || type == 0)) power_off = true;
+    if (!enters) return;
+    sleep = sleep_state((pm1_control_ >> kSleepTypeShift) & 7);
+    if (sleep != Sleep::kSuspend) return;
+    suspended_ = true;
+    // What is pending ends it at once.
+    pm1_status_ &= static_cast<uint16_t>(~kWakeStatus);
+    bool pending = (pm1_status_ & pm1_enable_ & (kPowerButton | kRtcStatus)) != 0;
+    for (size_t i = 0; i < gpe_status_.size(); ++i)
+      pending |= (gpe_status_[i] & gpe_enable_[i]) != 0;
+    if (pending) pm1_status_ |= kWakeStatus;
   } else if (offset >= kGpeStatus && offset < kGpeStatus + 8) {
     gpe_status_[offset - kGpeStatus] &= static_cast<uint8_t>(~value);
   } else if (offset >= kGpeEnable && offset < kGpeEnable + 8) {
@@ -198,23 +243,52 @@ void AcpiPm::smi_command(uint8_t value) {
   sci_.publish();
 }
 
-void AcpiPm::press_power_button() {
+template <typename Record>
+void AcpiPm::happen(const Record& record) {
+  bool wakes = false;
   {
     const std::lock_guard lock(mutex_);
-    pm1_status_ |= kPowerButton;
+    wakes = record() && suspended_ && (pm1_status_ & kWakeStatus) == 0;
+    if (wakes) pm1_status_ |= kWakeStatus;
     update_line();
   }
   sci_.publish();
+  if (wakes && callbacks_.wake_up) callbacks_.wake_up();
+}
+
+void AcpiPm::press_power_button() {
+  happen([this] {
+    pm1_status_ |= kPowerButton;
+    return true;  // whatever is enabled
+  });
+}
+
+void AcpiPm::ring_alarm() {
+  happen([this] {
+    pm1_status_ |= kRtcStatus;
+    return (pm1_enable_ & kRtcStatus) != 0;
+  });
+}
+
+void AcpiPm::wake_up() {
+  happen([this] {
+    if (suspended_) pm1_status_ |= kPowerButton;
+    return true;
+  });
+}
+
+bool AcpiPm::woken() {
+  const std::lock_guard lock(mutex_);
+  return suspended_ && (pm1_status_ & kWakeStatus) != 0;
 }
 
 void AcpiPm::raise_event(unsigned index) {
   if (index >= gpe_status_.size() * 8) return;
-  {
-    const std::lock_guard lock(mutex_);
-    gpe_status_[index / 8] |= static_cast<uint8_t>(1u << index % 8);
-    update_line();
-  }
-  sci_.publish();
+  const auto bit = static_cast<uint8_t>(1u << index % 8);
+  happen([this, index, bit] {
+    gpe_status_[index / 8] |= bit;
+    return (gpe_enable_[index / 8] & bit) != 0;
+  });
 }
 
 }  // namespace limen::device

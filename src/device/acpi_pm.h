@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "base/event_loop.h"
 #include "device/device.h"
@@ -35,10 +36,15 @@ class AcpiPm final : public Device, public memory::IoHandler {
     uint8_t acpi_disable = 3;         ///< The FADT's ACPI_DISABLE.
     bool acpi_mode_at_reset = false;  ///< SCI_EN set from the start, when no firmware sets it.
     uint8_t soft_off_type = 0;        ///< SLP_TYP that the DSDT's \_S5 gives.
+    /// The same of \_S3 and \_S4; nothing: there is no such state.
+    std::optional<uint8_t> suspend_type = {}, hibernate_type = {};
     bool timer_is_32_bit = true;      ///< The FADT's TMR_VAL_EXT.
   };
   struct Callbacks {
-    std::function<void()> power_off;  ///< The guest entered S5.
+    std::function<void()> power_off;       ///< The guest entered S5.
+    std::function<void()> suspend = {};    ///< It entered S3.
+    std::function<void()> hibernate = {};  ///< It entered S4, its memory being on a disk.
+    std::function<void()> wake_up = {};    ///< Something ends its S3. On any thread.
   };
 
   AcpiPm(memory::IoSpace& ports, irq::InterruptLine sci, EventLoop& loop, Config config,
@@ -46,6 +52,9 @@ class AcpiPm final : public Device, public memory::IoHandler {
   ~AcpiPm() override;
 
   void reset() override;
+  /// As reset(), but status and enable bits stay: they are in the resume well (ICH9 datasheet,
+  /// 13.8.3).
+  void resume() override;
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
 
@@ -53,6 +62,15 @@ class AcpiPm final : public Device, public memory::IoHandler {
   void press_power_button();
   /// Raises general-purpose event `index` (0 to 63). Thread-safe.
   void raise_event(unsigned index);
+  /// The real-time clock's alarm rang (ACPI 6.5 §4.8.2.4). Thread-safe.
+  void ring_alarm();
+  /// Ends S3 as the power button does; nothing happens otherwise. Thread-safe.
+  void wake_up();
+
+  /// The guest can enter S3.
+  [[nodiscard]] bool can_suspend() const { return config_.suspend_type.has_value(); }
+  /// The guest entered S3, and something has ended that since. Thread-safe.
+  [[nodiscard]] bool woken();
 
  private:
   class CommandPort;
@@ -65,16 +83,24 @@ class AcpiPm final : public Device, public memory::IoHandler {
     kWakeStatus = 1 << 15,
   };
 
+  enum class Sleep : uint8_t { kNone, kSuspend, kHibernate, kSoftOff };
+
   // mutex_ held.
   uint8_t read_byte(uint64_t offset, uint32_t timer) const;
-  void write_byte(uint64_t offset, uint8_t value, bool& power_off);
+  void write_byte(uint64_t offset, uint8_t value, Sleep& sleep);
+  [[nodiscard]] Sleep sleep_state(unsigned type) const;
+  void enter(Sleep sleep);
   [[nodiscard]] uint64_t timer_ticks() const;
   void settle_timer();
   void schedule();
   void update_line();
+  void reset_core_registers();
   void reset_registers();
 
   void expired();
+  /// `record` notes an event, with the lock held, and says whether it ends S3.
+  template <typename Record>
+  void happen(const Record& record);
   void smi_command(uint8_t value);
 
   memory::IoSpace& ports_;
@@ -92,6 +118,7 @@ class AcpiPm final : public Device, public memory::IoHandler {
   uint16_t pm1_control_ = 0;  // guest-controlled
   std::array<uint8_t, 8> gpe_status_{};
   std::array<uint8_t, 8> gpe_enable_{};  // guest-controlled
+  bool suspended_ = false;
   uint32_t smi_enable_ = 0;              // guest-controlled
   uint8_t apm_control_ = 0;              // guest-controlled
   uint8_t apm_status_ = 0;               // guest-controlled

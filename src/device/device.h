@@ -11,6 +11,9 @@ class Device {
   virtual ~Device() = default;
   /// Back to the state after power-on. Called while no vCPU runs.
   virtual void reset() = 0;
+  /// Back from S3, where all have lost their power but what a device says. Called instead of
+  /// reset().
+  virtual void resume() { reset(); }
 };
 
 }  // namespace limen::device

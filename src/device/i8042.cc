@@ -138,6 +138,7 @@ void I8042::with_devices(const Work& work) {
 
 void I8042::key(Ps2Keyboard::Key key, bool down) {
   with_devices([&] { keyboard_.key(key, down); });
+  if (callbacks_.used) callbacks_.used();
 }
 
 uint8_t I8042::leds() {
@@ -159,6 +160,7 @@ void I8042::wheel(int steps) {
 
 void I8042::button(Ps2Mouse::Buttons button, bool down) {
   with_devices([&] { mouse_.button(button, down); });
+  if (callbacks_.used) callbacks_.used();
 }
 
 void I8042::report() {

@@ -29,6 +29,7 @@ class I8042 final : public Device, public memory::IoHandler {
   struct Callbacks {
     std::function<void()> reset;            ///< Output port bit 0 fell, or command FEH.
     std::function<void(bool enabled)> a20;  ///< Address line 20's gate changed.
+    std::function<void()> used = {};        ///< A person moved a key or a button. On any thread.
   };
 
   I8042(memory::IoSpace& ports, irq::InterruptLine keyboard_line, irq::InterruptLine mouse_line,

@@ -13,7 +13,7 @@ using std::chrono::seconds;
 constexpr uint8_t kSeconds = 0x00, kSecondsAlarm = 0x01, kMinutes = 0x02, kMinutesAlarm = 0x03,
                   kHours = 0x04, kHoursAlarm = 0x05, kDayOfWeek = 0x06, kDayOfMonth = 0x07,
                   kMonth = 0x08, kYear = 0x09, kA = 0x0A, kB = 0x0B, kC = 0x0C, kD = 0x0D,
-                  kCentury = 0x32;
+                  kShutdownStatus = 0x0F, kCentury = 0x32;
 
 constexpr uint8_t kUpdateInProgress = 0x80;
 constexpr uint8_t kSet = 0x80, kPeriodic = 0x40, kAlarm = 0x20, kUpdateEnded = 0x10, kBinary = 0x04,
@@ -71,6 +71,22 @@ void Rtc::set_boot_order(const std::array<uint8_t, 3>& order) {
   store_boot_order(order);
 }
 
+void Rtc::set_resumed() {
+  constexpr uint8_t kFromS3 = 0xFE;
+  const std::lock_guard lock(mutex_);
+  cmos_[kShutdownStatus] = kFromS3;
+}
+
+void Rtc::publish() {
+  bool rang = false;
+  {
+    const std::lock_guard lock(mutex_);
+    rang = std::exchange(rang_, false);
+  }
+  line_.publish();
+  if (rang && config_.alarm) config_.alarm();
+}
+
 void Rtc::reset() {
   {
     // RESET# clears the interrupt enables and flags, no more (MC146818, "RESET").
@@ -78,7 +94,7 @@ void Rtc::reset() {
     cmos_[kB] &= static_cast<uint8_t>(~(kPeriodic | kAlarm | kUpdateEnded | 0x08));
     cmos_[kC] = 0;
     lost_.clear();
-    owed_ = false;
+    owed_ = rang_ = false;
     interrupt_enabled_ = true;
     schedule();
     update_line();
@@ -104,7 +120,7 @@ uint64_t Rtc::io_read(uint64_t offset, unsigned size) {
       value |= uint64_t{byte} << (8 * i);
     }
   }
-  line_.publish();
+  publish();
   raise_owed();
   return value;
 }
@@ -131,7 +147,7 @@ void Rtc::io_write(uint64_t offset, unsigned size, uint64_t value) {
         write_data(byte);
     }
   }
-  line_.publish();
+  publish();
 }
 
 nanoseconds Rtc::guest_time() const {
@@ -332,6 +348,7 @@ void Rtc::settle() {
   for (auto at = first; at <= second; at += seconds(1)) {
     if (!alarm_matches(at)) continue;
     cmos_[kC] |= kAlarm;
+    rang_ |= (cmos_[kB] & kAlarm) != 0;
     break;
   }
   settled_ = second;
@@ -364,7 +381,7 @@ void Rtc::expired() {
     schedule();
     update_line();
   }
-  line_.publish();
+  publish();
 }
 
 }  // namespace limen::device

@@ -34,6 +34,8 @@ class Rtc final : public Device, public memory::IoHandler {
     /// The guest set date or time: seconds that it is now ahead of the wall clock. Called with the
     /// clock's lock held.
     std::function<void(int64_t)> time_set = {};
+    /// The alarm rang and is enabled. On any thread.
+    std::function<void()> alarm = {};
     /// Periodic interrupts that the guest was late for come later, one after each that it takes.
     bool catch_up = false;
   };
@@ -48,6 +50,9 @@ class Rtc final : public Device, public memory::IoHandler {
 
   /// Config::boot_order from now on.
   void set_boot_order(const std::array<uint8_t, 3>& order);
+  /// Tells firmware that the machine comes back from S3: the shutdown status (byte 0FH) is FEH, as
+  /// in QEMU. Firmware clears it.
+  void set_resumed();
 
   /// The HPET's legacy replacement route takes interrupt 8 away (IA-PC HPET Specification 1.0a,
   /// 2.3.5).
@@ -76,6 +81,8 @@ class Rtc final : public Device, public memory::IoHandler {
   void update_line();
   [[nodiscard]] std::chrono::nanoseconds period() const;
 
+  // mutex_ not held.
+  void publish();
   void expired();
 
   memory::IoSpace& ports_;
@@ -92,6 +99,7 @@ class Rtc final : public Device, public memory::IoHandler {
   Clock::time_point next_period_;
   LostTicks lost_;     // of the periodic interrupt
   bool owed_ = false;  // one of them follows once the line has fallen
+  bool rang_ = false;  // Config::alarm is to be called
   Timer timer_;
 };
 

@@ -27,9 +27,7 @@ class MachineTarget final : public Target {
                      std::span<std::byte> into) override;
   bool write_memory(unsigned processor, uint64_t address, bool physical,
                     std::span<const std::byte> from) override;
-  [[nodiscard]] bool running() override {
-    return machine_.run_state() == machine::RunState::kRunning;
-  }
+  [[nodiscard]] bool running() override { return machine::is_live(machine_.run_state()); }
   void stop() override { machine_.stop(machine::RunState::kPaused); }
   Result<> resume(std::span<const Action> actions, const Stops& stops,
                   bool hold_interrupts) override;

@@ -200,6 +200,7 @@ void Session::run_state_changed(machine::RunState state) {
   if (!waiting_) return;
   switch (state) {
     case RunState::kRunning:
+    case RunState::kSuspended:
     case RunState::kDebug:  // debug_stopped() says more
       return;
     case RunState::kShutdown:

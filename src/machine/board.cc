@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <ctime>
+#include <future>
 #include <utility>
 
 #include "block/open_image.h"
@@ -88,6 +89,19 @@ std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDes
     }
   }
   return {};
+}
+
+/// Has a TPM take up the state that the guest saved before S3, or else begin anew: TPM2_Startup
+/// (TPM 2.0 Library Specification, Part 3, 9.3).
+void start_again(device::TpmBackend& tpm) {
+  for (const uint8_t from : {1, 0}) {  // TPM_SU_STATE, TPM_SU_CLEAR
+    std::promise<device::TpmBackend::Response> answer;
+    tpm.execute(0, {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, from},
+                [&answer](auto response) { answer.set_value(std::move(response)); });
+    const auto response = answer.get_future().get();
+    const auto code = std::span(response).last(4);  // the whole answer is a header
+    if (std::ranges::all_of(code, [](uint8_t byte) { return byte == 0; })) return;
+  }
 }
 
 /// Wires of one part of its own to every line of the board, so that it shares lines with others.
@@ -263,6 +277,7 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   clock.memory_below_4g = memory_.size() - clock.memory_above_4g;
   clock.processors = static_cast<unsigned>(local_apics_.size());
   clock.boot_order = boot_order_codes(description.boot);
+  clock.alarm = [this] { acpi_pm_->ring_alarm(); };
   const bool microvm = type_ == "microvm";
   if (!microvm || description.microvm.rtc)
     rtc_ = &add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
@@ -277,7 +292,8 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   if (!microvm) {
     auto& keyboard = add(std::make_unique<I8042>(
         ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
-        I8042::Callbacks{.reset = reset_machine, .a20 = {}}));
+        I8042::Callbacks{
+            .reset = reset_machine, .a20 = {}, .used = [this] { acpi_pm_->wake_up(); }}));
     ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
   }
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
@@ -288,14 +304,19 @@ Result<> Board::build_chipset(const MachineDescription& description) {
                                                     .processors = processors,
                                                     .most_processors = processors,
                                                     .memory = firmware_ ? &memory_ : nullptr}));
-  acpi_pm_ = &add(
-      std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
-                               AcpiPm::Config{.base = pci_ ? uint16_t{0} : acpi::kPm1aEventPort,
-                                              .smi_command_port = acpi::kSmiCommandPort,
-                                              .acpi_enable = acpi::kAcpiEnable,
-                                              .acpi_disable = acpi::kAcpiDisable,
-                                              .soft_off_type = acpi::kSoftOffSleepType},
-                               AcpiPm::Callbacks{.power_off = callbacks_.power_off}));
+  AcpiPm::Config power{.base = pci_ ? uint16_t{0} : acpi::kPm1aEventPort,
+                       .smi_command_port = acpi::kSmiCommandPort,
+                       .acpi_enable = acpi::kAcpiEnable,
+                       .acpi_disable = acpi::kAcpiDisable,
+                       .soft_off_type = acpi::kSoftOffSleepType};
+  if (can_suspend_to_ram(description)) power.suspend_type = acpi::kSuspendSleepType;
+  if (can_suspend_to_disk(description)) power.hibernate_type = acpi::kHibernateSleepType;
+  acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
+                                           power,
+                                           AcpiPm::Callbacks{.power_off = callbacks_.power_off,
+                                                             .suspend = callbacks_.suspend,
+                                                             .hibernate = callbacks_.hibernate,
+                                                             .wake_up = callbacks_.wake_up}));
 
   // Where there is a host bridge, the reset control register lies inside its ports, and it passes
   // it on.
@@ -327,15 +348,28 @@ void Board::inject_nmi() {
 
 Result<> Board::reset() {
   for (auto& device : devices_) device->reset();
-  router_->reset();
-  pic_->reset();
-  io_apic_->reset();
-  for (auto& apic : local_apics_) apic->reset();
   // The first is that of power-on.
   if (std::exchange(powered_on_, true) && !boot_.once.empty()) {
     boot_.once.clear();
     if (rtc_ != nullptr) rtc_->set_boot_order(boot_order_codes(boot_));
   }
+  return finish_reset();
+}
+
+Result<> Board::resume() {
+  for (auto& device : devices_) device->resume();
+  if (firmware_ && rtc_ != nullptr) rtc_->set_resumed();
+  for (auto& tpm : tpms_)
+    if (!firmware_ && !tpm.model.empty()) start_again(*tpm.backend);
+  return finish_reset();
+}
+
+/// The interrupt controllers, and what firmware would do were there any.
+Result<> Board::finish_reset() {
+  router_->reset();
+  pic_->reset();
+  io_apic_->reset();
+  for (auto& apic : local_apics_) apic->reset();
   if (firmware_ || !pci_) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;

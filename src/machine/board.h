@@ -59,6 +59,9 @@ namespace limen::machine {
 /// Called on any thread.
 struct BoardCallbacks {
   std::function<void()> power_off;
+  std::function<void()> suspend;    ///< The guest entered S3.
+  std::function<void()> hibernate;  ///< It entered S4: its memory is on a disk.
+  std::function<void()> wake_up;    ///< Something ends its S3.
   std::function<void()> reset;
   std::function<void(int status)> exit;                    ///< isa-debug-exit.
   std::function<void(device::PanicEvent event)> panicked;  ///< pvpanic.
@@ -125,6 +128,9 @@ class Board {
   /// All parts as after power-on; without firmware, BARs assigned as it would. While no processor
   /// runs.
   Result<> reset();
+  /// Back from S3: as reset(), but what keeps its power then stays as it is (Device::resume()), and
+  /// firmware is told. While no processor runs.
+  Result<> resume();
 
   // Hot-plug, behind root ports. While no processor runs.
 
@@ -164,6 +170,8 @@ class Board {
   /// It has PCI, which board microvm need not have.
   [[nodiscard]] bool pci() const { return pci_; }
   [[nodiscard]] device::AcpiPm& acpi_pm() { return *acpi_pm_; }
+  /// The processors start at the reset vector, in firmware.
+  [[nodiscard]] bool firmware() const { return firmware_; }
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
@@ -210,6 +218,7 @@ class Board {
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   Result<> build_chipset(const MachineDescription& description);
+  Result<> finish_reset();
   Result<> build_q35(device::ResetControl& reset_control);
   Result<> build_pc(device::ResetControl& reset_control);
   /// Where the next virtio device without PCI stands.

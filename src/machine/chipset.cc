@@ -174,6 +174,14 @@ Result<std::span<std::byte>> Board::install_flash() {
   return first;
 }
 
+bool can_suspend_to_ram(const MachineDescription& description) {
+  return description.suspend_to_ram && description.acpi && description.type != "microvm";
+}
+
+bool can_suspend_to_disk(const MachineDescription& description) {
+  return description.suspend_to_disk && description.acpi && description.type != "microvm";
+}
+
 boot::acpi::Board acpi_board(const MachineDescription& description,
                              std::span<const uint32_t> apic_ids) {
   using boot::acpi::Chipset;
@@ -187,6 +195,8 @@ boot::acpi::Board acpi_board(const MachineDescription& description,
   board.vcpus = static_cast<unsigned>(apic_ids.size());
   board.apic_ids = apic_ids;
   board.hpet = description.hpet;
+  board.suspend_to_ram = can_suspend_to_ram(description);
+  board.suspend_to_disk = can_suspend_to_disk(description);
   board.serial_ports = std::min(serials, kDescribedSerialPorts);
   for (const auto& device : description.devices) {
     using Interface = boot::acpi::Board::Tpm;
@@ -266,9 +276,16 @@ Result<> Board::describe_to_firmware(const MachineDescription& description) {
   const auto smbios = boot::smbios::build(machine);
   fw_cfg.set_file("etc/smbios/smbios-tables", as_bytes(smbios.structures));
   fw_cfg.set_file("etc/smbios/smbios-anchor", as_bytes(smbios.anchor));
-  // S3 and S4 are not there; S5 is, with the SLP_TYP of the DSDT.
-  fw_cfg.set_file("etc/system-states",
-                  Bytes{0x80, 0, 0, 0, 0, 0x80 | boot::acpi::kSoftOffSleepType});
+  // By state the SLP_TYP of the DSDT, and bit 7 where the guest has it.
+  const auto state = [](bool there, uint8_t type) {
+    return static_cast<uint8_t>(type | (there ? 0x80 : 0));
+  };
+  fw_cfg.set_file(
+      "etc/system-states",
+      Bytes{0x80, 0, 0,
+            state(can_suspend_to_ram(description), boot::acpi::kSuspendSleepType),
+            state(can_suspend_to_disk(description), boot::acpi::kHibernateSleepType),
+            state(true, boot::acpi::kSoftOffSleepType)});
   if (const auto order = factory_->boot_order(description.boot.strict); !order.empty()) {
     Bytes lines(order.begin(), order.end());
     lines.back() = 0;  // in place of the last line's end

@@ -77,6 +77,9 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   LIMEN_TRY(open_characters());
   BoardCallbacks callbacks;
   callbacks.power_off = [this] { raise({What::kPowerOff}); };
+  callbacks.suspend = [this] { raise({What::kSuspend}); };
+  callbacks.hibernate = [this] { raise({What::kHibernate}); };
+  callbacks.wake_up = [this] { loop_->post([this] { woken(); }); };
   callbacks.reset = [this] { raise({What::kReset}); };
   callbacks.exit = [this](int status) { raise({What::kExit, status}); };
   callbacks.slot_powered_off = [this](const std::string& port) {
@@ -162,8 +165,7 @@ void Machine::start_processors(const x86::CpuState& start) {
   vcpus_.front()->vcpu().set_state(start);
   // The others wait to be started (SDM Vol. 3A 8.4.3). Their time-stamp counters agree with the
   // first one's.
-  const auto* features = cpuid_.find(kFeatureLeaf, 0);
-  x86::CpuState waiting = x86::reset_state(features != nullptr ? features->eax : 0);
+  x86::CpuState waiting = x86::reset_state(cpu_signature());
   waiting.activity.wait_for_sipi = true;
   waiting.system.tsc_offset = start.system.tsc_offset;
   for (size_t i = 1; i < vcpus_.size(); ++i) vcpus_[i]->vcpu().set_state(waiting);
@@ -189,10 +191,14 @@ Machine::~Machine() {
   board_.reset();
 }
 
+uint32_t Machine::cpu_signature() const {
+  const auto* features = cpuid_.find(kFeatureLeaf, 0);
+  return features != nullptr ? features->eax : 0;
+}
+
 Result<x86::CpuState> Machine::load_guest() {
   if (boots_firmware(description_)) {
-    const auto* features = cpuid_.find(kFeatureLeaf, 0);
-    auto state = x86::reset_state(features != nullptr ? features->eax : 0);
+    auto state = x86::reset_state(cpu_signature());
     state.system.tsc_offset = -__rdtsc();
     return state;
   }
@@ -205,7 +211,7 @@ Result<x86::CpuState> Machine::load_guest() {
   request.command_line = kernel_command_line(description_);
   request.e820 = boot::e820_map(*memory_);
   request.rsdp = tables.rsdp;
-  if (const auto* features = cpuid_.find(kFeatureLeaf, 0)) request.cpu_signature = features->eax;
+  request.cpu_signature = cpu_signature();
   request.physical_address_bits = physical_address_bits(cpuid_);
   auto loaded = LIMEN_TRY(boot::load_kernel(*memory_, request));
   // The time-stamp counter counts from power-on (SDM Vol. 3B 18.17).
@@ -216,6 +222,18 @@ Result<x86::CpuState> Machine::load_guest() {
 Result<> Machine::power_on() {
   const x86::CpuState start = LIMEN_TRY(load_guest());
   LIMEN_TRY(board_->reset());
+  start_processors(start);
+  return {};
+}
+
+Result<> Machine::resume_parts() {
+  auto start = board_->firmware()
+                   ? x86::reset_state(cpu_signature())
+                   : LIMEN_TRY(boot::waking_state(*memory_, cpu_signature(),
+                                                  physical_address_bits(cpuid_)));
+  // The time-stamp counter goes on counting.
+  start.system.tsc_offset = vcpus_.front()->vcpu().state().system.tsc_offset;
+  LIMEN_TRY(board_->resume());
   start_processors(start);
   return {};
 }

@@ -73,8 +73,12 @@ class Machine {
   /// All parts as after power-on and the kernel loaded again. A machine that stood still goes on
   /// doing so.
   void system_reset(Cause cause);
-  /// Presses the power button, with POWERDOWN.
+  /// Presses the power button, with POWERDOWN. It wakes a guest that is in S3.
   void power_down();
+  /// Ends S3, with WAKEUP. Fails for a guest that is not in it.
+  Result<> wake_up();
+  /// The guest can enter S3.
+  [[nodiscard]] bool can_suspend();
   [[nodiscard]] RunState run_state() const { return run_state_; }
   [[nodiscard]] Actions& actions() { return actions_; }
   /// Holds all processors, calls `work` and lets them go on if they ran.
@@ -116,7 +120,16 @@ class Machine {
   void set_debug_observer(DebugObserver* observer) { debug_observer_ = observer; }
 
  private:
-  enum class What { kPowerOff, kReset, kTripleFault, kInternalError, kExit, kPanicked };
+  enum class What {
+    kPowerOff,
+    kSuspend,
+    kHibernate,
+    kReset,
+    kTripleFault,
+    kInternalError,
+    kExit,
+    kPanicked
+  };
 
   explicit Machine(const MachineDescription& description)
       : description_(description), actions_(description.actions) {}
@@ -127,6 +140,7 @@ class Machine {
   Result<> open_characters();
   /// RAM's content and the bootstrap processor's state as the loader leaves them.
   Result<x86::CpuState> load_guest();
+  [[nodiscard]] uint32_t cpu_signature() const;
   /// Gives every processor its state at power-on; `start` is the first one's.
   void start_processors(const x86::CpuState& start);
   void pause();
@@ -150,6 +164,12 @@ class Machine {
   /// The guest is through: ends or stands still, as the actions say.
   void shut_down(Cause cause, Result<int> outcome);
   void panicked();
+  /// The guest is in S3.
+  void suspended();
+  /// Has the guest go on after S3 if it is in it and runs.
+  void woken();
+  /// Processors and devices as after S3.
+  Result<> resume_parts();
   void watchdog_expired();
   /// What was in the slot of root port `port` is gone; `id`: its id, if it had one.
   void removed(const std::string& port, const std::string& id);
@@ -185,6 +205,7 @@ class Machine {
   std::atomic<bool> interruptible_ = false;
   std::atomic<bool> event_raised_ = false;
   RunState run_state_ = RunState::kPrelaunch;  // loop thread
+  bool suspended_ = false;                     // loop thread: in S3, and perhaps stopped, too
   std::optional<Result<int>> outcome_;         // loop thread
   DebugObserver* debug_observer_ = nullptr;    // loop thread
   std::vector<unsigned> resumed_;              // loop thread: by the last cont() or its kind

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "device/acpi_pm.h"
 #include "machine/device_catalog.h"
 #include "machine/machine.h"
 
@@ -37,17 +38,18 @@ void Machine::stop(RunState reason) {
 void Machine::change_state(RunState state) {
   const RunState before = std::exchange(run_state_, state);
   if (before == state) return;
-  if (before == RunState::kRunning) events_->emit("STOP");
-  if (state == RunState::kRunning) events_->emit("RESUME");
+  if (is_live(before) && !is_live(state)) events_->emit("STOP");
+  if (!is_live(before) && is_live(state)) events_->emit("RESUME");
   if (debug_observer_ != nullptr) debug_observer_->run_state_changed(state);
 }
 
 void Machine::stop_now(RunState reason) {
   pause();
-  if (run_state_ == RunState::kRunning) change_state(reason);
+  if (is_live(run_state_)) change_state(reason);
 }
 
 Result<> Machine::cont() {
+  if (run_state_ == RunState::kSuspended) return {};  // until something wakes it
   if (run_state_ == RunState::kRunning) {
     // Whoever waits for the event gets it, as from QEMU.
     events_->emit("STOP");
@@ -64,8 +66,12 @@ Result<> Machine::cont_some(std::span<const unsigned> indices) {
     return fail("Resetting the Virtual Machine is required");
   resumptions_.fetch_add(1);
   board_->retry_disks();
-  change_state(RunState::kRunning);
   resumed_.assign(indices.begin(), indices.end());
+  change_state(suspended_ ? RunState::kSuspended : RunState::kRunning);
+  if (suspended_) {
+    if (board_->acpi_pm().woken()) woken();
+    return {};
+  }
   // Something that happened to the machine holds them: handle() resumes them.
   if (!event_raised_) resume();
   return {};
@@ -153,6 +159,40 @@ void Machine::power_down() {
   if (board_ != nullptr) board_->press_power_button();
 }
 
+bool Machine::can_suspend() { return board_ != nullptr && board_->acpi_pm().can_suspend(); }
+
+Result<> Machine::wake_up() {
+  if (!can_suspend()) return fail("wake-up from suspend is not supported by this guest");
+  if (run_state_ != RunState::kSuspended)
+    return fail("Unable to wake up: guest is not in suspended state");
+  board_->acpi_pm().wake_up();
+  woken();
+  return {};
+}
+
+void Machine::suspended() {
+  event_raised_ = false;
+  suspended_ = true;
+  if (run_state_ == RunState::kRunning) change_state(RunState::kSuspended);
+  events_->emit("SUSPEND");
+  // Perhaps before it was asleep.
+  if (board_->acpi_pm().woken()) woken();
+}
+
+void Machine::woken() {
+  // While it stands still nothing happens: cont() looks again.
+  if (run_state_ != RunState::kSuspended) return;
+  suspended_ = false;
+  const auto resumed = resume_parts();
+  change_state(RunState::kRunning);
+  if (!resumed) {
+    log::warning("no way back from suspend to RAM: {}; resetting", resumed.error().message);
+    return handle({What::kReset});
+  }
+  events_->emit("WAKEUP");
+  resume();
+}
+
 void Machine::system_reset(Cause cause) {
   if (board_ == nullptr) return;
   pause();
@@ -163,7 +203,12 @@ void Machine::system_reset(Cause cause) {
 void Machine::reset_now(Cause cause) {
   if (auto started = power_on(); !started) return end(std::unexpected(std::move(started).error()));
   event_raised_ = false;
+  suspended_ = false;
   events_->emit("RESET", cause_data(cause));
+  if (run_state_ == RunState::kSuspended) {
+    change_state(RunState::kRunning);
+    events_->emit("WAKEUP");
+  }
   if (run_state_ == RunState::kRunning)
     resume();
   else
@@ -224,6 +269,11 @@ void Machine::handle(const Occurrence& occurrence) {
   pause();
   switch (occurrence.what) {
     case What::kPowerOff:
+      return shut_down(Cause::kGuestShutdown, 0);
+    case What::kSuspend:
+      return suspended();
+    case What::kHibernate:
+      events_->emit("SUSPEND_DISK");
       return shut_down(Cause::kGuestShutdown, 0);
     case What::kPanicked:
       return panicked();

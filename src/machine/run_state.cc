@@ -22,6 +22,8 @@ std::string_view run_state_name(RunState state) {
       return "debug";
     case RunState::kWatchdog:
       return "watchdog";
+    case RunState::kSuspended:
+      return "suspended";
   }
   return "";
 }

@@ -17,8 +17,13 @@ enum class RunState : uint8_t {
   kIoError,        ///< A disk failed whose werror= or rerror= says stop.
   kDebug,          ///< A debugger holds it.
   kWatchdog,       ///< The guest did not feed its watchdog.
+  kSuspended,      ///< The guest is in S3.
 };
 [[nodiscard]] std::string_view run_state_name(RunState state);
+/// Nobody holds the machine: the guest runs, or would if it had not suspended itself.
+[[nodiscard]] constexpr bool is_live(RunState state) {
+  return state == RunState::kRunning || state == RunState::kSuspended;
+}
 
 /// The choices of -action watchdog=, in the order of Actions::Watchdog.
 inline constexpr std::array<std::string_view, 7> kWatchdogActions = {

@@ -181,6 +181,12 @@ std::optional<Object> find_object(machine::Machine& machine, const std::string& 
   return object;
 }
 
+const std::map<std::string, std::vector<std::string>>& chipset_properties() {
+  static const std::map<std::string, std::vector<std::string>> properties = {
+      {"ICH9-LPC", {"disable_s3", "disable_s4"}}, {"PIIX4_PM", {"disable_s3", "disable_s4"}}};
+  return properties;
+}
+
 std::vector<TypeInfo> object_types() {
   std::vector<TypeInfo> types = {{"object", "", false},
                                  {"container", "object", false},
@@ -212,6 +218,7 @@ std::vector<TypeInfo> object_types() {
     if (name.starts_with("virtio-") && name.ends_with("-pci"))
       types.push_back({name + std::string(machine::kNonTransitional), "device", false});
   }
+  for (const auto& [type, properties] : chipset_properties()) types.push_back({type, "device", false});
   for (const char* name :
        {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});

@@ -1,6 +1,7 @@
 // The machine's parts as QEMU's object model names them: paths, types, properties.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ struct TypeInfo {
   std::string parent;
   bool abstract = false;
 };
+/// What -global can set of parts that boards have anyway: numbers, by type.
+[[nodiscard]] const std::map<std::string, std::vector<std::string>>& chipset_properties();
 /// Every type that a machine of this program can have.
 [[nodiscard]] std::vector<TypeInfo> object_types();
 /// Whether `type` is `wanted` or one of its kind.

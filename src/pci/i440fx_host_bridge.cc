@@ -33,16 +33,28 @@ void I440fxHostBridge::reset() {
   update_shadow();
 }
 
+void I440fxHostBridge::resume() {
+  const auto kept = pam();
+  PciFunction::reset();
+  for (unsigned i = 0; i < kept.size(); ++i)
+    set_register(static_cast<uint16_t>(kPam0 + i), 1, kept[i]);
+  config_ports_.reset();
+  update_shadow();
+}
+
 void I440fxHostBridge::config_written(uint16_t offset, unsigned size) {
   if (offset < kPam0 + ShadowRam::kRegisters && offset + size > kPam0) update_shadow();
 }
 
-void I440fxHostBridge::update_shadow() {
-  if (shadow_ == nullptr) return;
+std::array<uint8_t, ShadowRam::kRegisters> I440fxHostBridge::pam() const {
   std::array<uint8_t, ShadowRam::kRegisters> pam{};
   for (unsigned i = 0; i < pam.size(); ++i)
     pam[i] = static_cast<uint8_t>(register_value(static_cast<uint16_t>(kPam0 + i), 1));
-  shadow_->set_registers(pam);
+  return pam;
+}
+
+void I440fxHostBridge::update_shadow() {
+  if (shadow_ != nullptr) shadow_->set_registers(pam());
 }
 
 }  // namespace limen::pci

@@ -1,6 +1,8 @@
 // The host bridge of the i440FX, 8086:1237 at 0:0.0 (Intel 440FX PCIset datasheet 290549).
 #pragma once
 
+#include <array>
+
 #include "pci/config_ports.h"
 #include "pci/pci_bus.h"
 #include "pci/shadow_ram.h"
@@ -15,11 +17,14 @@ class I440fxHostBridge final : public PciFunction {
                    ShadowRam* shadow);
 
   void reset() override;
+  /// The PAM registers stay, as in QEMU: SeaBIOS goes on in the RAM under the BIOS.
+  void resume() override;
 
  protected:
   void config_written(uint16_t offset, unsigned size) override;
 
  private:
+  [[nodiscard]] std::array<uint8_t, ShadowRam::kRegisters> pam() const;
   void update_shadow();
 
   ConfigPorts config_ports_;

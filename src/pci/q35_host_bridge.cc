@@ -69,6 +69,16 @@ void Q35HostBridge::reset() {
   update_shadow();
 }
 
+void Q35HostBridge::resume() {
+  const auto kept = pam();
+  PciFunction::reset();
+  for (unsigned i = 0; i < kept.size(); ++i)
+    set_register(static_cast<uint16_t>(kPam0 + i), 1, kept[i]);
+  config_ports_.reset();
+  update_ecam();
+  update_shadow();
+}
+
 void Q35HostBridge::config_written(uint16_t offset, unsigned size) {
   if (offset < kPciexbar + 8 && offset + size > kPciexbar) update_ecam();
   if (offset < kPam0 + ShadowRam::kRegisters && offset + size > kPam0) update_shadow();
@@ -90,12 +100,15 @@ void Q35HostBridge::update_ecam() {
   if (size != 0) mmio_.claim(base, size, ecam_, "PCI ECAM");
 }
 
-void Q35HostBridge::update_shadow() {
-  if (shadow_ == nullptr) return;
+std::array<uint8_t, ShadowRam::kRegisters> Q35HostBridge::pam() const {
   std::array<uint8_t, ShadowRam::kRegisters> pam{};
   for (unsigned i = 0; i < pam.size(); ++i)
     pam[i] = static_cast<uint8_t>(register_value(static_cast<uint16_t>(kPam0 + i), 1));
-  shadow_->set_registers(pam);
+  return pam;
+}
+
+void Q35HostBridge::update_shadow() {
+  if (shadow_ != nullptr) shadow_->set_registers(pam());
 }
 
 uint64_t Q35HostBridge::Ecam::io_read(uint64_t offset, unsigned size) {

@@ -3,6 +3,7 @@
 // Base 7.2.2).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <mutex>
 
@@ -25,6 +26,8 @@ class Q35HostBridge final : public PciFunction {
   ~Q35HostBridge() override;
 
   void reset() override;
+  /// The PAM registers stay, as in QEMU: SeaBIOS goes on in the RAM under the BIOS.
+  void resume() override;
 
  protected:
   void config_written(uint16_t offset, unsigned size) override;
@@ -37,6 +40,7 @@ class Q35HostBridge final : public PciFunction {
     PciBus& bus_;
   };
   void update_ecam();
+  [[nodiscard]] std::array<uint8_t, ShadowRam::kRegisters> pam() const;
   void update_shadow();
 
   memory::IoSpace& mmio_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
@@ -115,6 +116,7 @@ class Builder {
   /// Fails unless there is an object `id` whose type begins so.
   Result<> find_object(std::string_view id, std::string_view type) const;
   Result<> finish_memory();
+  void finish_sleep_states();  // builder_process.cc
   // In builder_devices.cc:
   Result<> finish_serial_devices();
   void finish_vga();
@@ -157,6 +159,7 @@ class Builder {
   std::string vga_;                   ///< -vga, as given.
   bool usb_ = false;                  ///< -usb, or what asks for it.
   std::array<std::string, 2> flash_;  ///< Nodes of -machine pflash0= and pflash1=.
+  std::map<std::string, bool> sleep_disabled_;  ///< Of -global, by PART.disable_sN.
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;
 };

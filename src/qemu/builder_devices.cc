@@ -222,6 +222,7 @@ Result<CommandLine> Builder::finish() {
     if (!result_.machine.append.empty())
       return fail("-append {}: a command line needs a -kernel", result_.machine.append);
   }
+  finish_sleep_states();
   LIMEN_TRY(finish_drives());
   add_default_console();
   unsigned port = 0;

@@ -76,13 +76,36 @@ Result<> Builder::watchdog_action(const std::string& argument) {
   return {};
 }
 
-/// What management programs set for every machine, and what is so here anyway.
+/// DRIVER.PROPERTY=VALUE: what management programs set for every machine.
 Result<> Builder::global(const std::string& argument) {
-  constexpr std::array<std::string_view, 5> kTrue = {
-      "ICH9-LPC.disable_s3=1", "ICH9-LPC.disable_s4=1", "PIIX4_PM.disable_s3=1",
-      "PIIX4_PM.disable_s4=1", "kvm-pit.lost_tick_policy=delay"};
-  if (std::ranges::find(kTrue, std::string_view(argument)) != kTrue.end()) return {};
-  return fail("there is no such default to change{}", choice_hint(argument, kTrue));
+  constexpr std::string_view kLostTicks = "kvm-pit.lost_tick_policy";
+  constexpr std::array<std::string_view, 5> kKnown = {"ICH9-LPC.disable_s3", "ICH9-LPC.disable_s4",
+                                                      "PIIX4_PM.disable_s3", "PIIX4_PM.disable_s4",
+                                                      kLostTicks};
+  const auto end = argument.find('=');
+  const auto property = argument.substr(0, end);
+  if (end == std::string::npos || std::ranges::find(kKnown, property) == kKnown.end())
+    return fail("there is no such default to change{}", choice_hint(property, kKnown));
+  const auto value = argument.substr(end + 1);
+  if (property == kLostTicks) {
+    if (value == "delay") return {};  // so it is anyway
+    return fail("{}={}: the 8254 has no other; use delay", kLostTicks, value);
+  }
+  const auto number = machine::parse_number(value);
+  if (!number || *number > UINT8_MAX)
+    return fail("{}={}: 0 or 1 is expected", property, value);
+  sleep_disabled_[property] = *number != 0;
+  return {};
+}
+
+void Builder::finish_sleep_states() {
+  const std::string part = result_.machine.type == "pc" ? "PIIX4_PM" : "ICH9-LPC";
+  const auto disabled = [&](const char* property) {
+    const auto found = sleep_disabled_.find(part + property);
+    return found != sleep_disabled_.end() && found->second;
+  };
+  result_.machine.suspend_to_ram = !disabled(".disable_s3");
+  result_.machine.suspend_to_disk = !disabled(".disable_s4");
 }
 
 Result<> Builder::no_hpet(const std::string&) {

@@ -18,7 +18,11 @@ namespace limen::boot::acpi {
 namespace {
 
 constexpr GuestPhysicalAddress kStart{0x700'0000};
-constexpr Board kFullBoard{.vcpus = 4, .hpet = true, .serial_ports = 2};
+constexpr Board kFullBoard{.vcpus = 4,
+                           .hpet = true,
+                           .serial_ports = 2,
+                           .suspend_to_ram = true,
+                           .suspend_to_disk = true};
 
 /// The other board, as firmware has set it up.
 Board pc_board() {
@@ -200,6 +204,24 @@ TEST(AcpiLoader, LinksTheSameTablesThatAreInstalledDirectly) {
           std::ranges::equal(each.bytes, std::span(files.tables).subspan(at, each.bytes.size())));
     }
     EXPECT_EQ(files.rsdp, build_rsdp(tables));
+  }
+}
+
+TEST(AcpiTables, SleepingStatesAreThoseOfTheBoard) {
+  // Name (_S3_, Package (4) { One, One, Zero, Zero }) and the like (ACPI 6.5 7.4.2)
+  const std::string suspend("\x08_S3_\x12\x06\x04\x01\x01\x00\x00", 12);
+  const std::string hibernate("\x08_S4_\x12\x08\x04\x0A\x02\x0A\x02\x00\x00", 14);
+  constexpr uint32_t kNoFixedRtcWake = 1u << 6;
+  for (const bool there : {true, false}) {
+    const auto tables =
+        build_tables({.suspend_to_ram = there, .suspend_to_disk = !there}, kStart);
+    const auto& dsdt = table(tables, "DSDT").bytes;
+    const std::string_view code(reinterpret_cast<const char*>(dsdt.data()), dsdt.size());
+    EXPECT_EQ(code.find(suspend) != code.npos, there);
+    EXPECT_EQ(code.find(hibernate) != code.npos, !there);
+    EXPECT_NE(code.find("_S5_"), code.npos);
+    const auto flags = field<uint32_t>(table(tables, "FACP").bytes, 112);
+    EXPECT_EQ((flags & kNoFixedRtcWake) == 0, there);
   }
 }
 

@@ -9,9 +9,18 @@ class Acpi : public DeviceTest {
  protected:
   uint32_t timer() { return in(0x608, 4); }
 
-  int power_offs_ = 0;
-  AcpiPm pm_{
-      ports_, line(9), *loop_, {.soft_off_type = 5}, {.power_off = [this] { ++power_offs_; }}};
+  void suspend() { out(0x604, 1 << 10 | 1 << 13, 2); }
+  uint32_t status() { return in(0x600, 2); }
+
+  int power_offs_ = 0, suspends_ = 0, hibernations_ = 0, wake_ups_ = 0;
+  AcpiPm pm_{ports_,
+             line(9),
+             *loop_,
+             {.soft_off_type = 5, .suspend_type = 1, .hibernate_type = 2},
+             {.power_off = [this] { ++power_offs_; },
+              .suspend = [this] { ++suspends_; },
+              .hibernate = [this] { ++hibernations_; },
+              .wake_up = [this] { ++wake_ups_; }}};
 };
 
 TEST_F(Acpi, TimerRunsAtItsFrequencyWith32Bits) {
@@ -43,7 +52,7 @@ TEST_F(Acpi, EnableHandshakeSetsSciEnable) {
 TEST_F(Acpi, SoftOffNeedsItsSleepTypeAndTheEnableBit) {
   out(0x604, 5 << 10, 2);
   EXPECT_EQ(power_offs_, 0);
-  out(0x604, 1 << 10 | 1 << 13, 2);
+  out(0x604, 3 << 10 | 1 << 13, 2);
   EXPECT_EQ(power_offs_, 0);
   out(0x604, 5 << 10 | 1 << 13, 2);
   EXPECT_EQ(power_offs_, 1);
@@ -101,6 +110,89 @@ TEST_F(Acpi, GeneralPurposeEventsHaveStatusAndEnable) {
   out(0x621, 2);
   EXPECT_FALSE(sink_.level(9));
   pm_.raise_event(1000);
+}
+
+constexpr uint32_t kPowerButton = 1 << 8, kRtc = 1 << 10, kWoken = 1 << 15;
+
+TEST_F(Acpi, SleepTypesTellSuspendToRamAndToDiskApart) {
+  suspend();
+  EXPECT_EQ(suspends_, 1);
+  out(0x604, 2 << 10 | 1 << 13, 2);
+  EXPECT_EQ(hibernations_, 1);
+  EXPECT_EQ(power_offs_, 0);
+  AcpiPm without(mmio_, {}, *loop_, {.soft_off_type = 5}, {.suspend = [this] { ++suspends_; }});
+  EXPECT_FALSE(without.can_suspend());
+  mmio_.write(0x604, 2, 1 << 10 | 1 << 13);
+  EXPECT_EQ(suspends_, 1);
+}
+
+TEST_F(Acpi, PowerButtonWakesWhateverIsEnabled) {
+  pm_.press_power_button();
+  EXPECT_EQ(wake_ups_, 0);
+  out(0x600, kPowerButton, 2);
+  suspend();
+  EXPECT_FALSE(pm_.woken());
+  pm_.press_power_button();
+  EXPECT_EQ(wake_ups_, 1);
+  EXPECT_TRUE(pm_.woken());
+  EXPECT_EQ(status(), kPowerButton | kWoken);
+  pm_.press_power_button();
+  EXPECT_EQ(wake_ups_, 1);
+}
+
+TEST_F(Acpi, AlarmWakesWhenItIsEnabled) {
+  suspend();
+  pm_.ring_alarm();
+  EXPECT_EQ(wake_ups_, 0);
+  EXPECT_EQ(status(), kRtc);
+  out(0x602, kRtc, 2);
+  pm_.ring_alarm();
+  EXPECT_EQ(wake_ups_, 1);
+  EXPECT_EQ(status(), kRtc | kWoken);
+}
+
+TEST_F(Acpi, WhatIsPendingEndsSuspendAtOnce) {
+  out(0x602, kRtc, 2);
+  pm_.ring_alarm();
+  EXPECT_EQ(wake_ups_, 0);
+  suspend();
+  EXPECT_EQ(suspends_, 1);
+  EXPECT_TRUE(pm_.woken());
+  out(0x600, kRtc | kWoken, 2);
+  suspend();
+  EXPECT_FALSE(pm_.woken());
+  out(0x629, 2);
+  pm_.raise_event(9);
+  EXPECT_TRUE(pm_.woken());
+}
+
+TEST_F(Acpi, AWishToWakeCountsOnlyInSuspend) {
+  pm_.wake_up();
+  EXPECT_EQ(status(), 0u);
+  suspend();
+  pm_.wake_up();
+  EXPECT_EQ(status(), kPowerButton | kWoken);
+  EXPECT_EQ(wake_ups_, 1);
+}
+
+TEST_F(Acpi, ResumeKeepsStatusAndEnableAndLeavesAcpiMode) {
+  out(0xB2, 2);
+  out(0x602, kPowerButton | kRtc, 2);
+  out(0x629, 2);
+  suspend();
+  pm_.ring_alarm();
+  pm_.resume();
+  EXPECT_FALSE(sink_.level(9));
+  EXPECT_FALSE(pm_.woken());
+  EXPECT_EQ(in(0x604, 2), 0u);
+  EXPECT_EQ(status(), kRtc | kWoken);
+  EXPECT_EQ(in(0x602, 2), kPowerButton | kRtc);
+  EXPECT_EQ(in(0x629), 2u);
+  out(0xB2, 2);
+  EXPECT_TRUE(sink_.level(9));
+  pm_.reset();
+  EXPECT_EQ(status(), 0u);
+  EXPECT_EQ(in(0x602, 2), 0u);
 }
 
 TEST_F(Acpi, ResetReleasesTheSciAndLeavesAcpiMode) {

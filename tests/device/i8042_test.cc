@@ -23,12 +23,14 @@ class Keyboard : public DeviceTest {
   }
 
   int resets_ = 0;
+  int uses_ = 0;
   std::vector<bool> a20_;
-  I8042 controller_{
-      ports_,
-      line(1),
-      line(12),
-      {.reset = [this] { ++resets_; }, .a20 = [this](bool on) { a20_.push_back(on); }}};
+  I8042 controller_{ports_,
+                    line(1),
+                    line(12),
+                    {.reset = [this] { ++resets_; },
+                     .a20 = [this](bool on) { a20_.push_back(on); },
+                     .used = [this] { ++uses_; }}};
 };
 
 using Bytes = std::vector<uint32_t>;
@@ -40,6 +42,16 @@ TEST_F(Keyboard, ControllerPassesItsSelfTests) {
   EXPECT_EQ(drain(), Bytes({0x00}));
   command(0xA9);
   EXPECT_EQ(drain(), Bytes({0x00}));
+}
+
+TEST_F(Keyboard, KeysAndButtonsAreAUseAndMovementIsNot) {
+  controller_.key(0x1E, true);
+  EXPECT_EQ(uses_, 1);
+  controller_.move(1, 1);
+  controller_.report();
+  EXPECT_EQ(uses_, 1);
+  controller_.button(Ps2Mouse::kLeft, true);
+  EXPECT_EQ(uses_, 2);
 }
 
 TEST_F(Keyboard, CommandByteIsReadAndWritten) {

@@ -24,13 +24,15 @@ class Clock70 : public DeviceTest {
            duration_cast<system_clock::duration>(loop_->now() - begin_);
   }
 
+  int alarms_ = 0;
   Clock::time_point begin_ = loop_->now();
   Rtc rtc_{ports_,
            line(8),
            *loop_,
            {.memory_below_4g = uint64_t{2} << 30,
             .memory_above_4g = uint64_t{1} << 30,
-            .wall_clock = [this] { return wall(); }}};
+            .wall_clock = [this] { return wall(); },
+            .alarm = [this] { ++alarms_; }}};
 };
 
 TEST_F(Clock70, ShowsTheDateInBcd) {
@@ -71,6 +73,28 @@ TEST_F(Clock70, SettingTheTimeHoldsTheClockUntilSetIsReleased) {
   EXPECT_EQ(get(0x04), 0x08u);
   EXPECT_EQ(get(0x02), 0x07u);
   EXPECT_EQ(get(0x00), 0x08u);
+}
+
+TEST_F(Clock70, AlarmIsToldOnceWhereItIsEnabled) {
+  set(0x01, 0x59);
+  set(0x03, 0xFF);
+  set(0x05, 0xFF);
+  advance(70s);
+  EXPECT_EQ(alarms_, 0);
+  set(0x0B, 0x22);
+  advance(70s);
+  EXPECT_EQ(alarms_, 1);
+  // The HPET in its interrupt's place changes nothing.
+  rtc_.set_interrupt_enabled(false);
+  advance(60s);
+  EXPECT_EQ(alarms_, 2);
+}
+
+TEST_F(Clock70, TellsFirmwareOfResume) {
+  rtc_.reset();
+  EXPECT_EQ(get(0x0F), 0u);
+  rtc_.set_resumed();
+  EXPECT_EQ(get(0x0F), 0xFEu);
 }
 
 TEST_F(Clock70, AnyOrderOfFieldsSetsTheDate) {

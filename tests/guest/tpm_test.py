@@ -44,6 +44,10 @@ class Tpm(FullKernelTest):
     # GetRandom and PCR_Read of PCR 0 in SHA-256, with the hexadecimal response.
     RANDOM = "8001 0000000c 0000017b 0008"
     PCR = "8001 00000014 0000017e 00000001 000b 03 010000"
+    # The same of PCR 10, and PCR_Extend of it, with an empty password.
+    PCR_10 = "8001 00000014 0000017e 00000001 000b 03 000400"
+    EXTEND_10 = ("8002 00000041 00000182 0000000a 00000009 40000009 0000 00 0000 00000001 000b" +
+                 "5a" * 32)
 
     def command(self, text):
         octal = "".join(f"\\{byte:03o}" for byte in bytes.fromhex(text))
@@ -74,6 +78,15 @@ class Tpm(FullKernelTest):
                     {"id": "tpm-tpm0", "model": model, "options": {
                         "type": "emulator", "data": {"chardev": "chrtpm"}}}])
                 self.assertIn("tpm-tis", client.command("query-tpm-models"))
+                # Suspend to RAM does not take from it what it holds.
+                self.assertEqual(self.command(self.EXTEND_10)[6:10], bytes(4))
+                extended = self.command(self.PCR_10)
+                self.console.type("echo mem >/sys/power/state; echo a'wa'ke\n")
+                client.wait_event("SUSPEND")
+                client.command("system_wakeup")
+                self.console.expect(r"\bawake", 60)
+                self.assertNotEqual(extended[-32:], bytes(32))
+                self.assertEqual(self.command(self.PCR_10), extended)
                 self.power_off()
                 self.assertEqual(self.swtpm.wait(10), 0)  # it went with the machine
 

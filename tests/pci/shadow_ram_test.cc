@@ -66,6 +66,18 @@ TEST_F(ShadowRamTest, EachRegisterHasItsSegments) {
   EXPECT_EQ(read(0xC'8000), 0xFF);
 }
 
+TEST_F(ShadowRamTest, StaysAfterSuspendToRam) {
+  I440fxHostBridge bridge(bus_, ports_, nullptr, &*shadow_);
+  ASSERT_TRUE(bus_.attach(bridge, "0x0"));
+  bridge.config_write(0x59, 1, 0x30);
+  bridge.config_write(0x72, 1, 0x40);
+  bridge.resume();
+  EXPECT_EQ(read(0xF'0000), 0x11);
+  EXPECT_EQ(bridge.config_read(0x72, 1), 0x02u);
+  bridge.reset();
+  EXPECT_EQ(read(0xF'0000), 0xB1);
+}
+
 TEST_F(ShadowRamTest, RamCanBeFilledUnderTheBiosAndProtectedThen) {
   I440fxHostBridge bridge(bus_, ports_, nullptr, &*shadow_);
   bridge.config_write(0x59, 1, 0x20);  // writes alone go to RAM

@@ -197,6 +197,11 @@ Code virtio_devices(const Board& board) {
   return code;
 }
 
+/// ACPI 6.5 7.4.2.
+Code sleep_state(std::string_view state, uint8_t type) {
+  return name(state, package(4, integer(type) + integer(type) + integer(0) + integer(0)));
+}
+
 Code processors(const Board& board) {
   Code code;
   for (unsigned i = 0; i < board.vcpus; ++i)
@@ -232,10 +237,11 @@ Code dsdt_body(const Board& board) {
     system_bus += device("HPET", name("_HID", eisa_id("PNP0103")) + name("_UID", integer(0)) +
                                      name("_CRS", resource_template(memory32_fixed(
                                                       static_cast<uint32_t>(kHpetBase), 0x400))));
-  const Code soft_off =
-      name("_S5", package(4, integer(kSoftOffSleepType) + integer(kSoftOffSleepType) + integer(0) +
-                                 integer(0)));
-  return scope("\\_SB", system_bus) + soft_off;
+  Code states;
+  if (board.suspend_to_ram) states += sleep_state("_S3", kSuspendSleepType);
+  if (board.suspend_to_disk) states += sleep_state("_S4", kHibernateSleepType);
+  states += sleep_state("_S5", kSoftOffSleepType);
+  return scope("\\_SB", system_bus) + states;
 }
 
 }  // namespace limen::boot::acpi

@@ -116,7 +116,8 @@ Bytes fadt(const Board& board, uint64_t facs_address, uint64_t dsdt_address) {
                                   (board.rtc ? 0 : kNoRtc)));
   // The power button is a fixed feature: its bit in PM1_STS, no device in the DSDT.
   set_field(table, 112,
-            kWbinvd | kC1 | kNoSleepButton | kNoFixedRtcWake | kTimerIs32Bit | kResetRegister);
+            kWbinvd | kC1 | kNoSleepButton | (board.suspend_to_ram ? 0 : kNoFixedRtcWake) |
+                kTimerIs32Bit | kResetRegister);
   set_port(table, 116, kResetPort, 8, 1);
   set_field(table, 128, kResetValue);
   set_field(table, 131, uint8_t{5});  // minor version: ACPI 6.5

@@ -28,6 +28,8 @@ inline constexpr uint8_t kResetValue = 0x0F;
 inline constexpr uint8_t kSciInterrupt = 9;
 /// SLP_TYP for S5: PM1_CNT with this in bits 10-12 and SLP_EN (bit 13) set powers the machine off.
 inline constexpr uint8_t kSoftOffSleepType = 5;
+/// The same for S3 and S4.
+inline constexpr uint8_t kSuspendSleepType = 1, kHibernateSleepType = 2;
 inline constexpr uint8_t kCenturyRegister = 0x32;  ///< CMOS index.
 
 /// Where the parts of the power-management block stand, from its first port on.
@@ -67,6 +69,8 @@ struct Board {
   bool pic = true;
   bool pit = true;
   bool rtc = true;
+  bool suspend_to_ram = false;   ///< There is S3, and the RTC's alarm ends it.
+  bool suspend_to_disk = false;  ///< There is S4.
   std::vector<MmioDevice> virtio = {};
   enum class Tpm : uint8_t { kNone, kTis, kCrb } tpm = Tpm::kNone;
 };

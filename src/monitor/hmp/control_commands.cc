@@ -48,7 +48,7 @@ Result<> run(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
-               kPowerDown[] = "system_powerdown", kQuit[] = "quit", kNmi[] = "inject-nmi";
+               kPowerDown[] = "system_powerdown", kWakeUp[] = "system_wakeup", kQuit[] = "quit", kNmi[] = "inject-nmi";
 
 Result<> watchdog_action(HumanInterpreter& interpreter, Words& words) {
   const std::string action(words.word());
@@ -159,6 +159,7 @@ constexpr std::array kCommands = {
     HumanCommand{"cont|c", "", "resume emulation", run<kCont>},
     HumanCommand{"system_reset", "", "reset the system", run<kReset>},
     HumanCommand{"system_powerdown", "", "send system power down event", run<kPowerDown>},
+    HumanCommand{"system_wakeup", "", "wake the guest up from suspend", run<kWakeUp>},
     HumanCommand{"watchdog_action", "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
                  "change watchdog action", watchdog_action},
     HumanCommand{"nmi", "", "inject an NMI", run<kNmi>},

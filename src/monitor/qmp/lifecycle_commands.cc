@@ -18,6 +18,9 @@ command stop
 command cont
 command system_reset
 command system_powerdown
+command system_wakeup
+struct CurrentMachineParams { wakeup-suspend-support: bool }
+command query-current-machine -> CurrentMachineParams
 command quit
 
 enum RebootAction { reset, shutdown }
@@ -39,6 +42,9 @@ event SHUTDOWN { guest: bool, reason: ShutdownCause }
 event RESET { guest: bool, reason: ShutdownCause }
 event RTC_CHANGE { offset: int, qom-path: str }
 event POWERDOWN {}
+event SUSPEND {}
+event SUSPEND_DISK {}
+event WAKEUP {}
 event STOP {}
 event RESUME {}
 )";
@@ -71,6 +77,16 @@ Reply system_reset(Context& context, const Json&) {
 Reply system_powerdown(Context& context, const Json&) {
   context.machine.power_down();
   return nothing();
+}
+
+Reply system_wakeup(Context& context, const Json&) {
+  if (auto woken = context.machine.wake_up(); !woken)
+    return std::unexpected(Failure(std::move(woken).error()));
+  return nothing();
+}
+
+Reply query_current_machine(Context& context, const Json&) {
+  return Json{{"wakeup-suspend-support", context.machine.can_suspend()}};
 }
 
 Reply quit(Context& context, const Json&) {
@@ -122,6 +138,8 @@ CommandGroup lifecycle_commands() {
            {"cont", cont},
            {"system_reset", system_reset},
            {"system_powerdown", system_powerdown},
+           {"system_wakeup", system_wakeup},
+           {"query-current-machine", query_current_machine},
            {"quit", quit},
            {"set-action", set_action},
            {"watchdog-set-action", watchdog_set_action},

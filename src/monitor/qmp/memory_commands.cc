@@ -89,7 +89,7 @@ Reply dump_guest_memory(Context& context, const Json& arguments) {
   auto fd = dump_target(context, arguments["protocol"]);
   if (!fd) return std::unexpected(Failure(std::move(fd).error()));
 
-  const bool was_running = machine.run_state() == machine::RunState::kRunning;
+  const bool was_running = machine::is_live(machine.run_state());
   if (was_running) machine.stop(machine::RunState::kPaused);
   DumpRequest request{.memory = machine.memory(), .paging = arguments["paging"]};
   for (auto& processor : machine.processors())

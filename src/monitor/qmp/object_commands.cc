@@ -132,6 +132,11 @@ Reply qom_list_types(Context&, const Json& arguments) {
 /// What -device or -object takes for a type; nothing for what is neither.
 Json catalog_properties(const std::string& type) {
   Json all = Json::array();
+  if (const auto part = chipset_properties().find(type); part != chipset_properties().end()) {
+    for (const auto& property : part->second)
+      all.push_back({{"name", property}, {"type", "uint8"}, {"default-value", 0}});
+    return all;
+  }
   const auto* device = machine::find_device(type);
   const auto* object = machine::find_object_type(type);
   if (device == nullptr && object == nullptr) return all;
@@ -156,7 +161,7 @@ Reply qom_list_properties(Context&, const Json& arguments) {
 
 Reply device_list_properties(Context&, const Json& arguments) {
   const std::string type = arguments["typename"];
-  if (machine::find_device(type) == nullptr)
+  if (machine::find_device(type) == nullptr && !chipset_properties().contains(type))
     return failure("DeviceNotFound", "Device '{}' not found", type);
   return catalog_properties(type);
 }
