@@ -94,7 +94,7 @@ std::function<std::chrono::system_clock::time_point()> wall_clock(const ClockDes
 /// Has a TPM take up the state that the guest saved before S3, or else begin anew: TPM2_Startup
 /// (TPM 2.0 Library Specification, Part 3, 9.3).
 void start_again(device::TpmBackend& tpm) {
-  for (const uint8_t from : {1, 0}) {  // TPM_SU_STATE, TPM_SU_CLEAR
+  for (const uint8_t from : {uint8_t{1}, uint8_t{0}}) {  // TPM_SU_STATE, TPM_SU_CLEAR
     std::promise<device::TpmBackend::Response> answer;
     tpm.execute(0, {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, from},
                 [&answer](auto response) { answer.set_value(std::move(response)); });

@@ -120,7 +120,8 @@ TEST_F(Acpi, SleepTypesTellSuspendToRamAndToDiskApart) {
   out(0x604, 2 << 10 | 1 << 13, 2);
   EXPECT_EQ(hibernations_, 1);
   EXPECT_EQ(power_offs_, 0);
-  AcpiPm without(mmio_, {}, *loop_, {.soft_off_type = 5}, {.suspend = [this] { ++suspends_; }});
+  AcpiPm without(mmio_, {}, *loop_, {.soft_off_type = 5},
+                 {.power_off = {}, .suspend = [this] { ++suspends_; }});
   EXPECT_FALSE(without.can_suspend());
   mmio_.write(0x604, 2, 1 << 10 | 1 << 13);
   EXPECT_EQ(suspends_, 1);
