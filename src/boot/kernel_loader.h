@@ -40,9 +40,9 @@ struct LoadedGuest {
 /// the contents of RAM are then unspecified.
 Result<LoadedGuest> load_kernel(memory::GuestMemory& memory, const LoadRequest& request);
 
-/// The boot processor as firmware hands it back after S3: in real mode at the waking vector that the
-/// guest wrote into the FACS, which acpi/ puts at acpi_region() (ACPI 6.5 5.2.10). Fails where it
-/// wrote none.
+/// The boot processor as firmware hands it back after S3: in real mode at the waking vector that
+/// the guest wrote into the FACS, which acpi/ puts at acpi_region() (ACPI 6.5 5.2.10). Fails where
+/// it wrote none.
 Result<x86::CpuState> waking_state(const memory::GuestMemory& memory, uint32_t cpu_signature,
                                    unsigned physical_address_bits);
 

@@ -38,7 +38,7 @@ class AcpiPm final : public Device, public memory::IoHandler {
     uint8_t soft_off_type = 0;        ///< SLP_TYP that the DSDT's \_S5 gives.
     /// The same of \_S3 and \_S4; nothing: there is no such state.
     std::optional<uint8_t> suspend_type = {}, hibernate_type = {};
-    bool timer_is_32_bit = true;      ///< The FADT's TMR_VAL_EXT.
+    bool timer_is_32_bit = true;  ///< The FADT's TMR_VAL_EXT.
   };
   struct Callbacks {
     std::function<void()> power_off;       ///< The guest entered S5.
@@ -119,9 +119,9 @@ class AcpiPm final : public Device, public memory::IoHandler {
   std::array<uint8_t, 8> gpe_status_{};
   std::array<uint8_t, 8> gpe_enable_{};  // guest-controlled
   bool suspended_ = false;
-  uint32_t smi_enable_ = 0;              // guest-controlled
-  uint8_t apm_control_ = 0;              // guest-controlled
-  uint8_t apm_status_ = 0;               // guest-controlled
+  uint32_t smi_enable_ = 0;  // guest-controlled
+  uint8_t apm_control_ = 0;  // guest-controlled
+  uint8_t apm_status_ = 0;   // guest-controlled
   Timer timer_;
 };
 

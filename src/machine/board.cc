@@ -311,12 +311,12 @@ Result<> Board::build_chipset(const MachineDescription& description) {
                        .soft_off_type = acpi::kSoftOffSleepType};
   if (can_suspend_to_ram(description)) power.suspend_type = acpi::kSuspendSleepType;
   if (can_suspend_to_disk(description)) power.hibernate_type = acpi::kHibernateSleepType;
-  acpi_pm_ = &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_,
-                                           power,
-                                           AcpiPm::Callbacks{.power_off = callbacks_.power_off,
-                                                             .suspend = callbacks_.suspend,
-                                                             .hibernate = callbacks_.hibernate,
-                                                             .wake_up = callbacks_.wake_up}));
+  acpi_pm_ =
+      &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_, power,
+                                    AcpiPm::Callbacks{.power_off = callbacks_.power_off,
+                                                      .suspend = callbacks_.suspend,
+                                                      .hibernate = callbacks_.hibernate,
+                                                      .wake_up = callbacks_.wake_up}));
 
   // Where there is a host bridge, the reset control register lies inside its ports, and it passes
   // it on.

@@ -282,8 +282,7 @@ Result<> Board::describe_to_firmware(const MachineDescription& description) {
   };
   fw_cfg.set_file(
       "etc/system-states",
-      Bytes{0x80, 0, 0,
-            state(can_suspend_to_ram(description), boot::acpi::kSuspendSleepType),
+      Bytes{0x80, 0, 0, state(can_suspend_to_ram(description), boot::acpi::kSuspendSleepType),
             state(can_suspend_to_disk(description), boot::acpi::kHibernateSleepType),
             state(true, boot::acpi::kSoftOffSleepType)});
   if (const auto order = factory_->boot_order(description.boot.strict); !order.empty()) {

@@ -223,7 +223,7 @@ struct MachineDescription {
   bool acpi = true;  ///< Tables that describe the board to the guest.
   /// S3 and S4, which board microvm does not have.
   bool suspend_to_ram = true, suspend_to_disk = true;
-  bool pit = true;   ///< The 8254, with port 61H.
+  bool pit = true;  ///< The 8254, with port 61H.
   MicrovmDescription microvm = {};
   std::string gdb = {};  ///< Where a debugger connects, as -gdb has it; "": nowhere.
   Actions actions = {};

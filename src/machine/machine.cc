@@ -227,10 +227,10 @@ Result<> Machine::power_on() {
 }
 
 Result<> Machine::resume_parts() {
-  auto start = board_->firmware()
-                   ? x86::reset_state(cpu_signature())
-                   : LIMEN_TRY(boot::waking_state(*memory_, cpu_signature(),
-                                                  physical_address_bits(cpuid_)));
+  auto start =
+      board_->firmware()
+          ? x86::reset_state(cpu_signature())
+          : LIMEN_TRY(boot::waking_state(*memory_, cpu_signature(), physical_address_bits(cpuid_)));
   // The time-stamp counter goes on counting.
   start.system.tsc_offset = vcpus_.front()->vcpu().state().system.tsc_offset;
   LIMEN_TRY(board_->resume());

@@ -218,7 +218,8 @@ std::vector<TypeInfo> object_types() {
     if (name.starts_with("virtio-") && name.ends_with("-pci"))
       types.push_back({name + std::string(machine::kNonTransitional), "device", false});
   }
-  for (const auto& [type, properties] : chipset_properties()) types.push_back({type, "device", false});
+  for (const auto& [type, properties] : chipset_properties())
+    types.push_back({type, "device", false});
   for (const char* name :
        {"file", "null", "pipe", "pty", "ringbuf", "socket", "stdio", "udp", "mux"})
     types.push_back({std::string("chardev-") + name, "chardev", false});

@@ -156,9 +156,9 @@ class Builder {
   std::vector<Monitor> monitors_;  ///< -monitor and -qmp, as given.
   bool monitor_chosen_ = false;
   bool display_chosen_ = false;
-  std::string vga_;                   ///< -vga, as given.
-  bool usb_ = false;                  ///< -usb, or what asks for it.
-  std::array<std::string, 2> flash_;  ///< Nodes of -machine pflash0= and pflash1=.
+  std::string vga_;                             ///< -vga, as given.
+  bool usb_ = false;                            ///< -usb, or what asks for it.
+  std::array<std::string, 2> flash_;            ///< Nodes of -machine pflash0= and pflash1=.
   std::map<std::string, bool> sleep_disabled_;  ///< Of -global, by PART.disable_sN.
   bool accelerator_chosen_ = false;
   bool accelerator_from_option_ = false;

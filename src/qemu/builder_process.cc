@@ -92,8 +92,7 @@ Result<> Builder::global(const std::string& argument) {
     return fail("{}={}: the 8254 has no other; use delay", kLostTicks, value);
   }
   const auto number = machine::parse_number(value);
-  if (!number || *number > UINT8_MAX)
-    return fail("{}={}: 0 or 1 is expected", property, value);
+  if (!number || *number > UINT8_MAX) return fail("{}={}: 0 or 1 is expected", property, value);
   sleep_disabled_[property] = *number != 0;
   return {};
 }

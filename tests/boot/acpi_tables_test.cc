@@ -18,11 +18,8 @@ namespace limen::boot::acpi {
 namespace {
 
 constexpr GuestPhysicalAddress kStart{0x700'0000};
-constexpr Board kFullBoard{.vcpus = 4,
-                           .hpet = true,
-                           .serial_ports = 2,
-                           .suspend_to_ram = true,
-                           .suspend_to_disk = true};
+constexpr Board kFullBoard{
+    .vcpus = 4, .hpet = true, .serial_ports = 2, .suspend_to_ram = true, .suspend_to_disk = true};
 
 /// The other board, as firmware has set it up.
 Board pc_board() {
@@ -213,8 +210,7 @@ TEST(AcpiTables, SleepingStatesAreThoseOfTheBoard) {
   const std::string hibernate("\x08_S4_\x12\x08\x04\x0A\x02\x0A\x02\x00\x00", 14);
   constexpr uint32_t kNoFixedRtcWake = 1u << 6;
   for (const bool there : {true, false}) {
-    const auto tables =
-        build_tables({.suspend_to_ram = there, .suspend_to_disk = !there}, kStart);
+    const auto tables = build_tables({.suspend_to_ram = there, .suspend_to_disk = !there}, kStart);
     const auto& dsdt = table(tables, "DSDT").bytes;
     const std::string_view code(reinterpret_cast<const char*>(dsdt.data()), dsdt.size());
     EXPECT_EQ(code.find(suspend) != code.npos, there);

@@ -48,7 +48,8 @@ Result<> run(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 constexpr char kStop[] = "stop", kCont[] = "cont", kReset[] = "system_reset",
-               kPowerDown[] = "system_powerdown", kWakeUp[] = "system_wakeup", kQuit[] = "quit", kNmi[] = "inject-nmi";
+               kPowerDown[] = "system_powerdown", kWakeUp[] = "system_wakeup", kQuit[] = "quit",
+               kNmi[] = "inject-nmi";
 
 Result<> watchdog_action(HumanInterpreter& interpreter, Words& words) {
   const std::string action(words.word());
