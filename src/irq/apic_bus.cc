@@ -1,6 +1,8 @@
 #include "irq/apic_bus.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "irq/io_apic.h"
 #include "irq/local_apic.h"
@@ -109,6 +111,17 @@ bool ApicBus::deliver(const ApicDestination& destination, const ApicMessage& mes
 void ApicBus::deliver_to_all(const ApicMessage& message, const LocalApic* except) {
   for (LocalApic* apic : local_)
     if (apic != except) apic->accept(message);
+}
+
+void ApicBus::let_start() {
+  constexpr std::chrono::microseconds kStep{50};
+  constexpr unsigned kMostSteps = 100;
+  for (unsigned i = 0; i < kMostSteps; ++i) {
+    const bool pending = std::ranges::any_of(local_, &LocalApic::startup_pending);
+    // Once more after the last has taken it: for its first instructions.
+    std::this_thread::sleep_for(kStep);
+    if (!pending) return;
+  }
 }
 
 void ApicBus::announce_taken(uint8_t vector) {

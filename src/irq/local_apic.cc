@@ -579,6 +579,11 @@ void LocalApic::page_write(uint64_t base, uint64_t offset, unsigned size, uint64
   finish(actions);
 }
 
+bool LocalApic::startup_pending() {
+  const std::lock_guard lock(mutex_);
+  return startup_.has_value();
+}
+
 void LocalApic::send_ipi(uint64_t icr) {
   // SDM Vol. 3A 11.6.1.
   const auto vector = static_cast<uint8_t>(icr & 0xFF);
@@ -611,6 +616,7 @@ void LocalApic::send_ipi(uint64_t icr) {
       break;
     case 3:
       bus_.deliver_to_all(message, this);
+      if (mode == DeliveryMode::kStartup) bus_.let_start();
       break;
     default:
       bus_.deliver({.id = static_cast<uint32_t>(wide ? icr >> 32 : icr >> 56),

@@ -81,6 +81,8 @@ class LocalApic final : public vcpu::LocalInterruptController {
   /// True if a fixed or lowest-priority interrupt would be taken; `priority` is the PPR.
   [[nodiscard]] bool arbitration_priority(uint8_t& priority);
   bool accept(const ApicMessage& message);
+  /// The processor has not taken its start-up IPI yet.
+  [[nodiscard]] bool startup_pending();
 
  private:
   /// What is left to do once the lock is released.
