@@ -115,7 +115,7 @@ void ApicBus::deliver_to_all(const ApicMessage& message, const LocalApic* except
 
 void ApicBus::let_start() {
   constexpr std::chrono::microseconds kStep{50};
-  constexpr unsigned kMostSteps = 100;
+  constexpr unsigned kMostSteps = 1000;
   for (unsigned i = 0; i < kMostSteps; ++i) {
     const bool pending = std::ranges::any_of(local_, &LocalApic::startup_pending);
     // Once more after the last has taken it: for its first instructions.

@@ -62,9 +62,9 @@ class ApicBus final : public MsiSink {
   bool deliver(const ApicDestination& destination, const ApicMessage& message);
   /// To all, or to all but `except`.
   void deliver_to_all(const ApicMessage& message, const LocalApic* except);
-  /// Gives processors that were sent a start-up IPI the time to take it, at most a few milliseconds.
-  /// Real ones start within microseconds, and SeaBIOS counts on it: after S3 it does not wait for
-  /// them before it takes away the code that they are to run.
+  /// Gives processors that were sent a start-up IPI the time to take it, at most a tenth of a
+  /// second. Real ones start within microseconds, and SeaBIOS counts on it: after S3 it does not
+  /// wait for them before it takes away the code that they are to run.
   void let_start();
 
   /// A local APIC ended a level-triggered interrupt: every I/O APIC hears of it.
