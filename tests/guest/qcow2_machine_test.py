@@ -36,7 +36,7 @@ class Qcow2Machine(MachineTest):
             SYSTEM, "-m", "512M", "-nographic", "-no-reboot", "-kernel", str(guest / "vmlinuz"),
             "-initrd", str(guest / "initrd.img"), "-append",
             "console=ttyS0 quiet root=/dev/vda rw init=/bin/bash", "-drive",
-            f"file={self.disk},{drive}", *words])
+            f"file={self.disk},if=virtio,{drive}", *words])
         self.addCleanup(console.close)
         console.expect(r":/# ", 600)
         console.type("stty -echo cols 400; bind 'set enable-bracketed-paste off'; PS1=; "
