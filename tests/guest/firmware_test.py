@@ -186,7 +186,7 @@ class Ovmf(FirmwareTest):
                     "-append", "console=ttyS0 root=/dev/vda ro quiet init=/bin/bash -- -c \"nproc; "
                     "ls /sys/firmware/efi/systab /sys/firmware/acpi/tables; cat "
                     "/sys/class/dmi/id/product_name /proc/interrupts; echo o >"
-                    "/proc/sysrq-trigger; sleep 60\"",
+                    "/proc/sysrq-trigger; while :; do :; done\"",
                     "-drive", f"file={folder / 'disk.raw'},format=raw,if=virtio,snapshot=on"])
                 self.addCleanup(machine.close)
                 machine.expect("Standard PC", 180)

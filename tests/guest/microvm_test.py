@@ -17,7 +17,7 @@ class Microvm(MachineTest):
             "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd.img"),
             "-append", f"console=ttyS0 root=/dev/vda ro quiet {append} init=/bin/bash -- -c "
             f"\"mount -t proc proc /proc; mount -t sysfs sysfs /sys; {script}; "
-            "echo o >/proc/sysrq-trigger; sleep 60\"",
+            "echo o >/proc/sysrq-trigger; while :; do :; done\"",
             "-drive", f"file={folder / 'disk.raw'},format=raw,if=virtio,snapshot=on", *words])
         self.addCleanup(machine.close)
         return machine

@@ -126,8 +126,8 @@ class Tpm(FullKernelTest):
             str(guest / "vmlinuz"), "-initrd", str(guest / "initrd.img"), "-append",
             "console=ttyS0 root=/dev/vda ro quiet init=/bin/bash -- -c \"cat "
             "/sys/class/tpm/tpm0/pcr-sha256/0; mount -t securityfs none /sys/kernel/security; wc -c "
-            "/sys/kernel/security/tpm0/binary_bios_measurements; echo o >/proc/sysrq-trigger; sleep "
-            "60\"", *tpm_words(path, "tpm-crb"), "-drive",
+            "/sys/kernel/security/tpm0/binary_bios_measurements; echo o >/proc/sysrq-trigger; "
+            "while :; do :; done\"", *tpm_words(path, "tpm-crb"), "-drive",
             f"file={guest}/disk.raw,format=raw,if=virtio,snapshot=on"])
         self.addCleanup(machine.close)
         machine.expect(r"(?m)^[0-9A-F]{64}", 180)

@@ -63,7 +63,7 @@ class FullDisk : public ::testing::TestWithParam<std::string> {
         "dd of=" +
         device +
         " bs=64k iflag=fullblock oflag=direct && echo WRITTEN >/dev/ttyS0; echo o "
-        ">/proc/sysrq-trigger; sleep 60\"";
+        ">/proc/sysrq-trigger; while :; do :; done\"";
     machine.characters.push_back(
         {.id = "log", .kind = CharacterDescription::Kind::kFile, .path = folder_ / "serial.log"});
     machine.serials = {"log"};
