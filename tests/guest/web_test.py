@@ -299,7 +299,7 @@ class InTheBrowser(WebTest):
         self.wait("return document.getElementById('load').value > 5")
         self.wait("return /↓ [0-9.]+ [kM]B/.test(document.getElementById('disk').textContent)")
         self.assertRegex(self.browser.run("return document.getElementById('what').textContent"),
-                         r"^soft · q35 · 1 vCPU · 512 MiB$")
+                         r"^soft · pc · 1 vCPU · 512 MiB$")
         self.no_complaints()
 
     def test_the_screen_is_the_guests(self):
