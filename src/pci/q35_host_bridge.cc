@@ -35,26 +35,22 @@ void write_target(const PciBus& root, const Target& target, unsigned further, un
 
 Q35HostBridge::Q35HostBridge(PciBus& bus, memory::IoSpace& ports, memory::IoSpace& mmio,
                              memory::IoHandler* reset_control, ShadowRam* shadow)
-    : PciFunction("q35-host-bridge", {.vendor = 0x8086,
-                                      .device = 0x29C0,
-                                      .revision = 0,
-                                      .class_code = 0x060000,
-                                      .subsystem_vendor = 0x1AF4,
-                                      .subsystem = 0x1100}),
+    : HostBridge("q35-host-bridge",
+                 {.vendor = 0x8086,
+                  .device = 0x29C0,
+                  .revision = 0,
+                  .class_code = 0x060000,
+                  .subsystem_vendor = 0x1AF4,
+                  .subsystem = 0x1100},
+                 kPam0, bus, ports, reset_control, shadow),
       mmio_(mmio),
-      config_ports_(bus, ports, reset_control),
-      shadow_(shadow),
       ecam_(bus) {
-  if (shadow_ == nullptr) set_register(kPciexbar, 4, static_cast<uint32_t>(kEcamDefaultBase) | 1);
+  if (shadow == nullptr) set_register(kPciexbar, 4, static_cast<uint32_t>(kEcamDefaultBase) | 1);
   set_register_writable(kPciexbar, 4, 0xFC00'0007);
   set_register_writable(kPciexbar + 4, 4, 0xF);
   // There is no system management mode, and no memory for it.
-  set_register_writable(kPam0, 4, 0x3333'3330);
-  set_register_writable(kPam0 + 4, 2, 0x3333);
-  set_register_writable(kPam0 + 6, 1, 0x33);
   set_register_writable(kSmram, 1, 0x70);
   update_ecam();
-  update_shadow();
 }
 
 Q35HostBridge::~Q35HostBridge() {
@@ -63,25 +59,18 @@ Q35HostBridge::~Q35HostBridge() {
 }
 
 void Q35HostBridge::reset() {
-  PciFunction::reset();
-  config_ports_.reset();
+  HostBridge::reset();
   update_ecam();
-  update_shadow();
 }
 
 void Q35HostBridge::resume() {
-  const auto kept = pam();
-  PciFunction::reset();
-  for (unsigned i = 0; i < kept.size(); ++i)
-    set_register(static_cast<uint16_t>(kPam0 + i), 1, kept[i]);
-  config_ports_.reset();
+  HostBridge::resume();
   update_ecam();
-  update_shadow();
 }
 
 void Q35HostBridge::config_written(uint16_t offset, unsigned size) {
   if (offset < kPciexbar + 8 && offset + size > kPciexbar) update_ecam();
-  if (offset < kPam0 + ShadowRam::kRegisters && offset + size > kPam0) update_shadow();
+  HostBridge::config_written(offset, size);
 }
 
 void Q35HostBridge::update_ecam() {
@@ -98,17 +87,6 @@ void Q35HostBridge::update_ecam() {
   ecam_base_ = base;
   ecam_size_ = size;
   if (size != 0) mmio_.claim(base, size, ecam_, "PCI ECAM");
-}
-
-std::array<uint8_t, ShadowRam::kRegisters> Q35HostBridge::pam() const {
-  std::array<uint8_t, ShadowRam::kRegisters> pam{};
-  for (unsigned i = 0; i < pam.size(); ++i)
-    pam[i] = static_cast<uint8_t>(register_value(static_cast<uint16_t>(kPam0 + i), 1));
-  return pam;
-}
-
-void Q35HostBridge::update_shadow() {
-  if (shadow_ != nullptr) shadow_->set_registers(pam());
 }
 
 uint64_t Q35HostBridge::Ecam::io_read(uint64_t offset, unsigned size) {

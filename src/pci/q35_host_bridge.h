@@ -3,17 +3,14 @@
 // Base 7.2.2).
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <mutex>
 
-#include "pci/config_ports.h"
-#include "pci/pci_bus.h"
-#include "pci/shadow_ram.h"
+#include "pci/host_bridge.h"
 
 namespace limen::pci {
 
-class Q35HostBridge final : public PciFunction {
+class Q35HostBridge final : public HostBridge {
  public:
   static constexpr uint64_t kEcamDefaultBase = 0xB000'0000;
   static constexpr uint64_t kEcamSize = 256ull << 20;
@@ -26,7 +23,6 @@ class Q35HostBridge final : public PciFunction {
   ~Q35HostBridge() override;
 
   void reset() override;
-  /// The PAM registers stay, as in QEMU: SeaBIOS goes on in the RAM under the BIOS.
   void resume() override;
 
  protected:
@@ -40,12 +36,8 @@ class Q35HostBridge final : public PciFunction {
     PciBus& bus_;
   };
   void update_ecam();
-  [[nodiscard]] std::array<uint8_t, ShadowRam::kRegisters> pam() const;
-  void update_shadow();
 
   memory::IoSpace& mmio_;
-  ConfigPorts config_ports_;
-  ShadowRam* const shadow_;
   Ecam ecam_;
 
   std::mutex mutex_;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <thread>
 
@@ -295,6 +297,20 @@ TEST_F(Apic, InitThenStartupReachTheOtherProcessorInOrder) {
   EXPECT_EQ(startup.event, Event::kStartup);
   EXPECT_EQ(startup.startup_vector, 8);
   EXPECT_EQ(other.take_event().event, Event::kNone);
+}
+
+TEST_F(Apic, BroadcastStartupIsTakenBeforeTheSenderGoesOn) {
+  LocalApic other(bus_, config(1), {});
+  std::atomic<bool> went_on = false;
+  std::thread vcpu([&] {
+    while (!other.startup_pending()) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_FALSE(went_on);
+    EXPECT_EQ(other.take_event().event, Event::kStartup);
+  });
+  ipi(0xC'4610);
+  went_on = true;
+  vcpu.join();
 }
 
 TEST_F(Apic, InitResetsAllButIdAndBase) {
