@@ -56,14 +56,17 @@ class MemoryDisk final : public block::BlockDevice {
   }
 
   std::vector<std::byte> bytes;
-  std::vector<block::Request::Kind> kinds;  // of everything submitted; single-threaded tests only
+  std::vector<block::Request::Kind> kinds;  // of everything that was run; read while nothing runs
   bool is_read_only = false, can_discard = true, hold = false;
   int error = 0;
 
  private:
   void run(block::Request& request) {
     using Kind = block::Request::Kind;
-    if (workers_.empty()) kinds.push_back(request.kind);
+    {
+      const std::lock_guard lock(mutex_);
+      kinds.push_back(request.kind);
+    }
     if (error == 0) {
       uint64_t at = request.offset;
       for (const iovec& buffer : request.buffers) {
