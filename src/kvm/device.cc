@@ -1,0 +1,114 @@
+#include "kvm/device.h"
+
+#include <fcntl.h>
+#include "kvm/kernel.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+#include "kvm/ioctl.h"
+
+namespace limen::kvm {
+namespace {
+
+/// A structure of the kernel's that ends in `count` entries.
+template <typename Header>
+class Listed {
+ public:
+  template <typename Entry>
+  Listed(size_t count, size_t header_size, Entry*)
+      : bytes_(header_size + count * sizeof(Entry)) {}
+  [[nodiscard]] Header* get() { return reinterpret_cast<Header*>(bytes_.data()); }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+std::unexpected<Error> cannot_open(int error, const std::string& path) {
+  switch (error) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      return fail_errno(error, "accelerator 'kvm': " + path +
+                                   " is not there (no VT-x or AMD-V here, or kvm_intel or kvm_amd "
+                                   "is not loaded; `limen host` says which); use -accel soft");
+    case EACCES:
+    case EPERM:
+      return fail_errno(error, "accelerator 'kvm': " + path +
+                                   " may not be opened by this user (join the group that owns it, "
+                                   "mostly 'kvm'); or use -accel soft");
+    case EBUSY:
+      return fail_errno(error, "accelerator 'kvm': " + path +
+                                   " is in use by another hypervisor (end it); or use -accel soft");
+    default:
+      return fail_errno(error, "accelerator 'kvm': cannot open " + path);
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Device>> Device::open(const std::string& path) {
+  std::shared_ptr<Device> device(new Device);
+  device->fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!device->fd_.valid()) return cannot_open(errno, path);
+  const int version = call(device->fd(), KVM_GET_API_VERSION, 0);
+  if (version < 0)
+    return fail_errno(errno, "accelerator 'kvm': " + path + " is not the kernel's hypervisor");
+  if (version != kApiVersion)
+    return fail("accelerator 'kvm': {} has API version {}; version {} is needed (a kernel since "
+                "2.6.22); use -accel soft",
+                path, version, kApiVersion);
+  device->run_size_ = static_cast<size_t>(
+      LIMEN_TRY(try_call(device->fd(), KVM_GET_VCPU_MMAP_SIZE, "KVM_GET_VCPU_MMAP_SIZE", 0)));
+  LIMEN_TRY(device->read_msrs());
+  return device;
+}
+
+int Device::extension(unsigned long capability) const {
+  return std::max(call(fd(), KVM_CHECK_EXTENSION, capability), 0);
+}
+
+Result<UniqueFd> Device::create_vm() const {
+  UniqueFd vm(call(fd(), KVM_CREATE_VM, 0));
+  if (vm.valid()) return vm;
+  if (errno == EBUSY)
+    return fail_errno(errno, "accelerator 'kvm': the processor's virtualization is in use by "
+                             "another hypervisor (end it); or use -accel soft");
+  return fail_errno(errno, "accelerator 'kvm': cannot make a machine (KVM_CREATE_VM)");
+}
+
+Result<x86::CpuidTable> Device::raw_cpuid() const {
+  constexpr size_t kMost = 4096;
+  for (size_t count = 128; count <= kMost; count *= 2) {
+    Listed<kvm_cpuid2> list(count, sizeof(kvm_cpuid2), static_cast<kvm_cpuid_entry2*>(nullptr));
+    list.get()->nent = static_cast<uint32_t>(count);
+    if (call(fd(), KVM_GET_SUPPORTED_CPUID, list.get()) < 0) {
+      if (errno == E2BIG) continue;
+      return fail_errno(errno, "KVM_GET_SUPPORTED_CPUID");
+    }
+    x86::CpuidTable table;
+    for (uint32_t i = 0; i < list.get()->nent; ++i) {
+      const kvm_cpuid_entry2& entry = list.get()->entries[i];
+      table.set(entry.function, entry.index, (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0,
+                {entry.eax, entry.ebx, entry.ecx, entry.edx});
+    }
+    return table;
+  }
+  return fail("KVM_GET_SUPPORTED_CPUID: more than {} leaves", kMost);
+}
+
+Result<> Device::read_msrs() {
+  // The first call says how many there are.
+  kvm_msr_list none{};
+  if (call(fd(), KVM_GET_MSR_INDEX_LIST, &none) < 0 && errno != E2BIG)
+    return fail_errno(errno, "KVM_GET_MSR_INDEX_LIST");
+  Listed<kvm_msr_list> list(none.nmsrs, sizeof(kvm_msr_list), static_cast<uint32_t*>(nullptr));
+  list.get()->nmsrs = none.nmsrs;
+  LIMEN_TRY(try_call(fd(), KVM_GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST", list.get()));
+  msrs_.assign(list.get()->indices, list.get()->indices + list.get()->nmsrs);
+  std::ranges::sort(msrs_);
+  return {};
+}
+
+}  // namespace limen::kvm
