@@ -1,13 +1,13 @@
 #include "kvm/device.h"
 
 #include <fcntl.h>
-#include "kvm/kernel.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 
 #include "kvm/ioctl.h"
+#include "kvm/kernel.h"
 
 namespace limen::kvm {
 namespace {
@@ -17,8 +17,7 @@ template <typename Header>
 class Listed {
  public:
   template <typename Entry>
-  Listed(size_t count, size_t header_size, Entry*)
-      : bytes_(header_size + count * sizeof(Entry)) {}
+  Listed(size_t count, size_t header_size, Entry*) : bytes_(header_size + count * sizeof(Entry)) {}
   [[nodiscard]] Header* get() { return reinterpret_cast<Header*>(bytes_.data()); }
 
  private:
@@ -56,9 +55,10 @@ Result<std::shared_ptr<Device>> Device::open(const std::string& path) {
   if (version < 0)
     return fail_errno(errno, "accelerator 'kvm': " + path + " is not the kernel's hypervisor");
   if (version != kApiVersion)
-    return fail("accelerator 'kvm': {} has API version {}; version {} is needed (a kernel since "
-                "2.6.22); use -accel soft",
-                path, version, kApiVersion);
+    return fail(
+        "accelerator 'kvm': {} has API version {}; version {} is needed (a kernel since "
+        "2.6.22); use -accel soft",
+        path, version, kApiVersion);
   device->run_size_ = static_cast<size_t>(
       LIMEN_TRY(try_call(device->fd(), KVM_GET_VCPU_MMAP_SIZE, "KVM_GET_VCPU_MMAP_SIZE", 0)));
   LIMEN_TRY(device->read_msrs());
@@ -73,8 +73,9 @@ Result<UniqueFd> Device::create_vm() const {
   UniqueFd vm(call(fd(), KVM_CREATE_VM, 0));
   if (vm.valid()) return vm;
   if (errno == EBUSY)
-    return fail_errno(errno, "accelerator 'kvm': the processor's virtualization is in use by "
-                             "another hypervisor (end it); or use -accel soft");
+    return fail_errno(errno,
+                      "accelerator 'kvm': the processor's virtualization is in use by "
+                      "another hypervisor (end it); or use -accel soft");
   return fail_errno(errno, "accelerator 'kvm': cannot make a machine (KVM_CREATE_VM)");
 }
 

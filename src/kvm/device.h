@@ -22,8 +22,8 @@ class Device {
   /// KVM_GET_API_VERSION of every kernel since 2.6.22.
   static constexpr int kApiVersion = 12;
 
-  /// Fails where there is none, it may not be opened, or its API is not kApiVersion; the error names
-  /// the cause and the remedy.
+  /// Fails where there is none, it may not be opened, or its API is not kApiVersion; the error
+  /// names the cause and the remedy.
   static Result<std::shared_ptr<Device>> open(const std::string& path = kDevicePath);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -35,8 +35,8 @@ class Device {
   /// processor for one.
   [[nodiscard]] Result<UniqueFd> create_vm() const;
 
-  /// KVM_GET_SUPPORTED_CPUID as it comes: what the kernel can run, without what depends on where the
-  /// local APIC is (supported_cpuid.h).
+  /// KVM_GET_SUPPORTED_CPUID as it comes: what the kernel can run, without what depends on where
+  /// the local APIC is (supported_cpuid.h).
   [[nodiscard]] Result<x86::CpuidTable> raw_cpuid() const;
   /// The MSRs that it saves and restores (KVM_GET_MSR_INDEX_LIST), in ascending order.
   [[nodiscard]] const std::vector<uint32_t>& msrs() const { return msrs_; }

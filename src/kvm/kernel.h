@@ -1,5 +1,5 @@
-// linux/kvm.h, for C++: some versions of the kernel's headers declare the arrays at the end of structures
-// so that they begin elsewhere in C++ than in C (an empty structure has a size there).
+// linux/kvm.h, for C++: some versions of the kernel's headers declare the arrays at the end of
+// structures so that they begin elsewhere in C++ than in C (an empty structure has a size there).
 #pragma once
 
 #include <linux/stddef.h>

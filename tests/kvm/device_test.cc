@@ -3,8 +3,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include "kvm/kernel.h"
 
+#include "kvm/kernel.h"
 #include "kvm/kvm_test.h"
 
 namespace limen::kvm {
