@@ -26,12 +26,13 @@ unsigned device_access(uint64_t address, size_t size) {
 
 RegisterFile MachineTarget::registers(unsigned processor) {
   return {.cpu = machine_.vcpu(processor).state(),
-          .cr8 = machine_.board()->local_apic(processor).task_priority()};
+          .cr8 = machine_.board()->interrupts().local(processor).task_priority()};
 }
 
 void MachineTarget::set_registers(unsigned processor, const RegisterFile& file) {
   machine_.vcpu(processor).set_state(file.cpu);
-  machine_.board()->local_apic(processor).set_task_priority(static_cast<uint8_t>(file.cr8 & 0xF));
+  machine_.board()->interrupts().local(processor).set_task_priority(
+      static_cast<uint8_t>(file.cr8 & 0xF));
 }
 
 bool MachineTarget::halted(unsigned processor) {

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include "irq/apic_message.h"
+#include "irq/io_apic_bus.h"
 #include "irq/msi.h"
 #include "memory/io_space.h"
 
@@ -16,34 +18,9 @@ namespace limen::irq {
 class LocalApic;
 class IoApic;
 
-/// The encoding of the delivery-mode field in the ICR, the LVT, a redirection entry and MSI data
-/// (SDM Vol. 3A 11.6.1).
-enum class DeliveryMode : uint8_t {
-  kFixed = 0,
-  kLowestPriority = 1,
-  kSmi = 2,
-  kNmi = 4,
-  kInit = 5,
-  kStartup = 6,
-  kExternal = 7,  ///< ExtINT: the vector comes from the 8259.
-};
-
-struct ApicMessage {
-  DeliveryMode mode = DeliveryMode::kFixed;
-  uint8_t vector = 0;
-  bool level_triggered = false;
-};
-
-/// Who is meant (SDM Vol. 3A 11.6.2).
-struct ApicDestination {
-  uint32_t id = 0;       ///< APIC ID, or a logical set of processors.
-  bool logical = false;  ///< Destination mode.
-  bool wide = false;  ///< `id` has 32 bits (sent in x2APIC mode); else 8, of which FFH means all.
-};
-
 /// The system bus as the interrupt controllers see it (SDM Vol. 3A 11.6, 11.11). Local APICs join
 /// it at construction, before any processor runs. Thread-safe afterwards.
-class ApicBus final : public MsiSink {
+class ApicBus final : public MsiSink, public IoApicBus {
  public:
   static constexpr uint64_t kDefaultBase = 0xFEE00000;
   static constexpr uint64_t kPageSize = 0x1000;
@@ -57,9 +34,9 @@ class ApicBus final : public MsiSink {
   /// Takes a device's message; one outside FEE00000H-FEEFFFFFH is dropped.
   void send_msi(const MsiMessage& message) override;
 
-  /// Gives `message` to every local APIC that `destination` names; for lowest-priority delivery to
-  /// the one among them with the lowest processor priority. False if nobody took it.
-  bool deliver(const ApicDestination& destination, const ApicMessage& message);
+  bool deliver(const ApicDestination& destination, const ApicMessage& message) override;
+  void add(IoApic& io_apic) override;
+  void remove(IoApic& io_apic) override;
   /// To all, or to all but `except`.
   void deliver_to_all(const ApicMessage& message, const LocalApic* except);
   /// Gives processors that were sent a start-up IPI the time to take it, at most a tenth of a
@@ -79,13 +56,10 @@ class ApicBus final : public MsiSink {
 
  private:
   friend class LocalApic;
-  friend class IoApic;
   class Page;
 
   void add(LocalApic& apic);
   void remove(LocalApic& apic);
-  void add(IoApic& io_apic);
-  void remove(IoApic& io_apic);
   /// A local APIC's page moved to `base`.
   void move_page(uint64_t base);
   [[nodiscard]] LocalApic* current() const;

@@ -17,7 +17,7 @@ constexpr uint8_t kFirstEntry = 0x10;
 
 }  // namespace
 
-IoApic::IoApic(memory::IoSpace& mmio, ApicBus& bus, uint64_t base)
+IoApic::IoApic(memory::IoSpace& mmio, IoApicBus& bus, uint64_t base)
     : mmio_(mmio), bus_(bus), base_(base) {
   reset();
   bus_.add(*this);
@@ -92,6 +92,11 @@ IoApic::Pending IoApic::service(unsigned line) {
     pending_ &= ~bit;
     if (!listeners_[line].empty()) awaited_.fetch_or(bit, std::memory_order_release);
   }
+  return message_of(line);
+}
+
+IoApic::Pending IoApic::message_of(unsigned line) const {
+  const uint64_t entry = redirection_[line];
   return {.send = true,
           .line = line,
           .destination = {.id = static_cast<uint32_t>(entry >> 56),
@@ -99,7 +104,7 @@ IoApic::Pending IoApic::service(unsigned line) {
                           .wide = false},
           .message = {.mode = static_cast<DeliveryMode>((entry >> 8) & 7),
                       .vector = static_cast<uint8_t>(entry & 0xFF),
-                      .level_triggered = level}};
+                      .level_triggered = (entry & kLevelTriggered) != 0}};
 }
 
 void IoApic::send(const Pending& pending) {
@@ -158,6 +163,8 @@ IoApic::Pending IoApic::write_register(uint8_t index, uint32_t value) {
     entry &= ~kRemoteIrr;
     if ((old & kLevelTriggered) != 0) pending_ &= ~bit;
   }
+  const Pending sends = message_of(line);
+  bus_.entry_changed(line, sends.destination, sends.message);
   return service(line);
 }
 

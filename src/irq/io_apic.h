@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "irq/apic_bus.h"
 #include "irq/interrupt_line.h"
+#include "irq/io_apic_bus.h"
 #include "memory/io_space.h"
 
 namespace limen::irq {
@@ -24,7 +24,7 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
   static constexpr uint64_t kSize = 0x1000;
   static constexpr unsigned kLines = 24;
 
-  IoApic(memory::IoSpace& mmio, ApicBus& bus, uint64_t base = kDefaultBase);
+  IoApic(memory::IoSpace& mmio, IoApicBus& bus, uint64_t base = kDefaultBase);
   ~IoApic() override;
 
   void reset();
@@ -53,10 +53,11 @@ class IoApic final : public InterruptSink, public memory::IoHandler {
   uint32_t read_register(uint8_t index) const;            // mutex_ held
   Pending write_register(uint8_t index, uint32_t value);  // mutex_ held
   Pending service(unsigned line);                         // mutex_ held
+  [[nodiscard]] Pending message_of(unsigned line) const;  // mutex_ held
   void send(const Pending& pending);                      // mutex_ not held
 
   memory::IoSpace& mmio_;
-  ApicBus& bus_;
+  IoApicBus& bus_;
   const uint64_t base_;
   std::mutex mutex_;
   uint8_t select_ = 0;                          // guest-controlled

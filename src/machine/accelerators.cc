@@ -3,6 +3,8 @@
 #include <array>
 
 #include "base/nearest.h"
+#include "kvm/device.h"
+#include "kvm/kvm_accelerator.h"
 #include "soft/soft_accelerator.h"
 
 namespace limen::machine {
@@ -18,9 +20,15 @@ constexpr std::array<LogItem, 3> kLogItems = {
 
 std::span<const LogItem> log_items() { return kLogItems; }
 
+std::optional<std::string> why_not_kvm() {
+  const auto device = kvm::Device::open();
+  if (device) return std::nullopt;
+  return device.error().message;
+}
+
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description) {
-  constexpr std::array<std::string_view, 1> kNames = {"soft"};
+  constexpr std::array<std::string_view, 2> kNames = {"soft", "kvm"};
   const auto& name = description.accelerator;
   const auto& properties = description.accelerator_properties;
   if (name == "soft") {
@@ -37,6 +45,14 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
                                    .perf_map = log.perf_map};
     if (trace.any()) options.trace = LIMEN_TRY(soft::Trace::create(trace));
     return soft::make_soft_accelerator(std::move(options));
+  }
+  if (name == "kvm") {
+    kvm::KvmOptions options;
+    if (const auto chips = properties.find("kernel-irqchip"); chips != properties.end())
+      options.irqchip = chips->second == "off"     ? kvm::IrqChip::kOff
+                        : chips->second == "split" ? kvm::IrqChip::kSplit
+                                                   : kvm::IrqChip::kOn;
+    return kvm::make_kvm_accelerator(LIMEN_TRY(kvm::Device::open()), options);
   }
   return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -14,6 +16,9 @@ namespace limen::machine {
 /// Errors name what of the description cannot be had.
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description);
+
+/// Why accelerator 'kvm' is not to be had here, with the remedy; nothing: it is.
+[[nodiscard]] std::optional<std::string> why_not_kvm();
 
 /// What accelerators can log, as QEMU's -d spells it.
 struct LogItem {

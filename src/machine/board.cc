@@ -134,27 +134,25 @@ Board::Board(memory::GuestMemory& memory, EventLoop& loop, Characters& character
       characters_(characters),
       callbacks_(std::move(callbacks)),
       apic_ids_(apic_ids.begin(), apic_ids.end()),
-      cpuid_(cpuid) {
-  apic_bus_ = std::make_unique<irq::ApicBus>(mmio_);
-  for (unsigned i = 0; i < apic_ids.size(); ++i)
-    local_apics_.push_back(std::make_unique<irq::LocalApic>(
-        *apic_bus_,
-        irq::LocalApic::Config{.id = apic_ids[i],
-                               .bootstrap_processor = i == 0,
-                               .tsc_hz = tsc_hz,
-                               .x2apic = x86::has_feature(cpuid, "x2apic"),
-                               .tsc_deadline = x86::has_feature(cpuid, "tsc-deadline"),
-                               .physical_address_bits = physical_address_bits,
-                               .ram = &memory_},
-        [this, i] { callbacks_.interrupt(i); }));
-  // The 8259's output is wired to the bootstrap processor alone.
-  pic_ = std::make_unique<irq::Pic8259>(ports_, [this] { local_apics_.front()->pic_changed(); });
-  local_apics_.front()->connect_pic(*pic_);
-  io_apic_ = std::make_unique<irq::IoApic>(mmio_, *apic_bus_, boot::kIoApicBase);
-  router_ = std::make_unique<irq::InterruptRouter>(pic_.get(), io_apic_.get());
-  pci_lines_ = std::make_unique<Lines>(*router_);
-  hpet_lines_ = std::make_unique<Lines>(*router_);
+      cpuid_(cpuid),
+      physical_address_bits_(physical_address_bits),
+      tsc_hz_(tsc_hz) {
   nowhere_ = std::make_unique<device::NullBackend>();
+}
+
+void Board::build_interrupts(vcpu::InterruptChips* chips) {
+  interrupts_ = std::make_unique<Interrupts>(
+      Interrupts::Config{.ports = ports_,
+                         .mmio = mmio_,
+                         .memory = memory_,
+                         .apic_ids = apic_ids_,
+                         .cpuid = cpuid_,
+                         .physical_address_bits = physical_address_bits_,
+                         .tsc_hz = tsc_hz_,
+                         .chips = chips,
+                         .notify = callbacks_.interrupt});
+  pci_lines_ = std::make_unique<Lines>(interrupts_->router());
+  hpet_lines_ = std::make_unique<Lines>(interrupts_->router());
 }
 
 Board::~Board() {
@@ -163,13 +161,15 @@ Board::~Board() {
   if (!bios_.empty()) memory_.unmap({boot::kHighRamStart - bios_.size()}, bios_);
 }
 
-Result<> Board::populate(const MachineDescription& description, std::span<const std::byte> bios) {
+Result<> Board::populate(const MachineDescription& description, std::span<const std::byte> bios,
+                         vcpu::InterruptChips* chips) {
+  build_interrupts(chips);
   type_ = description.type;
   pci_ = has_pci(description);
   acpi_ = description.acpi;
   bus_ = std::make_unique<pci::PciBus>(
       type_ == "pc" ? "pci.0" : "pcie.0",
-      pci::BusConnections{&ports_, &mmio_, apic_bus_.get(), &memory_});
+      pci::BusConnections{&ports_, &mmio_, &interrupts_->messages(), &memory_});
   firmware_ = boots_firmware(description);
   factory_ = std::make_unique<DeviceFactory>(*this);
   LIMEN_TRY(open_drives(description));
@@ -264,9 +264,15 @@ Result<> Board::build_chipset(const MachineDescription& description) {
     return reference;
   };
   const auto reset_machine = callbacks_.reset;
+  auto& router = interrupts_->router();
 
   Pit8254* pit = nullptr;
-  if (description.pit) pit = &add(std::make_unique<Pit8254>(ports_, router_->connect(0), loop_));
+  auto* chips = interrupts_->chips();
+  const bool their_timer = chips != nullptr && chips->complete();
+  if (description.pit && their_timer)
+    LIMEN_TRY(chips->create_timer());
+  else if (description.pit)
+    pit = &add(std::make_unique<Pit8254>(ports_, router.connect(0), loop_));
   Rtc::Config clock;
   clock.time_set = callbacks_.clock_set;
   clock.wall_clock = wall_clock(description.clock);
@@ -275,30 +281,31 @@ Result<> Board::build_chipset(const MachineDescription& description) {
                               ? memory_.regions().back().size
                               : 0;
   clock.memory_below_4g = memory_.size() - clock.memory_above_4g;
-  clock.processors = static_cast<unsigned>(local_apics_.size());
+  clock.processors = static_cast<unsigned>(apic_ids_.size());
   clock.boot_order = boot_order_codes(description.boot);
   clock.alarm = [this] { acpi_pm_->ring_alarm(); };
   const bool microvm = type_ == "microvm";
   if (!microvm || description.microvm.rtc)
-    rtc_ = &add(std::make_unique<Rtc>(ports_, router_->connect(kRtcLine), loop_, clock));
+    rtc_ = &add(std::make_unique<Rtc>(ports_, router.connect(kRtcLine), loop_, clock));
   boot_ = description.boot;
   if (description.hpet) {
     Hpet::Config config{.base = boot::kHpetBase};
-    config.legacy_replaced = [pit](bool replaced) {
+    config.legacy_replaced = [pit, timer = their_timer ? chips : nullptr](bool replaced) {
       if (pit != nullptr) pit->set_interrupt_enabled(!replaced);
+      if (timer != nullptr) timer->set_timer_interrupt_enabled(!replaced);
     };
-    add(std::make_unique<Hpet>(mmio_, *hpet_lines_, apic_bus_.get(), loop_, config));
+    add(std::make_unique<Hpet>(mmio_, *hpet_lines_, &interrupts_->messages(), loop_, config));
   }
   if (!microvm) {
     auto& keyboard = add(std::make_unique<I8042>(
-        ports_, router_->connect(kKeyboardLine), router_->connect(kMouseLine),
+        ports_, router.connect(kKeyboardLine), router.connect(kMouseLine),
         I8042::Callbacks{
             .reset = reset_machine, .a20 = {}, .used = [this] { acpi_pm_->wake_up(); }}));
     ps2_input_ = std::make_unique<display::Ps2Input>(input_, keyboard);
   }
   add(std::make_unique<SystemControlPortA>(ports_, reset_machine, [](bool) {}));
   add(std::make_unique<PostCodePort>(ports_));
-  const auto processors = static_cast<uint16_t>(local_apics_.size());
+  const auto processors = static_cast<uint16_t>(apic_ids_.size());
   fw_cfg_ = &add(
       std::make_unique<FwCfg>(ports_, FwCfg::Config{.ram_bytes = description.memory_bytes,
                                                     .processors = processors,
@@ -312,7 +319,7 @@ Result<> Board::build_chipset(const MachineDescription& description) {
   if (can_suspend_to_ram(description)) power.suspend_type = acpi::kSuspendSleepType;
   if (can_suspend_to_disk(description)) power.hibernate_type = acpi::kHibernateSleepType;
   acpi_pm_ =
-      &add(std::make_unique<AcpiPm>(ports_, router_->connect(acpi::kSciInterrupt), loop_, power,
+      &add(std::make_unique<AcpiPm>(ports_, router.connect(acpi::kSciInterrupt), loop_, power,
                                     AcpiPm::Callbacks{.power_off = callbacks_.power_off,
                                                       .suspend = callbacks_.suspend,
                                                       .hibernate = callbacks_.hibernate,
@@ -331,7 +338,8 @@ Result<> Board::build_serials(const MachineDescription& description) {
     if (description.serials[i].empty()) continue;
     auto* backend = LIMEN_TRY(characters_.take(description.serials[i]));
     devices_.push_back(std::make_unique<device::Uart16550>(
-        ports_, kSerialPorts[i].base, router_->connect(kSerialPorts[i].line), *backend, loop_));
+        ports_, kSerialPorts[i].base, interrupts_->router().connect(kSerialPorts[i].line), *backend,
+        loop_));
   }
   return {};
 }
@@ -342,9 +350,7 @@ Result<boot::acpi::MmioDevice> Board::next_virtio_place() {
 
 void Board::press_power_button() { acpi_pm_->press_power_button(); }
 
-void Board::inject_nmi() {
-  for (auto& apic : local_apics_) apic->inject_nmi();
-}
+void Board::inject_nmi() { interrupts_->inject_nmi(); }
 
 Result<> Board::reset() {
   for (auto& device : devices_) device->reset();
@@ -366,10 +372,7 @@ Result<> Board::resume() {
 
 /// The interrupt controllers, and what firmware would do were there any.
 Result<> Board::finish_reset() {
-  router_->reset();
-  pic_->reset();
-  io_apic_->reset();
-  for (auto& apic : local_apics_) apic->reset();
+  interrupts_->reset();
   if (firmware_ || !pci_) return {};
   pci::ResourceWindow memory = kMemoryWindow;
   pci::ResourceWindow ports = kPortWindow;

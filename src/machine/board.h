@@ -17,14 +17,11 @@
 #include "device/tpm/backend.h"
 #include "display/input.h"
 #include "display/screen.h"
-#include "irq/apic_bus.h"
 #include "irq/interrupt_router.h"
-#include "irq/io_apic.h"
-#include "irq/local_apic.h"
-#include "irq/pic_8259.h"
 #include "machine/characters.h"
 #include "machine/description.h"
 #include "machine/drive.h"
+#include "machine/interrupts.h"
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
 #include "net/network.h"
@@ -123,7 +120,9 @@ class Board {
 
   /// Opens the disks that the description names and plugs in what it names. `bios`: what stands at
   /// the reset vector, if the description has no flash; empty: a loader does firmware's work.
-  Result<> populate(const MachineDescription& description, std::span<const std::byte> bios = {});
+  /// `chips`: the accelerator's, which outlive the board; nullptr: it has none.
+  Result<> populate(const MachineDescription& description, std::span<const std::byte> bios = {},
+                    vcpu::InterruptChips* chips = nullptr);
 
   /// All parts as after power-on; without firmware, BARs assigned as it would. While no processor
   /// runs.
@@ -175,10 +174,7 @@ class Board {
   [[nodiscard]] pci::PciBus& bus() { return *bus_; }
   [[nodiscard]] memory::IoSpace& ports() { return ports_; }
   [[nodiscard]] memory::IoSpace& mmio() { return mmio_; }
-  [[nodiscard]] irq::Pic8259& pic() { return *pic_; }
-  [[nodiscard]] irq::IoApic& io_apic() { return *io_apic_; }
-  [[nodiscard]] irq::InterruptRouter& interrupt_router() { return *router_; }
-  [[nodiscard]] irq::LocalApic& local_apic(unsigned index) { return *local_apics_[index]; }
+  [[nodiscard]] Interrupts& interrupts() { return *interrupts_; }
   /// What the first display device shows; nullptr: there is none.
   [[nodiscard]] display::Screen* screen() {
     return displays_.empty() ? nullptr : displays_.front().screen.get();
@@ -217,6 +213,7 @@ class Board {
   Result<> open_tpms(const MachineDescription& description);
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
+  void build_interrupts(vcpu::InterruptChips* chips);
   Result<> build_chipset(const MachineDescription& description);
   Result<> finish_reset();
   Result<> build_q35(device::ResetControl& reset_control);
@@ -238,11 +235,7 @@ class Board {
   memory::IoSpace ports_{"ports"};
   memory::IoSpace mmio_{"mmio"};
 
-  std::unique_ptr<irq::ApicBus> apic_bus_;
-  std::vector<std::unique_ptr<irq::LocalApic>> local_apics_;  ///< That of the bootstrap first.
-  std::unique_ptr<irq::Pic8259> pic_;
-  std::unique_ptr<irq::IoApic> io_apic_;
-  std::unique_ptr<irq::InterruptRouter> router_;
+  std::unique_ptr<Interrupts> interrupts_;
   std::unique_ptr<irq::InterruptSink> pci_lines_;
   std::unique_ptr<irq::InterruptSink> hpet_lines_;
 
@@ -275,6 +268,8 @@ class Board {
   unsigned virtio_devices_ = 0;  ///< Without PCI.
   std::vector<uint32_t> apic_ids_;
   x86::CpuidTable cpuid_;
+  unsigned physical_address_bits_;
+  uint64_t tsc_hz_;
   /// In the order in which they are reset; destroyed from the last on.
   std::vector<std::unique_ptr<device::Device>> devices_;
   std::unique_ptr<display::Ps2Input> ps2_input_;

@@ -125,7 +125,7 @@ Result<> DeviceFactory::add_virtio_mmio(const DeviceProperties& properties,
   const auto place = LIMEN_TRY(board_.next_virtio_place());
   board_.devices_.push_back(std::make_unique<virtio::VirtioMmio>(
       properties.text("id", driver_), std::move(device), board_.memory_, board_.mmio_, place.base,
-      board_.router_->connect(place.line)));
+      board_.interrupts_->router().connect(place.line)));
   return {};
 }
 
@@ -277,7 +277,8 @@ Result<> DeviceFactory::create_debug_console(const DeviceDescription&,
 
 Result<> DeviceFactory::create_test_device(const DeviceDescription&, const DeviceProperties&) {
   std::array<irq::InterruptLine, device::PcTestdev::kLines> lines;
-  for (unsigned line = 0; line < lines.size(); ++line) lines[line] = board_.router_->connect(line);
+  for (unsigned line = 0; line < lines.size(); ++line)
+    lines[line] = board_.interrupts_->router().connect(line);
   board_.devices_.push_back(
       std::make_unique<device::PcTestdev>(board_.ports_, board_.mmio_, lines));
   return {};

@@ -52,7 +52,8 @@ Result<> DeviceFactory::create_root_port(const DeviceDescription& description,
                             .port = static_cast<uint8_t>(properties.number("port", 0)),
                             .chassis = static_cast<uint8_t>(properties.number("chassis", 0)),
                             .slot = static_cast<uint16_t>(properties.number("slot", 0))},
-      pci::BusConnections{&board_.ports_, &board_.mmio_, board_.apic_bus_.get(), &board_.memory_});
+      pci::BusConnections{&board_.ports_, &board_.mmio_, &board_.interrupts_->messages(),
+                          &board_.memory_});
   port->set_power_off_listener([this, id] { board_.callbacks_.slot_powered_off(id); });
   return add_function(properties, std::move(port));
 }

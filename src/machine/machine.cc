@@ -117,15 +117,16 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   };
   board_ = std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
                                    host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
-  LIMEN_TRY(board_->populate(description_, bios_));
+  vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
+  LIMEN_TRY(board_->populate(description_, bios_, vm_->interrupt_chips()));
   LIMEN_TRY(board_->reset());
 
-  vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
   for (unsigned i = 0; i < description_.vcpus; ++i) {
-    auto& apic = board_->local_apic(i);
-    auto vcpu = LIMEN_TRY(vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology_, i), apic));
-    vcpus_.push_back(
-        std::make_unique<VcpuThread>(i, std::move(vcpu), apic, [this, i](const vcpu::Exit& exit) {
+    auto& interrupts = board_->interrupts();
+    auto vcpu = LIMEN_TRY(
+        vm_->create_vcpu(i, cpuid_of_processor(cpuid_, topology_, i), interrupts.local(i)));
+    vcpus_.push_back(std::make_unique<VcpuThread>(
+        i, std::move(vcpu), interrupts.local_apic(i), [this, i](const vcpu::Exit& exit) {
           if (exit.reason == vcpu::ExitReason::kDebug) return stopped_for_debugger(i, exit.debug);
           const bool shutdown = exit.reason == vcpu::ExitReason::kShutdown;
           raise({shutdown ? What::kTripleFault : What::kInternalError, 0, i, exit.detail});

@@ -75,7 +75,7 @@ Result<> DeviceFactory::create_piix3_ide(const DeviceDescription& description,
     if (!bus.serial_ata) return fail("there is an IDE controller at its ports already");
   std::array<irq::InterruptLine, Piix3Ide::kChannels> lines;
   for (unsigned i = 0; i < lines.size(); ++i)
-    lines[i] = board_.router_->connect(Piix3Ide::kIsaLines[i]);
+    lines[i] = board_.interrupts_->router().connect(Piix3Ide::kIsaLines[i]);
   auto function = std::make_unique<Piix3Ide>(properties.text("id", description.driver),
                                              board_.memory_, board_.ports_, lines);
   std::vector<IdeBus> buses;

@@ -8,7 +8,7 @@
 
 namespace limen::machine {
 
-VcpuThread::VcpuThread(unsigned index, std::unique_ptr<vcpu::Vcpu> vcpu, irq::LocalApic& local_apic,
+VcpuThread::VcpuThread(unsigned index, std::unique_ptr<vcpu::Vcpu> vcpu, irq::LocalApic* local_apic,
                        std::function<void(const vcpu::Exit&)> ended)
     : vcpu_(std::move(vcpu)), local_apic_(local_apic), ended_(std::move(ended)) {
   thread_ = std::thread([this, index] { serve(index); });
@@ -53,7 +53,7 @@ void VcpuThread::serve(unsigned index) {
   thread_id_ = ::gettid();
   thread_id_.notify_all();
   ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index).c_str());
-  irq::ApicBus::set_current(&local_apic_);
+  irq::ApicBus::set_current(local_apic_);
   for (;;) {
     {
       std::unique_lock lock(mutex_);

@@ -18,7 +18,7 @@ class VcpuThread {
  public:
   /// `ended`: run() came back with something else than kInterrupted. Called on the vCPU's thread,
   /// which then stands still until resume().
-  VcpuThread(unsigned index, std::unique_ptr<vcpu::Vcpu> vcpu, irq::LocalApic& local_apic,
+  VcpuThread(unsigned index, std::unique_ptr<vcpu::Vcpu> vcpu, irq::LocalApic* local_apic,
              std::function<void(const vcpu::Exit&)> ended);
   /// Stops the thread.
   ~VcpuThread();
@@ -44,7 +44,7 @@ class VcpuThread {
   void serve(unsigned index);
 
   std::unique_ptr<vcpu::Vcpu> vcpu_;
-  irq::LocalApic& local_apic_;
+  irq::LocalApic* const local_apic_;  ///< nullptr: the accelerator has it.
   std::function<void(const vcpu::Exit&)> ended_;
 
   std::atomic<int> thread_id_ = 0;

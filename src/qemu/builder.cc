@@ -57,9 +57,9 @@ Result<> Builder::machine(const std::string& argument) {
     return {};
   }
   std::vector<std::string_view> known = {
-      "type",      "accel",   "hpet",           "pit",  "usb",    "dump-guest-core",
-      "mem-merge", "vmport",  "memory-backend", "acpi", "kernel", "initrd",
-      "append",    "pflash0", "pflash1",        "smm"};
+      "type",      "accel",   "hpet",           "pit",  "usb",           "dump-guest-core",
+      "mem-merge", "vmport",  "memory-backend", "acpi", "kernel",        "initrd",
+      "append",    "pflash0", "pflash1",        "smm",  "kernel-irqchip"};
   if (values.text("type", result_.machine.type) == "microvm")
     known.insert(known.end(), kMicrovmOnly.begin(), kMicrovmOnly.end());
   LIMEN_TRY(values.check(known));
@@ -90,6 +90,7 @@ Result<> Builder::machine(const std::string& argument) {
   result_.machine.hpet = hpet;
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
+  LIMEN_TRY(kernel_irqchip(values));
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
     return choose_accelerator(*accelerators, ":");
   return {};
@@ -126,16 +127,30 @@ Result<> Builder::choose_accelerator(std::string_view names, std::string_view se
       accelerator_chosen_ = true;
       return {};
     }
-    if (name == "kvm") {
-      refused = "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone";
-    } else {
+    if (name != "kvm") {
       constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
       return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
     }
+    const auto reason = machine::why_not_kvm();
+    if (!reason) {
+      result_.machine.accelerator = "kvm";
+      accelerator_chosen_ = true;
+      return {};
+    }
+    refused = *reason;
     if (end == std::string_view::npos) break;
     names.remove_prefix(end + 1);
   }
-  return fail("{}; use -accel soft", refused);
+  return fail("{}", refused);
+}
+
+/// Which interrupt controllers are the kernel's, with 'kvm'.
+Result<> Builder::kernel_irqchip(const KeyValues& values) {
+  constexpr std::array<std::string_view, 3> kWays = {"on", "split", "off"};
+  if (values.find("kernel-irqchip"))
+    result_.machine.accelerator_properties["kernel-irqchip"] =
+        LIMEN_TRY(values.choice("kernel-irqchip", kWays, "on"));
+  return {};
 }
 
 Result<> Builder::accelerator(const std::string& argument) {
@@ -144,10 +159,12 @@ Result<> Builder::accelerator(const std::string& argument) {
     print(
         "Accelerators supported:\n"
         "soft                 Limen's own engine; needs nothing of the host (default)\n"
+        "kvm                  the kernel's hypervisor; needs /dev/kvm\n"
         "tcg                  another name for soft\n");
     return {};
   }
-  constexpr std::array<std::string_view, 4> kKnown = {"accel", "tier", "stats", "tb-size"};
+  constexpr std::array<std::string_view, 5> kKnown = {"accel", "tier", "stats", "tb-size",
+                                                      "kernel-irqchip"};
   LIMEN_TRY(values.check(kKnown));
   constexpr std::array<std::string_view, 2> kTiers = {"translator", "interpreter"};
   auto& properties = result_.machine.accelerator_properties;
@@ -160,6 +177,7 @@ Result<> Builder::accelerator(const std::string& argument) {
       return fail("-accel tb-size={}: should be {} to {} (MiB)", *size, kLeast, kMost);
     properties["tb-size"] = std::to_string(bytes >> 20);
   }
+  LIMEN_TRY(kernel_irqchip(values));
   const bool chosen_before = accelerator_from_option_;
   accelerator_from_option_ = true;
   // The first -accel that is there wins, as in QEMU.
@@ -168,10 +186,8 @@ Result<> Builder::accelerator(const std::string& argument) {
 }
 
 Result<> Builder::enable_kvm(const std::string&) {
-  log::warning(
-      "accelerator 'kvm' is not there yet: this version runs guests with 'soft' alone; going on "
-      "with 'soft'");
-  return {};
+  accelerator_from_option_ = true;
+  return choose_accelerator("kvm:soft", ":");
 }
 
 Result<> Builder::cpu(const std::string& argument) {

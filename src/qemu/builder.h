@@ -107,6 +107,7 @@ class Builder {
  private:
   void print(std::string text) { result_.print = std::move(text); }
   Result<> microvm(const KeyValues& values);
+  Result<> kernel_irqchip(const KeyValues& values);
   Result<> choose_accelerator(std::string_view names, std::string_view separator);
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);

@@ -12,6 +12,7 @@
 #include "memory/guest_memory.h"
 #include "memory/io_space.h"
 #include "vcpu/debug.h"
+#include "vcpu/interrupt_chips.h"
 #include "vcpu/local_interrupt_controller.h"
 #include "x86/address.h"
 #include "x86/cpu_state.h"
@@ -84,6 +85,8 @@ class Vm {
   /// `interrupts` outlives the Vcpu.
   virtual Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const x86::CpuidTable& cpuid,
                                                     LocalInterruptController& interrupts) = 0;
+  /// Controllers of its own; nullptr: the machine brings all of them.
+  [[nodiscard]] virtual InterruptChips* interrupt_chips() { return nullptr; }
 };
 
 class Accelerator {

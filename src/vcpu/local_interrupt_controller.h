@@ -42,6 +42,9 @@ class LocalInterruptController {
   /// Guest TSC minus host TSC. To be called by the vCPU whenever it changes (0 until then), so that
   /// a count that is under way is not disturbed by a guest that writes its TSC.
   virtual void set_tsc_offset([[maybe_unused]] uint64_t offset) {}
+
+  /// The accelerator's own local APIC (InterruptChips) ended a level-triggered interrupt.
+  virtual void end_of_interrupt([[maybe_unused]] uint8_t vector) {}
 };
 
 }  // namespace limen::vcpu

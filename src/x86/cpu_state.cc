@@ -29,4 +29,35 @@ CpuState reset_state(uint32_t signature) {
   return state;
 }
 
+CpuState state_after_init(const CpuState& state, uint32_t signature, bool bootstrap_processor) {
+  CpuState fresh = reset_state(signature);
+  SystemState system = state.system;
+  system.segments = fresh.system.segments;
+  system.ldtr = fresh.system.ldtr;
+  system.tr = fresh.system.tr;
+  system.gdtr = fresh.system.gdtr;
+  system.idtr = fresh.system.idtr;
+  constexpr uint64_t kKept = cr0::kCacheDisable | cr0::kNotWriteThrough;
+  system.cr0 = (state.system.cr0 & kKept) | cr0::kExtensionType;
+  system.cr2 = system.cr3 = system.cr4 = 0;
+  system.efer = 0;
+  system.dr = fresh.system.dr;
+  // A kernel that is started by INIT knows nothing of the pages of the one before.
+  system.kvm_wall_clock = system.kvm_system_time = system.kvm_steal_time = 0;
+  fresh.system = system;
+  fresh.vector = state.vector;
+  fresh.activity.wait_for_sipi = !bootstrap_processor;
+  return fresh;
+}
+
+void start_up(CpuState& state, uint8_t vector) {
+  if (!state.activity.wait_for_sipi) return;
+  Segment& cs = state.system.segments[kCs];
+  cs.selector = static_cast<uint16_t>(vector << 8);
+  cs.base = uint64_t{vector} << 12;
+  state.rip = 0;
+  state.activity.wait_for_sipi = false;
+  state.activity.halted = false;
+}
+
 }  // namespace limen::x86

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "x86/registers.h"
 
@@ -91,6 +92,7 @@ struct VectorState {
   /// Bytes 0-31 and 32-159 of an FXSAVE64 image: control words, pointers, MXCSR, ST0-ST7 (16 bytes
   /// each, the low 8 of which are MM0-MM7). MXCSR lives here, at offset 24 (SDM Vol. 1 10.5.1).
   alignas(16) std::array<uint8_t, 160> fxsave{};
+  uint32_t pkru = 0;  ///< Rights of user protection keys.
 };
 
 /// What keeps the processor from taking an interrupt or running.
@@ -102,6 +104,9 @@ struct ActivityState {
   bool nmi_blocked = false;    ///< Between NMI delivery and IRET.
   bool nmi_pending = false;
   uint64_t pending_debug = 0;  ///< DR6 bits of debug traps not yet delivered.
+  /// An interrupt that was taken from the controller and is not delivered yet: it comes before the
+  /// next instruction, whatever else there is.
+  std::optional<uint8_t> interrupt = {};
 };
 
 struct CpuState {
@@ -116,5 +121,14 @@ struct CpuState {
 /// The state after RESET (SDM Vol. 3A 9.1.1, table 9-1). `signature` is CPUID.1:EAX, which RDX
 /// holds after reset.
 [[nodiscard]] CpuState reset_state(uint32_t signature);
+
+/// What INIT makes of `state`: unlike RESET it keeps the caches' control, the vector state and most
+/// MSRs (table 9-1). Application processors then wait for a start-up IPI, the bootstrap processor
+/// starts anew (SDM Vol. 3A 8.4.3).
+[[nodiscard]] CpuState state_after_init(const CpuState& state, uint32_t signature,
+                                        bool bootstrap_processor);
+/// Has a processor that waits for a start-up IPI start at page `vector` (SDM Vol. 3A 8.4.3); any
+/// other is left alone.
+void start_up(CpuState& state, uint8_t vector);
 
 }  // namespace limen::x86

@@ -85,7 +85,7 @@ Result<machine::Board*> board_of(HumanInterpreter& interpreter) {
 Result<> pic(HumanInterpreter& interpreter, Words& words) {
   LIMEN_TRY(words.end());
   auto* board = LIMEN_TRY(board_of(interpreter));
-  interpreter.print("{}{}", board->io_apic().describe(), board->pic().describe());
+  interpreter.print("{}", board->interrupts().describe());
   return {};
 }
 
@@ -96,15 +96,16 @@ Result<> local_apic(HumanInterpreter& interpreter, Words& words) {
   auto& machine = interpreter.machine();
   if (index < 0 || static_cast<size_t>(index) >= machine.processors().size())
     return fail("No CPU with APIC ID {} available", index);
-  machine.with_processors_held(
-      [&] { interpreter.print("{}", board->local_apic(static_cast<unsigned>(index)).describe()); });
+  machine.with_processors_held([&] {
+    interpreter.print("{}", board->interrupts().describe_local_apic(static_cast<unsigned>(index)));
+  });
   return {};
 }
 
 Result<> interrupts(HumanInterpreter& interpreter, Words& words) {
   LIMEN_TRY(words.end());
   auto* board = LIMEN_TRY(board_of(interpreter));
-  const auto counts = board->interrupt_router().counts();
+  const auto counts = board->interrupts().router().counts();
   interpreter.print("IRQ statistics:\n");
   for (size_t line = 0; line < counts.size(); ++line)
     if (counts[line] != 0) interpreter.print("{:2}: {}\n", line, counts[line]);

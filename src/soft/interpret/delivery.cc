@@ -100,43 +100,19 @@ bool deliver_interrupt(Cpu& cpu, uint8_t vector) {
 
 void apply_init(Cpu& cpu) {
   const x86::CpuidResult* version = cpu.cpuid.find(1, 0);
-  x86::CpuState fresh = x86::reset_state(version != nullptr ? version->eax : 0);
-  // Unlike RESET, INIT keeps the caches' control, the vector state and the MSRs (table 9-1).
-  const x86::CpuState old = cpu.state();
-  x86::SystemState system = old.system;
-  system.segments = fresh.system.segments;
-  system.ldtr = fresh.system.ldtr;
-  system.tr = fresh.system.tr;
-  system.gdtr = fresh.system.gdtr;
-  system.idtr = fresh.system.idtr;
-  constexpr uint64_t kKept = x86::cr0::kCacheDisable | x86::cr0::kNotWriteThrough;
-  system.cr0 = (old.system.cr0 & kKept) | x86::cr0::kExtensionType;
-  system.cr2 = system.cr3 = system.cr4 = 0;
-  system.efer = 0;
-  system.dr = fresh.system.dr;
-  // A kernel that is started by INIT knows nothing of the pages of the one before.
-  system.kvm_wall_clock = system.kvm_system_time = system.kvm_steal_time = 0;
-  fresh.system = system;
-  fresh.vector = old.vector;
-  // Application processors then wait for a start-up IPI; the bootstrap processor starts anew
-  // (SDM Vol. 3A 8.4.3).
   constexpr uint64_t kBootstrapProcessor = 1u << 8;
-  uint64_t apic_base = 0;
-  fresh.activity.wait_for_sipi = cpu.interrupts.read_msr(x86::msr::kApicBase, apic_base) &&
-                                 (apic_base & kBootstrapProcessor) == 0;
-  cpu.set_state(fresh);
+  uint64_t apic_base = kBootstrapProcessor;
+  static_cast<void>(cpu.interrupts.read_msr(x86::msr::kApicBase, apic_base));
+  cpu.set_state(x86::state_after_init(cpu.state(), version != nullptr ? version->eax : 0,
+                                      (apic_base & kBootstrapProcessor) != 0));
   debug_registers_changed(cpu);
 }
 
 void apply_startup(Cpu& cpu, uint8_t vector) {
   if (!cpu.activity.wait_for_sipi) return;
-  x86::Segment& cs = cpu.system.segments[x86::kCs];
-  cs.selector = static_cast<uint16_t>(vector << 8);
-  cs.base = uint64_t{vector} << 12;
-  cpu.rip = 0;
-  cpu.activity.wait_for_sipi = false;
-  cpu.activity.halted = false;
-  cpu.update_mode();
+  x86::CpuState state = cpu.state();
+  x86::start_up(state, vector);
+  cpu.set_state(state);
 }
 
 }  // namespace limen::soft::interpret

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "soft/interpret/delivery.h"
 #include "soft/interpret/system/features.h"
@@ -68,10 +69,9 @@ vcpu::Exit Runner::run() {
   if (cpu_.debugger.single_step()) [[unlikely]]
     return run_one_step();
   std::optional<translate::HostThread> thread;
-  std::optional<translate::Alarm> alarm;
   if (translator_) {
     thread.emplace(cpu_, *translator_);
-    alarm_ = &alarm.emplace(cpu_.attention);
+    alarm_ = &thread->alarm();
     alarm_tsc_ = UINT64_MAX;
   }
   for (;;) {
@@ -233,6 +233,8 @@ Runner::Next Runner::service() {
   look_up_ = false;
   cpu_.paravirtual.looked_up(cpu_, __builtin_ia32_rdtsc());
   if (const Next next = take_events(); next != Next::kGoOn) return next;
+  if (const auto vector = std::exchange(cpu_.activity.interrupt, {})) [[unlikely]]
+    return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
   if (cpu_.debugger.holds_interrupts()) [[unlikely]]
     return wake_without_interrupt();
 

@@ -16,8 +16,8 @@
 #include "soft/translate/translator.h"
 #include "vcpu/accelerator.h"
 
-namespace limen::soft::translate {
-class Alarm;
+namespace limen {
+class ThreadAlarm;
 }
 
 namespace limen::soft::interpret {
@@ -95,7 +95,7 @@ class Runner {
   Cpu& cpu_;
   BlockCache cache_;
   std::unique_ptr<translate::Translator> translator_;
-  translate::Alarm* alarm_ = nullptr;  // while run() runs translated code
+  ThreadAlarm* alarm_ = nullptr;  // while run() runs translated code
   uint64_t alarm_tsc_ = UINT64_MAX;
   uint64_t tsc_hz_;
   uint64_t instructions_ = 0;

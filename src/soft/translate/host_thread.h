@@ -7,8 +7,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/thread_alarm.h"
+
 namespace limen::soft {
-class Attention;
 struct Cpu;
 }  // namespace limen::soft
 
@@ -26,6 +27,9 @@ class HostThread {
   HostThread(const HostThread&) = delete;
   HostThread& operator=(const HostThread&) = delete;
 
+  /// Calls for the Cpu's attention.
+  [[nodiscard]] ThreadAlarm& alarm() { return alarm_; }
+
  private:
   static constexpr size_t kStackSize = size_t{64} << 10;
   std::unique_ptr<std::byte[]> stack_;
@@ -33,22 +37,7 @@ class HostThread {
   sigset_t previous_signals_{};
   uint64_t previous_gs_ = 0;
   Translator* previous_translator_ = nullptr;
-};
-
-/// Calls for attention at a moment, by a signal to the thread that made it: no other thread has a
-/// part in it.
-class Alarm {
- public:
-  explicit Alarm(Attention& attention);
-  ~Alarm();
-  Alarm(const Alarm&) = delete;
-  Alarm& operator=(const Alarm&) = delete;
-
-  /// In so many nanoseconds; replaces what was set before.
-  void set(uint64_t nanoseconds);
-
- private:
-  timer_t timer_{};
+  ThreadAlarm alarm_;
 };
 
 }  // namespace limen::soft::translate

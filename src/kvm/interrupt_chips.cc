@@ -1,0 +1,165 @@
+#include "kvm/interrupt_chips.h"
+
+#include <cerrno>
+#include <cstddef>
+
+#include "base/log.h"
+#include "kvm/ioctl.h"
+
+namespace limen::kvm {
+namespace {
+
+constexpr unsigned kIsaLines = 16;
+constexpr unsigned kCascade = 2;
+
+/// KVM_SET_GSI_ROUTING's list.
+class Routes {
+ public:
+  void add_pin(unsigned line, unsigned chip, unsigned pin) {
+    kvm_irq_routing_entry entry{};
+    entry.gsi = line;
+    entry.type = KVM_IRQ_ROUTING_IRQCHIP;
+    entry.u.irqchip.irqchip = chip;
+    entry.u.irqchip.pin = pin;
+    entries_.push_back(entry);
+  }
+  void add_message(unsigned line, uint64_t address, uint32_t data) {
+    kvm_irq_routing_entry entry{};
+    entry.gsi = line;
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.u.msi.address_lo = static_cast<uint32_t>(address);
+    entry.u.msi.address_hi = static_cast<uint32_t>(address >> 32);
+    entry.u.msi.data = data;
+    entries_.push_back(entry);
+  }
+  Result<> set(int vm) const {
+    std::vector<std::byte> bytes(sizeof(kvm_irq_routing) +
+                                 entries_.size() * sizeof(kvm_irq_routing_entry));
+    auto* list = reinterpret_cast<kvm_irq_routing*>(bytes.data());
+    list->nr = static_cast<uint32_t>(entries_.size());
+    for (size_t i = 0; i < entries_.size(); ++i) list->entries[i] = entries_[i];
+    LIMEN_TRY(try_call(vm, KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", list));
+    return {};
+  }
+
+ private:
+  std::vector<kvm_irq_routing_entry> entries_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<InterruptChips>> InterruptChips::create(const Device& device, int vm,
+                                                               IrqChip which) {
+  const bool complete = which == IrqChip::kOn;
+  std::unique_ptr<InterruptChips> chips(new InterruptChips(device, vm, complete));
+  LIMEN_TRY(complete ? chips->create_all() : chips->create_local());
+  return chips;
+}
+
+Result<> InterruptChips::create_all() {
+  if (device_.extension(KVM_CAP_IRQCHIP) == 0 || device_.extension(KVM_CAP_IRQ_ROUTING) == 0)
+    return fail(
+        "kernel-irqchip=on: this kernel has no interrupt controllers; use "
+        "kernel-irqchip=off");
+  LIMEN_TRY(try_call(vm_, KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", 0));
+  // Interrupt 0 stands at the I/O APIC's input 2, as the MADT says.
+  Routes routes;
+  for (unsigned line = 0; line < kLines; ++line) {
+    if (line == kCascade) continue;
+    if (line < kIsaLines)
+      routes.add_pin(line, line < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, line % 8);
+    routes.add_pin(line, KVM_IRQCHIP_IOAPIC, line == 0 ? kCascade : line);
+  }
+  LIMEN_TRY(routes.set(vm_));
+  for (uint32_t i = 0; i < chips_.size(); ++i) {
+    chips_[i].chip_id = i;
+    LIMEN_TRY(try_call(vm_, KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP", &chips_[i]));
+  }
+  return {};
+}
+
+Result<> InterruptChips::create_local() {
+  if (device_.extension(KVM_CAP_SPLIT_IRQCHIP) == 0)
+    return fail(
+        "kernel-irqchip=split: this kernel has interrupt controllers as a whole or not at "
+        "all (KVM_CAP_SPLIT_IRQCHIP, since Linux 4.5); use on or off");
+  kvm_enable_cap split{};
+  split.cap = KVM_CAP_SPLIT_IRQCHIP;
+  split.args[0] = kLines;
+  LIMEN_TRY(try_call(vm_, KVM_ENABLE_CAP, "KVM_CAP_SPLIT_IRQCHIP", &split));
+  return {};
+}
+
+Result<> InterruptChips::create_timer() {
+  kvm_pit_config config{};
+  config.flags = KVM_PIT_SPEAKER_DUMMY;
+  LIMEN_TRY(try_call(vm_, KVM_CREATE_PIT2, "KVM_CREATE_PIT2", &config));
+  has_timer_ = true;
+  LIMEN_TRY(try_call(vm_, KVM_GET_PIT2, "KVM_GET_PIT2", &timer_));
+  return {};
+}
+
+void InterruptChips::set_timer_interrupt_enabled(bool enabled) {
+  if (!has_timer_) return;
+  kvm_pit_state2 state{};
+  if (call(vm_, KVM_GET_PIT2, &state) < 0) return;
+  state.flags = enabled ? state.flags & ~uint32_t{KVM_PIT_FLAGS_HPET_LEGACY}
+                        : state.flags | KVM_PIT_FLAGS_HPET_LEGACY;
+  call(vm_, KVM_SET_PIT2, &state);
+}
+
+Result<> InterruptChips::add_processor(int vcpu) {
+  LocalApic apic{.vcpu = vcpu};
+  LIMEN_TRY(try_call(vcpu, KVM_GET_LAPIC, "KVM_GET_LAPIC", &apic.state));
+  local_apics_.push_back(apic);
+  return {};
+}
+
+bool InterruptChips::send_msi(uint64_t address, uint32_t data) {
+  kvm_msi msi{};
+  msi.address_lo = static_cast<uint32_t>(address);
+  msi.address_hi = static_cast<uint32_t>(address >> 32);
+  msi.data = data;
+  return call(vm_, KVM_SIGNAL_MSI, &msi) > 0;
+}
+
+void InterruptChips::set_line(unsigned line, bool level) {
+  kvm_irq_level irq{};
+  irq.irq = line;
+  irq.level = level ? 1 : 0;
+  call(vm_, KVM_IRQ_LINE, &irq);
+}
+
+void InterruptChips::set_io_apic_route(unsigned line, uint64_t address, uint32_t data) {
+  const std::lock_guard lock(mutex_);
+  if (line >= kLines) return;
+  routes_[line] = Message{address, data};
+  if (const auto set = set_routes(); !set) log::error("kvm: {}", set.error().message);
+}
+
+Result<> InterruptChips::set_routes() {
+  Routes routes;
+  for (unsigned line = 0; line < kLines; ++line)
+    if (routes_[line]) routes.add_message(line, routes_[line]->address, routes_[line]->data);
+  return routes.set(vm_);
+}
+
+void InterruptChips::reset() {
+  for (auto& apic : local_apics_) {
+    // The enable bit and x2APIC mode first: what the page means depends on them.
+    kvm_sregs sregs{};
+    if (call(apic.vcpu, KVM_GET_SREGS, &sregs) == 0) {
+      constexpr uint64_t kBootstrap = 1u << 8, kEnabled = 1u << 11, kBase = 0xFEE0'0000;
+      sregs.apic_base = kBase | kEnabled | (sregs.apic_base & kBootstrap);
+      sregs.cr8 = 0;
+      call(apic.vcpu, KVM_SET_SREGS, &sregs);
+    }
+    if (call(apic.vcpu, KVM_SET_LAPIC, &apic.state) < 0)
+      log::error("kvm: the local APIC cannot be reset: KVM_SET_LAPIC: {}", errno);
+  }
+  if (!complete_) return;
+  for (auto& chip : chips_) call(vm_, KVM_SET_IRQCHIP, &chip);
+  if (has_timer_) call(vm_, KVM_SET_PIT2, &timer_);
+}
+
+}  // namespace limen::kvm

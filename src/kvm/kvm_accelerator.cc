@@ -1,0 +1,98 @@
+#include "kvm/kvm_accelerator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/host_tsc.h"
+#include "kvm/ioctl.h"
+#include "kvm/supported_cpuid.h"
+#include "kvm/vcpu.h"
+
+namespace limen::kvm {
+namespace {
+
+class KvmVm final : public vcpu::Vm {
+ public:
+  static Result<std::unique_ptr<KvmVm>> create(std::shared_ptr<Device> device, IrqChip irqchip,
+                                               const x86::CpuidTable& supported,
+                                               const vcpu::VmResources& resources) {
+    auto fd = LIMEN_TRY(device->create_vm());
+    const int vm = fd.get();
+    std::unique_ptr<KvmVm> made(new KvmVm(device, std::move(fd), resources, supported));
+    auto& shared = made->shared_;
+    LIMEN_TRY(place_hidden_pages(*device, vm));
+    if (irqchip != IrqChip::kOff)
+      shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, irqchip));
+    shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram));
+    const auto xsave2 = static_cast<size_t>(device->extension(KVM_CAP_XSAVE2));
+    shared.has_xsave2 = xsave2 != 0;
+    shared.xsave_size = std::max(xsave2, sizeof(kvm_xsave));
+    shared.has_xcrs = device->extension(KVM_CAP_XCRS) > 0;
+    shared.can_block_interrupts =
+        (device->extension(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ) != 0;
+    shared.tsc_hz = host_tsc_hz();
+    return made;
+  }
+
+  Result<std::unique_ptr<vcpu::Vcpu>> create_vcpu(
+      unsigned index, const x86::CpuidTable& cpuid,
+      vcpu::LocalInterruptController& interrupts) override {
+    return Vcpu::create(shared_, index, cpuid, interrupts);
+  }
+  [[nodiscard]] vcpu::InterruptChips* interrupt_chips() override { return shared_.chips.get(); }
+
+ private:
+  KvmVm(std::shared_ptr<Device> device, UniqueFd fd, const vcpu::VmResources& resources,
+        const x86::CpuidTable& host)
+      : shared_(std::move(device), std::move(fd), resources, host) {}
+
+  /// Where Intel's processors without "unrestricted guest" want pages of their own, below the
+  /// firmware (api.rst 4.36, 4.41).
+  static Result<> place_hidden_pages(const Device& device, int vm) {
+    constexpr unsigned long kTaskState = 0xFEFF'D000;
+    unsigned long identity_map = 0xFEFF'C000;
+    if (device.extension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0)
+      LIMEN_TRY(
+          try_call(vm, KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR", &identity_map));
+    if (device.extension(KVM_CAP_SET_TSS_ADDR) > 0)
+      LIMEN_TRY(try_call(vm, KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", kTaskState));
+    return {};
+  }
+
+  VmShared shared_;
+};
+
+class KvmAccelerator final : public vcpu::Accelerator {
+ public:
+  KvmAccelerator(std::shared_ptr<Device> device, KvmOptions options, x86::CpuidTable supported)
+      : device_(std::move(device)), options_(options), supported_(std::move(supported)) {}
+  [[nodiscard]] std::string_view name() const override { return "kvm"; }
+  [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return supported_; }
+  [[nodiscard]] unsigned most_vcpus() const override {
+    // KVM_CAP_NR_VCPUS is advice.
+    const int most = device_->extension(KVM_CAP_MAX_VCPUS);
+    return most > 0 ? static_cast<unsigned>(most) : 1;
+  }
+  Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
+    return KvmVm::create(device_, options_.irqchip, supported_, resources);
+  }
+
+ private:
+  std::shared_ptr<Device> device_;
+  KvmOptions options_;
+  x86::CpuidTable supported_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<vcpu::Accelerator>> make_kvm_accelerator(std::shared_ptr<Device> device,
+                                                                KvmOptions options) {
+  if (device->extension(KVM_CAP_IMMEDIATE_EXIT) == 0)
+    return fail(
+        "accelerator 'kvm': this kernel lacks KVM_CAP_IMMEDIATE_EXIT (Linux 4.11 has it); "
+        "use -accel soft");
+  auto supported = LIMEN_TRY(supported_cpuid(*device, options.irqchip != IrqChip::kOff));
+  return std::make_unique<KvmAccelerator>(std::move(device), options, std::move(supported));
+}
+
+}  // namespace limen::kvm

@@ -1,0 +1,144 @@
+#include "kvm/state/msrs.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <span>
+
+#include "base/log.h"
+#include "kvm/ioctl.h"
+#include "kvm/kernel.h"
+#include "x86/kvm_paravirtual.h"
+#include "x86/registers.h"
+
+namespace limen::kvm {
+namespace {
+
+namespace msr = x86::msr;
+using x86::SystemState;
+
+struct Register {
+  uint32_t index;
+  uint64_t SystemState::*value;
+};
+constexpr std::array kRegisters = {
+    Register{msr::kStar, &SystemState::star},
+    Register{msr::kLstar, &SystemState::lstar},
+    Register{msr::kCstar, &SystemState::cstar},
+    Register{msr::kFmask, &SystemState::fmask},
+    Register{msr::kKernelGsBase, &SystemState::kernel_gs_base},
+    Register{msr::kSysenterCs, &SystemState::sysenter_cs},
+    Register{msr::kSysenterEsp, &SystemState::sysenter_esp},
+    Register{msr::kSysenterEip, &SystemState::sysenter_eip},
+    Register{msr::kPat, &SystemState::pat},
+    Register{msr::kTscAux, &SystemState::tsc_aux},
+    Register{msr::kTscAdjust, &SystemState::tsc_adjust},
+    Register{msr::kMiscEnable, &SystemState::misc_enable},
+    Register{msr::kSpecCtrl, &SystemState::spec_ctrl},
+    Register{msr::kXss, &SystemState::xss},
+    Register{msr::kDebugCtl, &SystemState::debug_ctl},
+    Register{msr::kMtrrDefType, &SystemState::mtrr_def_type},
+    Register{x86::kvm::msr::kWallClock, &SystemState::kvm_wall_clock},
+    Register{x86::kvm::msr::kSystemTime, &SystemState::kvm_system_time},
+    Register{x86::kvm::msr::kStealTime, &SystemState::kvm_steal_time},
+};
+
+/// Every processor that KVM knows has them; KVM_GET_MSR_INDEX_LIST leaves some of them out.
+constexpr std::array kUnlisted = {msr::kMtrrDefType};
+
+constexpr unsigned kVariableMtrrs = 8;  ///< Pairs of a base and a mask.
+constexpr std::array<uint32_t, 11> kFixedMtrrs = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26A,
+                                                  0x26B, 0x26C, 0x26D, 0x26E, 0x26F};
+
+uint64_t* place_of(SystemState& system, uint32_t index) {
+  const auto found = std::ranges::find(kRegisters, index, &Register::index);
+  if (found != kRegisters.end()) return &(system.*found->value);
+  if (index - msr::kMtrrPhysBase0 < 2 * kVariableMtrrs)
+    return &system.mtrr_variable[index - msr::kMtrrPhysBase0];
+  const auto fixed = std::ranges::find(kFixedMtrrs, index);
+  return fixed == kFixedMtrrs.end()
+             ? nullptr
+             : &system.mtrr_fixed[static_cast<size_t>(fixed - kFixedMtrrs.begin())];
+}
+
+/// KVM_GET_MSRS and KVM_SET_MSRS take them in order, up to the first that they refuse.
+class List {
+ public:
+  explicit List(size_t count) : bytes_(sizeof(kvm_msrs) + count * sizeof(kvm_msr_entry)) {
+    get()->nmsrs = static_cast<uint32_t>(count);
+  }
+  [[nodiscard]] kvm_msrs* get() { return reinterpret_cast<kvm_msrs*>(bytes_.data()); }
+  [[nodiscard]] kvm_msr_entry& operator[](size_t i) { return get()->entries[i]; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+/// Calls `refused` with each of `indices` that the kernel refuses, `taken` with the others and
+/// their values; `value` gives what to set.
+void transfer(int vcpu, unsigned long request, std::span<const uint32_t> indices,
+              const std::function<uint64_t(uint32_t)>& value,
+              const std::function<void(uint32_t, uint64_t)>& taken,
+              const std::function<void(uint32_t)>& refused) {
+  while (!indices.empty()) {
+    List list(indices.size());
+    for (size_t i = 0; i < indices.size(); ++i)
+      list[i] = {.index = indices[i], .reserved = 0, .data = value(indices[i])};
+    const auto done = static_cast<size_t>(std::max(call(vcpu, request, list.get()), 0));
+    for (size_t i = 0; i < done; ++i) taken(list[i].index, list[i].data);
+    if (done < indices.size()) refused(indices[done]);
+    indices = indices.subspan(std::min(done + 1, indices.size()));
+  }
+}
+
+}  // namespace
+
+Msrs::Msrs(const Device& device) {
+  const auto& listed = device.msrs();
+  for (const auto& each : kRegisters)
+    if (std::ranges::binary_search(listed, each.index) ||
+        std::ranges::find(kUnlisted, each.index) != kUnlisted.end())
+      indices_.push_back(each.index);
+  for (uint32_t i = 0; i < 2 * kVariableMtrrs; ++i) indices_.push_back(msr::kMtrrPhysBase0 + i);
+  indices_.insert(indices_.end(), kFixedMtrrs.begin(), kFixedMtrrs.end());
+}
+
+void Msrs::save(int vcpu, SystemState& into) {
+  transfer(
+      vcpu, KVM_GET_MSRS, indices_, [](uint32_t) { return 0; },
+      [&](uint32_t index, uint64_t value) { *place_of(into, index) = value; },
+      [](uint32_t) {});  // what cannot be read was not written either
+}
+
+void Msrs::restore(int vcpu, const SystemState& from) {
+  SystemState copy = from, reset;
+  transfer(
+      vcpu, KVM_SET_MSRS, indices_, [&](uint32_t index) { return *place_of(copy, index); },
+      [](uint32_t, uint64_t) {},
+      [&](uint32_t index) {
+        if (*place_of(copy, index) != *place_of(reset, index)) warn(index);
+      });
+}
+
+std::optional<uint64_t> Msrs::read(int vcpu, uint32_t index) {
+  List list(1);
+  list[0].index = index;
+  if (call(vcpu, KVM_GET_MSRS, list.get()) != 1) return std::nullopt;
+  return list[0].data;
+}
+
+bool Msrs::write(int vcpu, uint32_t index, uint64_t value) {
+  List list(1);
+  list[0] = {.index = index, .reserved = 0, .data = value};
+  return call(vcpu, KVM_SET_MSRS, list.get()) == 1;
+}
+
+void Msrs::warn(uint32_t index) {
+  const std::lock_guard lock(mutex_);
+  if (refused_.insert(index).second)
+    log::warning("kvm: this host refuses to set MSR {:#x}; a guest that uses it will miss it",
+                 index);
+}
+
+}  // namespace limen::kvm

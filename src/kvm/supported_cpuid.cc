@@ -1,0 +1,34 @@
+#include "kvm/supported_cpuid.h"
+
+#include "kvm/kernel.h"
+#include "x86/cpu_features.h"
+#include "x86/kvm_paravirtual.h"
+
+namespace limen::kvm {
+namespace {
+
+/// Of the kernel's paravirtual features, those that its own local APIC does.
+constexpr uint32_t kOfLocalApic = x86::kvm::kPvEoiFeature | 1u << 7 | 1u << 11;  // unhalt, send IPI
+
+void set(x86::CpuidTable& table, std::string_view name, bool on) {
+  x86::set_feature(table, *x86::find_cpu_feature(name), on);
+}
+
+}  // namespace
+
+Result<x86::CpuidTable> supported_cpuid(const Device& device, bool kernel_local_apic) {
+  auto table = LIMEN_TRY(device.raw_cpuid());
+  set(table, "hypervisor", true);
+  set(table, "x2apic", kernel_local_apic);
+  // The kernel does not list it: it depends on where the timer is.
+  set(table, "tsc-deadline", kernel_local_apic && device.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0);
+  if (const auto* features = table.find(x86::kvm::kFeatureLeaf, 0);
+      features && !kernel_local_apic) {
+    auto without = *features;
+    without.eax &= ~kOfLocalApic;
+    table.set(x86::kvm::kFeatureLeaf, 0, false, without);
+  }
+  return table;
+}
+
+}  // namespace limen::kvm

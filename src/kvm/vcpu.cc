@@ -1,0 +1,223 @@
+#include "kvm/vcpu.h"
+
+#include <sys/mman.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+#include <vector>
+
+#include "kvm/ioctl.h"
+#include "kvm/kick_signal.h"
+#include "x86/registers.h"
+
+namespace limen::kvm {
+
+using vcpu::ExitReason;
+
+Vcpu::Vcpu(VmShared& vm, unsigned index, const x86::CpuidTable& cpuid,
+           vcpu::LocalInterruptController& interrupts)
+    : vm_(vm), index_(index), signature_(cpuid.answer(1, 0).eax), interrupts_(interrupts) {}
+
+Vcpu::~Vcpu() {
+  if (run_ != nullptr) ::munmap(run_, vm_.device->run_size());
+}
+
+Result<std::unique_ptr<Vcpu>> Vcpu::create(VmShared& vm, unsigned index,
+                                           const x86::CpuidTable& cpuid,
+                                           vcpu::LocalInterruptController& interrupts) {
+  std::unique_ptr<Vcpu> made(new Vcpu(vm, index, cpuid, interrupts));
+  LIMEN_TRY(made->open(cpuid));
+  return made;
+}
+
+Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
+  prepare_kick_signal();
+  // The number is the local APIC's ID.
+  const unsigned long id = cpuid.answer(1, 0).ebx >> 24;
+  fd_ = UniqueFd(call(vm_.fd.get(), KVM_CREATE_VCPU, id));
+  if (!fd_.valid())
+    return fail_errno(errno, fmt::format("accelerator 'kvm': cannot make processor {}", index_));
+  void* shared =
+      ::mmap(nullptr, vm_.device->run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+  if (shared == MAP_FAILED) return fail_errno(errno, "mapping what a processor of KVM shares");
+  run_ = static_cast<kvm_run*>(shared);
+
+  const auto& entries = cpuid.entries();
+  std::vector<std::byte> bytes(sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2));
+  auto* list = reinterpret_cast<kvm_cpuid2*>(bytes.data());
+  list->nent = static_cast<uint32_t>(entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    kvm_cpuid_entry2& entry = list->entries[i];
+    entry.function = entries[i].leaf;
+    entry.index = entries[i].subleaf;
+    entry.flags = entries[i].indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+    entry.eax = entries[i].result.eax;
+    entry.ebx = entries[i].result.ebx;
+    entry.ecx = entries[i].result.ecx;
+    entry.edx = entries[i].result.edx;
+  }
+  LIMEN_TRY(try_call(fd_.get(), KVM_SET_CPUID2, "KVM_SET_CPUID2", list));
+  if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
+  return {};
+}
+
+void Vcpu::kick() {
+  kicked_.store(true);
+  interrupt();
+}
+
+void Vcpu::interrupt() {
+  const std::lock_guard lock(wait_mutex_);
+  woken_ = true;
+  wake_.notify_one();
+  // Otherwise it is on its way here and will look at what there is.
+  if (in_kernel_.load() && thread_ && !::pthread_equal(*thread_, ::pthread_self()))
+    ::pthread_kill(*thread_, kick_signal());
+}
+
+vcpu::Exit Vcpu::run() {
+  set_running(run_);
+  alarm_.emplace(kick_signal());
+  alarm_tsc_ = UINT64_MAX;
+  {
+    const std::lock_guard lock(wait_mutex_);
+    thread_ = ::pthread_self();
+  }
+  pass_breakpoint();
+  bool leaving = false;
+  std::optional<vcpu::Exit> exit;
+  while (!exit) {
+    run_->immediate_exit = 0;
+    in_kernel_.store(true);
+    if (kicked_.exchange(false)) leaving = true;
+    if (leaving) {
+      // What the last exit began (a read that waits for its value) is ended first.
+      run_->immediate_exit = 1;
+    } else if (!prepare()) {
+      in_kernel_.store(false);
+      wait();
+      continue;
+    }
+    const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+    const int error = errno;
+    in_kernel_.store(false);
+    take_back();
+    if (result < 0) {
+      if (error != EINTR && error != EAGAIN) {
+        exit = failure(fmt::format("KVM_RUN: {}", ::strerror(error)));
+      } else if (leaving) {
+        exit = vcpu::Exit{ExitReason::kInterrupted, {}, {}};
+      }
+    } else {
+      exit = handle_exit();
+    }
+  }
+  {
+    const std::lock_guard lock(wait_mutex_);
+    thread_.reset();
+  }
+  alarm_.reset();
+  set_running(nullptr);
+  return *exit;
+}
+
+uint64_t Vcpu::guest_tsc() const { return __rdtsc() + tsc_offset_; }
+
+bool Vcpu::prepare() {
+  if (const uint64_t due = interrupts_.next_timer_tsc(); due != UINT64_MAX)
+    if (const uint64_t now = guest_tsc(); now >= due) interrupts_.timer_due(now);
+  take_events();
+  if (waits_for_startup_) return false;
+  if (nmi_pending_) {
+    call(fd_.get(), KVM_NMI, 0);
+    nmi_pending_ = false;
+    halted_ = false;
+  }
+  run_->request_interrupt_window = 0;
+  const bool held = debug_.single_step && debug_.hold_interrupts;
+  if (!held && interrupts_.has_interrupt()) {
+    if (run_->ready_for_interrupt_injection != 0) {
+      if (const auto vector = interrupts_.acknowledge()) {
+        kvm_interrupt interrupt{.irq = *vector};
+        call(fd_.get(), KVM_INTERRUPT, &interrupt);
+        run_->ready_for_interrupt_injection = 0;
+        halted_ = false;
+      }
+    }
+    if (!halted_ && interrupts_.has_interrupt()) run_->request_interrupt_window = 1;
+  }
+  if (kernel_local_apic()) return true;
+  if (halted_) return false;
+  run_->cr8 = interrupts_.task_priority();
+  set_alarm();
+  return true;
+}
+
+void Vcpu::take_events() {
+  using Event = vcpu::LocalInterruptController::Event;
+  for (;;) {
+    const auto request = interrupts_.take_event();
+    if (request.event == Event::kNone) return;
+    if (request.event == Event::kNmi) {
+      nmi_pending_ = true;
+      continue;
+    }
+    if (kernel_local_apic()) continue;  // the kernel does the rest
+    constexpr uint64_t kBootstrapProcessor = 1u << 8;
+    auto now = state();
+    if (request.event == Event::kInit) {
+      uint64_t apic_base = kBootstrapProcessor;
+      static_cast<void>(interrupts_.read_msr(x86::msr::kApicBase, apic_base));
+      set_state(x86::state_after_init(now, signature_, (apic_base & kBootstrapProcessor) != 0));
+    } else if (waits_for_startup_) {
+      x86::start_up(now, request.startup_vector);
+      set_state(now);
+    }
+  }
+}
+
+void Vcpu::wait() {
+  std::unique_lock lock(wait_mutex_);
+  const auto awake = [this] { return woken_ || kicked_.load(); };
+  const uint64_t deadline = interrupts_.next_timer_tsc();
+  if (deadline == UINT64_MAX) {
+    wake_.wait(lock, awake);
+  } else if (const uint64_t now = guest_tsc(); deadline > now) {
+    const double seconds = static_cast<double>(deadline - now) / static_cast<double>(vm_.tsc_hz);
+    wake_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 1e6)), awake);
+  }
+  woken_ = false;
+}
+
+void Vcpu::set_alarm() {
+  const uint64_t due = interrupts_.next_timer_tsc();
+  if (due == alarm_tsc_) return;
+  alarm_tsc_ = due;
+  if (due == UINT64_MAX) return alarm_->stop();
+  const uint64_t now = guest_tsc();
+  const double seconds =
+      due > now ? static_cast<double>(due - now) / static_cast<double>(vm_.tsc_hz) : 0;
+  alarm_->set(static_cast<uint64_t>(std::min(seconds, 1e6) * 1e9));
+}
+
+void Vcpu::take_back() {
+  if (kernel_local_apic()) return;
+  if (const auto priority = static_cast<uint8_t>(run_->cr8);
+      priority != interrupts_.task_priority())
+    interrupts_.set_task_priority(priority);
+  uint64_t base = 0;
+  if (interrupts_.read_msr(x86::msr::kApicBase, base) && base != run_->apic_base)
+    static_cast<void>(interrupts_.write_msr(x86::msr::kApicBase, run_->apic_base));
+}
+
+std::string Vcpu::statistics() {
+  std::string text;
+  for (size_t i = 0; i < exits_.size(); ++i)
+    if (exits_[i] != 0) text += fmt::format("exits for reason {}: {}\n", i, exits_[i]);
+  return text;
+}
+
+}  // namespace limen::kvm
