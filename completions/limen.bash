@@ -28,7 +28,7 @@ _limen() {
       case $previous in
         -d | --disk | -k | --kernel | -i | --initrd | --bios) _limen_files ;;
         --cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1" ;;
-        --accel) _limen_words "soft" ;;
+        --accel) _limen_words "soft kvm kvm:soft" ;;
         --console) _limen_words "stdio none file:" ;;
         --network) _limen_words "user none tap,ifname=" ;;
         --user-data | --meta-data | --network-config | --vendor-data) _limen_files ;;
@@ -70,7 +70,7 @@ _limen_system() {
   case ${previous/#--/-} in
     -kernel | -initrd | -bios | -cdrom | -hda | -hdb | -hdc | -hdd) _limen_files ;;
     -machine | -M) _limen_words "pc q35 microvm none help" ;;
-    -accel) _limen_words "soft tcg help" ;;
+    -accel) _limen_words "soft kvm kvm:soft tcg help" ;;
     -cpu) _limen_words "host max qemu64 IvyBridge Opteron_G1 help" ;;
     -device) _limen_words "$_limen_devices help" ;;
     -serial | -monitor | -qmp | -qmp-pretty)

@@ -16,6 +16,7 @@
 #include "cli/disk_options.h"
 #include "cli/network_options.h"
 #include "cli/programs.h"
+#include "machine/accelerators.h"
 #include "machine/device_catalog.h"
 #include "qemu/key_values.h"
 
@@ -100,10 +101,9 @@ Result<machine::MachineDescription> describe(const RunWords& words, const Unique
   description.cpu = words.cpu;
   description.name = words.name;
   if (words.no_reboot) description.actions.reboot = machine::Actions::Reboot::kShutdown;
-  constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
-  if (std::ranges::find(kAccelerators, words.accelerator) == kAccelerators.end())
-    return fail("--accel {}: there is no such accelerator{}", words.accelerator,
-                choice_hint(words.accelerator, kAccelerators));
+  auto accelerator = machine::choose_accelerator(words.accelerator);
+  if (!accelerator) return fail("--accel {}: {}", words.accelerator, accelerator.error().message);
+  description.accelerator = *std::move(accelerator);
   if (seed.valid()) {
     machine::DriveDescription drive;
     drive.file = fmt::format("/proc/self/fd/{}", seed.get());
@@ -217,7 +217,7 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_option("-c,--cpus", run.cpus, "number of processors")->type_name("N");
   run_command->add_option("--cpu", run.cpu, "host, max or qemu64, then ,+feature or ,-feature")
       ->type_name("MODEL");
-  run_command->add_option("--accel", run.accelerator, "what runs the guest: soft")
+  run_command->add_option("--accel", run.accelerator, "what runs the guest: soft, kvm, or kvm:soft for what is better here")
       ->type_name("NAME");
   run_command->add_option("-n,--name", run.name, "name of the machine")->type_name("TEXT");
   run_command->add_option("--console", run.console, "serial port: stdio, none or file:PATH")

@@ -3,6 +3,8 @@
 #include <array>
 
 #include "base/nearest.h"
+#include "base/log.h"
+#include "kvm/choice.h"
 #include "kvm/device.h"
 #include "kvm/kvm_accelerator.h"
 #include "soft/soft_accelerator.h"
@@ -20,10 +22,32 @@ constexpr std::array<LogItem, 3> kLogItems = {
 
 std::span<const LogItem> log_items() { return kLogItems; }
 
-std::optional<std::string> why_not_kvm() {
-  const auto device = kvm::Device::open();
-  if (device) return std::nullopt;
-  return device.error().message;
+Result<std::string> choose_accelerator(std::string_view names) {
+  constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
+  std::string refused;
+  for (;;) {
+    const auto end = names.find(':');
+    const auto name = names.substr(0, end);
+    const bool last = end == std::string_view::npos;
+    if (name == "soft" || name == "tcg") {
+      if (!refused.empty()) log::warning("{}; going on with 'soft'", refused);
+      return "soft";
+    }
+    if (name != "kvm")
+      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
+    if (last) {
+      LIMEN_TRY(kvm::Device::open());
+      return "kvm";
+    }
+    refused = kvm::choose().why_not;
+    if (refused.empty()) return "kvm";
+    names.remove_prefix(end + 1);
+  }
+}
+
+bool kvm_is_the_choice() {
+  static const bool chosen = kvm::choose().why_not.empty();
+  return chosen;
 }
 
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(

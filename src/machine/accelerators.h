@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,8 +16,13 @@ namespace limen::machine {
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description);
 
-/// Why accelerator 'kvm' is not to be had here, with the remedy; nothing: it is.
-[[nodiscard]] std::optional<std::string> why_not_kvm();
+/// Takes the first of `names` (between colons: soft, tcg, which is another name for it, kvm) that
+/// this host has; what is passed over is said as a warning. kvm is passed over where a guest's kernel
+/// is better off with what stands behind it, too (kvm/choice.h). The error says why the last cannot
+/// be had, and what to do.
+Result<std::string> choose_accelerator(std::string_view names);
+/// Whether choose_accelerator("kvm:soft") takes kvm; found out once.
+[[nodiscard]] bool kvm_is_the_choice();
 
 /// What accelerators can log, as QEMU's -d spells it.
 struct LogItem {

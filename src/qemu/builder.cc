@@ -26,7 +26,6 @@ constexpr std::array<std::string_view, 6> kMachines = {"pc",         "pc-i440fx-
                                                        "pc-q35-7.2", "microvm",       "none"};
 constexpr std::array<std::string_view, 7> kMicrovmOnly = {
     "pcie", "rtc", "isa-serial", "pic", "auto-kernel-cmdline", "x-option-roms", "ioapic2"};
-constexpr std::array<std::string_view, 2> kAccelerators = {"soft", "tcg"};
 constexpr uint64_t kMemoryGranularity = 8192;  // QEMU rounds -m up to this.
 
 /// As -rtc base= has it, in UTC; seconds since 1970.
@@ -92,7 +91,7 @@ Result<> Builder::machine(const std::string& argument) {
   result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
   LIMEN_TRY(kernel_irqchip(values));
   if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
-    return choose_accelerator(*accelerators, ":");
+    return choose_accelerator(*accelerators);
   return {};
 }
 
@@ -115,33 +114,10 @@ Result<> Builder::microvm(const KeyValues& values) {
   return {};
 }
 
-/// Takes the first that is there from a list; what is passed over is said.
-Result<> Builder::choose_accelerator(std::string_view names, std::string_view separator) {
-  std::string refused;
-  while (true) {
-    const auto end = separator.empty() ? std::string_view::npos : names.find(separator);
-    const auto name = names.substr(0, end);
-    if (std::ranges::find(kAccelerators, name) != kAccelerators.end()) {
-      if (!refused.empty()) log::warning("{}; going on with 'soft'", refused);
-      result_.machine.accelerator = "soft";
-      accelerator_chosen_ = true;
-      return {};
-    }
-    if (name != "kvm") {
-      constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
-      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
-    }
-    const auto reason = machine::why_not_kvm();
-    if (!reason) {
-      result_.machine.accelerator = "kvm";
-      accelerator_chosen_ = true;
-      return {};
-    }
-    refused = *reason;
-    if (end == std::string_view::npos) break;
-    names.remove_prefix(end + 1);
-  }
-  return fail("{}", refused);
+Result<> Builder::choose_accelerator(std::string_view names) {
+  result_.machine.accelerator = LIMEN_TRY(machine::choose_accelerator(names));
+  accelerator_chosen_ = true;
+  return {};
 }
 
 /// Which interrupt controllers are the kernel's, with 'kvm'.
@@ -182,12 +158,12 @@ Result<> Builder::accelerator(const std::string& argument) {
   accelerator_from_option_ = true;
   // The first -accel that is there wins, as in QEMU.
   if (chosen_before && accelerator_chosen_) return {};
-  return choose_accelerator(values.text("accel"), ":");
+  return choose_accelerator(values.text("accel"));
 }
 
 Result<> Builder::enable_kvm(const std::string&) {
   accelerator_from_option_ = true;
-  return choose_accelerator("kvm:soft", ":");
+  return choose_accelerator("kvm:soft");
 }
 
 Result<> Builder::cpu(const std::string& argument) {

@@ -108,7 +108,7 @@ class Builder {
   void print(std::string text) { result_.print = std::move(text); }
   Result<> microvm(const KeyValues& values);
   Result<> kernel_irqchip(const KeyValues& values);
-  Result<> choose_accelerator(std::string_view names, std::string_view separator);
+  Result<> choose_accelerator(std::string_view names);
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();

@@ -9,10 +9,12 @@ namespace {
 
 constexpr std::array kOptions = {
     Option{"machine",
-           "pc|q35[,accel=soft][,hpet=on|off][,pit=on|off][,acpi=on|off][,memory-backend=ID]",
+           "pc|q35[,accel=soft|kvm|kvm:soft][,kernel-irqchip=on|split|off][,hpet=on|off]"
+           "[,pit=on|off][,acpi=on|off][,memory-backend=ID]",
            "board", &Builder::machine},
     Option{"M", "pc|q35", "the same", &Builder::machine},
-    Option{"accel", "soft[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]",
+    Option{"accel", "soft|kvm[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]"
+           "[,kernel-irqchip=on|split|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
            &Builder::accelerator},
     Option{"enable-kvm", "", "use KVM where there is one, else soft", &Builder::enable_kvm},

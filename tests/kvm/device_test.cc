@@ -26,11 +26,11 @@ TEST(KvmDeviceErrors, NameTheCauseAndTheRemedy) {
 class KvmDevice : public KvmTest {};
 
 TEST_F(KvmDevice, SaysWhatItHas) {
-  EXPECT_GT(device_of_host_->extension(KVM_CAP_USER_MEMORY), 0);
-  EXPECT_EQ(device_of_host_->extension(100'000), 0);
-  EXPECT_GE(device_of_host_->run_size(), sizeof(kvm_run));
-  EXPECT_FALSE(device_of_host_->msrs().empty());
-  const auto cpuid = device_of_host_->raw_cpuid();
+  EXPECT_GT(device_->extension(KVM_CAP_USER_MEMORY), 0);
+  EXPECT_EQ(device_->extension(100'000), 0);
+  EXPECT_GE(device_->run_size(), sizeof(kvm_run));
+  EXPECT_FALSE(device_->msrs().empty());
+  const auto cpuid = device_->raw_cpuid();
   ASSERT_TRUE(cpuid) << cpuid.error().message;
   EXPECT_NE(cpuid->find(1, 0), nullptr);
   EXPECT_NE(cpuid->find(0x8000'0001, 0), nullptr);

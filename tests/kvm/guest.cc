@@ -43,8 +43,8 @@ void KvmGuest::SetUp() {
   memory_ = *memory::GuestMemory::create(layout, UniqueFd{}, true, 1 << 20);
   ports_.claim(0x80, 0x20, port_writes_, "test");
   mmio_.claim(0xA0000, 0x1000, low_device_, "test");
-  mmio_.claim(kDevice, 0x1000, device_, "test");
-  auto accelerator = make_kvm_accelerator(device_of_host_);
+  mmio_.claim(kDevice, 0x1000, high_device_, "test");
+  auto accelerator = make_kvm_accelerator(device_);
   ASSERT_TRUE(accelerator) << accelerator.error().message;
   accelerator_ = *std::move(accelerator);
   auto vm = accelerator_->create_vm({*memory_, ports_, mmio_});

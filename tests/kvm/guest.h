@@ -98,7 +98,7 @@ class KvmGuest : public KvmTest {
 
   std::unique_ptr<memory::GuestMemory> memory_;
   memory::IoSpace ports_{"ports"}, mmio_{"memory"};
-  Recorder port_writes_, low_device_, device_;
+  Recorder port_writes_, low_device_, high_device_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
   std::unique_ptr<vcpu::Vm> vm_;
   QueuedInterrupts interrupts_;

@@ -14,10 +14,10 @@ class KvmTest : public testing::Test {
   void SetUp() override {
     auto device = Device::open();
     if (!device) GTEST_SKIP() << "/dev/kvm is not there: " << device.error().message;
-    device_of_host_ = *std::move(device);
+    device_ = *std::move(device);
   }
 
-  std::shared_ptr<Device> device_of_host_;
+  std::shared_ptr<Device> device_;
 };
 
 }  // namespace limen::kvm

@@ -40,11 +40,11 @@ TEST_F(KvmGuest, RealModeWithPortsStringsAnInterruptAndADevice) {
 
 TEST_F(KvmGuest, LongModeAndRing3) {
   put(kCode, programs::long_mode());
-  device_.on_write = [this](const Write& write) {
+  high_device_.on_write = [this](const Write& write) {
     if (write.offset == 8) vcpu_->kick();
   };
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
-  EXPECT_THAT(device_.writes, ElementsAre(Write{0, 8, 0x1122'3344'5566'7788},
+  EXPECT_THAT(high_device_.writes, ElementsAre(Write{0, 8, 0x1122'3344'5566'7788},
                                           Write{0x10, 4, 0x99AA'BBCC}, Write{0x14, 2, 0xDDEE},
                                           Write{0x16, 1, 0xFF}, Write{0, 8, 0x5A5A'5A5A'5A5A'5A5A},
                                           Write{0, 8, 500'500}, Write{0, 8, 0x1B}, Write{8, 8, 1}));

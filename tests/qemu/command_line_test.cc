@@ -5,6 +5,8 @@
 
 #include <sstream>
 
+#include "kvm/device.h"
+#include "machine/accelerators.h"
 #include "machine/device_catalog.h"
 #include "qemu/builder.h"
 
@@ -196,14 +198,25 @@ TEST(CommandLine, UnknownOptionNamesTheNearest) {
   EXPECT_EQ(error("-append"), "option '-append' needs an argument");
 }
 
-TEST(CommandLine, AcceleratorsAreSoftAndItsOtherName) {
+TEST(CommandLine, AcceleratorsAreSoftItsOtherNameAndKvm) {
   EXPECT_EQ(machine("-nographic -accel tcg").accelerator, "soft");
   EXPECT_EQ(machine("-nographic -M q35,accel=tcg").accelerator, "soft");
-  EXPECT_EQ(machine("-nographic -accel kvm:soft").accelerator, "soft");
-  EXPECT_EQ(machine("-nographic -enable-kvm").accelerator, "soft");
-  EXPECT_THAT(error("-accel kvm"), HasSubstr("'kvm' is not there yet"));
-  EXPECT_THAT(error("-accel kvm"), HasSubstr("use -accel soft"));
+  const std::string better = machine::kvm_is_the_choice() ? "kvm" : "soft";
+  EXPECT_EQ(machine("-nographic -accel kvm:soft").accelerator, better);
+  EXPECT_EQ(machine("-nographic -M q35,accel=kvm:tcg").accelerator, better);
+  EXPECT_EQ(machine("-nographic -enable-kvm").accelerator, better);
+  if (kvm::Device::open())
+    EXPECT_EQ(machine("-nographic -accel kvm").accelerator, "kvm");
+  else
+    EXPECT_THAT(error("-accel kvm"), HasSubstr("use -accel soft"));
   EXPECT_THAT(error("-accel sotf"), HasSubstr("did you mean 'soft'?"));
+  EXPECT_EQ(machine("-nographic -accel soft,kernel-irqchip=split")
+                .accelerator_properties.at("kernel-irqchip"),
+            "split");
+  EXPECT_EQ(machine("-nographic -M q35,kernel-irqchip=off")
+                .accelerator_properties.at("kernel-irqchip"),
+            "off");
+  EXPECT_THAT(error("-M q35,kernel-irqchip=halt"), HasSubstr("kernel-irqchip"));
 }
 
 TEST(CommandLine, MachineAndProcessorsAreChecked) {

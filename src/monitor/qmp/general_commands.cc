@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "machine/accelerators.h"
 #include "machine/board.h"
 #include "machine/machine.h"
 #include "monitor/qmp/command_table.h"
@@ -100,9 +101,9 @@ Reply query_uuid(Context& context, const Json&) {
   return Json{{"UUID", uuid.empty() ? "00000000-0000-0000-0000-000000000000" : uuid}};
 }
 
-Reply query_kvm(Context&, const Json&) {
-  // No accelerator of this version uses it, whatever the host has.
-  return Json{{"enabled", false}, {"present", false}};
+Reply query_kvm(Context& context, const Json&) {
+  const bool enabled = context.machine.accelerator().name() == "kvm";
+  return Json{{"enabled", enabled}, {"present", enabled || machine::kvm_is_the_choice()}};
 }
 
 Reply query_target(Context&, const Json&) { return Json{{"arch", "x86_64"}}; }
