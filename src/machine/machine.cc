@@ -215,6 +215,7 @@ Result<x86::CpuState> Machine::load_guest() {
     }
     LIMEN_TRY(boot::mp::install(*memory_, board));
   }
+  LIMEN_TRY(boot::install_restart_code(*memory_));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;
