@@ -31,8 +31,8 @@ void append_processor(Bytes& table, const Board& board, uint32_t apic_id) {
   append(table, uint8_t{kProcessor});
   append(table, static_cast<uint8_t>(apic_id));
   append(table, kLocalApicVersion);
-  append(table, static_cast<uint8_t>(kEnabled |
-                                     (apic_id == board.apic_ids.front() ? kBootProcessor : 0)));
+  append(table,
+         static_cast<uint8_t>(kEnabled | (apic_id == board.apic_ids.front() ? kBootProcessor : 0)));
   append(table, board.cpu_signature);
   append(table, board.cpu_features);
   append(table, uint64_t{0});

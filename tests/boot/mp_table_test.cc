@@ -77,8 +77,7 @@ TEST(MpTable, LeavesOutProcessorsWhoseIdDoesNotFit) {
 std::map<unsigned, std::pair<unsigned, unsigned>> interrupts(const Bytes& bytes) {
   std::map<unsigned, std::pair<unsigned, unsigned>> found;
   for (const auto entry : entries(bytes))
-    if (at(entry, 0) == 3)
-      found[at(entry, 5)] = {field<uint16_t>(entry, 2), at(entry, 7)};
+    if (at(entry, 0) == 3) found[at(entry, 5)] = {field<uint16_t>(entry, 2), at(entry, 7)};
   return found;
 }
 

@@ -1,7 +1,7 @@
 // A kernel that finds its virtio devices as Linux without ACPI does: by virtio_mmio.device= on the
 // command line (admin-guide/kernel-parameters), and where their interrupts go by the MP table
-// (MultiProcessor Specification 1.4). It drives each (virtio 1.2, 4.2), starts the other processors,
-// and says on the serial port what it found.
+// (MultiProcessor Specification 1.4). It drives each (virtio 1.2, 4.2), starts the other
+// processors, and says on the serial port what it found.
 #include <stdint.h>
 
 // The Xen PVH entry point, which every loader for board microvm knows.
