@@ -69,7 +69,8 @@ TEST(MpTable, LeavesOutProcessorsWhoseIdDoesNotFit) {
   std::vector<uint32_t> ids(300);
   std::iota(ids.begin(), ids.end(), 0u);
   unsigned processors = 0;
-  for (const auto entry : entries(build({.apic_ids = ids}))) processors += at(entry, 0) == 0;
+  const auto bytes = build({.apic_ids = ids});
+  for (const auto entry : entries(bytes)) processors += at(entry, 0) == 0;
   EXPECT_EQ(processors, 255u);
 }
 
@@ -95,7 +96,8 @@ TEST(MpTable, RoutesIsaInterrupts) {
 TEST(MpTable, HasNoExternalInterruptsWithoutThePic) {
   const auto local = [](bool pic) {
     std::map<unsigned, unsigned> found;  // type -> LINTn
-    for (const auto entry : entries(build({.apic_ids = kIds, .pic = pic})))
+    const auto bytes = build({.apic_ids = kIds, .pic = pic});
+    for (const auto entry : entries(bytes))
       if (at(entry, 0) == 4) found[at(entry, 1)] = at(entry, 7);
     return found;
   };
