@@ -1,8 +1,10 @@
 // The processor at a kernel's entry point, and the tables it stands on.
 #include <algorithm>
 #include <array>
+#include <span>
 #include <vector>
 
+#include "boot/acpi/tables.h"
 #include "boot/little_endian.h"
 #include "boot/loaders.h"
 
@@ -94,6 +96,16 @@ Result<x86::CpuState> long_mode_cpu(const LoadContext& context, uint64_t gdt,
   system.cr4 = x86::cr4::kPae;
   system.efer = x86::efer::kLme | x86::efer::kLma;
   return cpu;
+}
+
+Result<> install_restart_code(memory::GuestMemory& memory) {
+  constexpr uint64_t kRestartVector = 0xF'FFF0;
+  constexpr std::array<uint8_t, 7> kCode = {
+      0xBA, acpi::kResetPort & 0xFF, acpi::kResetPort >> 8,  // mov dx
+      0xB0, acpi::kResetValue,                               // mov al
+      0xEE,                                                  // out
+      0xF4};                                                 // hlt
+  return memory.write({kRestartVector}, std::as_bytes(std::span(kCode)));
 }
 
 Result<x86::CpuState> waking_state(const memory::GuestMemory& memory, uint32_t cpu_signature,

@@ -40,6 +40,10 @@ struct LoadedGuest {
 /// the contents of RAM are then unspecified.
 Result<LoadedGuest> load_kernel(memory::GuestMemory& memory, const LoadRequest& request);
 
+/// Puts code at F000:FFF0, where a kernel jumps to that restarts the machine by way of the BIOS
+/// (Linux: reboot=bios, its last means). It resets by port CF9H. Fails where there is no RAM.
+Result<> install_restart_code(memory::GuestMemory& memory);
+
 /// The boot processor as firmware hands it back after S3: in real mode at the waking vector that
 /// the guest wrote into the FACS, which acpi/ puts at acpi_region() (ACPI 6.5 5.2.10). Fails where
 /// it wrote none.

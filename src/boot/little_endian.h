@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -35,6 +37,18 @@ void append(std::vector<std::byte>& bytes, T value) {
   const size_t offset = bytes.size();
   bytes.resize(offset + sizeof value);
   set_field(bytes, offset, value);
+}
+
+inline void append_text(std::vector<std::byte>& bytes, std::string_view text) {
+  for (const char c : text) bytes.push_back(static_cast<std::byte>(c));
+}
+
+/// The byte that makes the sum 0.
+[[nodiscard]] inline std::byte checksum(std::span<const std::byte> bytes) {
+  const unsigned sum =
+      std::accumulate(bytes.begin(), bytes.end(), 0u,
+                      [](unsigned total, std::byte b) { return total + static_cast<unsigned>(b); });
+  return static_cast<std::byte>(0u - sum);
 }
 
 /// True if [offset, offset + size) lies inside `total`; no sum can wrap.

@@ -15,6 +15,7 @@
 #include "boot/acpi/tables.h"
 #include "boot/kernel_loader.h"
 #include "boot/memory_map.h"
+#include "boot/mp_table.h"
 #include "machine/accelerators.h"
 #include "machine/chipset.h"
 #include "machine/crash_report.h"
@@ -206,6 +207,15 @@ Result<x86::CpuState> Machine::load_guest() {
   boot::acpi::InstalledTables tables;
   if (description_.acpi)
     tables = LIMEN_TRY(boot::acpi::install_tables(*memory_, acpi_board(description_, apic_ids_)));
+  if (has_mp_table(description_)) {
+    auto board = mp_board(description_, apic_ids_);
+    if (const auto* features = cpuid_.find(kFeatureLeaf, 0)) {
+      board.cpu_signature = features->eax;
+      board.cpu_features = features->edx;
+    }
+    LIMEN_TRY(boot::mp::install(*memory_, board));
+  }
+  LIMEN_TRY(boot::install_restart_code(*memory_));
   boot::LoadRequest request;
   request.kernel = description_.kernel;
   request.initrd = description_.initrd;

@@ -15,8 +15,19 @@ namespace {
 constexpr uint64_t kVirtioBase = 0xFEB0'0000;  ///< As on QEMU's board of this name.
 constexpr unsigned kMostVirtio = 24;
 constexpr unsigned kFirstLine = 16, kLines = 8;
-/// Where nothing tells a kernel of the I/O APIC, it has the ISA interrupts alone.
-constexpr std::array<unsigned, kLines> kIsaLines = {5, 10, 11, 9, 12, 7, 14, 15};
+/// Without ACPI a kernel has the ISA interrupts alone.
+constexpr std::array<uint8_t, kLines> kIsaLines = {5, 10, 11, 9, 12, 7, 14, 15};
+
+size_t count_virtio(const MachineDescription& description) {
+  if (has_pci(description)) return 0;
+  const auto devices =
+      std::ranges::count_if(description.devices, [](const DeviceDescription& device) {
+        const auto* found = find_device(resolve_driver(device.driver, false));
+        return found != nullptr && found->bus == kVirtioBus;
+      });
+  return static_cast<size_t>(
+      devices + std::ranges::count(description.drives, "virtio", &DriveDescription::interface));
+}
 
 }  // namespace
 
@@ -35,12 +46,7 @@ Result<boot::acpi::MmioDevice> virtio_place(unsigned index, bool acpi) {
 
 std::vector<boot::acpi::MmioDevice> virtio_places(const MachineDescription& description) {
   std::vector<boot::acpi::MmioDevice> places;
-  if (has_pci(description)) return places;
-  auto count = std::ranges::count_if(description.devices, [](const DeviceDescription& device) {
-    const auto* found = find_device(resolve_driver(device.driver, false));
-    return found != nullptr && found->bus == kVirtioBus;
-  });
-  count += std::ranges::count(description.drives, "virtio", &DriveDescription::interface);
+  const size_t count = count_virtio(description);
   for (unsigned i = 0; i < count; ++i)
     if (auto place = virtio_place(i, description.acpi)) places.push_back(*place);
   return places;
@@ -53,6 +59,21 @@ std::string kernel_command_line(const MachineDescription& description) {
     line += fmt::format("{}virtio_mmio.device={}@{:#x}:{}", line.empty() ? "" : " ", device.size,
                         device.base, device.line);
   return line;
+}
+
+bool has_mp_table(const MachineDescription& description) {
+  return !has_pci(description) && !description.acpi;
+}
+
+boot::mp::Board mp_board(const MachineDescription& description,
+                         std::span<const uint32_t> apic_ids) {
+  // The lines of more than eight devices are shared, and an edge would get lost behind another
+  // device's level.
+  const auto lines = std::min<size_t>(count_virtio(description), kIsaLines.size());
+  return {.apic_ids = apic_ids,
+          .pic = description.microvm.pic,
+          .pit = description.pit,
+          .level_lines = std::span(kIsaLines).first(lines)};
 }
 
 Result<> check_microvm(const MachineDescription& description) {

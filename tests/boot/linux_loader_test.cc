@@ -229,5 +229,14 @@ TEST(LinuxLoader, TakesADistributionsKernel) {
   EXPECT_EQ(guest->protocol, Protocol::kLinux64);
 }
 
+TEST(RestartCode, WritesTheResetControlRegister) {
+  const auto memory = make_memory(2 * kMebibyte);
+  ASSERT_TRUE(install_restart_code(*memory));
+  std::vector<std::byte> code(8);
+  ASSERT_TRUE(memory->read({0xF'FFF0}, code));
+  // mov dx, 0CF9H; mov al, 0FH; out dx, al; hlt
+  EXPECT_EQ(field<uint64_t>(code, 0), 0x00F4'EE0F'B00C'F9BAu);
+}
+
 }  // namespace
 }  // namespace limen::boot

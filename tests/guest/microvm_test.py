@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Board microvm: Debian's kernel for clouds on virtio devices without PCI."""
 
+import os
 import subprocess
 import unittest
 
@@ -34,10 +35,48 @@ class Microvm(MachineTest):
         self.assertEqual(machine.wait(30), 0)
 
     def test_without_acpi_the_command_line_tells_of_the_devices(self):
-        # Debian's kernel does not take them from there (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES).
-        machine = self.start(",acpi=off,rtc=off", "loglevel=7", script="true")
+        # Debian's kernel does not take them from there (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES);
+        # programs/mmio.cc does.
+        machine = self.start(",acpi=off,rtc=off", "loglevel=7 panic=-1 rdinit=/bin/true",
+                             script="true")
         machine.expect(r"Kernel command line:.* virtio_mmio\.device=512@0xfeb00000:5", 60)
-        machine.expect("Run /init as init process", 60)
+        machine.expect("Run /bin/true as init process", 60)
+        machine.expect("Kernel panic - not syncing: Attempted to kill init", 60)
+        # No ACPI, no keyboard controller: the kernel restarts through the BIOS.
+        self.assertEqual(machine.wait(30), 0)
+
+    def mmio(self, board, *words):
+        """What programs/mmio.cc finds, line by line."""
+        result = self.run_program(
+            SYSTEM, "-machine", f"microvm,acpi=off{board}", "-m", "16M", "-display", "none",
+            "-serial", "stdio", "-nodefaults", "-no-reboot", "-kernel",
+            os.environ["LIMEN_GUEST_PROGRAMS"] + "/mmio", *words)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout.splitlines()
+
+    def test_a_kernel_finds_devices_on_its_command_line_and_interrupts_in_the_mp_table(self):
+        disk = self.file("disk.raw", b"sector 0".ljust(512))
+        # The ninth shares the line of the first.
+        entropy = ["-device", "virtio-rng-device"] * 7
+        lines = self.mmio("", "-smp", "3", "-drive", f"file={disk},format=raw,if=none,id=disk",
+                          "-device", "virtio-blk-device,drive=disk", *entropy,
+                          "-device", "virtio-balloon-device", "-append", "quiet")
+        inputs = [5, 10, 11, 9, 12, 7, 14, 15]
+        self.assertEqual(lines, [
+            "processors: 3 listed, 3 run",
+            "at feb00000: block, input 5 level, interrupted, read sector 0",
+            *(f"at {0xfeb00000 + 0x200 * i:x}: entropy, input {inputs[i]} level, interrupted"
+              for i in range(1, 8)),
+            "at feb01000: other", "done"])
+
+    def test_the_mp_table_without_the_old_clocks_and_interrupt_controller(self):
+        lines = self.mmio(",pic=off,pit=off,rtc=off", "-device", "virtio-rng-device")
+        self.assertEqual(lines, ["processors: 1 listed, 1 run",
+                                 "at feb00000: entropy, input 5 level, interrupted", "done"])
+
+    def test_the_command_line_is_left_alone_when_that_is_asked_for(self):
+        self.assertEqual(self.mmio(",auto-kernel-cmdline=off", "-device", "virtio-rng-device"),
+                         ["processors: 1 listed, 1 run", "done"])
 
     def test_pcie_is_there_when_it_is_asked_for(self):
         machine = self.start(",pcie=on", "", script="ls /sys/bus/pci/devices | wc -l")

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <numeric>
 #include <string_view>
 
 #include "boot/acpi/dsdt.h"
@@ -24,19 +23,7 @@ constexpr size_t kRsdpSize = 36;
 constexpr uint32_t kTpmLogOffset = 68;  ///< Of its address in the table TPM2, its size in front.
 constexpr size_t kRsdpFirstPart = 20;   ///< What ACPI 1.0 knows, with a checksum of its own.
 
-void append_text(Bytes& bytes, std::string_view text) {
-  for (const char c : text) bytes.push_back(static_cast<std::byte>(c));
-}
-
 void append_zeroes(Bytes& bytes, size_t count) { bytes.resize(bytes.size() + count); }
-
-/// The byte that makes the sum 0.
-std::byte checksum(std::span<const std::byte> bytes) {
-  const unsigned sum =
-      std::accumulate(bytes.begin(), bytes.end(), 0u,
-                      [](unsigned total, std::byte b) { return total + static_cast<unsigned>(b); });
-  return static_cast<std::byte>(0u - sum);
-}
 
 /// A system description table header (ACPI 6.5 5.2.6); finish() fills in length and checksum.
 Bytes begin(std::string_view signature, uint8_t revision) {
