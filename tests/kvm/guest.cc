@@ -44,7 +44,7 @@ void KvmGuest::SetUp() {
   ports_.claim(0x80, 0x20, port_writes_, "test");
   mmio_.claim(0xA0000, 0x1000, low_device_, "test");
   mmio_.claim(kDevice, 0x1000, high_device_, "test");
-  auto accelerator = make_kvm_accelerator(device_);
+  auto accelerator = make_kvm_accelerator(device_, {.irqchip = irqchip_});
   ASSERT_TRUE(accelerator) << accelerator.error().message;
   accelerator_ = *std::move(accelerator);
   auto vm = accelerator_->create_vm({*memory_, ports_, mmio_});

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <ostream>
 #include <span>
 #include <vector>
 
@@ -78,8 +79,14 @@ struct Recorder final : memory::IoHandler {
   std::function<void(const Write&)> on_write;
 };
 
+inline void PrintTo(const Recorder::Write& write, std::ostream* out) {
+  *out << fmt::format("{} bytes at {:#x}: {:#x}", write.size, write.offset, write.value);
+}
+
 class KvmGuest : public KvmTest {
  protected:
+  explicit KvmGuest(IrqChip irqchip = IrqChip::kOff) : irqchip_(irqchip) {}
+
   static constexpr uint64_t kRam = 4 << 20, kCode = 0x1000, kDevice = 0xF000'0000;
 
   void SetUp() override;
@@ -96,6 +103,7 @@ class KvmGuest : public KvmTest {
   vcpu::Exit run(vcpu::Vcpu& vcpu, double seconds = 10);
   vcpu::Exit run() { return run(*vcpu_); }
 
+  const IrqChip irqchip_;
   std::unique_ptr<memory::GuestMemory> memory_;
   memory::IoSpace ports_{"ports"}, mmio_{"memory"};
   Recorder port_writes_, low_device_, high_device_;

@@ -59,11 +59,12 @@ TEST_F(KvmGuest, AHaltedProcessorIsWokenByItsTimer) {
   const auto vector = std::to_array<uint8_t>({0x00, 0x20, 0, 0});
   put(0x20 * 4, std::as_bytes(std::span(vector)));
   port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+  const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
   auto state = real_mode_at(kCode);
   state.system.tsc_offset = -__builtin_ia32_rdtsc();
   state.gpr[x86::kRsp] = 0x1000;
   vcpu_->set_state(state);
-  interrupts_.deadline = x86::host_tsc_hz() / 50;  // 20 ms from now
+  interrupts_.deadline = wait;
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
   EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(15));
@@ -79,11 +80,12 @@ TEST_F(KvmGuest, ATimerInterruptsARunningProcessor) {
   const auto vector = std::to_array<uint8_t>({0x00, 0x20, 0, 0});
   put(0x20 * 4, std::as_bytes(std::span(vector)));
   port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+  const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
   auto state = real_mode_at(kCode);
   state.system.tsc_offset = -__builtin_ia32_rdtsc();
   state.gpr[x86::kRsp] = 0x1000;
   vcpu_->set_state(state);
-  interrupts_.deadline = x86::host_tsc_hz() / 50;
+  interrupts_.deadline = wait;
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
   EXPECT_EQ(port_writes_.writes.size(), 1u);
 }
@@ -116,7 +118,7 @@ TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {
 TEST_F(KvmGuest, ATripleFaultIsAShutdown) {
   const auto code = std::to_array<uint8_t>({0x0F, 0x0B});  // ud2
   put(kCode, std::as_bytes(std::span(code)));
-  auto state = real_mode_at(kCode);
+  auto state = long_mode();
   state.system.idtr = {.base = 0, .limit = 0};
   vcpu_->set_state(state);
   EXPECT_EQ(run().reason, ExitReason::kShutdown);
@@ -192,7 +194,7 @@ TEST_F(KvmGuest, MappingsComeAndGoWhileItRuns) {
   // mov ax, 0C000h; mov ds, ax; mov al, [0]; out 80h, al; mov byte [0], 1; mov al, [0]; out 80h, al
   const auto code =
       std::to_array<uint8_t>({0xB8, 0x00, 0xC0, 0x8E, 0xD8, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xC6,
-                              0x06, 0x00, 0x00, 0x01, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xEB});
+                              0x06, 0x00, 0x00, 0x01, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xEA});
   put(kCode, std::as_bytes(std::span(code)));
   Recorder under;
   mmio_.claim(0xC0000, 0x1000, under, "under");
@@ -204,7 +206,8 @@ TEST_F(KvmGuest, MappingsComeAndGoWhileItRuns) {
   // The device, then the ROM, which keeps what it has; the write to it goes to the device.
   EXPECT_THAT(port_writes_.writes,
               ElementsAre(Write{0, 1, 0x5A}, Write{0, 1, 0x66}, Write{0, 1, 0x66}));
-  EXPECT_THAT(under.writes, ElementsAre(Write{0, 1, 1}));
+  EXPECT_THAT(under.writes, testing::Each(Write{0, 1, 1}));
+  EXPECT_FALSE(under.writes.empty());
   memory_->unmap({0xC0000}, rom);
 }
 
