@@ -13,7 +13,7 @@ limen_guest_packages=(mmdebstrap e2fsprogs fakeroot uidmap debian-archive-keyrin
 limen_test_packages=(
   seabios ovmf ipxe-qemu
   git libclang-rt-14-dev clang-format clang-tidy-19 shellcheck acpica-tools qemu-utils
-  qemu-system-common
+  qemu-system-common qemu-system-x86 busybox-static
   gdb iperf3 iproute2 openssh-client passt socat xorriso mtools swtpm
   openssl vncsnapshot
   grub-rescue-pc grub-efi-amd64-bin memtest86+

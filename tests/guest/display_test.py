@@ -12,7 +12,8 @@ import unittest
 
 from harness import SYSTEM, MachineTest
 from console import Console
-from full_kernel import cpio, kernel_folder
+from full_kernel import kernel_folder
+from initramfs import cpio
 from picture import Picture
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",

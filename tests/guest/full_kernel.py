@@ -7,6 +7,7 @@ import os
 
 from harness import SYSTEM, MachineTest
 from console import Console
+from initramfs import cpio
 
 # In the order in which they need each other; of those that are not there (built in) nothing is said.
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
@@ -38,18 +39,6 @@ def kernel_folder():
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "limen")
     folders = sorted(pathlib.Path(cache).glob("kernel-debian-12-*"))
     return folders[-1] if folders else None
-
-
-def cpio(entries):
-    """A "newc" archive of (name, mode, content)."""
-    archive = b""
-    for number, (name, mode, content) in enumerate(entries + [("TRAILER!!!", 0, b"")], 1):
-        path = name.encode() + b"\0"
-        fields = [number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0]
-        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + path
-        archive += b"\0" * (-len(archive) % 4) + content
-        archive += b"\0" * (-len(archive) % 4)
-    return archive
 
 
 def initrd(base, folder):

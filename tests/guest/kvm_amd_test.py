@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""`-accel kvm` on upstream KVM with AMD-V: the tests of room kvm, and Debian's kernel for clouds to user space
+(docs/kvm.md, "Testing"). First of all, that the machine they run in does what it promises."""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import kvm_host
+from harness import BIN, ROOT, SYSTEM, guest_folder
+from initramfs import Initramfs
+
+INSIDE = "/bin/limen-system-x86_64"
+UNIT_TESTS = BIN / "test_kvm"
+API_VERSION = r"""
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+int main() { printf("%d\n", ioctl(open("/dev/kvm", O_RDWR), KVM_GET_API_VERSION, 0)); }
+"""
+# Waits for a file of the last program that is a processor of KVM's, and shows it.
+SHOW_VCPU = "while kill -0 $! && ! ls -l /proc/$!/fd | grep kvm-vcpu; do sleep 0.1; done"
+# What the guests of Limen do.
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+echo "user space reached"
+dmesg | grep "Hypervisor detected"
+echo "processors: $(nproc)"
+poweroff -f
+"""
+
+
+def guest_initrd():
+    """Busybox and that init."""
+    files = Initramfs()
+    for path in ("/proc", "/sys", "/dev"):
+        files.add_folder(path)
+    files.add_program("/bin/busybox", shutil.which("busybox"))
+    files.add("/init", INIT, executable=True)
+    return files.archive()
+
+
+def compiled(source):
+    """A C program; the caller closes it."""
+    program = tempfile.NamedTemporaryFile()
+    subprocess.run(["cc", "-x", "c", "-o", program.name, "-"], input=source, text=True, check=True)
+    return program
+
+
+class KvmAmd(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if why := kvm_host.missing():
+            raise unittest.SkipTest(why)
+        cls.host = kvm_host.KvmHost()
+        cls.addClassCleanup(cls.host.close)
+        files = cls.host.files
+        files.add_program(INSIDE, SYSTEM)
+        with compiled(API_VERSION) as program:
+            files.add_program("/bin/api_version", program.name)
+        if UNIT_TESTS.exists():
+            files.add_program("/bin/test_kvm", UNIT_TESTS)
+        if guest_folder() is not None:
+            files.add_file("/guest/vmlinuz", guest_folder() / "vmlinuz")
+            files.add("/guest/initrd", guest_initrd())
+
+    def inside(self, command, timeout):
+        status, output = self.host.run(command, timeout)
+        self.assertEqual(status, 0, f"{command}: {output}")
+        return output
+
+    def test_kvm_is_upstreams_with_nested_paging(self):
+        self.assertEqual(self.inside("test -c /dev/kvm && api_version", 30), "12")
+        self.assertEqual(self.inside("cat /sys/module/kvm_amd/parameters/npt", 30), "Y")
+
+    def test_programs_of_this_host_run_there(self):
+        here = subprocess.run([SYSTEM, "--version"], capture_output=True, text=True, check=True)
+        self.assertEqual(self.inside(f"{INSIDE} --version", 30), here.stdout.strip())
+
+    def test_status_and_output_come_back(self):
+        self.assertEqual(self.host.run("echo out; echo error >&2; exit 42", 30), (42, "out\nerror"))
+        self.assertEqual(self.host.run("kill -KILL $$", 30)[0], 128 + signal.SIGKILL)
+
+    def test_a_command_and_its_children_have_a_time_limit(self):
+        with self.assertRaises(subprocess.TimeoutExpired) as caught:
+            self.host.run("echo begun; sleep 1000 & sleep 1000", 2)
+        self.assertIn("begun", caught.exception.output)
+        self.assertEqual(self.host.run("ps | grep -c '[s]leep 1000'", 30), (1, "0"))
+
+    def test_a_machine_that_hangs_is_started_anew(self):
+        self.inside("touch /first", 30)
+        self.host.answer_seconds, usual = 1, self.host.answer_seconds
+        self.host.machine_process.send_signal(signal.SIGSTOP)
+        try:
+            self.assertEqual(self.host.run("test ! -e /first && echo anew", 5), (0, "anew"))
+        finally:
+            self.host.answer_seconds = usual
+
+    def test_unit_tests(self):
+        if not (ROOT / "tests" / "kvm").is_dir():
+            self.skipTest("there are no tests of room kvm yet")
+        self.inside("test_kvm --gtest_brief=1", 300)
+
+    def test_debians_kernel_to_user_space_and_power_off(self):
+        known = subprocess.run([SYSTEM, "-accel", "help"], capture_output=True, text=True, check=True)
+        if not re.search(r"^kvm\b", known.stdout, re.MULTILINE):
+            self.skipTest("there is no accelerator kvm yet")
+        if guest_folder() is None:
+            self.skipTest("the guest disk was not made yet")
+        for board, processors in (("microvm", 1), ("pc", 1), ("q35", 2)):
+            with self.subTest(board=board):
+                machine = shlex.join([
+                    INSIDE, "-accel", "kvm", "-machine", board, "-smp", str(processors), "-m", "256",
+                    "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel",
+                    "/guest/vmlinuz", "-initrd", "/guest/initrd", "-append",
+                    "console=ttyS0 quiet panic=-1"])
+                output = self.inside(f"{machine} & {SHOW_VCPU}; wait $!", 120)
+                self.assertIn("anon_inode:kvm-vcpu:0", output)
+                self.assertIn("user space reached", output)
+                self.assertIn("Hypervisor detected: KVM", output)
+                self.assertIn(f"processors: {processors}", output)
+
+
+if __name__ == "__main__":
+    unittest.main()
