@@ -115,10 +115,12 @@ class KvmAmd(unittest.TestCase):
             self.skipTest("there is no accelerator kvm yet")
         if guest_folder() is None:
             self.skipTest("the guest disk was not made yet")
-        for board, processors in (("microvm", 1), ("pc", 1), ("q35", 2)):
-            with self.subTest(board=board):
+        for board, processors, chips in (("microvm", 1, "on"), ("pc", 1, "off"), ("pc", 2, "split"),
+                                         ("q35", 2, "on")):
+            with self.subTest(board=board, kernel_irqchip=chips):
                 machine = shlex.join([
-                    INSIDE, "-accel", "kvm", "-machine", board, "-smp", str(processors), "-m", "256",
+                    INSIDE, "-accel", f"kvm,kernel-irqchip={chips}", "-machine", board, "-smp",
+                    str(processors), "-m", "256",
                     "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel",
                     "/guest/vmlinuz", "-initrd", "/guest/initrd", "-append",
                     "console=ttyS0 quiet panic=-1"])

@@ -151,7 +151,7 @@ TEST_F(KvmGuest, StateComesBackAsItWasSet) {
   state.system.lstar = 0xFFFF'8000'0000'1000;
   state.system.fmask = 0x47700;
   state.system.kernel_gs_base = 0x1234'5678;
-  state.system.sysenter_eip = 0xFFFF'8000'0000'2000;
+  state.system.sysenter_eip = 0x8000'2000;  // 32 bits with AMD's processors
   state.system.pat = 0x0007'0406'0007'0406;
   state.system.dr[0] = 0x1000;
   state.system.cr2 = 0xABC000;
