@@ -1,0 +1,44 @@
+// `limen host`: what this host offers to machines.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "cli/host/report.h"
+#include "cli/programs.h"
+
+namespace limen::cli {
+namespace {
+
+/// Of standard output: a terminal that is not told otherwise (https://no-color.org).
+bool wants_colour() {
+  const auto text = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string_view(value == nullptr ? "" : value);
+  };
+  return ::isatty(STDOUT_FILENO) == 1 && text("NO_COLOR").empty() && text("TERM") != "dumb";
+}
+
+}  // namespace
+
+int host_main(const std::string& program, bool json) {
+  constexpr int kKvm = 0, kSoft = 1, kError = 2;
+  const host::HostFiles files;
+  const auto soft = host::measure_soft();
+  if (!soft) {
+    complain(program, {"host: " + soft.error().message});
+    return kError;
+  }
+  const auto report =
+      host::make_report(files, host::read_processor(), kvm::choose(files.path("dev/kvm")), *soft,
+                        host::try_userfaultfd);
+  if (json)
+    fmt::print("{}\n", host::json_of(report).dump(
+                           2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  else
+    fmt::print("{}", host::text_of(report, wants_colour()));
+  return report.accelerator.name == "kvm" ? kKvm : kSoft;
+}
+
+}  // namespace limen::cli
