@@ -253,7 +253,8 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return complain(program, parse_error(app, error));
+    complain(program, parse_error(app, error));
+    return host->parsed() ? kHostError : 1;
   }
 
   if (host->parsed()) return host_main(program, host_json);

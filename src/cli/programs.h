@@ -26,5 +26,6 @@ int complain(std::string_view program, const Error& error);
 /// `limen host`: says what this host offers. Exit status 0: `-accel kvm:soft` takes kvm here; 1:
 /// soft; 2: an error.
 int host_main(const std::string& program, bool json);
+inline constexpr int kHostError = 2;
 
 }  // namespace limen::cli

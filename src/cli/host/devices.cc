@@ -32,11 +32,13 @@ struct Device {
   std::string_view name;
   std::string_view file;  ///< Below the root.
   std::string_view if_absent;
+  std::string_view if_refused;
 };
 constexpr std::array kDevices = {
-    Device{"tun", "tap interfaces", "dev/net/tun", "modprobe tun; -netdev user needs none"},
+    Device{"tun", "tap interfaces", "dev/net/tun", "modprobe tun; -netdev user needs none",
+           "as root: chmod 666 /dev/net/tun; ip tuntap add mode tap user USER"},
     Device{"vhost-net", "vhost-net", "dev/vhost-net",
-           "modprobe vhost_net; without it this process moves the frames"},
+           "modprobe vhost_net; without it this process moves the frames", ""},
 };
 
 Finding device(const HostFiles& files, const Device& wanted) {
@@ -55,7 +57,7 @@ Finding device(const HostFiles& files, const Device& wanted) {
     return finding;
   }
   finding.text = fmt::format("{} may not be opened: {}", path, std::strerror(access.error));
-  finding.advice = advice_on(access, path);
+  finding.advice = wanted.if_refused.empty() ? advice_on(access, path) : wanted.if_refused;
   return finding;
 }
 

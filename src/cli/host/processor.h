@@ -10,13 +10,13 @@
 namespace limen::cli::host {
 
 struct Processor {
-  std::string name;
-  std::string vendor;  ///< "GenuineIntel", "AuthenticAMD".
-  std::vector<std::string> features;
+  std::string name = {};
+  std::string vendor = {};  ///< "GenuineIntel", "AuthenticAMD".
+  std::vector<std::string> features = {};
   bool vmx = false;
   bool svm = false;
-  bool virtual_machine = false;      ///< CPUID.1:ECX[31].
-  std::string hypervisor_signature;  ///< CPUID.40000000H:EBX,ECX,EDX.
+  bool virtual_machine = false;           ///< CPUID.1:ECX[31].
+  std::string hypervisor_signature = {};  ///< CPUID.40000000H:EBX,ECX,EDX.
   bool invariant_tsc = false;
   uint64_t tsc_hz = 0;
   uint64_t memory = 0;  ///< Bytes.

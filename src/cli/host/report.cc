@@ -55,6 +55,22 @@ std::string describe_ratio(double ratio) {
   return fmt::format("{:.{}f} times native time", times, times < 10 ? 2 : 0);
 }
 
+/// `text` in lines of at most `columns` (0: in one), all but the first behind `indent` blanks.
+std::string wrap(std::string_view text, size_t indent, size_t columns) {
+  constexpr size_t kLeast = 20;
+  if (columns == 0) return std::string(text);
+  const size_t width = std::max(columns, indent + kLeast) - indent;
+  std::string wrapped;
+  while (text.size() > width) {
+    size_t end = text.rfind(' ', width);
+    if (end == std::string_view::npos) end = text.find(' ');
+    if (end == std::string_view::npos) break;
+    wrapped += fmt::format("{}\n{:{}}", text.substr(0, end), "", indent);
+    text.remove_prefix(end + 1);
+  }
+  return wrapped + std::string(text);
+}
+
 }  // namespace
 
 Report make_report(const HostFiles& files, const Processor& processor, const kvm::Choice& choice,
@@ -68,15 +84,16 @@ Report make_report(const HostFiles& files, const Processor& processor, const kvm
   return report;
 }
 
-std::string text_of(const Report& report, bool colour) {
-  const auto paint = [colour](std::string_view with, std::string_view text) {
-    return colour ? fmt::format("{}{}{}", with, text, kPlain) : std::string(text);
+std::string text_of(const Report& report, const Style& style) {
+  const auto paint = [&](std::string_view with, std::string_view text) {
+    return style.colour ? fmt::format("{}{}{}", with, text, kPlain) : std::string(text);
   };
   size_t name_width = 0;
   for (const auto& section : report.sections)
     for (const auto& finding : section.findings)
       name_width = std::max(name_width, finding.name.size());
   constexpr size_t kVerdictWidth = 7;
+  const size_t indent = 2 + name_width + 2 + kVerdictWidth + 2;
 
   std::string text;
   for (const auto& section : report.sections) {
@@ -84,9 +101,11 @@ std::string text_of(const Report& report, bool colour) {
     for (const auto& finding : section.findings) {
       const auto verdict = fmt::format("{:<{}}", name_of(finding.verdict), kVerdictWidth);
       text += fmt::format("  {:<{}}  {}  {}\n", finding.name, name_width,
-                          paint(colour_of(finding.verdict), verdict), finding.text);
+                          paint(colour_of(finding.verdict), verdict),
+                          wrap(finding.text, indent, style.columns));
       if (!finding.advice.empty())
-        text += fmt::format("{:{}}-> {}\n", "", name_width + kVerdictWidth + 6, finding.advice);
+        text += fmt::format("{:{}}-> {}\n", "", indent,
+                            wrap(finding.advice, indent + 3, style.columns));
     }
   }
   const auto& accelerator = report.accelerator;

@@ -38,8 +38,14 @@ struct Report {
                                  const kvm::Choice& choice, const SoftSpeed& soft,
                                  const TryUserfaultfd& userfaultfd);
 
-/// Aligned lines for people; `colour`: with a terminal's escape sequences.
-[[nodiscard]] std::string text_of(const Report& report, bool colour);
+/// How text_of() writes.
+struct Style {
+  bool colour = false;  ///< With a terminal's escape sequences.
+  size_t columns = 0;   ///< Longer lines are wrapped; 0: none.
+};
+
+/// Aligned lines for people.
+[[nodiscard]] std::string text_of(const Report& report, const Style& style);
 /// docs/host.md has the keys.
 [[nodiscard]] nlohmann::ordered_json json_of(const Report& report);
 
