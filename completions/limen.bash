@@ -60,7 +60,7 @@ _limen() {
         *) _limen_files ;;
       esac
       ;;
-    host) _limen_words "--help" ;;
+    host) _limen_words "--json --help" ;;
   esac
 }
 

@@ -23,7 +23,9 @@ int run_machine(const std::string& program, const machine::MachineDescription& d
 /// One line on standard error; returns exit status 1.
 int complain(std::string_view program, const Error& error);
 
-/// What `limen host` prints.
-std::string describe_host();
+/// `limen host`: says what this host offers. Exit status 0: `-accel kvm:soft` takes kvm here; 1:
+/// soft; 2: an error.
+int host_main(const std::string& program, bool json);
+inline constexpr int kHostError = 2;
 
 }  // namespace limen::cli

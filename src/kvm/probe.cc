@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds kWholeLimit{240};
 constexpr std::chrono::milliseconds kLoopLimit{80};
 constexpr std::chrono::milliseconds kStepLimit{30};
 
-constexpr uint64_t kFirstRounds = 1000;
+constexpr uint64_t kFirstRounds = 500;
 constexpr uint64_t kMostRounds = 4'000'000;
 /// How long a loop is to be measured; one that took as long for kFirstRounds is slow enough.
 constexpr Seconds kMeasured{0.002};
@@ -126,8 +126,9 @@ class Probe {
     const auto end = Clock::now() + kLoopLimit;
     double best = 0;
     uint64_t rounds = kFirstRounds;
-    // The first round pays for what is touched first.
-    for (int i = 0; i <= kTries; ++i) {
+    // The first run pays for what is touched first. Then there are more rounds until it takes long
+    // enough, or until it takes long with the fewest.
+    for (int measured = -1; measured < kTries;) {
       const auto outcome = guest_->run(program, rounds, left(end - Clock::now()));
       if (!outcome) {
         note(where, outcome.error().message);
@@ -144,9 +145,15 @@ class Probe {
         note(where, outcome->trouble);
         return 0;
       }
+      if (measured < 0) {
+        measured = 0;
+        continue;
+      }
       best = std::max(best, rate(rounds, outcome->processor_time));
-      if (rounds == kFirstRounds && outcome->processor_time >= kMeasured) return best;
-      rounds = rounds_for(best);
+      const bool long_enough = outcome->processor_time >= kMeasured / 2 || rounds == kMostRounds;
+      if (long_enough) ++measured;
+      if (long_enough && rounds == kFirstRounds && measured == 2) return best;
+      if (!long_enough) rounds = std::min(std::max(rounds_for(best), rounds * 2), kMostRounds);
     }
     return best;
   }

@@ -19,7 +19,7 @@ struct ProbeResult {
   bool breakpoint = false;   ///< INT3 in ring 0, which every Linux kernel tries while it boots.
   bool system_call = false;  ///< SYSCALL from ring 3 and SYSRET.
   /// What failed where, for a person, as in "INT3 in ring 0: emulation failure"; empty: nothing.
-  std::string trouble;
+  std::string trouble = {};
 
   /// The part of native speed below which a guest's kernel is better off with -accel soft.
   static constexpr double kLeastRatio = 0.1;

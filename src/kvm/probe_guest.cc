@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "kvm/ioctl.h"
-#include "kvm/kernel.h"
 #include "kvm/time_limit.h"
 #include "x86/registers.h"
 

@@ -13,8 +13,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "kvm/device.h"
-
-struct kvm_run;
+#include "kvm/kernel.h"
 
 namespace limen::kvm {
 

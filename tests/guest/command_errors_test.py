@@ -145,7 +145,7 @@ class CommandErrors(MachineTest):
                       [SYSTEM, "-cpu", "help"], [LIMEN, "--help"], [LIMEN, "run", "--help"],
                       [LIMEN, "run", "--device", "help"],
                       [LIMEN, "run", "--device", "pc-testdev,help"], [LIMEN, "image", "--help"], [LIMEN, "image", "create", "--help"],
-                      [LIMEN, "host", "--help"], [LIMEN, "host"], [IMG, "--help"],
+                      [LIMEN, "host", "--help"], [IMG, "--help"],
                       [IMG, "create", "--help"]):
             with self.subTest(words=words):
                 result = self.run_program(*words)

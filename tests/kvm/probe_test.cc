@@ -65,6 +65,15 @@ TEST_F(KvmProbe, FindsThatAParavirtualBackEndIsNoPlaceForAKernel) {
   EXPECT_THAT(result.trouble, HasSubstr("SYSCALL in ring 3: "));
 }
 
+TEST_F(KvmProbe, FindsThatVirtualizationHardwareRunsAKernelAtItsSpeed) {
+  if (!std::filesystem::exists("/sys/module/kvm_amd") &&
+      !std::filesystem::exists("/sys/module/kvm_intel"))
+    GTEST_SKIP() << "neither kvm_amd nor kvm_intel is loaded";
+  const auto result = probe(*device_);
+  EXPECT_TRUE(result.usable()) << result.kernel_ratio() << " " << result.trouble;
+  EXPECT_EQ(result.trouble, "");
+}
+
 TEST_F(KvmProbe, ProgramThatDoesNotEndIsStoppedAndSaysHowFarItGot) {
   auto guest = ProbeGuest::create(*device_);
   ASSERT_TRUE(guest) << guest.error().message;

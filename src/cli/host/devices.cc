@@ -1,0 +1,72 @@
+#include "cli/host/devices.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <cstring>
+#include <string_view>
+
+namespace limen::cli::host {
+namespace {
+
+Finding iommu(const HostFiles& files) {
+  Finding finding{.key = "iommu", .name = "IOMMU", .value = nullptr, .text = "none"};
+  const auto units = files.list("sys/class/iommu");
+  const auto groups = files.list("sys/kernel/iommu_groups").size();
+  if (groups > 0) {
+    finding.value = {{"units", units}, {"groups", groups}};
+    finding.text = fmt::format("{} group{}{}{}", groups, groups == 1 ? "" : "s",
+                               units.empty() ? "" : " of ", fmt::join(units, ", "));
+    return finding;
+  }
+  finding.verdict = Verdict::kMissing;
+  finding.advice =
+      "only passing a host's devices through needs it: VT-d or AMD-Vi in the firmware's set-up, "
+      "intel_iommu=on on the kernel's command line";
+  return finding;
+}
+
+struct Device {
+  std::string_view key;
+  std::string_view name;
+  std::string_view file;  ///< Below the root.
+  std::string_view if_absent;
+  std::string_view if_refused;
+};
+constexpr std::array kDevices = {
+    Device{"tun", "tap interfaces", "dev/net/tun", "modprobe tun; -netdev user needs none",
+           "as root: chmod 666 /dev/net/tun; ip tuntap add mode tap user USER"},
+    Device{"vhost-net", "vhost-net", "dev/vhost-net",
+           "modprobe vhost_net; without it this process moves the frames", ""},
+};
+
+Finding device(const HostFiles& files, const Device& wanted) {
+  const auto path = "/" + std::string(wanted.file);
+  Finding finding{.key = std::string(wanted.key),
+                  .name = std::string(wanted.name),
+                  .value = path,
+                  .text = path};
+  const auto access = files.access(wanted.file);
+  if (access.granted()) return finding;
+  finding.value = nullptr;
+  finding.verdict = Verdict::kMissing;
+  if (!access.there()) {
+    finding.text = path + " is not there";
+    finding.advice = wanted.if_absent;
+    return finding;
+  }
+  finding.text = fmt::format("{} may not be opened: {}", path, std::strerror(access.error));
+  finding.advice = wanted.if_refused.empty() ? advice_on(access, path) : wanted.if_refused;
+  return finding;
+}
+
+}  // namespace
+
+Findings device_findings(const HostFiles& files) {
+  Findings findings{iommu(files)};
+  for (const auto& wanted : kDevices) findings.push_back(device(files, wanted));
+  return findings;
+}
+
+}  // namespace limen::cli::host

@@ -1,0 +1,28 @@
+// One thing that `limen host` found out.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace limen::cli::host {
+
+enum class Verdict : uint8_t {
+  kOk,
+  kWarning,  ///< It works, with less than it could.
+  kMissing,
+};
+
+struct Finding {
+  std::string key;               ///< In JSON; stable (docs/host.md).
+  std::string name;              ///< For people.
+  nlohmann::ordered_json value;  ///< For programs; null: not there.
+  std::string text;              ///< For people.
+  Verdict verdict = Verdict::kOk;
+  std::string advice = {};  ///< What to do about it; empty: nothing.
+};
+
+using Findings = std::vector<Finding>;
+
+}  // namespace limen::cli::host

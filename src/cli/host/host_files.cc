@@ -1,0 +1,85 @@
+#include "cli/host/host_files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "base/unique_fd.h"
+
+namespace limen::cli::host {
+
+bool Access::there() const { return error != ENOENT && error != ENODEV && error != ENXIO; }
+
+HostFiles::HostFiles(std::string root) : root_(std::move(root)) {
+  if (!root_.ends_with('/')) root_ += '/';
+}
+
+std::string HostFiles::path(std::string_view name) const { return root_ + std::string(name); }
+
+std::optional<std::string> HostFiles::read(std::string_view name) const {
+  std::ifstream file(path(name));
+  if (!file) return std::nullopt;
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (file.bad()) return std::nullopt;
+  text.erase(text.find_last_not_of(" \n\t") + 1);
+  return text;
+}
+
+bool HostFiles::exists(std::string_view name) const {
+  std::error_code error;
+  return std::filesystem::exists(path(name), error);
+}
+
+std::vector<std::string> HostFiles::list(std::string_view name) const {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(path(name), error), end; !error && entry != end;
+       entry.increment(error))
+    names.push_back(entry->path().filename());
+  std::ranges::sort(names);
+  return names;
+}
+
+Access HostFiles::access(std::string_view name) const {
+  Access access;
+  const auto file = path(name);
+  const UniqueFd opened(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!opened.valid()) access.error = errno;
+  struct stat status {};
+  if (::stat(file.c_str(), &status) != 0) return access;
+  constexpr auto kBoth = S_IRGRP | S_IWGRP;
+  access.group = group_name(status.st_gid);
+  access.for_group = (status.st_mode & kBoth) == kBoth;
+  return access;
+}
+
+std::string HostFiles::group_name(unsigned number) const {
+  // group(5): name:password:number:members
+  std::istringstream lines(read("etc/group").value_or(""));
+  for (std::string line; std::getline(lines, line);) {
+    const auto name = line.substr(0, line.find(':'));
+    const auto middle = line.find(':', name.size() + 1);
+    if (middle == std::string::npos) continue;
+    if (line.substr(middle + 1, line.find(':', middle + 1) - middle - 1) == std::to_string(number))
+      return name;
+  }
+  return std::to_string(number);
+}
+
+std::string advice_on(const Access& access, std::string_view device) {
+  if (access.error != EACCES && access.error != EPERM) return {};
+  if (access.for_group && access.group != "root" && access.group != "0")
+    return fmt::format("join group {}: sudo usermod -aG {} USER, then log in again", access.group,
+                       access.group);
+  return fmt::format("only its owner may open it; as root: chgrp kvm {} && chmod 660 {}", device,
+                     device);
+}
+
+}  // namespace limen::cli::host

@@ -1,0 +1,204 @@
+// What is said of hosts that are made up.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/userfaultfd.h>
+
+#include <cerrno>
+
+#include "cli/host/devices.h"
+#include "cli/host/kernel_hypervisor.h"
+#include "cli/host/made_up_host.h"
+#include "cli/host/memory.h"
+#include "cli/host/processor.h"
+
+namespace limen::cli::host {
+namespace {
+
+using nlohmann::ordered_json;
+using testing::HasSubstr;
+
+int has_userfaultfd(int) { return 0; }
+
+TEST(HostProcessor, VirtualizationSaysWhereItIsSwitchedOn) {
+  Processor processor{.vendor = "AuthenticAMD"};
+  auto finding = find(processor_findings(processor), "virtualization");
+  EXPECT_EQ(finding.verdict, Verdict::kMissing);
+  EXPECT_THAT(finding.advice, HasSubstr("switch on AMD-V (SVM) in the firmware"));
+
+  processor.virtual_machine = true;
+  processor.hypervisor_signature = "Microsoft Hv";
+  finding = find(processor_findings(processor), "virtualization");
+  EXPECT_THAT(finding.advice, HasSubstr("nested virtualization"));
+  EXPECT_EQ(find(processor_findings(processor), "virtual-machine").value, "Hyper-V");
+
+  processor.svm = true;
+  finding = find(processor_findings(processor), "virtualization");
+  EXPECT_EQ(finding.verdict, Verdict::kOk);
+  EXPECT_EQ(finding.value, "svm");
+}
+
+TEST(HostProcessor, OfThisHostHasAName) {
+  const auto processor = read_processor();
+  EXPECT_FALSE(processor.name.empty());
+  EXPECT_EQ(processor.vendor.size(), 12u);
+  EXPECT_GT(processor.tsc_hz, 100'000'000u);
+  EXPECT_GT(processor.memory, uint64_t{1} << 28);
+}
+
+class HostKvm : public testing::Test {
+ protected:
+  Findings findings() const {
+    return kvm_findings(host_.files(), processor_, kvm::choose(host_.files().path("dev/kvm")));
+  }
+  MadeUpHost host_;
+  Processor processor_{.vendor = "GenuineIntel", .vmx = true};
+};
+
+TEST_F(HostKvm, WithoutModulesSaysWhichToLoad) {
+  const auto modules = find(findings(), "kvm-modules");
+  EXPECT_EQ(modules.verdict, Verdict::kMissing);
+  EXPECT_EQ(modules.advice, "sudo modprobe kvm_intel");
+  const auto device = find(findings(), "kvm-device");
+  EXPECT_EQ(device.verdict, Verdict::kMissing);
+  EXPECT_EQ(device.value, nullptr);
+  processor_.vmx = false;
+  EXPECT_THAT(find(findings(), "kvm-modules").advice, HasSubstr("no use without"));
+}
+
+TEST_F(HostKvm, NestingThatIsOffIsAWarning) {
+  host_.put("sys/module/kvm/refcnt", "1\n");
+  host_.put("sys/module/kvm_intel/parameters/nested", "N\n");
+  auto nested = find(findings(), "nested-kvm_intel");
+  EXPECT_EQ(nested.verdict, Verdict::kWarning);
+  EXPECT_EQ(nested.value, false);
+  EXPECT_THAT(nested.advice, HasSubstr("options kvm_intel nested=1"));
+  EXPECT_THAT(find(findings(), "kvm-device").advice, HasSubstr("--device /dev/kvm"));
+
+  host_.put("sys/module/kvm_intel/parameters/nested", "Y\n");
+  nested = find(findings(), "nested-kvm_intel");
+  EXPECT_EQ(nested.verdict, Verdict::kOk);
+  EXPECT_EQ(nested.value, true);
+}
+
+TEST_F(HostKvm, DeviceOfAGroupThatThisUserIsNotIn) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become nobody";
+  host_.put("etc/group", "kvm:x:104:\n");
+  host_.put("dev/kvm", "", 0660);
+  host_.give_to_group("dev/kvm", 104);
+  const AsNobody nobody;
+  const auto device = find(findings(), "kvm-device");
+  EXPECT_EQ(device.verdict, Verdict::kMissing);
+  EXPECT_THAT(device.text, HasSubstr("(group kvm)"));
+  EXPECT_THAT(device.advice, HasSubstr("usermod -aG kvm"));
+}
+
+TEST_F(HostKvm, FileThatIsNotTheKernelsDevice) {
+  host_.put("dev/kvm", "");
+  const auto device = find(findings(), "kvm-device");
+  EXPECT_EQ(device.verdict, Verdict::kMissing);
+  EXPECT_THAT(device.text, HasSubstr("cannot be used"));
+}
+
+TEST_F(HostKvm, ProbeThatFoundAnEmulatorIsAWarning) {
+  kvm::Choice choice;
+  choice.probe = kvm::ProbeResult{.runs = true,
+                                  .native_rate = 7e9,
+                                  .kernel_rate = 1.4e6,
+                                  .user_rate = 7e9,
+                                  .trouble = "INT3 in ring 0: emulation failure"};
+  const auto probe = find(kvm_findings(host_.files(), processor_, choice), "kvm-probe");
+  EXPECT_EQ(probe.verdict, Verdict::kWarning);
+  EXPECT_EQ(probe.value["usable"], false);
+  EXPECT_EQ(probe.value["trouble"], "INT3 in ring 0: emulation failure");
+  EXPECT_THAT(probe.text, HasSubstr("ring 0: 1.4 million instructions a second, ring 3: 7000"));
+}
+
+class HostMemory : public testing::Test {
+ protected:
+  Finding finding(std::string_view key, const TryUserfaultfd& attempt = has_userfaultfd) const {
+    return find(memory_findings(host_.files(), attempt), key);
+  }
+  MadeUpHost host_;
+};
+
+TEST_F(HostMemory, TransparentHugePages) {
+  EXPECT_EQ(finding("transparent-huge-pages").verdict, Verdict::kMissing);
+  host_.put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+  host_.put("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+            "always within_size [advise] never deny force\n");
+  EXPECT_EQ(finding("transparent-huge-pages").verdict, Verdict::kOk);
+  EXPECT_EQ(finding("transparent-huge-pages").value,
+            (ordered_json{{"private", "madvise"}, {"shared", "advise"}}));
+  host_.put("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n");
+  const auto off = finding("transparent-huge-pages");
+  EXPECT_EQ(off.verdict, Verdict::kWarning);
+  EXPECT_THAT(off.advice, HasSubstr("transparent_hugepage/enabled"));
+}
+
+TEST_F(HostMemory, ReservedHugePages) {
+  host_.put("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n");
+  host_.put("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n");
+  EXPECT_EQ(finding("reserved-huge-pages").verdict, Verdict::kMissing);
+  host_.put("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
+  host_.put("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "384\n");
+  const auto pool = finding("reserved-huge-pages");
+  EXPECT_EQ(pool.verdict, Verdict::kOk);
+  EXPECT_EQ(pool.text, "384 of 512 free, of 2 MiB");
+  EXPECT_EQ(pool.value[0]["size"], 2 << 20);
+}
+
+TEST_F(HostMemory, LockedMemoryIsLimitedUnlessTheUserMayLockAll) {
+  constexpr auto kLimits =
+      "Limit                     Soft Limit           Hard Limit           Units     \n"
+      "Max locked memory         8388608              8388608              bytes     \n";
+  host_.put("proc/self/limits", kLimits);
+  host_.put("proc/self/status", "Name:\tx\nCapEff:\t0000000000000000\n");
+  auto locked = finding("locked-memory");
+  EXPECT_EQ(locked.verdict, Verdict::kWarning);
+  EXPECT_EQ(locked.value, 8388608);
+  EXPECT_THAT(locked.text, HasSubstr("8 MiB"));
+  host_.put("proc/self/status", "Name:\tx\nCapEff:\t0000000000004000\n");
+  EXPECT_EQ(finding("locked-memory").verdict, Verdict::kOk);
+}
+
+TEST_F(HostMemory, FewMappingsAreAWarning) {
+  host_.put("proc/sys/vm/max_map_count", "65530\n");
+  EXPECT_EQ(finding("map-count").verdict, Verdict::kOk);
+  host_.put("proc/sys/vm/max_map_count", "1000\n");
+  EXPECT_EQ(finding("map-count").verdict, Verdict::kWarning);
+  EXPECT_EQ(finding("map-count").value, 1000);
+  host_.put("proc/sys/vm/max_map_count", "many\n");
+  EXPECT_EQ(finding("map-count").value, nullptr);
+}
+
+TEST_F(HostMemory, UserfaultfdForTheKernelsFaultsForThoseOfUserModeOrNot) {
+  EXPECT_EQ(finding("userfaultfd").value, "all");
+  const auto user_only = [](int flags) { return flags == UFFD_USER_MODE_ONLY ? 0 : EPERM; };
+  EXPECT_EQ(finding("userfaultfd", user_only).value, "user");
+  EXPECT_EQ(finding("userfaultfd", user_only).verdict, Verdict::kWarning);
+  const auto none = [](int) { return ENOSYS; };
+  EXPECT_EQ(finding("userfaultfd", none).verdict, Verdict::kMissing);
+  EXPECT_THAT(finding("userfaultfd", none).advice, HasSubstr("CONFIG_USERFAULTFD"));
+  host_.put("dev/userfaultfd", "");
+  EXPECT_EQ(finding("userfaultfd", user_only).value, "all");
+}
+
+TEST(HostDevices, OfAHostWithAllAndOfOneWithNone) {
+  const MadeUpHost host;
+  for (const auto& finding : device_findings(host.files())) {
+    EXPECT_EQ(finding.verdict, Verdict::kMissing) << finding.key;
+    EXPECT_NE(finding.advice, "") << finding.key;
+    EXPECT_EQ(finding.value, nullptr) << finding.key;
+  }
+  host.put("sys/class/iommu/dmar0/x", "");
+  host.put("sys/kernel/iommu_groups/0/x", "");
+  host.put("sys/kernel/iommu_groups/1/x", "");
+  host.put("dev/net/tun", "");
+  host.put("dev/vhost-net", "");
+  const auto findings = device_findings(host.files());
+  for (const auto& finding : findings) EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.key;
+  EXPECT_EQ(find(findings, "iommu").text, "2 groups of dmar0");
+}
+
+}  // namespace
+}  // namespace limen::cli::host
