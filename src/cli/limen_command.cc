@@ -224,7 +224,9 @@ int limen_main(const std::string& program, const std::vector<std::string>& argum
   run_command->add_option("-c,--cpus", run.cpus, "number of processors")->type_name("N");
   run_command->add_option("--cpu", run.cpu, "host, max or qemu64, then ,+feature or ,-feature")
       ->type_name("MODEL");
-  run_command->add_option("--accel", run.accelerator, "what runs the guest: soft, kvm, or kvm:soft for what is better here")
+  run_command
+      ->add_option("--accel", run.accelerator,
+                   "what runs the guest: soft, kvm, or kvm:soft for what is better here")
       ->type_name("NAME");
   run_command->add_option("-n,--name", run.name, "name of the machine")->type_name("TEXT");
   run_command->add_option("--console", run.console, "serial port: stdio, none or file:PATH")

@@ -28,6 +28,8 @@ class KvmVm final : public vcpu::Vm {
     shared.has_xsave2 = xsave2 != 0;
     shared.xsave_size = std::max(xsave2, sizeof(kvm_xsave));
     shared.has_xcrs = device->extension(KVM_CAP_XCRS) > 0;
+    shared.has_nested_state = device->extension(KVM_CAP_NESTED_STATE) > 0;
+    shared.is_amd = supported.is_amd();
     shared.can_block_interrupts =
         (device->extension(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ) != 0;
     shared.tsc_hz = host_tsc_hz();
@@ -38,6 +40,10 @@ class KvmVm final : public vcpu::Vm {
       unsigned index, const x86::CpuidTable& cpuid,
       vcpu::LocalInterruptController& interrupts) override {
     return Vcpu::create(shared_, index, cpuid, interrupts);
+  }
+  Result<> log_writes(bool on) override { return shared_.slots->log_writes(on); }
+  Result<std::vector<uint64_t>> take_written_pages() override {
+    return shared_.slots->take_written();
   }
   [[nodiscard]] vcpu::InterruptChips* interrupt_chips() override { return shared_.chips.get(); }
 

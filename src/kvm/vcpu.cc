@@ -115,6 +115,10 @@ vcpu::Exit Vcpu::run() {
       exit = handle_exit();
     }
   }
+  if (passing_) {
+    stopped_before_ = passing_;
+    end_passing();
+  }
   {
     const std::lock_guard lock(wait_mutex_);
     thread_.reset();

@@ -47,6 +47,8 @@ struct VmShared {
   size_t xsave_size = sizeof(kvm_xsave);  ///< Bytes of the area of KVM_GET_XSAVE2.
   bool has_xsave2 = false;
   bool has_xcrs = false;
+  bool has_nested_state = false;
+  bool is_amd = false;                ///< The host's processor.
   bool can_block_interrupts = false;  ///< While a processor steps.
   uint64_t tsc_hz = 0;
 };
@@ -100,6 +102,8 @@ class Vcpu final : public vcpu::Vcpu {
   std::optional<vcpu::Exit> debug_exit();
   /// Has the instruction run that it stopped before.
   void pass_breakpoint();
+  void end_passing();
+  [[nodiscard]] uint32_t step_control(bool hold_interrupts) const;
 
   // vcpu_state.cc
   void set_tsc_offset(uint64_t offset);
@@ -121,6 +125,7 @@ class Vcpu final : public vcpu::Vcpu {
   vcpu::DebugRequest debug_;
   std::vector<uint64_t> debug_addresses_;   ///< Of breakpoints, in the order of debug registers.
   std::optional<uint64_t> stopped_before_;  ///< Linear address of a breakpoint.
+  std::optional<uint64_t> passing_;         ///< The same, while its instruction runs.
   std::optional<ThreadAlarm> alarm_;
   uint64_t alarm_tsc_ = UINT64_MAX;  ///< Guest TSC at which it rings.
 

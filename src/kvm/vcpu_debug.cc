@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 
+#include "base/log.h"
 #include "kvm/ioctl.h"
 #include "kvm/state/registers.h"
 #include "kvm/vcpu.h"
@@ -54,15 +55,17 @@ Result<> Vcpu::set_debug(const vcpu::DebugRequest& request) {
     debug.arch.debugreg[number] = watch.address;
     debug.arch.debugreg[7] |= enable(number++, kind, length);
   }
-  if (request.single_step) debug.control |= KVM_GUESTDBG_SINGLESTEP;
-  if (request.single_step && request.hold_interrupts && vm_.can_block_interrupts)
-    debug.control |= KVM_GUESTDBG_BLOCKIRQ;
-  if (number != 0) debug.control |= KVM_GUESTDBG_USE_HW_BP;
-  if (debug.control != 0) debug.control |= KVM_GUESTDBG_ENABLE;
+  if (request.single_step) debug.control |= step_control(request.hold_interrupts);
+  if (number != 0) debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
   LIMEN_TRY(try_call(fd_.get(), KVM_SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG", &debug));
   debug_ = request;
   debug_addresses_ = std::move(addresses);
   return {};
+}
+
+uint32_t Vcpu::step_control(bool hold_interrupts) const {
+  return KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP |
+         (hold_interrupts && vm_.can_block_interrupts ? KVM_GUESTDBG_BLOCKIRQ : 0);
 }
 
 std::optional<vcpu::Exit> Vcpu::debug_exit() {
@@ -73,6 +76,11 @@ std::optional<vcpu::Exit> Vcpu::debug_exit() {
   if (arch.exception != kDebugVector)
     return failure(
         fmt::format("a debug exit for exception {}, which was not asked for", arch.exception));
+  if (passing_) {
+    // The step that was for passing a breakpoint is done.
+    end_passing();
+    if (!debug_.single_step) return std::nullopt;
+  }
   for (size_t i = 0; i < kDebugAddresses; ++i) {
     if ((arch.dr6 >> i & 1) == 0) continue;
     if (i < debug_addresses_.size()) {
@@ -95,14 +103,22 @@ std::optional<vcpu::Exit> Vcpu::debug_exit() {
 
 void Vcpu::pass_breakpoint() {
   const auto address = std::exchange(stopped_before_, {});
-  if (!address) return;
+  if (!address || debug_addresses_.empty()) return;
   kvm_regs regs{};
   kvm_sregs sregs{};
   call(fd_.get(), KVM_GET_REGS, &regs);
   call(fd_.get(), KVM_GET_SREGS, &sregs);
   if (sregs.cs.base + regs.rip != *address) return;
-  regs.rflags |= x86::rflags::kResume;
-  call(fd_.get(), KVM_SET_REGS, &regs);
+  // RFLAGS.RF would do, were it not for back ends that emulate.
+  kvm_guest_debug debug{};
+  debug.control = step_control(true);
+  passing_ = call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug) == 0 ? address : std::nullopt;
+}
+
+void Vcpu::end_passing() {
+  const auto request = debug_;
+  passing_.reset();
+  if (const auto set = set_debug(request); !set) log::error("kvm: {}", set.error().message);
 }
 
 }  // namespace limen::kvm

@@ -71,6 +71,19 @@ x86::CpuState Vcpu::state() const {
 
 void Vcpu::set_state(const x86::CpuState& state) {
   const int fd = fd_.get();
+  if (vm_.has_nested_state) {
+    // A guest's own guest is none of CpuState's: whatever ran here is left.
+    kvm_nested_state none{};
+    none.size = sizeof none;
+    if (vm_.is_amd) {
+      none.format = KVM_STATE_NESTED_FORMAT_SVM;
+      none.flags = KVM_STATE_NESTED_GIF_SET;
+    } else {
+      none.format = KVM_STATE_NESTED_FORMAT_VMX;
+      none.hdr.vmx.vmxon_pa = none.hdr.vmx.vmcs12_pa = UINT64_MAX;
+    }
+    call(fd, KVM_SET_NESTED_STATE, &none);
+  }
   // Before KVM_SET_SREGS: CR4.OSXSAVE and XCR0 go together, and MSRs such as the TSC do not depend
   // on either.
   kvm_sregs sregs{};

@@ -2,8 +2,8 @@
 
 #include <array>
 
-#include "base/nearest.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "kvm/choice.h"
 #include "kvm/device.h"
 #include "kvm/kvm_accelerator.h"
@@ -33,8 +33,7 @@ Result<std::string> choose_accelerator(std::string_view names) {
       if (!refused.empty()) log::warning("{}; going on with 'soft'", refused);
       return "soft";
     }
-    if (name != "kvm")
-      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
+    if (name != "kvm") return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
     if (last) {
       LIMEN_TRY(kvm::Device::open());
       return "kvm";

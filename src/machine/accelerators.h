@@ -17,9 +17,9 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description);
 
 /// Takes the first of `names` (between colons: soft, tcg, which is another name for it, kvm) that
-/// this host has; what is passed over is said as a warning. kvm is passed over where a guest's kernel
-/// is better off with what stands behind it, too (kvm/choice.h). The error says why the last cannot
-/// be had, and what to do.
+/// this host has; what is passed over is said as a warning. kvm is passed over where a guest's
+/// kernel is better off with what stands behind it, too (kvm/choice.h). The error says why the last
+/// cannot be had, and what to do.
 Result<std::string> choose_accelerator(std::string_view names);
 /// Whether choose_accelerator("kvm:soft") takes kvm; found out once.
 [[nodiscard]] bool kvm_is_the_choice();

@@ -13,7 +13,8 @@ constexpr std::array kOptions = {
            "[,pit=on|off][,acpi=on|off][,memory-backend=ID]",
            "board", &Builder::machine},
     Option{"M", "pc|q35", "the same", &Builder::machine},
-    Option{"accel", "soft|kvm[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]"
+    Option{"accel",
+           "soft|kvm[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]"
            "[,kernel-irqchip=on|split|off]",
            "what runs the guest's instructions (tcg: another name for soft)",
            &Builder::accelerator},

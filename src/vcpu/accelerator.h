@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "memory/guest_memory.h"
@@ -85,6 +86,14 @@ class Vm {
   /// `interrupts` outlives the Vcpu.
   virtual Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const x86::CpuidTable& cpuid,
                                                     LocalInterruptController& interrupts) = 0;
+  /// Has it note which pages processors write from now on, or no longer.
+  virtual Result<> log_writes([[maybe_unused]] bool on) {
+    return fail("this accelerator cannot log writes");
+  }
+  /// The pages that processors wrote since the last call, by GuestMemory::page_index(), ascending.
+  virtual Result<std::vector<uint64_t>> take_written_pages() {
+    return fail("this accelerator cannot log writes");
+  }
   /// Controllers of its own; nullptr: the machine brings all of them.
   [[nodiscard]] virtual InterruptChips* interrupt_chips() { return nullptr; }
 };

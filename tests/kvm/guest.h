@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -93,6 +94,9 @@ class KvmGuest : public KvmTest {
 
   void put(uint64_t address, std::span<const std::byte> bytes) {
     ASSERT_TRUE(memory_->write({address}, bytes));
+  }
+  void put(uint64_t address, std::initializer_list<uint8_t> bytes) {
+    put(address, std::as_bytes(std::span(bytes.begin(), bytes.size())));
   }
   /// A processor in real mode at 0:1000H, or one that waits for a start-up IPI.
   std::unique_ptr<vcpu::Vcpu> make_vcpu(unsigned index, QueuedInterrupts& interrupts);

@@ -44,20 +44,18 @@ TEST_F(KvmGuest, LongModeAndRing3) {
     if (write.offset == 8) vcpu_->kick();
   };
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
-  EXPECT_THAT(high_device_.writes, ElementsAre(Write{0, 8, 0x1122'3344'5566'7788},
-                                          Write{0x10, 4, 0x99AA'BBCC}, Write{0x14, 2, 0xDDEE},
-                                          Write{0x16, 1, 0xFF}, Write{0, 8, 0x5A5A'5A5A'5A5A'5A5A},
-                                          Write{0, 8, 500'500}, Write{0, 8, 0x1B}, Write{8, 8, 1}));
+  EXPECT_THAT(
+      high_device_.writes,
+      ElementsAre(Write{0, 8, 0x1122'3344'5566'7788}, Write{0x10, 4, 0x99AA'BBCC},
+                  Write{0x14, 2, 0xDDEE}, Write{0x16, 1, 0xFF}, Write{0, 8, 0x5A5A'5A5A'5A5A'5A5A},
+                  Write{0, 8, 500'500}, Write{0, 8, 0x1B}, Write{8, 8, 1}));
 }
 
 TEST_F(KvmGuest, AHaltedProcessorIsWokenByItsTimer) {
   // sti; hlt; cli; out 80h, al; hlt
-  const auto code = std::to_array<uint8_t>({0xFB, 0xF4, 0xFA, 0xE6, 0x80, 0xF4});
-  put(kCode, std::as_bytes(std::span(code)));
-  const auto handler = std::to_array<uint8_t>({0xB0, 0x77, 0xCF});  // mov al, 77h; iret
-  put(0x2000, std::as_bytes(std::span(handler)));
-  const auto vector = std::to_array<uint8_t>({0x00, 0x20, 0, 0});
-  put(0x20 * 4, std::as_bytes(std::span(vector)));
+  put(kCode, {0xFB, 0xF4, 0xFA, 0xE6, 0x80, 0xF4});
+  put(0x2000, {0xB0, 0x77, 0xCF});  // mov al, 77h; iret
+  put(0x20 * 4, {0x00, 0x20, 0, 0});
   port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
   const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
   auto state = real_mode_at(kCode);
@@ -73,12 +71,9 @@ TEST_F(KvmGuest, AHaltedProcessorIsWokenByItsTimer) {
 
 TEST_F(KvmGuest, ATimerInterruptsARunningProcessor) {
   // sti; l: jmp l
-  const auto code = std::to_array<uint8_t>({0xFB, 0xEB, 0xFE});
-  put(kCode, std::as_bytes(std::span(code)));
-  const auto handler = std::to_array<uint8_t>({0xE6, 0x80, 0xF4});  // out 80h, al; hlt
-  put(0x2000, std::as_bytes(std::span(handler)));
-  const auto vector = std::to_array<uint8_t>({0x00, 0x20, 0, 0});
-  put(0x20 * 4, std::as_bytes(std::span(vector)));
+  put(kCode, {0xFB, 0xEB, 0xFE});
+  put(0x2000, {0xE6, 0x80, 0xF4});  // out 80h, al; hlt
+  put(0x20 * 4, {0x00, 0x20, 0, 0});
   port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
   const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
   auto state = real_mode_at(kCode);
@@ -91,8 +86,7 @@ TEST_F(KvmGuest, ATimerInterruptsARunningProcessor) {
 }
 
 TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {
-  const auto code = std::to_array<uint8_t>({0xEB, 0xFE});  // l: jmp l
-  put(kCode, std::as_bytes(std::span(code)));
+  put(kCode, {0xEB, 0xFE});  // l: jmp l
   vcpu_->kick();
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
   for (int i = 0; i < 20; ++i) {
@@ -104,8 +98,7 @@ TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {
     kicker.join();
   }
   EXPECT_EQ(vcpu_->state().rip, kCode);
-  const auto halt = std::to_array<uint8_t>({0xF4});
-  put(kCode, std::as_bytes(std::span(halt)));
+  put(kCode, {0xF4});
   std::thread kicker([this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     vcpu_->kick();
@@ -116,8 +109,7 @@ TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {
 }
 
 TEST_F(KvmGuest, ATripleFaultIsAShutdown) {
-  const auto code = std::to_array<uint8_t>({0x0F, 0x0B});  // ud2
-  put(kCode, std::as_bytes(std::span(code)));
+  put(kCode, {0x0F, 0x0B});  // ud2
   auto state = long_mode();
   state.system.idtr = {.base = 0, .limit = 0};
   vcpu_->set_state(state);
@@ -125,8 +117,7 @@ TEST_F(KvmGuest, ATripleFaultIsAShutdown) {
 }
 
 TEST_F(KvmGuest, AnotherProcessorStartsWhereItIsTold) {
-  const auto code = std::to_array<uint8_t>({0xE6, 0x84, 0xF4});  // at 2000H: out 84h, al; hlt
-  put(0x2000, std::as_bytes(std::span(code)));
+  put(0x2000, {0xE6, 0x84, 0xF4});  // at 2000H: out 84h, al; hlt
   QueuedInterrupts interrupts;
   const auto second = make_vcpu(1, interrupts);
   EXPECT_TRUE(second->state().activity.wait_for_sipi);
@@ -192,10 +183,8 @@ TEST_F(KvmGuest, MappingsComeAndGoWhileItRuns) {
   const auto rom = *memory_->reserve(0x1000);
   rom[0] = std::byte{0x66};
   // mov ax, 0C000h; mov ds, ax; mov al, [0]; out 80h, al; mov byte [0], 1; mov al, [0]; out 80h, al
-  const auto code =
-      std::to_array<uint8_t>({0xB8, 0x00, 0xC0, 0x8E, 0xD8, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xC6,
-                              0x06, 0x00, 0x00, 0x01, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xEA});
-  put(kCode, std::as_bytes(std::span(code)));
+  put(kCode, {0xB8, 0x00, 0xC0, 0x8E, 0xD8, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xC6,
+              0x06, 0x00, 0x00, 0x01, 0xA0, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xEA});
   Recorder under;
   mmio_.claim(0xC0000, 0x1000, under, "under");
   port_writes_.on_write = [&](const Write&) {

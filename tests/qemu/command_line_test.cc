@@ -213,9 +213,9 @@ TEST(CommandLine, AcceleratorsAreSoftItsOtherNameAndKvm) {
   EXPECT_EQ(machine("-nographic -accel soft,kernel-irqchip=split")
                 .accelerator_properties.at("kernel-irqchip"),
             "split");
-  EXPECT_EQ(machine("-nographic -M q35,kernel-irqchip=off")
-                .accelerator_properties.at("kernel-irqchip"),
-            "off");
+  EXPECT_EQ(
+      machine("-nographic -M q35,kernel-irqchip=off").accelerator_properties.at("kernel-irqchip"),
+      "off");
   EXPECT_THAT(error("-M q35,kernel-irqchip=halt"), HasSubstr("kernel-irqchip"));
 }
 

@@ -1,0 +1,106 @@
+// The kernel's interrupt controllers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "kvm/guest.h"
+
+namespace limen::kvm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using vcpu::ExitReason;
+using Write = Recorder::Write;
+
+/// Real mode: sti, then HLT in a loop. The handler of vector 41H and of 20H + 5 writes AL to port
+/// 80H.
+class KvmChips : public KvmGuest {
+ protected:
+  explicit KvmChips(IrqChip irqchip = IrqChip::kOn) : KvmGuest(irqchip) {}
+  void SetUp() override {
+    KvmGuest::SetUp();
+    if (IsSkipped()) return;
+    put(kCode, {0xFB, 0xF4, 0xEB, 0xFD});
+    // mov al, 41h; out 80h, al; iret
+    put(0x2000, {0xB0, 0x41, 0xE6, 0x80, 0xCF});
+    for (const uint64_t vector : {0x41, 0x25}) put(vector * 4, {0x00, 0x20, 0, 0});
+    auto state = real_mode_at(kCode);
+    state.gpr[4] = 0x1000;
+    vcpu_->set_state(state);
+    port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+    chips_ = vm_->interrupt_chips();
+    ASSERT_NE(chips_, nullptr);
+  }
+  /// Sends after a moment, when the processor has halted.
+  vcpu::Exit run_and(const std::function<void()>& send) {
+    std::thread sender([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      send();
+    });
+    const auto exit = run();
+    sender.join();
+    return exit;
+  }
+
+  vcpu::InterruptChips* chips_ = nullptr;
+};
+
+class KvmSplitChips : public KvmChips {
+ protected:
+  KvmSplitChips() : KvmChips(IrqChip::kSplit) {}
+};
+
+constexpr uint64_t kToFirst = 0xFEE0'0000;
+
+TEST_F(KvmChips, AHaltIsTheKernelsAndAKickEndsIt) {
+  EXPECT_TRUE(chips_->complete());
+  ASSERT_EQ(run_and([this] { vcpu_->kick(); }).reason, ExitReason::kInterrupted);
+  EXPECT_TRUE(vcpu_->state().activity.halted);
+  EXPECT_THAT(chips_->describe_local_apic(0), HasSubstr("SPIV     0x000000ff"));
+  EXPECT_THAT(chips_->describe(), HasSubstr("pin 23"));
+}
+
+TEST_F(KvmSplitChips, TheMachineHasTheOthers) {
+  EXPECT_FALSE(chips_->complete());
+  // The machine's 8259 has interrupt 5 at vector 25H, and LINT0 passes it on after power-on.
+  EXPECT_EQ(run_and([this] {
+              interrupts_.add(uint8_t{0x25});
+              vcpu_->interrupt();
+            }).reason,
+            ExitReason::kInterrupted);
+  EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0x41}));
+}
+
+TEST_F(KvmChips, ALineOfTheBoardGoesThroughThe8259) {
+  // What a BIOS does: ICW1 to ICW4, vectors from 20H on, all unmasked.
+  put(kCode, {0xB0, 0x11, 0xE6, 0x20, 0xB0, 0x20, 0xE6, 0x21, 0xB0, 0x04, 0xE6, 0x21,
+              0xB0, 0x01, 0xE6, 0x21, 0xB0, 0x00, 0xE6, 0x21, 0xFB, 0xF4, 0xEB, 0xFD});
+  EXPECT_EQ(run_and([this] {
+              chips_->set_line(5, true);
+              chips_->set_line(5, false);
+            }).reason,
+            ExitReason::kInterrupted);
+  EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0x41}));
+  chips_->reset();
+  EXPECT_THAT(chips_->describe(), HasSubstr("irq_base=00"));
+}
+
+TEST_F(KvmChips, AnEnabledLocalApicTakesMessages) {
+  // Protected mode is far from here: 32-bit registers reach the page with FS's base.
+  auto state = real_mode_at(kCode);
+  state.gpr[4] = 0x1000;
+  state.system.segments[4].base = kToFirst;
+  // mov dword [fs:0F0h], 1FFh; sti; hlt; jmp -3
+  put(kCode, {0x64, 0x66, 0xC7, 0x06, 0xF0, 0x00, 0xFF, 0x01, 0x00, 0x00, 0xFB, 0xF4, 0xEB, 0xFD});
+  vcpu_->set_state(state);
+  EXPECT_EQ(run_and([this] { EXPECT_TRUE(chips_->send_msi(kToFirst, 0x41)); }).reason,
+            ExitReason::kInterrupted);
+  EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0x41}));
+  // Nobody has APIC ID 9.
+  EXPECT_FALSE(chips_->send_msi(kToFirst | 9 << 12, 0x41));
+}
+
+}  // namespace
+}  // namespace limen::kvm

@@ -1,0 +1,52 @@
+// Guest memory as the kernel sees it.
+#include "kvm/memory_slots.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kvm/guest.h"
+
+namespace limen::kvm {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(VisibleMemory, RamHidesMappingsAndLaterOnesHideEarlierOnes) {
+  const memory::GuestMemory::Layout layout[] = {{.start = {0}, .size = 0xA0000},
+                                                {.start = {0x10'0000}, .size = 0x10'0000}};
+  const auto memory = *memory::GuestMemory::create(layout, UniqueFd{}, true, 0x8000);
+  const auto& regions = memory->regions();
+  std::byte* const low = regions[0].host;
+  std::byte* const high = regions[1].host;
+  const MemoryPiece first{{0}, 0xA0000, low, true}, last{{0x10'0000}, 0x10'0000, high, true};
+  EXPECT_THAT(visible_memory(*memory), ElementsAre(first, last));
+
+  const auto under = *memory->reserve(0x4000), over = *memory->reserve(0x1000);
+  memory->map({0x9F000}, under);  // its first page is hidden by RAM
+  memory->map({0xA1000}, over, false);
+  EXPECT_THAT(visible_memory(*memory),
+              ElementsAre(first, MemoryPiece{{0xA0000}, 0x1000, under.data() + 0x1000, true},
+                          MemoryPiece{{0xA1000}, 0x1000, over.data(), false},
+                          MemoryPiece{{0xA2000}, 0x1000, under.data() + 0x3000, true}, last));
+  memory->unmap({0xA1000}, over);
+  EXPECT_THAT(
+      visible_memory(*memory),
+      ElementsAre(first, MemoryPiece{{0xA0000}, 0x3000, under.data() + 0x1000, true}, last));
+}
+
+TEST_F(KvmGuest, PagesThatAGuestWritesAreLogged) {
+  // mov [5000h], al; mov [6000h], al; out 80h, al; jmp -10
+  put(kCode, {0xA2, 0x00, 0x50, 0xA2, 0x00, 0x60, 0xE6, 0x80, 0xEB, 0xF6});
+  port_writes_.on_write = [this](const Recorder::Write&) { vcpu_->kick(); };
+  ASSERT_TRUE(vm_->log_writes(true));
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  // A paravirtual back end adds pages of its own doing (of code, for one).
+  EXPECT_THAT(*vm_->take_written_pages(), testing::IsSupersetOf({5, 6}));
+  EXPECT_THAT(*vm_->take_written_pages(), testing::Not(testing::Contains(5)));
+  ASSERT_TRUE(vm_->log_writes(false));
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  EXPECT_THAT(*vm_->take_written_pages(), testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace limen::kvm
