@@ -56,7 +56,8 @@ setsid sh -c "sleep $1; touch /run/late; kill -KILL -$command" 2>/dev/null &
 watch=$!
 wait $command
 status=$?
-kill -KILL -$watch
+# It may not have its session yet.
+kill -KILL -$watch 2>/dev/null || kill -KILL $watch
 exit $status
 """
 BOOT_SECONDS = 90
