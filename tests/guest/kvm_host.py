@@ -56,7 +56,8 @@ setsid sh -c "sleep $1; touch /run/late; kill -KILL -$command" 2>/dev/null &
 watch=$!
 wait $command
 status=$?
-kill -KILL -$watch
+# It may not have its session yet.
+kill -KILL -$watch 2>/dev/null || kill -KILL $watch
 exit $status
 """
 BOOT_SECONDS = 90
@@ -112,6 +113,8 @@ class KvmHost:
             self.files.add_file(f"/modules/{module}.ko", kernel_folder() / "modules" / f"{module}.ko")
         for path in ("/proc", "/sys", "/dev", "/tmp", "/run"):
             self.files.add_folder(path)
+        for names in ("/etc/passwd", "/etc/group"):
+            self.files.add_file(names, names)
         self.files.add_program("/bin/busybox", shutil.which("busybox"))
         self.files.add("/init", INIT.replace("MODULES", " ".join(MODULES)), executable=True)
         self.files.add("/bin/commands", COMMANDS, executable=True)
