@@ -2,6 +2,7 @@
 """`-accel kvm` on upstream KVM with AMD-V: the tests of room kvm, and Debian's kernel for clouds to user space
 (docs/kvm.md, "Testing"). First of all, that the machine they run in does what it promises."""
 
+import json
 import re
 import shlex
 import shutil
@@ -108,6 +109,16 @@ class KvmAmd(unittest.TestCase):
         if not (ROOT / "tests" / "kvm").is_dir():
             self.skipTest("there are no tests of room kvm yet")
         self.inside("test_kvm --gtest_brief=1", 300)
+
+    def test_host_report_takes_kvm(self):
+        output = self.inside(f"ln -s {INSIDE} /tmp/limen && /tmp/limen host --json", 60)
+        report = json.loads(output)
+        self.assertEqual(report["accelerator"]["choice"], "kvm", report["accelerator"])
+        findings = report["findings"]
+        self.assertEqual(findings["virtualization"]["value"], "svm")
+        self.assertEqual(findings["kvm-modules"]["value"], ["kvm", "kvm_amd"])
+        self.assertEqual(findings["nested-kvm_amd"]["value"], True)
+        self.assertTrue(findings["kvm-probe"]["value"]["usable"], findings["kvm-probe"])
 
     def test_debians_kernel_to_user_space_and_power_off(self):
         known = subprocess.run([SYSTEM, "-accel", "help"], capture_output=True, text=True, check=True)
