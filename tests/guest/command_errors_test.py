@@ -2,6 +2,7 @@
 """Bad input: one clear line, exit status 1, nothing left behind."""
 
 import os
+import pathlib
 import subprocess
 import unittest
 
@@ -112,9 +113,23 @@ class CommandErrors(MachineTest):
                 first.terminate()
         self.assertEqual(first.returncode, 0)
 
-    def test_kvm_is_refused_by_name(self):
-        result = self.system("-accel", "kvm", "-kernel", self.kernel())
-        self.assert_one_line_error(result, "kvm", "-accel soft")
+    def test_kvm_is_refused_with_the_cause(self):
+        disk = self.folder / "disk.img"
+        words = ["-accel", "kvm", "-kernel", self.kernel(), "-drive",
+                 f"file={disk},format=qcow2,if=virtio"]
+        device = pathlib.Path("/dev/kvm")
+        if not device.exists():
+            self.assert_one_line_error(self.system(*words), "/dev/kvm is not there", "-accel soft")
+            return
+        if device.stat().st_mode & 0o006 != 0o006 and os.geteuid() == 0:
+            nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+            result = self.run_program(*nobody, SYSTEM, "-display", "none", *words)
+            self.assert_one_line_error(result, "/dev/kvm may not be opened by this user", "-accel soft")
+        if os.access(device, os.R_OK | os.W_OK):
+            self.assert_one_line_error(self.system("-cpu", "host,+nosuch", *words[:4]), "nosuch")
+        self.assert_one_line_error(self.system("-accel", "kvm,kernel-irqchip=half"),
+                                   "kernel-irqchip=half")
+        self.assertFalse(disk.exists())
 
     def test_unknown_processor_and_feature(self):
         kernel = self.kernel()
