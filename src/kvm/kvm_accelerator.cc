@@ -1,6 +1,7 @@
 #include "kvm/kvm_accelerator.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/host_tsc.h"
@@ -10,6 +11,32 @@
 
 namespace limen::kvm {
 namespace {
+
+/// KVM_IOEVENTFD.
+class Doorbells final : public memory::DoorbellTaker {
+ public:
+  explicit Doorbells(int vm) : vm_(vm) {}
+  void take(uint64_t address, const memory::Doorbell& doorbell) override {
+    set(address, doorbell, 0);
+  }
+  void give_back(uint64_t address, const memory::Doorbell& doorbell) override {
+    set(address, doorbell, KVM_IOEVENTFD_FLAG_DEASSIGN);
+  }
+
+ private:
+  void set(uint64_t address, const memory::Doorbell& doorbell, uint32_t flags) const {
+    kvm_ioeventfd request{};
+    request.addr = address;
+    request.len = doorbell.size;
+    request.fd = doorbell.event;
+    request.datamatch = doorbell.value.value_or(0);
+    request.flags = flags | (doorbell.value ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0);
+    // Refused: its writes come to the device.
+    call(vm_, KVM_IOEVENTFD, &request);
+  }
+
+  const int vm_;
+};
 
 class KvmVm final : public vcpu::Vm {
  public:
@@ -21,6 +48,7 @@ class KvmVm final : public vcpu::Vm {
     std::unique_ptr<KvmVm> made(new KvmVm(device, std::move(fd), resources, supported));
     auto& shared = made->shared_;
     LIMEN_TRY(place_hidden_pages(*device, vm));
+    if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
     if (irqchip != IrqChip::kOff)
       shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, irqchip));
     shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram));
@@ -45,6 +73,9 @@ class KvmVm final : public vcpu::Vm {
   Result<std::vector<uint64_t>> take_written_pages() override {
     return shared_.slots->take_written();
   }
+  [[nodiscard]] memory::DoorbellTaker* doorbell_taker() override {
+    return doorbells_ ? &*doorbells_ : nullptr;
+  }
   [[nodiscard]] vcpu::InterruptChips* interrupt_chips() override { return shared_.chips.get(); }
 
  private:
@@ -66,6 +97,7 @@ class KvmVm final : public vcpu::Vm {
   }
 
   VmShared shared_;
+  std::optional<Doorbells> doorbells_;
 };
 
 class KvmAccelerator final : public vcpu::Accelerator {

@@ -20,6 +20,8 @@ constexpr PropertySpecification kBus = {"bus", kText,
                                         "bus to plug into: pcie.0, or id of a root port"};
 constexpr PropertySpecification kAddress = {"addr", kText, "slot and function: 0x3 or 0x3.0x1"};
 constexpr PropertySpecification kVectors = {"vectors", kNumber, "MSI-X vectors", 1, 2048};
+constexpr PropertySpecification kIoEventFd = {"ioeventfd", kBoolean,
+                                              "with kvm: notifications do not stop the processor"};
 constexpr PropertySpecification kDisableLegacy = {"disable-legacy", kText,
                                                   "on or auto: only virtio 1 is there"};
 constexpr PropertySpecification kDisableModern = {"disable-modern", kBoolean,
@@ -57,6 +59,7 @@ constexpr std::array kBlockProperties = {
     kWriteCache,
     PropertySpecification{"discard", kBoolean, "the guest may discard blocks"},
     PropertySpecification{"write-zeroes", kBoolean, "the guest may ask for zeroed blocks"},
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,
@@ -99,6 +102,7 @@ constexpr std::array kNetProperties = {
     PropertySpecification{"guest_announce", kBoolean, "the guest can be asked to announce itself"},
     kBootIndex,
     kRomFile,
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,
@@ -114,6 +118,7 @@ constexpr std::array kScsiBusProperties = {
     PropertySpecification{"cmd_per_lun", kNumber, "commands of a unit at once", 1, UINT32_MAX},
     PropertySpecification{"hotplug", kBoolean, "the guest hears of units that come and go"},
     PropertySpecification{"param_change", kBoolean, "the guest hears of units that changed"},
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,
@@ -245,6 +250,7 @@ constexpr std::array kEntropyProperties = {
     PropertySpecification{"rng", kText, "id of an -object rng-random or rng-builtin"},
     PropertySpecification{"max-bytes", kNumber, "bytes given out in one period", 1, INT64_MAX},
     PropertySpecification{"period", kNumber, "length of a period in milliseconds", 1, UINT32_MAX},
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,
@@ -255,6 +261,7 @@ constexpr std::array kBalloonProperties = {
     kId,
     PropertySpecification{"deflate-on-oom", kBoolean, "a guest out of memory takes it back"},
     PropertySpecification{"free-page-reporting", kBoolean, "the guest tells of unused pages"},
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,
@@ -286,6 +293,7 @@ constexpr std::array kWatchdogProperties = {kId, kBus, kAddress};
 constexpr std::array kSerialBusProperties = {
     kId,
     PropertySpecification{"max_ports", kNumber, "ports it can have", 1, 31},
+    kIoEventFd,
     kVectors,
     kBus,
     kAddress,

@@ -117,15 +117,24 @@ Result<> DeviceFactory::add_virtio(const DeviceDescription& description,
   pci.name = properties.text("id", description.driver);
   pci.vectors = static_cast<unsigned>(properties.number("vectors", 0));
   auto function = std::make_unique<virtio::VirtioPci>(pci, std::move(device), board_.memory_);
+  LIMEN_TRY(take_doorbells(properties, *function));
   return add_function(properties, std::move(function));
+}
+
+Result<> DeviceFactory::take_doorbells(const DeviceProperties& properties,
+                                       virtio::VirtioTransport& transport) {
+  if (!board_.mmio_.takes_doorbells() || !properties.boolean("ioeventfd", true)) return {};
+  return transport.take_doorbells(board_.loop_);
 }
 
 Result<> DeviceFactory::add_virtio_mmio(const DeviceProperties& properties,
                                         std::unique_ptr<virtio::VirtioDevice> device) {
   const auto place = LIMEN_TRY(board_.next_virtio_place());
-  board_.devices_.push_back(std::make_unique<virtio::VirtioMmio>(
+  auto transport = std::make_unique<virtio::VirtioMmio>(
       properties.text("id", driver_), std::move(device), board_.memory_, board_.mmio_, place.base,
-      board_.interrupts_->router().connect(place.line)));
+      board_.interrupts_->router().connect(place.line));
+  LIMEN_TRY(take_doorbells(properties, *transport));
+  board_.devices_.push_back(std::move(transport));
   return {};
 }
 

@@ -21,6 +21,7 @@ struct Identity;
 namespace limen::virtio {
 class Scsi;
 class VirtioDevice;
+class VirtioTransport;
 }  // namespace limen::virtio
 namespace limen::usb {
 class UsbDevice;
@@ -125,6 +126,8 @@ class DeviceFactory {
                         std::unique_ptr<pci::PciFunction> function);
   Result<> add_virtio(const DeviceDescription& description, const DeviceProperties& properties,
                       std::unique_ptr<virtio::VirtioDevice> device);
+  /// Where the accelerator does that, and the user wants it.
+  Result<> take_doorbells(const DeviceProperties& properties, virtio::VirtioTransport& transport);
   Result<> add_virtio_mmio(const DeviceProperties& properties,
                            std::unique_ptr<virtio::VirtioDevice> device);
   Result<std::array<uint8_t, net::kMacBytes>> mac_of(const DeviceProperties& properties);

@@ -119,6 +119,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
   board_ = std::make_unique<Board>(*memory_, *loop_, *characters_, std::move(callbacks),
                                    host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
+  board_->mmio().set_doorbell_taker(vm_->doorbell_taker());
   LIMEN_TRY(board_->populate(description_, bios_, vm_->interrupt_chips()));
   LIMEN_TRY(board_->reset());
 

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "memory/doorbell.h"
 
 namespace limen::memory {
 
@@ -20,6 +22,8 @@ class IoHandler {
   /// `size` is 1, 2, 4 or 8 bytes; the value is in the low `size` bytes.
   virtual uint64_t io_read(uint64_t offset, unsigned size) = 0;
   virtual void io_write(uint64_t offset, unsigned size, uint64_t value) = 0;
+  /// Its doorbells; the same as long as a claim lasts.
+  [[nodiscard]] virtual std::span<const Doorbell> doorbells() const { return {}; }
 };
 
 /// One space of addresses: the 64 KiB of I/O ports, or everything on the physical bus that is not
@@ -35,6 +39,11 @@ class IoSpace {
   /// Undoes the claim that starts at `start` with that handler; a claim that is not there is
   /// ignored. Accesses under way on other threads may still finish afterwards.
   void release(uint64_t start, IoHandler& handler);
+
+  /// Who takes doorbells from now on; nullptr: nobody. It outlives the space. Before anything that
+  /// has doorbells claims addresses.
+  void set_doorbell_taker(DoorbellTaker* taker) { doorbell_taker_ = taker; }
+  [[nodiscard]] bool takes_doorbells() const { return doorbell_taker_ != nullptr; }
 
   /// What is claimed, for a person, in order of claiming.
   struct Claim {
@@ -59,6 +68,7 @@ class IoSpace {
   void free_retired() const;
 
   std::string name_;
+  DoorbellTaker* doorbell_taker_ = nullptr;
   mutable std::mutex mutex_;
   std::vector<Range> claims_;                           // guarded by mutex_, in order of claiming
   std::atomic<const Table*> table_ = nullptr;           // sorted, without overlaps

@@ -94,6 +94,8 @@ class Vm {
   virtual Result<std::vector<uint64_t>> take_written_pages() {
     return fail("this accelerator cannot log writes");
   }
+  /// What turns writes to doorbells into events; nullptr: it cannot. For VmResources::mmio.
+  [[nodiscard]] virtual memory::DoorbellTaker* doorbell_taker() { return nullptr; }
   /// Controllers of its own; nullptr: the machine brings all of them.
   [[nodiscard]] virtual InterruptChips* interrupt_chips() { return nullptr; }
 };

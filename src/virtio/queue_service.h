@@ -36,6 +36,11 @@ class QueueService {
     });
   }
 
+  /// That of the I/O thread; `main` where there is none.
+  [[nodiscard]] EventLoop* loop_or(EventLoop& main) const {
+    return thread_ != nullptr ? &thread_->loop() : &main;
+  }
+
   void begin() {
     const std::lock_guard lock(mutex_);
     ++under_way_;

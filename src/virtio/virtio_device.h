@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/event_loop.h"
 #include "virtio/features.h"
 #include "virtio/virtqueue.h"
 
@@ -48,9 +49,12 @@ class VirtioDevice {
   virtual void connect(Transport& transport) = 0;
   /// The driver set DRIVER_OK; features are fixed.
   virtual void started() {}
-  /// The driver notified a queue that is enabled. On a vCPU thread; several at once for different
-  /// queues, and the same.
+  /// The driver notified a queue that is enabled. On a vCPU thread, or on that of doorbell_loop();
+  /// several at once for different queues, and the same.
   virtual void queue_notified(unsigned index) = 0;
+  /// Where notifications are best taken that an accelerator turned into events (memory::Doorbell);
+  /// `main` is the machine's loop. nullptr: on the vCPU's thread.
+  [[nodiscard]] virtual EventLoop* doorbell_loop(EventLoop& main) { return &main; }
   /// Back to the state after power-on. The queues are off already. Returns only when the device
   /// will not touch guest memory again: waits for what is under way.
   virtual void reset() = 0;

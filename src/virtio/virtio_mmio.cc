@@ -42,14 +42,29 @@ enum Register : uint64_t {
 VirtioMmio::VirtioMmio(std::string name, std::unique_ptr<VirtioDevice> device,
                        memory::GuestMemory& memory, memory::IoSpace& mmio, uint64_t base,
                        irq::InterruptLine line)
-    : VirtioTransport(name, std::move(device), memory), mmio_(mmio), base_(base), line_(line) {
-  mmio_.claim(base_, kSize, *this, std::move(name));
+    : VirtioTransport(name, std::move(device), memory),
+      name_(std::move(name)),
+      mmio_(mmio),
+      base_(base),
+      line_(line) {
+  mmio_.claim(base_, kSize, *this, name_);
   this->device().connect(*this);
 }
 
-VirtioMmio::~VirtioMmio() {
-  reset_device();
+Result<> VirtioMmio::take_doorbells(EventLoop& main) {
   mmio_.release(base_, *this);
+  auto taken = VirtioTransport::take_doorbells(main);
+  mmio_.claim(base_, kSize, *this, name_);
+  return taken;
+}
+
+VirtioMmio::~VirtioMmio() {
+  mmio_.release(base_, *this);  // and with it the doorbells, while there are events behind them
+  end_device();
+}
+
+memory::Doorbell VirtioMmio::notification_of(unsigned index) const {
+  return {.offset = kQueueNotify, .size = 4, .value = index};
 }
 
 uint64_t VirtioMmio::io_read(uint64_t offset, unsigned size) {

@@ -28,10 +28,15 @@ class VirtioMmio final : public device::Device, public VirtioTransport, private 
 
   void reset() override { reset_device(); }
   void interrupt_queue(unsigned index) override;
+  Result<> take_doorbells(EventLoop& main) override;
 
  private:
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+  [[nodiscard]] std::span<const memory::Doorbell> doorbells() const override {
+    return notifications();
+  }
+  [[nodiscard]] memory::Doorbell notification_of(unsigned index) const override;
   void interrupt_configuration() override;
   void reset_notifications() override;
 
@@ -40,6 +45,7 @@ class VirtioMmio final : public device::Device, public VirtioTransport, private 
   void raise(uint32_t bit);
   void acknowledge(uint32_t bits);
 
+  const std::string name_;
   memory::IoSpace& mmio_;
   const uint64_t base_;
   std::mutex interrupt_mutex_;

@@ -86,7 +86,15 @@ VirtioPci::VirtioPci(const VirtioPciProperties& properties, std::unique_ptr<Virt
   this->device().connect(*this);
 }
 
-VirtioPci::~VirtioPci() { reset_device(); }
+VirtioPci::~VirtioPci() {
+  PciFunction::reset();  // unmaps, and with that gives back the doorbells while there are events
+  end_device();
+}
+
+memory::Doorbell VirtioPci::notification_of(unsigned index) const {
+  // The driver writes the queue's index, 16 bits wide (§4.1.4.4); each queue has its own address.
+  return {.offset = kNotify * kRegionBytes + uint64_t{index} * kNotifyMultiplier, .size = 2};
+}
 
 void VirtioPci::add_capabilities() {
   const auto add = [this](CapabilityType type, Region region, uint32_t length, uint8_t size) {

@@ -50,6 +50,10 @@ class VirtioPci final : public pci::PciFunction, public VirtioTransport, private
 
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+  [[nodiscard]] std::span<const memory::Doorbell> doorbells() const override {
+    return notifications();
+  }
+  [[nodiscard]] memory::Doorbell notification_of(unsigned index) const override;
   void interrupt_configuration() override;
   void reset_notifications() override;
 

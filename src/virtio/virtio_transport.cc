@@ -115,6 +115,24 @@ void VirtioTransport::reset_locked() {
   generation_ = 0;
 }
 
+Result<> VirtioTransport::take_doorbells(EventLoop& main) {
+  EventLoop* const loop = device_->doorbell_loop(main);
+  if (loop == nullptr) return {};
+  const auto count = static_cast<unsigned>(queues_.size());
+  doorbells_ =
+      LIMEN_TRY(Doorbells::create(count, *loop, [this](unsigned index) { notify(index); }));
+  for (unsigned i = 0; i < count; ++i) {
+    notifications_.push_back(notification_of(i));
+    notifications_.back().event = doorbells_->event(i);
+  }
+  return {};
+}
+
+void VirtioTransport::end_device() {
+  doorbells_.reset();
+  reset_device();
+}
+
 void VirtioTransport::reset_device() {
   const std::lock_guard lock(reset_mutex_);
   reset_locked();

@@ -6,10 +6,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "memory/doorbell.h"
 #include "memory/guest_memory.h"
+#include "virtio/doorbells.h"
 #include "virtio/virtio_device.h"
 
 namespace limen::virtio {
@@ -25,6 +28,10 @@ class VirtioTransport : public Transport {
   void configuration_changed() override;
   void needs_reset(std::string_view reason) override;
 
+  /// Has notifications come as events where the device wants them so; `main` is the machine's loop.
+  /// Once, before the machine runs, where IoSpace::takes_doorbells().
+  virtual Result<> take_doorbells(EventLoop& main);
+
  protected:
   struct Queue {
     std::unique_ptr<Virtqueue> ring;
@@ -36,7 +43,7 @@ class VirtioTransport : public Transport {
   };
 
   /// `name`: for messages. `memory` outlives the transport. The class that derives from this calls
-  /// device().connect() when it can take notifications, and reset_device() before its end.
+  /// device().connect() when it can take notifications, and end_device() before its end.
   VirtioTransport(std::string name, std::unique_ptr<VirtioDevice> device,
                   memory::GuestMemory& memory);
 
@@ -44,6 +51,13 @@ class VirtioTransport : public Transport {
   virtual void interrupt_configuration() = 0;
   /// What the transport keeps of notifications is as after power-on, no interrupt is asserted.
   virtual void reset_notifications() = 0;
+
+  /// Where the driver notifies queue `index`, but for the event.
+  [[nodiscard]] virtual memory::Doorbell notification_of(unsigned index) const = 0;
+  [[nodiscard]] std::span<const memory::Doorbell> notifications() const { return notifications_; }
+  /// The end of the device: what derives from this calls it in its destructor, after it has given
+  /// up its addresses.
+  void end_device();
 
   /// Back to the state after power-on.
   void reset_device();
@@ -76,6 +90,8 @@ class VirtioTransport : public Transport {
 
   const std::string name_;
   const std::unique_ptr<VirtioDevice> device_;
+  std::vector<memory::Doorbell> notifications_;
+  std::unique_ptr<Doorbells> doorbells_;
   std::atomic<bool> warned_ = false;
   std::atomic<uint64_t> driver_features_ = 0;
   std::mutex reset_mutex_;  // held through a reset, which may wait for requests under way

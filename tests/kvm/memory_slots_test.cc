@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include "kvm/guest.h"
 
@@ -46,6 +47,40 @@ TEST_F(KvmGuest, PagesThatAGuestWritesAreLogged) {
   ASSERT_TRUE(vm_->log_writes(false));
   EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
   EXPECT_THAT(*vm_->take_written_pages(), testing::IsEmpty());
+}
+
+/// A device with one register that is only ever written to be noticed.
+struct Belled final : memory::IoHandler {
+  uint64_t io_read(uint64_t, unsigned) override { return 0; }
+  void io_write(uint64_t offset, unsigned size, uint64_t value) override {
+    writes.push_back({offset, size, value});
+  }
+  [[nodiscard]] std::span<const memory::Doorbell> doorbells() const override { return bells; }
+
+  UniqueFd event{::eventfd(0, EFD_NONBLOCK)};
+  std::vector<memory::Doorbell> bells{
+      {.offset = 0x10, .size = 2, .value = 1, .event = event.get()}};
+  std::vector<Recorder::Write> writes;
+};
+
+TEST_F(KvmGuest, ADoorbellRingsWithoutStoppingTheProcessor) {
+  ASSERT_NE(vm_->doorbell_taker(), nullptr);
+  mmio_.set_doorbell_taker(vm_->doorbell_taker());
+  Belled device;
+  mmio_.claim(0xB0000, 0x1000, device, "bell");
+  // mov ax, 0B000h; mov ds, ax; mov word [10h], 1 (twice), 2; out 80h, al; jmp -24
+  put(kCode, {0xB8, 0x00, 0xB0, 0x8E, 0xD8, 0xC7, 0x06, 0x10, 0x00, 0x01, 0x00, 0xC7, 0x06, 0x10,
+              0x00, 0x01, 0x00, 0xC7, 0x06, 0x10, 0x00, 0x02, 0x00, 0xE6, 0x80, 0xEB, 0xE5});
+  port_writes_.on_write = [this](const Recorder::Write&) { vcpu_->kick(); };
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  uint64_t rung = 0;
+  EXPECT_EQ(::read(device.event.get(), &rung, sizeof rung), sizeof rung);
+  EXPECT_EQ(rung, 2u);
+  EXPECT_THAT(device.writes, ElementsAre(Recorder::Write{0x10, 2, 2}));
+  // No more once the device is elsewhere.
+  mmio_.release(0xB0000, device);
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  EXPECT_LT(::read(device.event.get(), &rung, sizeof rung), 0);
 }
 
 }  // namespace

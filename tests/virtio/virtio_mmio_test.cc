@@ -1,5 +1,9 @@
 #include "virtio/virtio_mmio.h"
 
+#include <unistd.h>
+
+#include <map>
+
 #include "echo_device.h"
 #include "test_driver.h"
 
@@ -154,6 +158,43 @@ TEST_F(VirtioMmioTest, ARingThatIsBrokenStopsTheDevice) {
   set(0x50, 0);
   EXPECT_NE(get(0x70) & status::kNeedsReset, 0u);
   EXPECT_EQ(get(0x60), 2u);
+}
+
+/// Notes who has doorbells where.
+struct NotingTaker final : memory::DoorbellTaker {
+  void take(uint64_t address, const memory::Doorbell& doorbell) override {
+    taken.emplace(address | *doorbell.value << 48, doorbell);
+  }
+  void give_back(uint64_t address, const memory::Doorbell& doorbell) override {
+    taken.erase(address | *doorbell.value << 48);
+  }
+  std::map<uint64_t, memory::Doorbell> taken;
+};
+
+TEST_F(VirtioMmioTest, NotificationsComeAsEventsWhereSomebodyTakesThem) {
+  NotingTaker taker;
+  mmio_.set_doorbell_taker(&taker);
+  const auto loop = *EventLoop::create();
+  ASSERT_TRUE(transport_->take_doorbells(*loop));
+  ASSERT_EQ(taker.taken.size(), device_->queue_count());
+  const auto bell = taker.taken.at(kBase + 0x50);  // that of queue 0
+  EXPECT_EQ(bell.size, 4u);
+  auto queue = start();
+  queue.put<uint32_t>(0x8000, 0xCAFE'F00D);
+  queue.put<uint32_t>(0x9000, 0);
+  queue.write_chain(0, {{0x8000, 4, 0}, {0x9000, 4, DriverQueue::kWrite}});
+  queue.offer(0);
+  const uint64_t once = 1;
+  ASSERT_EQ(::write(bell.event, &once, sizeof once), sizeof once);
+  EXPECT_EQ(queue.used_index(), 0);
+  loop->poll();
+  EXPECT_EQ(queue.used_index(), 1);
+  EXPECT_EQ(queue.get<uint32_t>(0x9000), 0xCAFE'F00D);
+  // One that comes when the device is gone finds nobody.
+  ASSERT_EQ(::write(bell.event, &once, sizeof once), sizeof once);
+  transport_.reset();
+  EXPECT_TRUE(taker.taken.empty());
+  loop->poll();
 }
 
 }  // namespace

@@ -42,6 +42,8 @@ class Gpu final : public VirtioDevice, public display::Source {
   void write_configuration(size_t offset, std::span<const std::byte> from) override;
   void connect(Transport& transport) override { transport_ = &transport; }
   void queue_notified(unsigned index) override;
+  /// Drawing takes long: the main loop has others to serve.
+  [[nodiscard]] EventLoop* doorbell_loop(EventLoop&) override { return nullptr; }
   void reset() override;
 
   // display::Source:

@@ -210,6 +210,8 @@ void Net::queue_notified(unsigned index) {
   });
 }
 
+EventLoop* Net::doorbell_loop(EventLoop&) { return &network_.loop(); }
+
 void Net::started() {
   network_.run([this] {
     set_offloads(transport_->negotiated_features());

@@ -58,6 +58,7 @@ class Net final : public VirtioDevice {
   void connect(Transport& transport) override { transport_ = &transport; }
   void started() override;
   void queue_notified(unsigned index) override;
+  [[nodiscard]] EventLoop* doorbell_loop(EventLoop& main) override;
   void reset() override;
 
  private:

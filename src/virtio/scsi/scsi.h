@@ -56,6 +56,9 @@ class Scsi final : public VirtioDevice {
   void write_configuration(size_t offset, std::span<const std::byte> from) override;
   void connect(Transport& transport) override { transport_ = &transport; }
   void queue_notified(unsigned index) override;
+  [[nodiscard]] EventLoop* doorbell_loop(EventLoop& main) override {
+    return service_.loop_or(main);
+  }
   void reset() override;
 
  private:
