@@ -1,5 +1,7 @@
 #include "soft/soft_accelerator.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 #include <fstream>
 #include <string>
@@ -131,6 +133,13 @@ class SoftAccelerator final : public vcpu::Accelerator {
 };
 
 }  // namespace
+
+Result<> check_host_processor() {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & bit_OSXSAVE) == 0)
+    return fail("accelerator 'soft' needs a processor and a kernel with XSAVE; this host has none");
+  return {};
+}
 
 std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options) {
   return std::make_unique<SoftAccelerator>(std::move(options));

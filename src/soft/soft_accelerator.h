@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "base/result.h"
 #include "soft/trace.h"
 #include "vcpu/accelerator.h"
 
@@ -16,7 +17,11 @@ struct SoftOptions {
   std::shared_ptr<Trace> trace = {};
 };
 
-/// `-accel soft`.
+/// Whether this host's processor and kernel have what the engine needs (XSAVE, which every x86-64
+/// processor has since 2011). The error names what is missing.
+Result<> check_host_processor();
+
+/// `-accel soft`, where check_host_processor() has nothing against it.
 [[nodiscard]] std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options = {});
 
 }  // namespace limen::soft

@@ -2,7 +2,9 @@
 """`-accel kvm` on upstream KVM with AMD-V: the tests of room kvm, and Debian's kernel for clouds to user space
 (docs/kvm.md, "Testing"). First of all, that the machine they run in does what it promises."""
 
+import hashlib
 import json
+import pathlib
 import shlex
 import shutil
 import signal
@@ -11,6 +13,7 @@ import tempfile
 import unittest
 
 import kvm_host
+from full_kernel import kernel_folder
 from harness import BIN, SYSTEM, guest_folder
 from initramfs import Initramfs
 
@@ -38,13 +41,34 @@ poweroff -f
 """
 
 
-def guest_initrd():
-    """Busybox and that init."""
+# Those of a guest with a disk, in the order in which they need each other.
+DISK_MODULES = ["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+                "virtio_blk"]
+READ_DISK = """for module in MODULES; do
+  test ! -e /modules/$module.ko || insmod /modules/$module.ko
+done
+dd if=/dev/vda bs=64k 2>/dev/null | md5sum
+poweroff -f
+"""
+DISK = bytes(range(251)) * 8192
+BIOS = pathlib.Path("/usr/share/seabios")
+BOOT_SECTOR = pathlib.Path(__file__).parent / "programs" / "boot_sector.asm"
+
+
+def guest_initrd(modules=()):
+    """Busybox and that init; with modules, one that reads a disk."""
     files = Initramfs()
     for path in ("/proc", "/sys", "/dev"):
         files.add_folder(path)
     files.add_program("/bin/busybox", shutil.which("busybox"))
-    files.add("/init", INIT, executable=True)
+    init = INIT
+    if modules:
+        init = INIT.replace("poweroff -f\n", READ_DISK.replace("MODULES", " ".join(modules)))
+        for name in modules:
+            module = kernel_folder() / "modules" / f"{name}.ko"
+            if module.exists():  # else it is built in
+                files.add_file(f"/modules/{name}.ko", module)
+    files.add("/init", init, executable=True)
     return files.archive()
 
 
@@ -71,6 +95,14 @@ class KvmAmd(unittest.TestCase):
         if guest_folder() is not None:
             files.add_file("/guest/vmlinuz", guest_folder() / "vmlinuz")
             files.add("/guest/initrd", guest_initrd())
+        files.add_file("/guest/vmlinuz-full", kernel_folder() / "vmlinuz")
+        files.add("/guest/initrd-disk", guest_initrd(DISK_MODULES))
+        files.add("/guest/disk.img", DISK)
+        for rom in ("bios-256k.bin", "vgabios-stdvga.bin"):
+            files.add_file(str(BIOS / rom), (BIOS / rom).resolve())
+        with tempfile.NamedTemporaryFile() as sector:
+            subprocess.run(["nasm", "-f", "bin", "-o", sector.name, BOOT_SECTOR], check=True)
+            files.add("/guest/sector.img", pathlib.Path(sector.name).read_bytes().ljust(1 << 20, b"\0"))
 
     def inside(self, command, timeout):
         status, output = self.host.run(command, timeout)
@@ -134,6 +166,29 @@ class KvmAmd(unittest.TestCase):
                 self.assertIn("user space reached", output)
                 self.assertIn("Hypervisor detected: KVM", output)
                 self.assertIn(f"processors: {processors}", output)
+
+    def test_a_disk_whose_notifications_are_events(self):
+        machine = shlex.join([
+            INSIDE, "-accel", "kvm", "-machine", "q35", "-m", "256", "-nodefaults", "-display", "none",
+            "-serial", "stdio", "-no-reboot", "-kernel", "/guest/vmlinuz-full", "-initrd",
+            "/guest/initrd-disk", "-append", "console=ttyS0 quiet panic=-1", "-drive",
+            "file=/guest/disk.img,format=raw,if=virtio"])
+        output = self.inside(machine, 120)
+        self.assertIn(f"{hashlib.md5(DISK).hexdigest()}  -", output)
+
+    def test_soft_says_what_that_processor_lacks(self):
+        status, output = self.host.run(f"{INSIDE} -accel soft -kernel /guest/vmlinuz", 30)
+        self.assertEqual(status, 1, output)
+        self.assertIn("error: accelerator 'soft' needs a processor and a kernel with XSAVE", output)
+
+    def test_seabios_to_a_boot_sector(self):
+        machine = shlex.join([
+            INSIDE, "-accel", "kvm", "-m", "64", "-nodefaults", "-display", "none", "-device",
+            "isa-debugcon,iobase=0xe9,chardev=said", "-chardev", "stdio,id=said,signal=off",
+            "-device", "VGA", "-drive", "file=/guest/sector.img,format=raw"])
+        output = self.inside(f"{machine} >/tmp/said & while kill -0 $! && ! grep key /tmp/said; do "
+                             "sleep 0.1; done; kill $!; wait $!; cat /tmp/said", 60)
+        self.assertIn("drive 80\nvideo", output.replace("\r", ""))
 
 
 if __name__ == "__main__":
