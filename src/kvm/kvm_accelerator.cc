@@ -40,8 +40,8 @@ class Doorbells final : public memory::DoorbellTaker {
 
 class KvmVm final : public vcpu::Vm {
  public:
-  static Result<std::unique_ptr<KvmVm>> create(std::shared_ptr<Device> device, IrqChip irqchip,
-                                               const x86::CpuidTable& supported,
+  static Result<std::unique_ptr<KvmVm>> create(const std::shared_ptr<Device>& device,
+                                               IrqChip irqchip, const x86::CpuidTable& supported,
                                                const vcpu::VmResources& resources) {
     auto fd = LIMEN_TRY(device->create_vm());
     const int vm = fd.get();

@@ -6,11 +6,12 @@
 
 namespace limen::memory {
 
-/// A register of an IoHandler's that is only ever written to be noticed. Where somebody takes doorbells
-/// (DoorbellTaker), such a write adds 1 to the eventfd(2) `event` and does not reach io_write().
+/// A register of an IoHandler's that is only ever written to be noticed. Where somebody takes
+/// doorbells (DoorbellTaker), such a write adds 1 to the eventfd(2) `event` and does not reach
+/// io_write().
 struct Doorbell {
-  uint64_t offset = 0;  ///< From the start of the claim.
-  unsigned size = 4;    ///< Of the write, in bytes.
+  uint64_t offset = 0;                 ///< From the start of the claim.
+  unsigned size = 4;                   ///< Of the write, in bytes.
   std::optional<uint64_t> value = {};  ///< Only a write of this one.
   int event = -1;
 };
