@@ -42,7 +42,7 @@ poweroff -f
 
 
 # Those of a guest with a disk, in the order in which they need each other.
-DISK_MODULES = ["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+DISK_MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
                 "virtio_blk"]
 READ_DISK = """for module in MODULES; do
   test ! -e /modules/$module.ko || insmod /modules/$module.ko

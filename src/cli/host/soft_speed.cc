@@ -125,7 +125,6 @@ class DonePort final : public memory::IoHandler {
 class Guest {
  public:
   static Result<std::unique_ptr<Guest>> create() {
-    LIMEN_TRY(soft::check_host_processor());
     std::unique_ptr<Guest> guest(new Guest);
     const memory::GuestMemory::Layout layout{.start = {0}, .size = kMemorySize};
     guest->ram_ = LIMEN_TRY(memory::GuestMemory::create(std::span(&layout, 1)));
