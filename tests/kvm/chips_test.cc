@@ -33,13 +33,18 @@ class KvmChips : public KvmGuest {
     chips_ = vm_->interrupt_chips();
     ASSERT_NE(chips_, nullptr);
   }
-  /// Sends after a moment, when the processor has halted.
+  /// Sends until the guest writes: it may take a while until it is ready for that.
   vcpu::Exit run_and(const std::function<void()>& send) {
+    std::atomic<bool> is_back = false;
     std::thread sender([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      send();
+      while (!is_back) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        const std::lock_guard lock(port_writes_.mutex);
+        if (port_writes_.writes.empty()) send();
+      }
     });
     const auto exit = run();
+    is_back = true;
     sender.join();
     return exit;
   }
@@ -97,9 +102,11 @@ TEST_F(KvmChips, AnEnabledLocalApicTakesMessages) {
   // mov dword [fs:0F0h], 1FFh; sti; hlt; jmp -3
   put(kCode, {0x64, 0x66, 0xC7, 0x06, 0xF0, 0x00, 0xFF, 0x01, 0x00, 0x00, 0xFB, 0xF4, 0xEB, 0xFD});
   vcpu_->set_state(state);
-  EXPECT_EQ(run_and([this] { EXPECT_TRUE(chips_->send_msi(kToFirst, 0x41)); }).reason,
+  bool sent = false;
+  EXPECT_EQ(run_and([&] { sent = chips_->send_msi(kToFirst, 0x41); }).reason,
             ExitReason::kInterrupted);
   EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0x41}));
+  EXPECT_TRUE(sent);
   // Nobody has APIC ID 9.
   EXPECT_FALSE(chips_->send_msi(kToFirst | 9 << 12, 0x41));
 }
