@@ -4,7 +4,6 @@
 
 import hashlib
 import json
-import pathlib
 import shlex
 import shutil
 import signal
@@ -51,8 +50,6 @@ dd if=/dev/vda bs=64k 2>/dev/null | md5sum
 poweroff -f
 """
 DISK = bytes(range(251)) * 8192
-BIOS = pathlib.Path("/usr/share/seabios")
-BOOT_SECTOR = pathlib.Path(__file__).parent / "programs" / "boot_sector.asm"
 
 
 def guest_initrd(modules=()):
@@ -98,11 +95,6 @@ class KvmAmd(unittest.TestCase):
         files.add_file("/guest/vmlinuz-full", kernel_folder() / "vmlinuz")
         files.add("/guest/initrd-disk", guest_initrd(DISK_MODULES))
         files.add("/guest/disk.img", DISK)
-        for rom in ("bios-256k.bin", "vgabios-stdvga.bin"):
-            files.add_file(str(BIOS / rom), (BIOS / rom).resolve())
-        with tempfile.NamedTemporaryFile() as sector:
-            subprocess.run(["nasm", "-f", "bin", "-o", sector.name, BOOT_SECTOR], check=True)
-            files.add("/guest/sector.img", pathlib.Path(sector.name).read_bytes().ljust(1 << 20, b"\0"))
 
     def inside(self, command, timeout):
         status, output = self.host.run(command, timeout)
@@ -180,15 +172,6 @@ class KvmAmd(unittest.TestCase):
         status, output = self.host.run(f"{INSIDE} -accel soft -kernel /guest/vmlinuz", 30)
         self.assertEqual(status, 1, output)
         self.assertIn("error: accelerator 'soft' needs a processor and a kernel with XSAVE", output)
-
-    def test_seabios_to_a_boot_sector(self):
-        machine = shlex.join([
-            INSIDE, "-accel", "kvm", "-m", "64", "-nodefaults", "-display", "none", "-device",
-            "isa-debugcon,iobase=0xe9,chardev=said", "-chardev", "stdio,id=said,signal=off",
-            "-device", "VGA", "-drive", "file=/guest/sector.img,format=raw"])
-        output = self.inside(f"{machine} >/tmp/said & while kill -0 $! && ! grep key /tmp/said; do "
-                             "sleep 0.1; done; kill $!; wait $!; cat /tmp/said", 60)
-        self.assertIn("drive 80\nvideo", output.replace("\r", ""))
 
 
 if __name__ == "__main__":
