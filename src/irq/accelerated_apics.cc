@@ -5,10 +5,11 @@
 #include <utility>
 
 #include "irq/io_apic.h"
+#include "vcpu/no_interrupts.h"
 
 namespace limen::irq {
 
-class AcceleratedApics::Port final : public vcpu::LocalInterruptController {
+class AcceleratedApics::Port final : public vcpu::NoInterrupts {
  public:
   explicit Port(AcceleratedApics& apics) : apics_(apics) {}
 
@@ -21,13 +22,6 @@ class AcceleratedApics::Port final : public vcpu::LocalInterruptController {
     if (!nmi.exchange(false)) return {};
     return {.event = Event::kNmi};
   }
-  // The rest is the accelerator's.
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  bool read_msr(uint32_t, uint64_t&) override { return false; }
-  bool write_msr(uint32_t, uint64_t) override { return false; }
-  uint64_t next_timer_tsc() override { return UINT64_MAX; }
-  void timer_due(uint64_t) override {}
   void end_of_interrupt(uint8_t vector) override {
     for (IoApic* io_apic : apics_.io_) io_apic->end_of_interrupt(vector);
   }

@@ -1,45 +1,13 @@
 #include "kvm/choice.h"
 
 #include <fmt/format.h>
-#include <grp.h>
-#include <sys/stat.h>
-
-#include <array>
-#include <cerrno>
-#include <cstring>
 
 namespace limen::kvm {
 namespace {
 
-/// " (it is for group kvm)", if that helps.
-std::string for_group(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0 || (status.st_mode & S_IWGRP) == 0) return {};
-  group entry{};
-  group* found = nullptr;
-  std::array<char, 4096> space{};
-  if (getgrgid_r(status.st_gid, &entry, space.data(), space.size(), &found) != 0 ||
-      found == nullptr)
-    return fmt::format(" (it is for group {})", status.st_gid);
-  return fmt::format(" (it is for group {})", found->gr_name);
-}
-
-std::string why_not_opened(const Error& error, const std::string& path) {
-  switch (error.system_errno) {
-    case ENOENT:
-    case ENODEV:
-    case ENXIO:
-      return path + " is not there";
-    case EACCES:
-    case EPERM:
-      return fmt::format("{} may not be opened by this user{}", path, for_group(path));
-    case EBUSY:
-      return path + " is in use by another hypervisor";
-    case 0:
-      break;
-    default:
-      return fmt::format("{} cannot be used: {}", path, std::strerror(error.system_errno));
-  }
+/// Of what Device::open() failed with.
+std::string why_not(const Error& error, const std::string& path) {
+  if (error.system_errno != 0) return why_not_opened(error.system_errno, path);
   return path + " has another API version than 12";
 }
 
@@ -63,7 +31,7 @@ Choice choose(const std::string& path) {
   Choice choice;
   auto device = Device::open(path);
   if (!device) {
-    choice.why_not = why_not_opened(device.error(), path);
+    choice.why_not = why_not(device.error(), path);
     return choice;
   }
   choice.device = *std::move(device);

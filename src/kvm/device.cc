@@ -1,51 +1,75 @@
 #include "kvm/device.h"
 
 #include <fcntl.h>
+#include <grp.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstddef>
+#include <cstring>
+#include <string_view>
 
 #include "kvm/ioctl.h"
 #include "kvm/kernel.h"
+#include "kvm/listed.h"
 
 namespace limen::kvm {
 namespace {
 
-/// A structure of the kernel's that ends in `count` entries.
-template <typename Header>
-class Listed {
- public:
-  template <typename Entry>
-  Listed(size_t count, size_t header_size, Entry*) : bytes_(header_size + count * sizeof(Entry)) {}
-  [[nodiscard]] Header* get() { return reinterpret_cast<Header*>(bytes_.data()); }
+/// " (it is for group kvm)", if that helps.
+std::string for_group(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || (status.st_mode & S_IWGRP) == 0) return {};
+  group entry{};
+  group* found = nullptr;
+  std::array<char, 4096> space{};
+  if (getgrgid_r(status.st_gid, &entry, space.data(), space.size(), &found) != 0 ||
+      found == nullptr)
+    return fmt::format(" (it is for group {})", status.st_gid);
+  return fmt::format(" (it is for group {})", found->gr_name);
+}
 
- private:
-  std::vector<std::byte> bytes_;
-};
-
-std::unexpected<Error> cannot_open(int error, const std::string& path) {
+/// What to do about it.
+std::string_view remedy(int error) {
   switch (error) {
     case ENOENT:
     case ENODEV:
     case ENXIO:
-      return fail_errno(error, "accelerator 'kvm': " + path +
-                                   " is not there (no VT-x or AMD-V here, or kvm_intel or kvm_amd "
-                                   "is not loaded; `limen host` says which); use -accel soft");
+      return "no VT-x or AMD-V here, or kvm_intel or kvm_amd is not loaded: `limen host` says "
+             "which; use -accel soft";
     case EACCES:
     case EPERM:
-      return fail_errno(error, "accelerator 'kvm': " + path +
-                                   " may not be opened by this user (join the group that owns it, "
-                                   "mostly 'kvm'); or use -accel soft");
+      return "have its owner let you, mostly by way of group kvm; or use -accel soft";
     case EBUSY:
-      return fail_errno(error, "accelerator 'kvm': " + path +
-                                   " is in use by another hypervisor (end it); or use -accel soft");
+      return "end it, or use -accel soft";
     default:
-      return fail_errno(error, "accelerator 'kvm': cannot open " + path);
+      return "use -accel soft";
   }
 }
 
+std::unexpected<Error> cannot_open(int error, const std::string& path) {
+  return std::unexpected(Error{
+      fmt::format("accelerator 'kvm': {}; {}", why_not_opened(error, path), remedy(error)), error});
+}
+
 }  // namespace
+
+std::string why_not_opened(int error, const std::string& path) {
+  switch (error) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      return path + " is not there";
+    case EACCES:
+    case EPERM:
+      return fmt::format("{} may not be opened by this user{}", path, for_group(path));
+    case EBUSY:
+      return path + " is in use by another hypervisor";
+    default:
+      return fmt::format("{} cannot be used: {}", path, std::strerror(error));
+  }
+}
 
 Result<std::shared_ptr<Device>> Device::open(const std::string& path) {
   std::shared_ptr<Device> device(new Device);
@@ -82,15 +106,15 @@ Result<UniqueFd> Device::create_vm() const {
 Result<x86::CpuidTable> Device::raw_cpuid() const {
   constexpr size_t kMost = 4096;
   for (size_t count = 128; count <= kMost; count *= 2) {
-    Listed<kvm_cpuid2> list(count, sizeof(kvm_cpuid2), static_cast<kvm_cpuid_entry2*>(nullptr));
-    list.get()->nent = static_cast<uint32_t>(count);
+    Listed<kvm_cpuid2, kvm_cpuid_entry2> list(count);
+    list->nent = static_cast<uint32_t>(count);
     if (call(fd(), KVM_GET_SUPPORTED_CPUID, list.get()) < 0) {
       if (errno == E2BIG) continue;
       return fail_errno(errno, "KVM_GET_SUPPORTED_CPUID");
     }
     x86::CpuidTable table;
-    for (uint32_t i = 0; i < list.get()->nent; ++i) {
-      const kvm_cpuid_entry2& entry = list.get()->entries[i];
+    for (uint32_t i = 0; i < list->nent; ++i) {
+      const kvm_cpuid_entry2& entry = list->entries[i];
       table.set(entry.function, entry.index, (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0,
                 {entry.eax, entry.ebx, entry.ecx, entry.edx});
     }
@@ -104,10 +128,10 @@ Result<> Device::read_msrs() {
   kvm_msr_list none{};
   if (call(fd(), KVM_GET_MSR_INDEX_LIST, &none) < 0 && errno != E2BIG)
     return fail_errno(errno, "KVM_GET_MSR_INDEX_LIST");
-  Listed<kvm_msr_list> list(none.nmsrs, sizeof(kvm_msr_list), static_cast<uint32_t*>(nullptr));
-  list.get()->nmsrs = none.nmsrs;
+  Listed<kvm_msr_list, uint32_t> list(none.nmsrs);
+  list->nmsrs = none.nmsrs;
   LIMEN_TRY(try_call(fd(), KVM_GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST", list.get()));
-  msrs_.assign(list.get()->indices, list.get()->indices + list.get()->nmsrs);
+  msrs_.assign(list->indices, list->indices + list->nmsrs);
   std::ranges::sort(msrs_);
   return {};
 }

@@ -16,6 +16,10 @@ namespace limen::kvm {
 /// Where the kernel offers it.
 inline constexpr const char* kDevicePath = "/dev/kvm";
 
+/// Why open(2) of `path` failed, for a person, as in "/dev/kvm may not be opened by this user (it
+/// is for group kvm)".
+[[nodiscard]] std::string why_not_opened(int error, const std::string& path);
+
 /// The system's file descriptor (Documentation/virt/kvm/api.rst).
 class Device {
  public:

@@ -1,10 +1,11 @@
 #include "kvm/interrupt_chips.h"
 
+#include <algorithm>
 #include <cerrno>
-#include <cstddef>
 
 #include "base/log.h"
 #include "kvm/ioctl.h"
+#include "kvm/listed.h"
 
 namespace limen::kvm {
 namespace {
@@ -33,12 +34,10 @@ class Routes {
     entries_.push_back(entry);
   }
   Result<> set(int vm) const {
-    std::vector<std::byte> bytes(sizeof(kvm_irq_routing) +
-                                 entries_.size() * sizeof(kvm_irq_routing_entry));
-    auto* list = reinterpret_cast<kvm_irq_routing*>(bytes.data());
+    Listed<kvm_irq_routing, kvm_irq_routing_entry> list(entries_.size());
     list->nr = static_cast<uint32_t>(entries_.size());
-    for (size_t i = 0; i < entries_.size(); ++i) list->entries[i] = entries_[i];
-    LIMEN_TRY(try_call(vm, KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", list));
+    std::ranges::copy(entries_, list->entries);
+    LIMEN_TRY(try_call(vm, KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", list.get()));
     return {};
   }
 
@@ -133,7 +132,9 @@ void InterruptChips::set_line(unsigned line, bool level) {
 void InterruptChips::set_io_apic_route(unsigned line, uint64_t address, uint32_t data) {
   const std::lock_guard lock(mutex_);
   if (line >= kLines) return;
-  routes_[line] = Message{address, data};
+  const Message message{address, data};
+  if (routes_[line] == message) return;  // masked, or written again
+  routes_[line] = message;
   if (const auto set = set_routes(); !set) log::error("kvm: {}", set.error().message);
 }
 

@@ -50,6 +50,7 @@ class InterruptChips final : public vcpu::InterruptChips {
   struct Message {
     uint64_t address = 0;
     uint32_t data = 0;
+    bool operator==(const Message&) const = default;
   };
 
   InterruptChips(const Device& device, int vm, bool complete)

@@ -107,9 +107,9 @@ class KvmAccelerator final : public vcpu::Accelerator {
   [[nodiscard]] std::string_view name() const override { return "kvm"; }
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return supported_; }
   [[nodiscard]] unsigned most_vcpus() const override {
-    // KVM_CAP_NR_VCPUS is advice.
-    const int most = device_->extension(KVM_CAP_MAX_VCPUS);
-    return most > 0 ? static_cast<unsigned>(most) : 1;
+    // KVM_CAP_NR_VCPUS is advice. Beyond 255, APIC IDs do not fit what Vcpu and messages have.
+    constexpr int kMost = 255;
+    return static_cast<unsigned>(std::clamp(device_->extension(KVM_CAP_MAX_VCPUS), 1, kMost));
   }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
     return KvmVm::create(device_, options_.irqchip, supported_, resources);

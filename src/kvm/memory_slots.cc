@@ -67,7 +67,9 @@ MemorySlots::~MemorySlots() { memory_.remove_listener(*this); }
 
 void MemorySlots::mappings_changed() {
   const std::lock_guard lock(mutex_);
+  ++changes_;
   if (const auto updated = update(); !updated) log::error("{}", updated.error().message);
+  ++changes_;
 }
 
 Result<> MemorySlots::update() {

@@ -1,6 +1,7 @@
 // What the kernel knows of guest-physical memory.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,8 @@ class MemorySlots final : public memory::MappingListener {
 
   void mappings_changed() override;
 
+  /// Grows before the first slot of a change goes, and after the last has come: odd meanwhile.
+  [[nodiscard]] uint64_t changes() const { return changes_.load(); }
   /// Does an access that the kernel gave up because the memory there was being mapped on another
   /// thread. False: the address is that of a device.
   bool access(GuestPhysicalAddress address, std::span<std::byte> bytes, bool write);
@@ -64,6 +67,7 @@ class MemorySlots final : public memory::MappingListener {
   memory::GuestMemory& memory_;
   const uint32_t most_slots_;
   const bool has_read_only_;
+  std::atomic<uint64_t> changes_ = 0;
   std::mutex mutex_;
   std::vector<Slot> slots_;   // guarded by mutex_
   bool logs_writes_ = false;  // guarded by mutex_

@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
-#include <vector>
 
 #include "kvm/ioctl.h"
+#include "kvm/supported_cpuid.h"
 #include "kvm/time_limit.h"
 #include "x86/registers.h"
 
@@ -109,25 +109,6 @@ kvm_segment segment(uint16_t selector, bool code) {
           .padding = 0};
 }
 
-Result<> set_cpuid(const Device& device, int vcpu) {
-  const auto table = LIMEN_TRY(device.raw_cpuid());
-  std::vector<std::byte> bytes(sizeof(kvm_cpuid2) +
-                               table.entries().size() * sizeof(kvm_cpuid_entry2));
-  auto* list = reinterpret_cast<kvm_cpuid2*>(bytes.data());
-  for (const auto& entry : table.entries()) {
-    auto& to = list->entries[list->nent++];
-    to.function = entry.leaf;
-    to.index = entry.subleaf;
-    to.flags = entry.indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-    to.eax = entry.result.eax;
-    to.ebx = entry.result.ebx;
-    to.ecx = entry.result.ecx;
-    to.edx = entry.result.edx;
-  }
-  LIMEN_TRY(try_call(vcpu, KVM_SET_CPUID2, "KVM_SET_CPUID2", list));
-  return {};
-}
-
 /// What is wrong with a program's answer; empty: nothing.
 std::string trouble_in(ProbeGuest::Program program, uint64_t rounds, uint32_t answer) {
   const auto wanted = [&] {
@@ -177,7 +158,7 @@ Result<std::unique_ptr<ProbeGuest>> ProbeGuest::create(const Device& device) {
       ::mmap(nullptr, guest->run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, guest->vcpu_.get(), 0);
   if (run == MAP_FAILED) return fail_errno(errno, "what a vCPU shares with the kernel: mmap");
   guest->run_ = static_cast<kvm_run*>(run);
-  LIMEN_TRY(set_cpuid(device, guest->vcpu_.get()));
+  LIMEN_TRY(set_cpuid(guest->vcpu_.get(), LIMEN_TRY(device.raw_cpuid())));
   LIMEN_TRY(guest->set_system_call_entry());
   LIMEN_TRY(allow_time_limit(guest->vcpu_.get()));
   return guest;

@@ -1,6 +1,8 @@
 #include "kvm/supported_cpuid.h"
 
+#include "kvm/ioctl.h"
 #include "kvm/kernel.h"
+#include "kvm/listed.h"
 #include "x86/cpu_features.h"
 #include "x86/kvm_paravirtual.h"
 
@@ -29,6 +31,22 @@ Result<x86::CpuidTable> supported_cpuid(const Device& device, bool kernel_local_
     table.set(x86::kvm::kFeatureLeaf, 0, false, without);
   }
   return table;
+}
+
+Result<> set_cpuid(int vcpu, const x86::CpuidTable& table) {
+  Listed<kvm_cpuid2, kvm_cpuid_entry2> list(table.entries().size());
+  for (const auto& entry : table.entries()) {
+    kvm_cpuid_entry2& to = list->entries[list->nent++];
+    to.function = entry.leaf;
+    to.index = entry.subleaf;
+    to.flags = entry.indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+    to.eax = entry.result.eax;
+    to.ebx = entry.result.ebx;
+    to.ecx = entry.result.ecx;
+    to.edx = entry.result.edx;
+  }
+  LIMEN_TRY(try_call(vcpu, KVM_SET_CPUID2, "KVM_SET_CPUID2", list.get()));
+  return {};
 }
 
 }  // namespace limen::kvm

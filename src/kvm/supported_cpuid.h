@@ -12,4 +12,7 @@ namespace limen::kvm {
 /// apart is the host's here.
 Result<x86::CpuidTable> supported_cpuid(const Device& device, bool kernel_local_apic);
 
+/// Has a vCPU answer CPUID so (KVM_SET_CPUID2).
+Result<> set_cpuid(int vcpu, const x86::CpuidTable& table);
+
 }  // namespace limen::kvm

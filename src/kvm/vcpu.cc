@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <csignal>
 #include <utility>
-#include <vector>
 
 #include "kvm/ioctl.h"
 #include "kvm/kick_signal.h"
+#include "kvm/supported_cpuid.h"
 #include "x86/registers.h"
 
 namespace limen::kvm {
@@ -45,21 +45,7 @@ Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
   if (shared == MAP_FAILED) return fail_errno(errno, "mapping what a processor of KVM shares");
   run_ = static_cast<kvm_run*>(shared);
 
-  const auto& entries = cpuid.entries();
-  std::vector<std::byte> bytes(sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2));
-  auto* list = reinterpret_cast<kvm_cpuid2*>(bytes.data());
-  list->nent = static_cast<uint32_t>(entries.size());
-  for (size_t i = 0; i < entries.size(); ++i) {
-    kvm_cpuid_entry2& entry = list->entries[i];
-    entry.function = entries[i].leaf;
-    entry.index = entries[i].subleaf;
-    entry.flags = entries[i].indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-    entry.eax = entries[i].result.eax;
-    entry.ebx = entries[i].result.ebx;
-    entry.ecx = entries[i].result.ecx;
-    entry.edx = entries[i].result.edx;
-  }
-  LIMEN_TRY(try_call(fd_.get(), KVM_SET_CPUID2, "KVM_SET_CPUID2", list));
+  LIMEN_TRY(set_cpuid(fd_.get(), cpuid));
   if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
   return {};
 }
@@ -101,10 +87,17 @@ vcpu::Exit Vcpu::run() {
       wait();
       continue;
     }
+    slot_changes_ = vm_.slots->changes();
+    const uint64_t priority = run_->cr8, apic_base = run_->apic_base;
     const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
     const int error = errno;
     in_kernel_.store(false);
-    take_back();
+    if (!kernel_local_apic()) {
+      // What the guest changed; what a device access changed of the same is newer than both.
+      if (run_->cr8 != priority) interrupts_.set_task_priority(static_cast<uint8_t>(run_->cr8));
+      if (run_->apic_base != apic_base)
+        static_cast<void>(interrupts_.write_msr(x86::msr::kApicBase, run_->apic_base));
+    }
     if (result < 0) {
       if (error != EINTR && error != EAGAIN) {
         exit = failure(fmt::format("KVM_RUN: {}", ::strerror(error)));
@@ -129,6 +122,14 @@ vcpu::Exit Vcpu::run() {
 }
 
 uint64_t Vcpu::guest_tsc() const { return __rdtsc() + tsc_offset_; }
+
+std::chrono::duration<double> Vcpu::time_until(uint64_t tsc) const {
+  constexpr double kLongest = 1e6;
+  const uint64_t now = guest_tsc();
+  if (tsc <= now) return {};
+  const double seconds = static_cast<double>(tsc - now) / static_cast<double>(vm_.tsc_hz);
+  return std::chrono::duration<double>(std::min(seconds, kLongest));
+}
 
 bool Vcpu::prepare() {
   if (const uint64_t due = interrupts_.next_timer_tsc(); due != UINT64_MAX)
@@ -189,9 +190,8 @@ void Vcpu::wait() {
   const uint64_t deadline = interrupts_.next_timer_tsc();
   if (deadline == UINT64_MAX) {
     wake_.wait(lock, awake);
-  } else if (const uint64_t now = guest_tsc(); deadline > now) {
-    const double seconds = static_cast<double>(deadline - now) / static_cast<double>(vm_.tsc_hz);
-    wake_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 1e6)), awake);
+  } else {
+    wake_.wait_for(lock, time_until(deadline), awake);
   }
   woken_ = false;
 }
@@ -201,20 +201,7 @@ void Vcpu::set_alarm() {
   if (due == alarm_tsc_) return;
   alarm_tsc_ = due;
   if (due == UINT64_MAX) return alarm_->stop();
-  const uint64_t now = guest_tsc();
-  const double seconds =
-      due > now ? static_cast<double>(due - now) / static_cast<double>(vm_.tsc_hz) : 0;
-  alarm_->set(static_cast<uint64_t>(std::min(seconds, 1e6) * 1e9));
-}
-
-void Vcpu::take_back() {
-  if (kernel_local_apic()) return;
-  if (const auto priority = static_cast<uint8_t>(run_->cr8);
-      priority != interrupts_.task_priority())
-    interrupts_.set_task_priority(priority);
-  uint64_t base = 0;
-  if (interrupts_.read_msr(x86::msr::kApicBase, base) && base != run_->apic_base)
-    static_cast<void>(interrupts_.write_msr(x86::msr::kApicBase, run_->apic_base));
+  alarm_->set(static_cast<uint64_t>(time_until(due).count() * 1e9));
 }
 
 std::string Vcpu::statistics() {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -87,8 +88,9 @@ class Vcpu final : public vcpu::Vcpu {
   void take_events();
   void wait();
   void set_alarm();
-  void take_back();
   [[nodiscard]] uint64_t guest_tsc() const;
+  /// From now to that guest TSC; not below zero.
+  [[nodiscard]] std::chrono::duration<double> time_until(uint64_t tsc) const;
 
   // vcpu_exits.cc: nothing: go on.
   std::optional<vcpu::Exit> handle_exit();
@@ -122,6 +124,7 @@ class Vcpu final : public vcpu::Vcpu {
   bool waits_for_startup_ = false;
   bool nmi_pending_ = false;
   uint64_t tsc_offset_ = 0;
+  uint64_t slot_changes_ = 0;  ///< MemorySlots::changes() when it last entered.
   vcpu::DebugRequest debug_;
   std::vector<uint64_t> debug_addresses_;   ///< Of breakpoints, in the order of debug registers.
   std::optional<uint64_t> stopped_before_;  ///< Linear address of a breakpoint.

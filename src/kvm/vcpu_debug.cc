@@ -14,7 +14,6 @@ namespace limen::kvm {
 namespace {
 
 constexpr size_t kDebugAddresses = 4;
-constexpr uint64_t kStepped = uint64_t{1} << 14;  // DR6.BS
 constexpr uint32_t kDebugVector = 1;
 
 /// DR7's fields for one address: enabled globally, its kind and its length.

@@ -112,7 +112,10 @@ void Vcpu::port_access() {
 void Vcpu::memory_access() {
   auto& mmio = run_->mmio;
   const std::span<uint8_t> data(mmio.data, mmio.len);
-  if (vm_.slots->access({mmio.phys_addr}, std::as_writable_bytes(data), mmio.is_write != 0)) return;
+  // Only a change of the slots since it entered can have taken memory away.
+  if ((slot_changes_ % 2 != 0 || vm_.slots->changes() != slot_changes_) &&
+      vm_.slots->access({mmio.phys_addr}, std::as_writable_bytes(data), mmio.is_write != 0))
+    return;
   // An access that crosses pages may come in pieces of any size.
   const size_t step = is_natural(data.size()) ? data.size() : 1;
   for (size_t at = 0; at < data.size(); at += step) {

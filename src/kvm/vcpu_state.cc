@@ -84,8 +84,6 @@ void Vcpu::set_state(const x86::CpuState& state) {
     }
     call(fd, KVM_SET_NESTED_STATE, &none);
   }
-  // Before KVM_SET_SREGS: CR4.OSXSAVE and XCR0 go together, and MSRs such as the TSC do not depend
-  // on either.
   kvm_sregs sregs{};
   call(fd, KVM_GET_SREGS, &sregs);
   fill_system_registers(state.system, sregs);

@@ -18,6 +18,12 @@ constexpr std::array<LogItem, 3> kLogItems = {
      {"in_asm", "guest code, when it is translated or decoded"},
      {"int", "interrupts and exceptions, when they are delivered"}}};
 
+/// Found out once: a guest is run for it. Empty: it is the choice.
+const std::string& why_not_kvm() {
+  static const std::string reason = kvm::choose().why_not;
+  return reason;
+}
+
 }  // namespace
 
 std::span<const LogItem> log_items() { return kLogItems; }
@@ -38,16 +44,13 @@ Result<std::string> choose_accelerator(std::string_view names) {
       LIMEN_TRY(kvm::Device::open());
       return "kvm";
     }
-    refused = kvm::choose().why_not;
-    if (refused.empty()) return "kvm";
+    if (kvm_is_the_choice()) return "kvm";
+    refused = why_not_kvm();
     names.remove_prefix(end + 1);
   }
 }
 
-bool kvm_is_the_choice() {
-  static const bool chosen = kvm::choose().why_not.empty();
-  return chosen;
-}
+bool kvm_is_the_choice() { return why_not_kvm().empty(); }
 
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description) {

@@ -10,23 +10,10 @@
 #include "memory/io_space.h"
 #include "soft/cpu.h"
 #include "soft/interpret/runner.h"
-#include "vcpu/local_interrupt_controller.h"
+#include "vcpu/no_interrupts.h"
 #include "x86/cpuid.h"
 
 namespace limen::conformance {
-
-class NoInterrupts : public vcpu::LocalInterruptController {
- public:
-  bool has_interrupt() override { return false; }
-  std::optional<uint8_t> acknowledge() override { return std::nullopt; }
-  EventRequest take_event() override { return {}; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  bool read_msr(uint32_t, uint64_t&) override { return false; }
-  bool write_msr(uint32_t, uint64_t) override { return false; }
-  uint64_t next_timer_tsc() override { return UINT64_MAX; }
-  void timer_due(uint64_t) override {}
-};
 
 /// The ports that handlers write to: stops the run.
 class ExitPorts : public memory::IoHandler {
@@ -55,7 +42,7 @@ struct SoftGuest {
   memory::IoSpace ports{"ports"};
   memory::IoSpace mmio{"mmio"};
   x86::CpuidTable cpuid;
-  NoInterrupts interrupts;
+  vcpu::NoInterrupts interrupts;
   soft::Cpu cpu;
   soft::interpret::Runner runner;
   ExitPorts exit_ports;

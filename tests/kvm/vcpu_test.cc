@@ -51,38 +51,47 @@ TEST_F(KvmGuest, LongModeAndRing3) {
                   Write{0, 8, 500'500}, Write{0, 8, 0x1B}, Write{8, 8, 1}));
 }
 
-TEST_F(KvmGuest, AHaltedProcessorIsWokenByItsTimer) {
-  // sti; hlt; cli; out 80h, al; hlt
-  put(kCode, {0xFB, 0xF4, 0xFA, 0xE6, 0x80, 0xF4});
-  put(0x2000, {0xB0, 0x77, 0xCF});  // mov al, 77h; iret
-  put(0x20 * 4, {0x00, 0x20, 0, 0});
-  port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
-  const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
-  auto state = real_mode_at(kCode);
-  state.system.tsc_offset = -__builtin_ia32_rdtsc();
-  state.gpr[x86::kRsp] = 0x1000;
-  vcpu_->set_state(state);
-  interrupts_.deadline = wait;
-  const auto start = std::chrono::steady_clock::now();
+/// In real mode, with a timer that interrupts at vector 20H after 20 milliseconds.
+class KvmTimer : public KvmGuest {
+ protected:
+  void start(std::initializer_list<uint8_t> code, std::initializer_list<uint8_t> handler) {
+    const uint64_t wait = x86::host_tsc_hz() / 50;
+    put(kCode, code);
+    put(0x2000, handler);
+    put(0x20 * 4, {0x00, 0x20, 0, 0});
+    port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+    auto state = real_mode_at(kCode);
+    state.system.tsc_offset = -__builtin_ia32_rdtsc();
+    state.gpr[x86::kRsp] = 0x1000;
+    vcpu_->set_state(state);
+    interrupts_.deadline = wait;
+  }
+};
+
+TEST_F(KvmTimer, WakesAHaltedProcessor) {
+  // sti; hlt; cli; out 80h, al; hlt. The handler: mov al, 77h; iret.
+  start({0xFB, 0xF4, 0xFA, 0xE6, 0x80, 0xF4}, {0xB0, 0x77, 0xCF});
+  const auto begun = std::chrono::steady_clock::now();
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
-  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(15));
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(15));
   EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0x77}));
 }
 
-TEST_F(KvmGuest, ATimerInterruptsARunningProcessor) {
-  // sti; l: jmp l
-  put(kCode, {0xFB, 0xEB, 0xFE});
-  put(0x2000, {0xE6, 0x80, 0xF4});  // out 80h, al; hlt
-  put(0x20 * 4, {0x00, 0x20, 0, 0});
-  port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
-  const uint64_t wait = x86::host_tsc_hz() / 50;  // 20 ms
-  auto state = real_mode_at(kCode);
-  state.system.tsc_offset = -__builtin_ia32_rdtsc();
-  state.gpr[x86::kRsp] = 0x1000;
-  vcpu_->set_state(state);
-  interrupts_.deadline = wait;
+TEST_F(KvmTimer, InterruptsARunningProcessor) {
+  // sti; l: jmp l. The handler: out 80h, al; hlt.
+  start({0xFB, 0xEB, 0xFE}, {0xE6, 0x80, 0xF4});
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
   EXPECT_EQ(port_writes_.writes.size(), 1u);
+}
+
+TEST_F(KvmGuest, ATaskPriorityThatADeviceAccessSetsStaysThroughAKick) {
+  put(kCode, {0xE6, 0x80, 0xEB, 0xFC});  // l: out 80h, al; jmp l
+  port_writes_.on_write = [this](const Write&) {
+    interrupts_.set_task_priority(5);
+    vcpu_->kick();
+  };
+  EXPECT_EQ(run().reason, ExitReason::kInterrupted);
+  EXPECT_EQ(interrupts_.task_priority(), 5);
 }
 
 TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {

@@ -16,6 +16,7 @@
 #include "memory/io_space.h"
 #include "soft/soft_accelerator.h"
 #include "vcpu/accelerator.h"
+#include "vcpu/no_interrupts.h"
 #include "x86/registers.h"
 
 namespace limen::cli::host {
@@ -102,19 +103,6 @@ class NativeWork {
   std::vector<uint64_t> table_ = std::vector<uint64_t>(kTableSize / sizeof(uint64_t));
 };
 
-class NoInterrupts final : public vcpu::LocalInterruptController {
- public:
-  bool has_interrupt() override { return false; }
-  std::optional<uint8_t> acknowledge() override { return std::nullopt; }
-  EventRequest take_event() override { return {}; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  bool read_msr(uint32_t, uint64_t&) override { return false; }
-  bool write_msr(uint32_t, uint64_t) override { return false; }
-  uint64_t next_timer_tsc() override { return UINT64_MAX; }
-  void timer_due(uint64_t) override {}
-};
-
 class DonePort final : public memory::IoHandler {
  public:
   uint64_t io_read(uint64_t, unsigned) override { return 0; }
@@ -196,7 +184,7 @@ class Guest {
   std::unique_ptr<memory::GuestMemory> ram_;
   memory::IoSpace ports_{"ports"};
   memory::IoSpace mmio_{"mmio"};
-  NoInterrupts interrupts_;
+  vcpu::NoInterrupts interrupts_;
   DonePort done_;
   std::unique_ptr<vcpu::Accelerator> accelerator_;
   std::unique_ptr<vcpu::Vm> vm_;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <functional>
 #include <span>
 
 #include "base/log.h"
 #include "kvm/ioctl.h"
 #include "kvm/kernel.h"
+#include "kvm/listed.h"
 #include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
 
@@ -63,17 +63,13 @@ uint64_t* place_of(SystemState& system, uint32_t index) {
 }
 
 /// KVM_GET_MSRS and KVM_SET_MSRS take them in order, up to the first that they refuse.
-class List {
- public:
-  explicit List(size_t count) : bytes_(sizeof(kvm_msrs) + count * sizeof(kvm_msr_entry)) {
-    get()->nmsrs = static_cast<uint32_t>(count);
-  }
-  [[nodiscard]] kvm_msrs* get() { return reinterpret_cast<kvm_msrs*>(bytes_.data()); }
-  [[nodiscard]] kvm_msr_entry& operator[](size_t i) { return get()->entries[i]; }
+using List = Listed<kvm_msrs, kvm_msr_entry>;
 
- private:
-  std::vector<std::byte> bytes_;
-};
+List list_of(size_t count) {
+  List list(count);
+  list->nmsrs = static_cast<uint32_t>(count);
+  return list;
+}
 
 /// Calls `refused` with each of `indices` that the kernel refuses, `taken` with the others and
 /// their values; `value` gives what to set.
@@ -82,11 +78,11 @@ void transfer(int vcpu, unsigned long request, std::span<const uint32_t> indices
               const std::function<void(uint32_t, uint64_t)>& taken,
               const std::function<void(uint32_t)>& refused) {
   while (!indices.empty()) {
-    List list(indices.size());
+    List list = list_of(indices.size());
     for (size_t i = 0; i < indices.size(); ++i)
-      list[i] = {.index = indices[i], .reserved = 0, .data = value(indices[i])};
+      list->entries[i] = {.index = indices[i], .reserved = 0, .data = value(indices[i])};
     const auto done = static_cast<size_t>(std::max(call(vcpu, request, list.get()), 0));
-    for (size_t i = 0; i < done; ++i) taken(list[i].index, list[i].data);
+    for (size_t i = 0; i < done; ++i) taken(list->entries[i].index, list->entries[i].data);
     if (done < indices.size()) refused(indices[done]);
     indices = indices.subspan(std::min(done + 1, indices.size()));
   }
@@ -122,15 +118,15 @@ void Msrs::restore(int vcpu, const SystemState& from) {
 }
 
 std::optional<uint64_t> Msrs::read(int vcpu, uint32_t index) {
-  List list(1);
-  list[0].index = index;
+  List list = list_of(1);
+  list->entries[0].index = index;
   if (call(vcpu, KVM_GET_MSRS, list.get()) != 1) return std::nullopt;
-  return list[0].data;
+  return list->entries[0].data;
 }
 
 bool Msrs::write(int vcpu, uint32_t index, uint64_t value) {
-  List list(1);
-  list[0] = {.index = index, .reserved = 0, .data = value};
+  List list = list_of(1);
+  list->entries[0] = {.index = index, .reserved = 0, .data = value};
   return call(vcpu, KVM_SET_MSRS, list.get()) == 1;
 }
 

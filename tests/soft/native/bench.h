@@ -13,21 +13,9 @@
 
 #include "soft/cpu.h"
 #include "soft/interpret/select.h"
+#include "vcpu/no_interrupts.h"
 
 namespace limen::soft::interpret::native {
-
-class NoInterrupts final : public vcpu::LocalInterruptController {
- public:
-  bool has_interrupt() override { return false; }
-  std::optional<uint8_t> acknowledge() override { return std::nullopt; }
-  EventRequest take_event() override { return {}; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  bool read_msr(uint32_t, uint64_t&) override { return false; }
-  bool write_msr(uint32_t, uint64_t) override { return false; }
-  uint64_t next_timer_tsc() override { return UINT64_MAX; }
-  void timer_due(uint64_t) override {}
-};
 
 /// What the processor under the test says of itself.
 inline x86::CpuidTable host_cpuid() {
@@ -177,7 +165,7 @@ class Bench {
   std::unique_ptr<memory::GuestMemory> ram;
   memory::IoSpace ports{"ports"};
   memory::IoSpace mmio{"memory"};
-  NoInterrupts interrupts;
+  vcpu::NoInterrupts interrupts;
   std::unique_ptr<Cpu> cpu;
 
  private:
