@@ -26,19 +26,24 @@ void IoSpace::claim(uint64_t start, uint64_t size, IoHandler& handler, std::stri
   const std::lock_guard lock(mutex_);
   claims_.push_back({start, start + size - 1, start, start + size - 1, &handler, std::move(owner)});
   publish(claims_);
-  if (doorbell_taker_ != nullptr)
-    for (const auto& bell : handler.doorbells()) doorbell_taker_->take(start + bell.offset, bell);
+  if (doorbell_taker_ == nullptr) return;
+  for (const auto& bell : handler.doorbells()) {
+    taken_.push_back({start, &handler, bell});
+    doorbell_taker_->take(start + bell.offset, bell);
+  }
 }
 
 void IoSpace::release(uint64_t start, IoHandler& handler) {
   const std::lock_guard lock(mutex_);
-  const size_t released = std::erase_if(claims_, [&](const Range& range) {
+  std::erase_if(claims_, [&](const Range& range) {
     return range.start == start && range.handler == &handler;
   });
   publish(claims_);
-  if (released != 0 && doorbell_taker_ != nullptr)
-    for (const auto& bell : handler.doorbells())
-      doorbell_taker_->give_back(start + bell.offset, bell);
+  std::erase_if(taken_, [&](const Taken& taken) {
+    if (taken.start != start || taken.handler != &handler) return false;
+    doorbell_taker_->give_back(start + taken.bell.offset, taken.bell);
+    return true;
+  });
 }
 
 std::vector<IoSpace::Claim> IoSpace::claims() const {

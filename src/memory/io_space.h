@@ -22,7 +22,7 @@ class IoHandler {
   /// `size` is 1, 2, 4 or 8 bytes; the value is in the low `size` bytes.
   virtual uint64_t io_read(uint64_t offset, unsigned size) = 0;
   virtual void io_write(uint64_t offset, unsigned size, uint64_t value) = 0;
-  /// Its doorbells; the same as long as a claim lasts.
+  /// Its doorbells, asked for when it claims addresses.
   [[nodiscard]] virtual std::span<const Doorbell> doorbells() const { return {}; }
 };
 
@@ -68,8 +68,16 @@ class IoSpace {
   void free_retired() const;
 
   std::string name_;
+  /// A doorbell of a claim. Kept here: who releases may be at its end, and not to be asked.
+  struct Taken {
+    uint64_t start = 0;
+    const IoHandler* handler = nullptr;
+    Doorbell bell;
+  };
+
   DoorbellTaker* doorbell_taker_ = nullptr;
   mutable std::mutex mutex_;
+  std::vector<Taken> taken_;                            // guarded by mutex_
   std::vector<Range> claims_;                           // guarded by mutex_, in order of claiming
   std::atomic<const Table*> table_ = nullptr;           // sorted, without overlaps
   mutable std::vector<std::unique_ptr<Table>> tables_;  // guarded by mutex_; the last is in use

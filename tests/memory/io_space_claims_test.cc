@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <set>
 #include <thread>
+#include <vector>
 
 #include "memory/io_space.h"
 
@@ -61,6 +63,38 @@ TEST(IoSpaceClaims, ComeAndGoWhileOthersRead) {
   first.join();
   second.join();
   EXPECT_EQ(wrong, 0u);
+}
+
+/// Has one doorbell, until it has no more to say.
+struct Belled final : IoHandler {
+  uint64_t io_read(uint64_t, unsigned) override { return 0; }
+  void io_write(uint64_t, unsigned, uint64_t) override {}
+  [[nodiscard]] std::span<const Doorbell> doorbells() const override { return bells; }
+  std::vector<Doorbell> bells = std::vector(1, Doorbell{.offset = 0x10, .size = 2, .event = 5});
+};
+
+struct Counter final : DoorbellTaker {
+  void take(uint64_t address, const Doorbell&) override { at.insert(address); }
+  void give_back(uint64_t address, const Doorbell& doorbell) override {
+    EXPECT_EQ(doorbell.event, 5);
+    at.erase(address);
+  }
+  std::set<uint64_t> at;
+};
+
+TEST(IoSpaceClaims, DoorbellsGoWithTheirClaimThoughTheHandlerIsNotAsked) {
+  Counter taker;
+  IoSpace space("test");
+  space.set_doorbell_taker(&taker);
+  Belled belled, other;
+  space.claim(0x1000, 0x100, belled, "belled");
+  space.claim(0x2000, 0x100, other, "other");
+  EXPECT_EQ(taker.at, (std::set<uint64_t>{0x1010, 0x2010}));
+  belled.bells.clear();  // as one at its end, of which only the base is left
+  space.release(0x1000, belled);
+  EXPECT_EQ(taker.at, (std::set<uint64_t>{0x2010}));
+  space.release(0x1000, other);  // it has no such claim
+  EXPECT_EQ(taker.at, (std::set<uint64_t>{0x2010}));
 }
 
 }  // namespace
