@@ -23,6 +23,10 @@ class AcceleratedApics final : public MsiSink, public IoApicBus {
   ~AcceleratedApics() override;
 
   void send_msi(const MsiMessage& message) override;
+  [[nodiscard]] std::unique_ptr<vcpu::EventInterrupt> connect(int event,
+                                                              const MsiMessage& message) override {
+    return chips_.connect_msi(event, message.address, message.data);
+  }
   void add(IoApic& io_apic) override;
   void remove(IoApic& io_apic) override;
   bool deliver(const ApicDestination& destination, const ApicMessage& message) override;

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+
+#include "vcpu/event_interrupt.h"
 
 namespace limen::irq {
 
@@ -15,6 +18,12 @@ class MsiSink {
   virtual ~MsiSink() = default;
   /// Thread-safe; called without any device's lock held.
   virtual void send_msi(const MsiMessage& message) = 0;
+  /// Has the eventfd(2) `event`, which outlives the result, send `message` by itself. nullptr: the
+  /// caller watches the event. Thread-safe.
+  [[nodiscard]] virtual std::unique_ptr<vcpu::EventInterrupt> connect(
+      [[maybe_unused]] int event, [[maybe_unused]] const MsiMessage& message) {
+    return nullptr;
+  }
 };
 
 }  // namespace limen::irq

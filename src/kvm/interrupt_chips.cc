@@ -47,6 +47,29 @@ class Routes {
 
 }  // namespace
 
+/// KVM_IRQFD.
+class InterruptChips::EventInterrupt final : public vcpu::EventInterrupt {
+ public:
+  EventInterrupt(InterruptChips& chips, int event, unsigned number)
+      : chips_(chips), event_(event), number_(number) {}
+  ~EventInterrupt() override { chips_.disconnect(event_, number_); }
+  EventInterrupt(const EventInterrupt&) = delete;
+  EventInterrupt& operator=(const EventInterrupt&) = delete;
+
+ private:
+  InterruptChips& chips_;
+  const int event_;
+  const unsigned number_;
+};
+
+InterruptChips::InterruptChips(const Device& device, int vm, bool complete)
+    : device_(device),
+      vm_(vm),
+      complete_(complete),
+      has_event_interrupts_(device.extension(KVM_CAP_IRQFD) > 0),
+      has_line_events_(device.extension(KVM_CAP_IRQFD_RESAMPLE) > 0),
+      most_routes_(static_cast<unsigned>(device.extension(KVM_CAP_IRQ_ROUTING))) {}
+
 Result<std::unique_ptr<InterruptChips>> InterruptChips::create(const Device& device, int vm,
                                                                IrqChip which) {
   const bool complete = which == IrqChip::kOn;
@@ -61,15 +84,7 @@ Result<> InterruptChips::create_all() {
         "kernel-irqchip=on: this kernel has no interrupt controllers; use "
         "kernel-irqchip=off");
   LIMEN_TRY(try_call(vm_, KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", 0));
-  // Interrupt 0 stands at the I/O APIC's input 2, as the MADT says.
-  Routes routes;
-  for (unsigned line = 0; line < kLines; ++line) {
-    if (line == kCascade) continue;
-    if (line < kIsaLines)
-      routes.add_pin(line, line < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, line % 8);
-    routes.add_pin(line, KVM_IRQCHIP_IOAPIC, line == 0 ? kCascade : line);
-  }
-  LIMEN_TRY(routes.set(vm_));
+  LIMEN_TRY(set_routes());
   for (uint32_t i = 0; i < chips_.size(); ++i) {
     chips_[i].chip_id = i;
     LIMEN_TRY(try_call(vm_, KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP", &chips_[i]));
@@ -133,16 +148,77 @@ void InterruptChips::set_io_apic_route(unsigned line, uint64_t address, uint32_t
   const std::lock_guard lock(mutex_);
   if (line >= kLines) return;
   const Message message{address, data};
-  if (routes_[line] == message) return;  // masked, or written again
-  routes_[line] = message;
+  const auto [known, is_new] = messages_.try_emplace(line, message);
+  if (!is_new && known->second == message) return;  // masked, or written again
+  known->second = message;
   if (const auto set = set_routes(); !set) log::error("kvm: {}", set.error().message);
 }
 
 Result<> InterruptChips::set_routes() {
   Routes routes;
-  for (unsigned line = 0; line < kLines; ++line)
-    if (routes_[line]) routes.add_message(line, routes_[line]->address, routes_[line]->data);
+  for (unsigned line = 0; complete_ && line < kLines; ++line) {
+    if (line == kCascade) continue;
+    if (line < kIsaLines)
+      routes.add_pin(line, line < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, line % 8);
+    // Interrupt 0 stands at the I/O APIC's input 2, as the MADT says.
+    routes.add_pin(line, KVM_IRQCHIP_IOAPIC, line == 0 ? kCascade : line);
+  }
+  for (const auto& [number, message] : messages_)
+    routes.add_message(number, message.address, message.data);
   return routes.set(vm_);
+}
+
+std::unique_ptr<vcpu::EventInterrupt> InterruptChips::connect_msi(int event, uint64_t address,
+                                                                  uint32_t data) {
+  unsigned number = kLines;
+  {
+    const std::lock_guard lock(mutex_);
+    while (messages_.contains(number)) ++number;
+    if (number >= most_routes_) return nullptr;
+    messages_[number] = {address, data};
+    if (!set_routes()) {
+      messages_.erase(number);
+      return nullptr;
+    }
+  }
+  return connect(event, number, -1);
+}
+
+std::unique_ptr<vcpu::EventInterrupt> InterruptChips::connect_line(int event, unsigned line,
+                                                                   int ended) {
+  // With the machine's own I/O APIC, the kernel does not know when an interrupt ends.
+  if (!complete_ || !has_line_events_ || line >= kLines) return nullptr;
+  return connect(event, line, ended);
+}
+
+std::unique_ptr<vcpu::EventInterrupt> InterruptChips::connect(int event, unsigned number,
+                                                              int ended) {
+  kvm_irqfd request{};
+  request.fd = static_cast<uint32_t>(event);
+  request.gsi = number;
+  if (ended >= 0) {
+    request.flags = KVM_IRQFD_FLAG_RESAMPLE;
+    request.resamplefd = static_cast<uint32_t>(ended);
+  }
+  if (has_event_interrupts_ && call(vm_, KVM_IRQFD, &request) == 0)
+    return std::make_unique<EventInterrupt>(*this, event, number);
+  forget_message(number);
+  return nullptr;
+}
+
+void InterruptChips::disconnect(int event, unsigned number) {
+  kvm_irqfd request{};
+  request.fd = static_cast<uint32_t>(event);
+  request.gsi = number;
+  request.flags = KVM_IRQFD_FLAG_DEASSIGN;
+  call(vm_, KVM_IRQFD, &request);
+  forget_message(number);
+}
+
+void InterruptChips::forget_message(unsigned number) {
+  if (number < kLines) return;
+  const std::lock_guard lock(mutex_);
+  messages_.erase(number);  // what remains in the kernel's list until the next change sends nothing
 }
 
 void InterruptChips::reset() {

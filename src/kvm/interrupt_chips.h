@@ -4,8 +4,8 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +29,10 @@ class InterruptChips final : public vcpu::InterruptChips {
   [[nodiscard]] bool complete() const override { return complete_; }
   bool send_msi(uint64_t address, uint32_t data) override;
   void set_io_apic_route(unsigned line, uint64_t address, uint32_t data) override;
+  std::unique_ptr<vcpu::EventInterrupt> connect_msi(int event, uint64_t address,
+                                                    uint32_t data) override;
   void set_line(unsigned line, bool level) override;
+  std::unique_ptr<vcpu::EventInterrupt> connect_line(int event, unsigned line, int ended) override;
   Result<> create_timer() override;
   void set_timer_interrupt_enabled(bool enabled) override;
   void reset() override;
@@ -42,6 +45,8 @@ class InterruptChips final : public vcpu::InterruptChips {
  private:
   static constexpr unsigned kLines = 24;
 
+  class EventInterrupt;
+
   /// A processor's local APIC after power-on.
   struct LocalApic {
     int vcpu = -1;
@@ -53,22 +58,28 @@ class InterruptChips final : public vcpu::InterruptChips {
     bool operator==(const Message&) const = default;
   };
 
-  InterruptChips(const Device& device, int vm, bool complete)
-      : device_(device), vm_(vm), complete_(complete) {}
+  InterruptChips(const Device& device, int vm, bool complete);
   Result<> create_all();
   Result<> create_local();
   Result<> set_routes();  // mutex_ held
+  /// KVM_IRQFD; `ended` is -1 for an interrupt that is no level.
+  std::unique_ptr<vcpu::EventInterrupt> connect(int event, unsigned number, int ended);
+  void disconnect(int event, unsigned number);
+  void forget_message(unsigned number);
 
   const Device& device_;
   const int vm_;
   const bool complete_;
+  const bool has_event_interrupts_;
+  const bool has_line_events_;
+  const unsigned most_routes_;
   bool has_timer_ = false;
   std::array<kvm_irqchip, 3> chips_{};  ///< After power-on: both 8259 and the I/O APIC.
   kvm_pit_state2 timer_{};              ///< The same.
   std::vector<LocalApic> local_apics_;
   std::mutex mutex_;
-  std::array<std::optional<Message>, kLines>
-      routes_;  // guarded by mutex_; of the machine's I/O APIC
+  std::map<unsigned, Message> messages_;  // guarded by mutex_; by their number (GSI). The first
+                                          // kLines are those of the machine's I/O APIC
 };
 
 }  // namespace limen::kvm

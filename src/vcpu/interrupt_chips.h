@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/result.h"
+#include "vcpu/event_interrupt.h"
 
 namespace limen::vcpu {
 
@@ -20,12 +22,20 @@ class InterruptChips {
 
   /// A message to FEE00000H-FEEFFFFFH (SDM Vol. 3A 11.11). False: no processor took it.
   virtual bool send_msi(uint64_t address, uint32_t data) = 0;
+  /// Has the eventfd(2) `event`, which outlives the result, send that message. nullptr: it cannot.
+  virtual std::unique_ptr<EventInterrupt> connect_msi(int event, uint64_t address,
+                                                      uint32_t data) = 0;
   /// Not complete(): what input `line` (0 to 23) of the machine's I/O APIC would send. When a
   /// processor ends a level-triggered one, LocalInterruptController::end_of_interrupt() is called.
   virtual void set_io_apic_route(unsigned line, uint64_t address, uint32_t data) = 0;
 
   /// complete(): the level of line 0 to 23 of the board, as irq::InterruptRouter counts them.
   virtual void set_line(unsigned line, bool level) = 0;
+  /// complete(): has the eventfd(2) `event` raise a level-triggered line, beside what set_line()
+  /// says of it. When a processor has ended the interrupt, the line falls and the eventfd `ended`
+  /// is signalled: who still wants attention signals `event` again. Both outlive the result.
+  /// nullptr: it cannot.
+  virtual std::unique_ptr<EventInterrupt> connect_line(int event, unsigned line, int ended) = 0;
   /// complete(): an 8254 at ports 40H to 43H and 61H, on line 0. Before there are processors.
   virtual Result<> create_timer() = 0;
   /// Whether that timer's counter 0 interrupts; an HPET in its place does.
