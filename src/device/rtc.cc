@@ -111,6 +111,11 @@ void Rtc::set_interrupt_enabled(bool enabled) {
   line_.publish();
 }
 
+std::span<const memory::LateWrites> Rtc::late_writes() const {
+  static constexpr memory::LateWrites kIndex{.offset = 0, .size = 1};
+  return {&kIndex, 1};
+}
+
 uint64_t Rtc::io_read(uint64_t offset, unsigned size) {
   uint64_t value = 0;
   {

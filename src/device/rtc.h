@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <span>
 
 #include "base/event_loop.h"
 #include "device/device.h"
@@ -47,6 +48,8 @@ class Rtc final : public Device, public memory::IoHandler {
   void reset() override;
   uint64_t io_read(uint64_t offset, unsigned size) override;
   void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+  /// The index, which only the data port makes use of.
+  [[nodiscard]] std::span<const memory::LateWrites> late_writes() const override;
 
   /// Config::boot_order from now on.
   void set_boot_order(const std::array<uint8_t, 3>& order);

@@ -49,6 +49,7 @@ class KvmVm final : public vcpu::Vm {
     auto& shared = made->shared_;
     LIMEN_TRY(place_hidden_pages(*device, vm));
     if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
+    shared.late_writes = LateWrites::create(*device, vm, resources);
     if (irqchip != IrqChip::kOff)
       shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, irqchip));
     shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram));
@@ -75,6 +76,12 @@ class KvmVm final : public vcpu::Vm {
   }
   [[nodiscard]] memory::DoorbellTaker* doorbell_taker() override {
     return doorbells_ ? &*doorbells_ : nullptr;
+  }
+  [[nodiscard]] memory::LateWriteTaker* late_port_writes() override {
+    return shared_.late_writes ? shared_.late_writes->to_ports() : nullptr;
+  }
+  [[nodiscard]] memory::LateWriteTaker* late_memory_writes() override {
+    return shared_.late_writes ? shared_.late_writes->to_memory() : nullptr;
   }
   [[nodiscard]] vcpu::InterruptChips* interrupt_chips() override { return shared_.chips.get(); }
 

@@ -46,6 +46,7 @@ Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
   run_ = static_cast<kvm_run*>(shared);
 
   LIMEN_TRY(set_cpuid(fd_.get(), cpuid));
+  if (vm_.late_writes != nullptr) LIMEN_TRY(vm_.late_writes->attach(fd_.get()));
   if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
   return {};
 }
@@ -92,6 +93,7 @@ vcpu::Exit Vcpu::run() {
     const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
     const int error = errno;
     in_kernel_.store(false);
+    if (vm_.late_writes != nullptr) vm_.late_writes->deliver();
     if (!kernel_local_apic()) {
       // What the guest changed; what a device access changed of the same is newer than both.
       if (run_->cr8 != priority) interrupts_.set_task_priority(static_cast<uint8_t>(run_->cr8));

@@ -21,6 +21,7 @@
 #include "kvm/device.h"
 #include "kvm/interrupt_chips.h"
 #include "kvm/kernel.h"
+#include "kvm/late_writes.h"
 #include "kvm/memory_slots.h"
 #include "kvm/state/extended.h"
 #include "kvm/state/msrs.h"
@@ -42,7 +43,8 @@ struct VmShared {
   UniqueFd fd;
   vcpu::VmResources resources;
   std::unique_ptr<MemorySlots> slots;
-  std::unique_ptr<InterruptChips> chips;  ///< nullptr: the local APICs are the machine's own.
+  std::unique_ptr<LateWrites> late_writes;  ///< nullptr: all come at once.
+  std::unique_ptr<InterruptChips> chips;    ///< nullptr: the local APICs are the machine's own.
   ExtendedLayout extended;
   Msrs msrs;
   size_t xsave_size = sizeof(kvm_xsave);  ///< Bytes of the area of KVM_GET_XSAVE2.

@@ -26,11 +26,18 @@ void IoSpace::claim(uint64_t start, uint64_t size, IoHandler& handler, std::stri
   const std::lock_guard lock(mutex_);
   claims_.push_back({start, start + size - 1, start, start + size - 1, &handler, std::move(owner)});
   publish(claims_);
-  if (doorbell_taker_ == nullptr) return;
-  for (const auto& bell : handler.doorbells()) {
-    taken_.push_back({start, &handler, bell});
-    doorbell_taker_->take(start + bell.offset, bell);
-  }
+  if (auto* taker = doorbell_taker_; taker != nullptr)
+    for (const auto& bell : handler.doorbells()) {
+      const uint64_t address = start + bell.offset;
+      taker->take(address, bell);
+      taken_.push_back({start, &handler, [=] { taker->give_back(address, bell); }});
+    }
+  if (auto* taker = late_write_taker_; taker != nullptr)
+    for (const auto& late : handler.late_writes()) {
+      const uint64_t address = start + late.offset;
+      taker->take(address, late.size);
+      taken_.push_back({start, &handler, [=] { taker->give_back(address, late.size); }});
+    }
 }
 
 void IoSpace::release(uint64_t start, IoHandler& handler) {
@@ -41,7 +48,7 @@ void IoSpace::release(uint64_t start, IoHandler& handler) {
   publish(claims_);
   std::erase_if(taken_, [&](const Taken& taken) {
     if (taken.start != start || taken.handler != &handler) return false;
-    doorbell_taker_->give_back(start + taken.bell.offset, taken.bell);
+    taken.give_back();
     return true;
   });
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -11,6 +12,7 @@
 
 #include "base/result.h"
 #include "memory/doorbell.h"
+#include "memory/late_writes.h"
 
 namespace limen::memory {
 
@@ -24,6 +26,8 @@ class IoHandler {
   virtual void io_write(uint64_t offset, unsigned size, uint64_t value) = 0;
   /// Its doorbells, asked for when it claims addresses.
   [[nodiscard]] virtual std::span<const Doorbell> doorbells() const { return {}; }
+  /// Writes that need not come at once, asked for likewise.
+  [[nodiscard]] virtual std::span<const LateWrites> late_writes() const { return {}; }
 };
 
 /// One space of addresses: the 64 KiB of I/O ports, or everything on the physical bus that is not
@@ -44,6 +48,13 @@ class IoSpace {
   /// has doorbells claims addresses.
   void set_doorbell_taker(DoorbellTaker* taker) { doorbell_taker_ = taker; }
   [[nodiscard]] bool takes_doorbells() const { return doorbell_taker_ != nullptr; }
+  /// The same for late writes.
+  void set_late_write_taker(LateWriteTaker* taker) { late_write_taker_ = taker; }
+  /// Gives the handlers all that processors wrote until now. For a handler that looks at what it
+  /// was given on its own account; without a lock that handlers need.
+  void deliver_late_writes() const {
+    if (late_write_taker_ != nullptr) late_write_taker_->deliver();
+  }
 
   /// What is claimed, for a person, in order of claiming.
   struct Claim {
@@ -67,15 +78,16 @@ class IoSpace {
   void publish(const std::vector<Range>& claims);
   void free_retired() const;
 
-  std::string name_;
-  /// A doorbell of a claim. Kept here: who releases may be at its end, and not to be asked.
+  /// What a taker has of a claim. Kept here: who releases may be at its end, and not to be asked.
   struct Taken {
     uint64_t start = 0;
     const IoHandler* handler = nullptr;
-    Doorbell bell;
+    std::function<void()> give_back;
   };
 
+  std::string name_;
   DoorbellTaker* doorbell_taker_ = nullptr;
+  LateWriteTaker* late_write_taker_ = nullptr;
   mutable std::mutex mutex_;
   std::vector<Taken> taken_;                            // guarded by mutex_
   std::vector<Range> claims_;                           // guarded by mutex_, in order of claiming

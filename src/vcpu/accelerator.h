@@ -96,6 +96,9 @@ class Vm {
   }
   /// What turns writes to doorbells into events; nullptr: it cannot. For VmResources::mmio.
   [[nodiscard]] virtual memory::DoorbellTaker* doorbell_taker() { return nullptr; }
+  /// What gives devices writes late; nullptr: all come at once. For VmResources::ports and ::mmio.
+  [[nodiscard]] virtual memory::LateWriteTaker* late_port_writes() { return nullptr; }
+  [[nodiscard]] virtual memory::LateWriteTaker* late_memory_writes() { return nullptr; }
   /// Controllers of its own; nullptr: the machine brings all of them.
   [[nodiscard]] virtual InterruptChips* interrupt_chips() { return nullptr; }
 };

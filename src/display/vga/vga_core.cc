@@ -93,6 +93,11 @@ void VgaCore::Window::io_write(uint64_t offset, unsigned size, uint64_t value) {
                   static_cast<uint8_t>(value >> 8 * i), core.memory_, state.latch);
 }
 
+std::span<const memory::LateWrites> VgaCore::Window::late_writes() const {
+  static constexpr memory::LateWrites kAll{.offset = 0, .size = kWindowBytes};
+  return {&kAll, 1};
+}
+
 uint8_t VgaCore::read_vga(uint16_t port) {
   const auto now = clock_();
   const std::lock_guard lock(mutex_);
@@ -169,6 +174,7 @@ void VgaCore::draw_scan(const State& state, Frame& frame, bool all,
 }
 
 void VgaCore::update(Frame& frame, bool all, std::vector<Rectangle>& changed) {
+  mmio_space_.deliver_late_writes();
   const auto now = clock_();
   const auto state = [&] {
     const std::lock_guard lock(mutex_);
@@ -202,6 +208,7 @@ void VgaCore::update(Frame& frame, bool all, std::vector<Rectangle>& changed) {
 }
 
 std::optional<TextFrame> VgaCore::text() {
+  mmio_space_.deliver_late_writes();
   const std::lock_guard lock(mutex_);
   if (view_of(state_) != View::kText) return {};
   return read_text(state_.registers, memory_);

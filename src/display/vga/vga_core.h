@@ -63,6 +63,8 @@ class VgaCore final : public device::Device, public Source, public RegisterTarge
     explicit Window(VgaCore& owner) : core(owner) {}
     uint64_t io_read(uint64_t offset, unsigned size) override;
     void io_write(uint64_t offset, unsigned size, uint64_t value) override;
+    /// Only a picture shows them.
+    [[nodiscard]] std::span<const memory::LateWrites> late_writes() const override;
     VgaCore& core;
   };
   enum class View : uint8_t { kNone, kBlank, kText, kScan, kLinear };
