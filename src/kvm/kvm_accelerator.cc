@@ -41,7 +41,8 @@ class Doorbells final : public memory::DoorbellTaker {
 class KvmVm final : public vcpu::Vm {
  public:
   static Result<std::unique_ptr<KvmVm>> create(const std::shared_ptr<Device>& device,
-                                               IrqChip irqchip, const x86::CpuidTable& supported,
+                                               const KvmOptions& options,
+                                               const x86::CpuidTable& supported,
                                                const vcpu::VmResources& resources) {
     auto fd = LIMEN_TRY(device->create_vm());
     const int vm = fd.get();
@@ -50,9 +51,10 @@ class KvmVm final : public vcpu::Vm {
     LIMEN_TRY(place_hidden_pages(*device, vm));
     if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
     shared.late_writes = LateWrites::create(*device, vm, resources);
-    if (irqchip != IrqChip::kOff)
-      shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, irqchip));
-    shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram));
+    if (options.irqchip != IrqChip::kOff)
+      shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, options.irqchip));
+    auto rings = LIMEN_TRY(DirtyRings::create(*device, vm, options.dirty_ring_size));
+    shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram, std::move(rings)));
     const auto xsave2 = static_cast<size_t>(device->extension(KVM_CAP_XSAVE2));
     shared.has_xsave2 = xsave2 != 0;
     shared.xsave_size = std::max(xsave2, sizeof(kvm_xsave));
@@ -119,7 +121,7 @@ class KvmAccelerator final : public vcpu::Accelerator {
     return static_cast<unsigned>(std::clamp(device_->extension(KVM_CAP_MAX_VCPUS), 1, kMost));
   }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
-    return KvmVm::create(device_, options_.irqchip, supported_, resources);
+    return KvmVm::create(device_, options_, supported_, resources);
   }
 
  private:

@@ -12,6 +12,10 @@ namespace limen::kvm {
 
 struct KvmOptions {
   IrqChip irqchip = IrqChip::kOn;
+  /// Entries of the ring in which a processor notes what it writes, where the kernel has those; 0:
+  /// bitmaps instead, as in QEMU. A back end that emulates many instructions at a time may overrun
+  /// its ring, and bitmaps are safe everywhere.
+  unsigned dirty_ring_size = 0;
 };
 
 /// `-accel kvm`.

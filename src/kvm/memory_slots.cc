@@ -5,6 +5,7 @@
 #include <ranges>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "base/log.h"
 #include "kvm/ioctl.h"
@@ -47,8 +48,9 @@ std::vector<MemoryPiece> visible_memory(const memory::GuestMemory& memory) {
 }
 
 Result<std::unique_ptr<MemorySlots>> MemorySlots::create(const Device& device, int vm,
-                                                         memory::GuestMemory& memory) {
-  std::unique_ptr<MemorySlots> slots(new MemorySlots(device, vm, memory));
+                                                         memory::GuestMemory& memory,
+                                                         std::unique_ptr<DirtyRings> rings) {
+  std::unique_ptr<MemorySlots> slots(new MemorySlots(device, vm, memory, std::move(rings)));
   {
     const std::lock_guard lock(slots->mutex_);
     LIMEN_TRY(slots->update());
@@ -57,16 +59,25 @@ Result<std::unique_ptr<MemorySlots>> MemorySlots::create(const Device& device, i
   return slots;
 }
 
-MemorySlots::MemorySlots(const Device& device, int vm, memory::GuestMemory& memory)
+MemorySlots::MemorySlots(const Device& device, int vm, memory::GuestMemory& memory,
+                         std::unique_ptr<DirtyRings> rings)
     : vm_(vm),
       memory_(memory),
       most_slots_(static_cast<uint32_t>(device.extension(KVM_CAP_NR_MEMSLOTS))),
-      has_read_only_(device.extension(KVM_CAP_READONLY_MEM) > 0) {}
+      has_read_only_(device.extension(KVM_CAP_READONLY_MEM) > 0),
+      rings_(std::move(rings)) {}
 
 MemorySlots::~MemorySlots() { memory_.remove_listener(*this); }
 
+Result<> MemorySlots::add_processor(int vcpu) {
+  const std::lock_guard lock(mutex_);
+  if (rings_ != nullptr) LIMEN_TRY(rings_->add_processor(vcpu));
+  return {};
+}
+
 void MemorySlots::mappings_changed() {
   const std::lock_guard lock(mutex_);
+  take_rings();  // while their slots are known
   ++changes_;
   if (const auto updated = update(); !updated) log::error("{}", updated.error().message);
   ++changes_;
@@ -83,6 +94,7 @@ Result<> MemorySlots::update() {
       ++slot;
       continue;
     }
+    LIMEN_TRY(take_bitmap(*slot));
     LIMEN_TRY(set(slot->id, slot->piece, 0));
     slot = slots_.erase(slot);
   }
@@ -101,7 +113,7 @@ Result<> MemorySlots::update() {
           "{:#x} needs (KVM_CAP_READONLY_MEM, since Linux 3.7); use -accel soft",
           piece.start.value);
     LIMEN_TRY(set(id, piece, piece.size));
-    slots_.push_back({id, piece});
+    slots_.push_back({id, piece, memory_.page_index(piece.start)});
   }
   return {};
 }
@@ -131,28 +143,46 @@ Result<> MemorySlots::log_writes(bool on) {
   const std::lock_guard lock(mutex_);
   logs_writes_ = on;
   for (const auto& slot : slots_) LIMEN_TRY(set(slot.id, slot.piece, slot.piece.size));
+  take_rings();
+  written_.clear();
   return {};
 }
 
 Result<std::vector<uint64_t>> MemorySlots::take_written() {
   const std::lock_guard lock(mutex_);
-  std::vector<uint64_t> pages;
-  if (!logs_writes_) return pages;
-  for (const auto& slot : slots_) {
-    if (!slot.piece.writable) continue;
-    constexpr unsigned kBits = 64;
-    const uint64_t count = slot.piece.size / memory::kPageSize;
-    std::vector<uint64_t> bits((count + kBits - 1) / kBits);
-    kvm_dirty_log log{};
-    log.slot = slot.id;
-    log.dirty_bitmap = bits.data();
-    LIMEN_TRY(try_call(vm_, KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", &log));
-    const uint64_t first = memory_.page_index(slot.piece.start);
-    for (uint64_t page = 0; page < count; ++page)
-      if ((bits[page / kBits] >> (page % kBits) & 1) != 0) pages.push_back(first + page);
-  }
-  std::ranges::sort(pages);
+  if (!logs_writes_) return {};
+  take_rings();
+  for (const auto& slot : slots_) LIMEN_TRY(take_bitmap(slot));
+  const std::vector<uint64_t> pages(written_.begin(), written_.end());
+  written_.clear();
   return pages;
+}
+
+void MemorySlots::empty_rings() {
+  const std::lock_guard lock(mutex_);
+  take_rings();
+}
+
+void MemorySlots::take_rings() {
+  if (rings_ == nullptr) return;
+  for (const auto& entry : rings_->take()) {
+    const auto slot = std::ranges::find(slots_, entry.slot, &Slot::id);
+    if (slot != slots_.end()) written_.insert(slot->first_page + entry.page);
+  }
+}
+
+Result<> MemorySlots::take_bitmap(const Slot& slot) {
+  if (!logs_writes_ || rings_ != nullptr || !slot.piece.writable) return {};
+  constexpr unsigned kBits = 64;
+  const uint64_t count = slot.piece.size / memory::kPageSize;
+  std::vector<uint64_t> bits((count + kBits - 1) / kBits);
+  kvm_dirty_log log{};
+  log.slot = slot.id;
+  log.dirty_bitmap = bits.data();
+  LIMEN_TRY(try_call(vm_, KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", &log));
+  for (uint64_t page = 0; page < count; ++page)
+    if ((bits[page / kBits] >> (page % kBits) & 1) != 0) written_.insert(slot.first_page + page);
+  return {};
 }
 
 }  // namespace limen::kvm

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "kvm/device.h"
+#include "kvm/dirty_rings.h"
 #include "memory/guest_memory.h"
 
 namespace limen::kvm {
@@ -31,14 +33,18 @@ struct MemoryPiece {
 /// are.
 class MemorySlots final : public memory::MappingListener {
  public:
-  /// `vm` and `memory` outlive it. Fails when the kernel has too few slots, or no read-only ones
-  /// and `memory` shows something that a processor may not write.
+  /// `vm` and `memory` outlive it. `rings` note what processors write; nullptr: bitmaps do. Fails
+  /// when the kernel has too few slots, or no read-only ones and `memory` shows something that a
+  /// processor may not write.
   static Result<std::unique_ptr<MemorySlots>> create(const Device& device, int vm,
-                                                     memory::GuestMemory& memory);
+                                                     memory::GuestMemory& memory,
+                                                     std::unique_ptr<DirtyRings> rings);
   ~MemorySlots() override;
   MemorySlots(const MemorySlots&) = delete;
   MemorySlots& operator=(const MemorySlots&) = delete;
 
+  /// One was made and has not run.
+  Result<> add_processor(int vcpu);
   void mappings_changed() override;
 
   /// Grows before the first slot of a change goes, and after the last has come: odd meanwhile.
@@ -50,16 +56,22 @@ class MemorySlots final : public memory::MappingListener {
   /// Has the kernel note which pages are written from now on, or no longer.
   Result<> log_writes(bool on);
   /// The pages that processors wrote since the last call, by their index
-  /// (GuestMemory::page_index()).
+  /// (GuestMemory::page_index()), ascending.
   Result<std::vector<uint64_t>> take_written();
+  /// A processor's ring is full (KVM_EXIT_DIRTY_RING_FULL).
+  void empty_rings();
 
  private:
   struct Slot {
     uint32_t id = 0;
     MemoryPiece piece;
+    uint64_t first_page = 0;  ///< By GuestMemory::page_index().
   };
 
-  MemorySlots(const Device& device, int vm, memory::GuestMemory& memory);
+  MemorySlots(const Device& device, int vm, memory::GuestMemory& memory,
+              std::unique_ptr<DirtyRings> rings);
+  void take_rings();                                                         // mutex_ held
+  Result<> take_bitmap(const Slot& slot);                                    // mutex_ held
   Result<> update();                                                         // mutex_ held
   Result<> set(uint32_t id, const MemoryPiece& piece, uint64_t size) const;  // mutex_ held
 
@@ -69,8 +81,10 @@ class MemorySlots final : public memory::MappingListener {
   const bool has_read_only_;
   std::atomic<uint64_t> changes_ = 0;
   std::mutex mutex_;
-  std::vector<Slot> slots_;   // guarded by mutex_
-  bool logs_writes_ = false;  // guarded by mutex_
+  std::vector<Slot> slots_;                  // guarded by mutex_
+  bool logs_writes_ = false;                 // guarded by mutex_
+  const std::unique_ptr<DirtyRings> rings_;  // what it points to guarded by mutex_
+  std::set<uint64_t> written_;               // guarded by mutex_; pages that nobody took yet
 };
 
 }  // namespace limen::kvm

@@ -46,6 +46,7 @@ Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
   run_ = static_cast<kvm_run*>(shared);
 
   LIMEN_TRY(set_cpuid(fd_.get(), cpuid));
+  LIMEN_TRY(vm_.slots->add_processor(fd_.get()));
   if (vm_.late_writes != nullptr) LIMEN_TRY(vm_.late_writes->attach(fd_.get()));
   if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
   return {};

@@ -56,6 +56,9 @@ std::optional<Exit> Vcpu::handle_exit() {
     case KVM_EXIT_IRQ_WINDOW_OPEN:
     case KVM_EXIT_SET_TPR:
       return std::nullopt;
+    case KVM_EXIT_DIRTY_RING_FULL:
+      vm_.slots->empty_rings();
+      return std::nullopt;
     case KVM_EXIT_IOAPIC_EOI:
       interrupts_.end_of_interrupt(run_->eoi.vector);
       return std::nullopt;

@@ -79,6 +79,8 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
       options.irqchip = chips->second == "off"     ? kvm::IrqChip::kOff
                         : chips->second == "split" ? kvm::IrqChip::kSplit
                                                    : kvm::IrqChip::kOn;
+    if (const auto size = properties.find("dirty-ring-size"); size != properties.end())
+      options.dirty_ring_size = static_cast<unsigned>(std::stoul(size->second));
     return kvm::make_kvm_accelerator(LIMEN_TRY(kvm::Device::open()), options);
   }
   return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));

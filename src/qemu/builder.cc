@@ -139,8 +139,8 @@ Result<> Builder::accelerator(const std::string& argument) {
         "tcg                  another name for soft\n");
     return {};
   }
-  constexpr std::array<std::string_view, 5> kKnown = {"accel", "tier", "stats", "tb-size",
-                                                      "kernel-irqchip"};
+  constexpr std::array<std::string_view, 6> kKnown = {
+      "accel", "tier", "stats", "tb-size", "kernel-irqchip", "dirty-ring-size"};
   LIMEN_TRY(values.check(kKnown));
   constexpr std::array<std::string_view, 2> kTiers = {"translator", "interpreter"};
   auto& properties = result_.machine.accelerator_properties;
@@ -152,6 +152,14 @@ Result<> Builder::accelerator(const std::string& argument) {
     if (bytes >> 20 < kLeast || bytes >> 20 > kMost)
       return fail("-accel tb-size={}: should be {} to {} (MiB)", *size, kLeast, kMost);
     properties["tb-size"] = std::to_string(bytes >> 20);
+  }
+  if (const auto size = values.find("dirty-ring-size")) {
+    const auto entries = machine::parse_number(*size);
+    constexpr uint64_t kMost = 1u << 16;
+    if (!entries || *entries > kMost || (*entries & (*entries - 1)) != 0)
+      return fail("-accel dirty-ring-size={}: should be a power of two up to {}, or 0 for none",
+                  *size, kMost);
+    properties["dirty-ring-size"] = std::to_string(*entries);
   }
   LIMEN_TRY(kernel_irqchip(values));
   const bool chosen_before = accelerator_from_option_;

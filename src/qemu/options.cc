@@ -15,7 +15,7 @@ constexpr std::array kOptions = {
     Option{"M", "pc|q35", "the same", &Builder::machine},
     Option{"accel",
            "soft|kvm[,tier=translator|interpreter][,tb-size=MIB][,stats=on|off]"
-           "[,kernel-irqchip=on|split|off]",
+           "[,kernel-irqchip=on|split|off][,dirty-ring-size=N]",
            "what runs the guest's instructions (tcg: another name for soft)",
            &Builder::accelerator},
     Option{"enable-kvm", "", "use KVM where there is one, else soft", &Builder::enable_kvm},

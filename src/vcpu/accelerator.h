@@ -90,7 +90,8 @@ class Vm {
   virtual Result<> log_writes([[maybe_unused]] bool on) {
     return fail("this accelerator cannot log writes");
   }
-  /// The pages that processors wrote since the last call, by GuestMemory::page_index(), ascending.
+  /// The pages that processors wrote since the last call, by GuestMemory::page_index(), ascending;
+  /// what one writes that has not left run() since may come with the next call.
   virtual Result<std::vector<uint64_t>> take_written_pages() {
     return fail("this accelerator cannot log writes");
   }

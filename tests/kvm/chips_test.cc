@@ -22,7 +22,7 @@ constexpr uint64_t kToFirst = 0xFEE0'0000;
 /// 80H.
 class KvmChips : public KvmGuest {
  protected:
-  explicit KvmChips(IrqChip irqchip = IrqChip::kOn) : KvmGuest(irqchip) {}
+  explicit KvmChips(IrqChip irqchip = IrqChip::kOn) : KvmGuest({.irqchip = irqchip}) {}
   void SetUp() override {
     KvmGuest::SetUp();
     if (IsSkipped()) return;

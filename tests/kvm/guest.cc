@@ -44,7 +44,7 @@ void KvmGuest::SetUp() {
   ports_.claim(0x80, 0x20, port_writes_, "test");
   mmio_.claim(0xA0000, 0x1000, low_device_, "test");
   mmio_.claim(kDevice, 0x1000, high_device_, "test");
-  auto accelerator = make_kvm_accelerator(device_, {.irqchip = irqchip_});
+  auto accelerator = make_kvm_accelerator(device_, options_);
   ASSERT_TRUE(accelerator) << accelerator.error().message;
   accelerator_ = *std::move(accelerator);
   auto vm = accelerator_->create_vm({*memory_, ports_, mmio_});
@@ -83,7 +83,8 @@ x86::CpuState KvmGuest::long_mode() {
   };
   entry(kTables, (kTables + 0x1000) | 7);
   entry(kTables + 0x1000, (kTables + 0x2000) | 7);
-  for (uint64_t page = 0; page < 2; ++page) entry(kTables + 0x2000 + 8 * page, page << 21 | 0x87);
+  for (uint64_t page = 0; page < kRam >> 21; ++page)
+    entry(kTables + 0x2000 + 8 * page, page << 21 | 0x87);
   auto state = x86::reset_state(0);
   using x86::Segment;
   for (auto& segment : state.system.segments) {

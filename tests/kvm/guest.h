@@ -1,4 +1,4 @@
-// A small machine under the kernel's hypervisor: 4 MiB of RAM, one processor, ports and a device in
+// A small machine under the kernel's hypervisor: 8 MiB of RAM, one processor, ports and a device in
 // memory that keep what they are given.
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "kvm/kvm_accelerator.h"
 #include "kvm/kvm_test.h"
 #include "kvm/vcpu.h"
 #include "memory/guest_memory.h"
@@ -86,9 +87,9 @@ inline void PrintTo(const Recorder::Write& write, std::ostream* out) {
 
 class KvmGuest : public KvmTest {
  protected:
-  explicit KvmGuest(IrqChip irqchip = IrqChip::kOff) : irqchip_(irqchip) {}
+  explicit KvmGuest(KvmOptions options = {.irqchip = IrqChip::kOff}) : options_(options) {}
 
-  static constexpr uint64_t kRam = 4 << 20, kCode = 0x1000, kDevice = 0xF000'0000;
+  static constexpr uint64_t kRam = 8 << 20, kCode = 0x1000, kDevice = 0xF000'0000;
 
   void SetUp() override;
 
@@ -101,13 +102,13 @@ class KvmGuest : public KvmTest {
   /// A processor in real mode at 0:1000H, or one that waits for a start-up IPI.
   std::unique_ptr<vcpu::Vcpu> make_vcpu(unsigned index, QueuedInterrupts& interrupts);
   static x86::CpuState real_mode_at(uint64_t address);
-  /// Flat 64-bit code at kCode with pages of its own at 10000H, the first 4 MiB.
+  /// Flat 64-bit code at kCode with pages of its own at 10000H, all of RAM.
   x86::CpuState long_mode();
   /// Runs until something other than a kick comes back, at most `seconds` long.
   vcpu::Exit run(vcpu::Vcpu& vcpu, double seconds = 10);
   vcpu::Exit run() { return run(*vcpu_); }
 
-  const IrqChip irqchip_;
+  const KvmOptions options_;
   std::unique_ptr<memory::GuestMemory> memory_;
   memory::IoSpace ports_{"ports"}, mmio_{"memory"};
   Recorder port_writes_, low_device_, high_device_;

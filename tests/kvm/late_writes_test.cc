@@ -28,7 +28,7 @@ struct Slow final : memory::IoHandler {
 
 class KvmLateWrites : public KvmGuest {
  protected:
-  KvmLateWrites() : KvmGuest(IrqChip::kOn) {}
+  KvmLateWrites() : KvmGuest({.irqchip = IrqChip::kOn}) {}
   void SetUp() override {
     KvmGuest::SetUp();
     if (IsSkipped()) return;
@@ -69,8 +69,8 @@ TEST_F(KvmLateWrites, AreHadByWhoAsks) {
 
 TEST_F(KvmLateWrites, ComeAtOnceElsewhereAndAfterwards) {
   // mov ax, 0B000h; mov ds, ax; mov word [8], 1; mov word [2], 2; out 80h, al; jmp -17
-  put(kCode, {0xB8, 0x00, 0xB0, 0x8E, 0xD8, 0xC7, 0x06, 0x08, 0x00, 0x01, 0x00, 0xC7, 0x06,
-              0x02, 0x00, 0x02, 0x00, 0xE6, 0x80, 0xEB, 0xF0});
+  put(kCode, {0xB8, 0x00, 0xB0, 0x8E, 0xD8, 0xC7, 0x06, 0x08, 0x00, 0x01, 0x00,
+              0xC7, 0x06, 0x02, 0x00, 0x02, 0x00, 0xE6, 0x80, 0xEB, 0xF0});
   const auto one_round = [this] {
     port_writes_.writes.clear();
     EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);

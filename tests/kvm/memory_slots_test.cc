@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
+
 #include "kvm/guest.h"
 
 namespace limen::kvm {
@@ -35,18 +37,69 @@ TEST(VisibleMemory, RamHidesMappingsAndLaterOnesHideEarlierOnes) {
       ElementsAre(first, MemoryPiece{{0xA0000}, 0x3000, under.data() + 0x1000, true}, last));
 }
 
-TEST_F(KvmGuest, PagesThatAGuestWritesAreLogged) {
+/// How the kernel notes what processors write: by bitmaps or in rings.
+class KvmDirtyPages : public KvmGuest, public testing::WithParamInterface<unsigned> {
+ protected:
+  KvmDirtyPages() : KvmGuest({.irqchip = IrqChip::kOff, .dirty_ring_size = GetParam()}) {}
+  void SetUp() override {
+    KvmGuest::SetUp();
+    if (IsSkipped()) return;
+    if (GetParam() != 0 && device_->extension(KVM_CAP_DIRTY_LOG_RING) == 0 &&
+        device_->extension(KVM_CAP_DIRTY_LOG_RING_ACQ_REL) == 0)
+      GTEST_SKIP() << "no KVM_CAP_DIRTY_LOG_RING";
+    port_writes_.on_write = [this](const Recorder::Write&) { vcpu_->kick(); };
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(, KvmDirtyPages, testing::Values(0, 1024), [](const auto& parameter) {
+  return parameter.param == 0 ? "Bitmap" : "Ring";
+});
+
+TEST_P(KvmDirtyPages, ThatAGuestWritesAreLogged) {
   // mov [5000h], al; mov [6000h], al; out 80h, al; jmp -10
   put(kCode, {0xA2, 0x00, 0x50, 0xA2, 0x00, 0x60, 0xE6, 0x80, 0xEB, 0xF6});
-  port_writes_.on_write = [this](const Recorder::Write&) { vcpu_->kick(); };
   ASSERT_TRUE(vm_->log_writes(true));
   EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
   // A paravirtual back end adds pages of its own doing (of code, for one).
   EXPECT_THAT(*vm_->take_written_pages(), testing::IsSupersetOf({5, 6}));
   EXPECT_THAT(*vm_->take_written_pages(), testing::Not(testing::Contains(5)));
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  EXPECT_THAT(*vm_->take_written_pages(), testing::IsSupersetOf({5, 6}));
   ASSERT_TRUE(vm_->log_writes(false));
   EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
   EXPECT_THAT(*vm_->take_written_pages(), testing::IsEmpty());
+}
+
+TEST_P(KvmDirtyPages, AreNeverTooMany) {
+  // mov rdi, 100000h; mov [rdi], eax; out 81h, al; add rdi, 1000h; cmp rdi, 800000h; jb -20;
+  // out 80h, al; jmp -2. A back end that emulates many instructions at a time looks at the ring
+  // between them only when one stops it.
+  put(kCode, {0x48, 0xC7, 0xC7, 0x00, 0x00, 0x10, 0x00, 0x89, 0x07, 0xE6, 0x81,
+              0x48, 0x81, 0xC7, 0x00, 0x10, 0x00, 0x00, 0x48, 0x81, 0xFF, 0x00,
+              0x00, 0x80, 0x00, 0x72, 0xEC, 0xE6, 0x80, 0xEB, 0xFE});
+  port_writes_.on_write = [this](const Recorder::Write& write) {
+    if (write.offset == 0) vcpu_->kick();
+  };
+  vcpu_->set_state(long_mode());
+  ASSERT_TRUE(vm_->log_writes(true));
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  std::vector<uint64_t> expected;
+  for (uint64_t page = 0x10'0000; page < kRam; page += memory::kPageSize)
+    expected.push_back(memory_->page_index({page}));
+  ASSERT_GT(expected.size(), 1024u);
+  EXPECT_TRUE(std::ranges::includes(*vm_->take_written_pages(), expected));
+}
+
+TEST_P(KvmDirtyPages, AreKeptWhenMappingsChange) {
+  // mov ax, 0B000h; mov ds, ax; mov [0], al; out 80h, al; jmp -2
+  put(kCode, {0xB8, 0x00, 0xB0, 0x8E, 0xD8, 0xA2, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xFE});
+  const auto there = *memory_->reserve(0x1000);
+  memory_->map({0xB0000}, there);
+  const uint64_t page = memory_->page_index({0xB0000});
+  ASSERT_TRUE(vm_->log_writes(true));
+  EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
+  memory_->unmap({0xB0000}, there);
+  EXPECT_THAT(*vm_->take_written_pages(), testing::Contains(page));
 }
 
 /// A device with one register that is only ever written to be noticed.

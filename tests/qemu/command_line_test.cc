@@ -217,6 +217,11 @@ TEST(CommandLine, AcceleratorsAreSoftItsOtherNameAndKvm) {
       machine("-nographic -M q35,kernel-irqchip=off").accelerator_properties.at("kernel-irqchip"),
       "off");
   EXPECT_THAT(error("-M q35,kernel-irqchip=halt"), HasSubstr("kernel-irqchip"));
+  EXPECT_EQ(machine("-nographic -accel soft,dirty-ring-size=1024")
+                .accelerator_properties.at("dirty-ring-size"),
+            "1024");
+  EXPECT_THAT(error("-accel soft,dirty-ring-size=1000"),
+              HasSubstr("dirty-ring-size=1000: should be a power of two up to 65536, or 0"));
 }
 
 TEST(CommandLine, MachineAndProcessorsAreChecked) {
