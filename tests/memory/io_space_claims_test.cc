@@ -65,12 +65,14 @@ TEST(IoSpaceClaims, ComeAndGoWhileOthersRead) {
   EXPECT_EQ(wrong, 0u);
 }
 
-/// Has one doorbell, until it has no more to say.
+/// Has one doorbell and one place for late writes, until it has no more to say.
 struct Belled final : IoHandler {
   uint64_t io_read(uint64_t, unsigned) override { return 0; }
   void io_write(uint64_t, unsigned, uint64_t) override {}
   [[nodiscard]] std::span<const Doorbell> doorbells() const override { return bells; }
+  [[nodiscard]] std::span<const LateWrites> late_writes() const override { return late; }
   std::vector<Doorbell> bells = std::vector(1, Doorbell{.offset = 0x10, .size = 2, .event = 5});
+  std::vector<LateWrites> late = std::vector(1, LateWrites{.offset = 0x20, .size = 8});
 };
 
 struct Counter final : DoorbellTaker {
@@ -81,6 +83,33 @@ struct Counter final : DoorbellTaker {
   }
   std::set<uint64_t> at;
 };
+
+struct Late final : LateWriteTaker {
+  void take(uint64_t address, uint64_t size) override {
+    EXPECT_EQ(size, 8u);
+    at.insert(address);
+  }
+  void give_back(uint64_t address, uint64_t) override { at.erase(address); }
+  void deliver() override { ++delivered; }
+  std::set<uint64_t> at;
+  int delivered = 0;
+};
+
+TEST(IoSpaceClaims, LateWritesGoWithTheirClaimToo) {
+  Late taker;
+  IoSpace space("test");
+  space.deliver_late_writes();  // nobody has any
+  space.set_late_write_taker(&taker);
+  Belled one, other;
+  space.claim(0x1000, 0x100, one, "one");
+  space.claim(0x2000, 0x100, other, "other");
+  EXPECT_EQ(taker.at, (std::set<uint64_t>{0x1020, 0x2020}));
+  one.late.clear();
+  space.release(0x1000, one);
+  EXPECT_EQ(taker.at, (std::set<uint64_t>{0x2020}));
+  space.deliver_late_writes();
+  EXPECT_EQ(taker.delivered, 1);
+}
 
 TEST(IoSpaceClaims, DoorbellsGoWithTheirClaimThoughTheHandlerIsNotAsked) {
   Counter taker;
