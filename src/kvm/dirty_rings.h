@@ -1,4 +1,5 @@
-// Which pages processors wrote, as rings that the kernel fills (KVM_CAP_DIRTY_LOG_RING; api.rst 8.29).
+// Which pages processors wrote, as rings that the kernel fills (KVM_CAP_DIRTY_LOG_RING;
+// api.rst 8.29).
 #pragma once
 
 #include <cstdint>

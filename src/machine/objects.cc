@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <fstream>
 #include <iterator>
@@ -19,6 +20,7 @@
 #include "base/identifier.h"
 #include "base/nearest.h"
 #include "base/size_text.h"
+#include "memory/huge_pages.h"
 
 namespace limen::machine {
 namespace {
@@ -71,7 +73,9 @@ constexpr auto with(const std::array<PropertySpecification, N>& common, const Mo
 }
 constexpr auto kMemfdProperties =
     with(kRamProperties, PropertySpecification{"seal", kBoolean, "the file keeps its size"},
-         PropertySpecification{"hugetlb", kBoolean, "off: transparent huge pages are used"});
+         PropertySpecification{"hugetlb", kBoolean,
+                               "huge pages that the host has set aside; off: transparent ones"},
+         PropertySpecification{"hugetlbsize", kText, "their size: 2M or 1G"});
 constexpr auto kFileProperties =
     with(kRamProperties,
          PropertySpecification{"mem-path", kText, "file, or folder to make an unnamed one in"},
@@ -126,8 +130,12 @@ Result<> check_memory_backend(const ObjectDescription& object) {
   if (*bytes > uint64_t{INT64_MAX}) return fail("size={} is too large", *size);
   if (object.type == "memory-backend-file" && text(object, "mem-path").value_or("").empty())
     return fail("mem-path property not set");
-  if (is_on(object, "hugetlb", false))
-    return fail("hugetlb=on is not there: memory has the host's transparent huge pages");
+  if (const auto huge = text(object, "hugetlbsize")) {
+    if (!is_on(object, "hugetlb", false)) return fail("hugetlbsize={}: needs hugetlb=on", *huge);
+    const auto page = parse_size(*huge, 1);
+    if (!page || *page < kPage || !std::has_single_bit(*page))
+      return fail("hugetlbsize={}: should be a size of huge pages, as 2M or 1G", *huge);
+  }
   return {};
 }
 
@@ -232,6 +240,19 @@ MemoryBackend memory_backend(const ObjectDescription& object) {
           .reserve = is_on(object, "reserve", true)};
 }
 
+namespace {
+
+/// For memfd_create(2).
+unsigned huge_page_flags(const ObjectDescription& object) {
+  if (!is_on(object, "hugetlb", false)) return 0;
+  const auto size = text(object, "hugetlbsize");
+  if (!size) return MFD_HUGETLB;  // the host's usual size
+  const auto bits = static_cast<unsigned>(std::countr_zero(parse_size(*size, 1).value_or(0)));
+  return MFD_HUGETLB | bits << MAP_HUGE_SHIFT;
+}
+
+}  // namespace
+
 Result<UniqueFd> open_memory(const ObjectDescription& object) {
   const auto backend = memory_backend(object);
   const auto path = text(object, "mem-path").value_or("");
@@ -250,9 +271,15 @@ Result<UniqueFd> open_memory(const ObjectDescription& object) {
     if (has != 0) return fd;
   } else {
     const bool seal = object.type == "memory-backend-memfd" && is_on(object, "seal", true);
-    fd.reset(::memfd_create(object.type.c_str(), MFD_CLOEXEC | (seal ? MFD_ALLOW_SEALING : 0u)));
-    if (!fd.valid()) return fail_errno(errno, "failed to create memfd");
+    fd.reset(::memfd_create(object.type.c_str(), MFD_CLOEXEC | (seal ? MFD_ALLOW_SEALING : 0u) |
+                                                     huge_page_flags(object)));
+    if (!fd.valid())
+      return fail_errno(errno, is_on(object, "hugetlb", false)
+                                   ? "failed to create memfd of huge pages of that size"
+                                   : "failed to create memfd");
   }
+  if (const uint64_t page = memory::page_size_of_file(fd.get()); backend.size % page != 0)
+    return fail("size={}: memory of huge pages comes in pages of {} bytes", backend.size, page);
   const auto size = static_cast<off_t>(backend.size);
   if (::ftruncate(fd.get(), size) != 0)
     return fail_errno(errno, fmt::format("failed to resize memory to {}", backend.size));

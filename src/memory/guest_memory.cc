@@ -11,25 +11,23 @@
 namespace limen::memory {
 namespace {
 
-/// Reserves addresses from a multiple of a huge page on: only so can the host give huge pages to
-/// what is mapped there. MAP_FAILED: it could not.
-void* reserve_aligned(size_t size) {
-  const size_t reserved = size + kHugePageSize;
+/// Reserves addresses from a multiple of `alignment` on. MAP_FAILED: it could not.
+void* reserve_aligned(size_t size, size_t alignment) {
+  const size_t reserved = size + alignment;
   void* area =
       ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return MAP_FAILED;
   const auto start = reinterpret_cast<uintptr_t>(area);
-  const uintptr_t aligned = (start + kHugePageSize - 1) & ~(kHugePageSize - 1);
+  const uintptr_t aligned = (start + alignment - 1) & ~(alignment - 1);
   if (aligned != start) ::munmap(area, aligned - start);
   const uintptr_t end = (aligned + size + kPageSize - 1) & ~(kPageSize - 1);
   if (end < start + reserved) ::munmap(reinterpret_cast<void*>(end), start + reserved - end);
   return reinterpret_cast<void*>(aligned);
 }
 
-bool map_file(void* at, size_t size, int fd, bool shared) {
+bool map_file(void* at, size_t size, int fd, bool shared, int reservation = MAP_NORESERVE) {
   return ::mmap(at, size, PROT_READ | PROT_WRITE,
-                (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED, fd,
-                0) != MAP_FAILED;
+                (shared ? MAP_SHARED : MAP_PRIVATE) | reservation | MAP_FIXED, fd, 0) != MAP_FAILED;
 }
 
 Result<UniqueFd> make_memfd(const char* name, uint64_t size) {
@@ -62,13 +60,26 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::span<const Layout>
   if (!memory->memfd_.valid()) memory->memfd_ = LIMEN_TRY(make_memfd("limen-ram", memory->size_));
   beside = (beside + kPageSize - 1) & ~(kPageSize - 1);
   const uint64_t total = memory->size_ + beside;
-  void* mapping = reserve_aligned(total);
+  const uint64_t file_page = page_size_of_file(memory->memfd_.get());
+  if (memory->size_ % file_page != 0)
+    return fail("guest memory of {} bytes does not consist of whole huge pages of {}",
+                memory->size_, file_page);
+  // From a multiple of a huge page on: only so can the host give huge pages to it.
+  void* mapping = reserve_aligned(total, std::max<uint64_t>(file_page, kHugePageSize));
   if (mapping == MAP_FAILED)
     return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", total));
   memory->mapping_ = static_cast<std::byte*>(mapping);
   memory->page_count_ = total >> kPageShift;
-  if (!map_file(mapping, memory->size_, memory->memfd_.get(), shared))
-    return fail_errno(errno, fmt::format("mapping {} bytes of guest memory", memory->size_));
+  // Of huge pages there are only so many: better to fail now than when the guest touches one.
+  const bool few = file_page != kPageSize;
+  if (!map_file(mapping, memory->size_, memory->memfd_.get(), shared, few ? 0 : MAP_NORESERVE))
+    return fail_errno(
+        errno, fmt::format("mapping {} bytes of guest memory{}", memory->size_,
+                           few ? fmt::format(": it needs {} huge pages of {} bytes, which `sysctl "
+                                             "vm.nr_hugepages` or the kernel's command line sets "
+                                             "aside",
+                                             memory->size_ / file_page, file_page)
+                               : ""));
   if (beside != 0) {
     memory->beside_memfd_ = LIMEN_TRY(make_memfd("limen-beside-ram", beside));
     if (!map_file(memory->mapping_ + memory->size_, beside, memory->beside_memfd_.get(), true))

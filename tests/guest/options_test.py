@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -310,6 +311,39 @@ class Memory(OptionsTest):
                 machine.expect("up", 30)
                 (self.assertGreaterEqual if full else self.assertLess)(shared(machine), 64 << 20)
                 machine.close()
+
+    def test_huge_pages_that_are_set_aside(self):
+        setting = pathlib.Path("/proc/sys/vm/nr_hugepages")
+        before = setting.read_text()
+        try:
+            setting.write_text("40")
+        except OSError:
+            self.skipTest("needs root, to set huge pages aside")
+        self.addCleanup(setting.write_text, before)
+        if int(setting.read_text()) < 40 or "2048 kB" not in pathlib.Path(
+                "/proc/meminfo").read_text().split("Hugepagesize:")[1]:
+            self.skipTest("the host has no 40 huge pages of 2 MiB")
+
+        def words(size, more=""):
+            return ("-m", f"{size}M", "-object", f"memory-backend-memfd,id=ram,size={size}M,"
+                    f"hugetlb=on{more}", "-machine", "memory-backend=ram")
+
+        kernel = self.kernel()
+        accelerators = ["soft"] + (["kvm"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else [])
+        for accelerator in accelerators:
+            with self.subTest(accelerator=accelerator):
+                machine = self.start("-kernel", kernel, *words(64), "-accel", accelerator)
+                machine.expect("up", 60)
+                smaps = pathlib.Path(f"/proc/{machine.process.pid}/smaps").read_text()
+                used = sum(map(int, re.findall(r"Shared_Hugetlb: +(\d+) kB", smaps)))
+                used += sum(map(int, re.findall(r"Private_Hugetlb: +(\d+) kB", smaps)))
+                self.assertGreaterEqual(used, 2048)
+                machine.close()
+        for refused, said in ((words(128), "vm.nr_hugepages"),
+                              (words(63), "in pages of 2097152 bytes"),
+                              (words(64, ",hugetlbsize=3M"), "hugetlbsize=3M")):
+            self.assert_one_line_error(
+                self.run_program(SYSTEM, *refused, "-kernel", kernel, "-display", "none"), said)
 
 
 if __name__ == "__main__":

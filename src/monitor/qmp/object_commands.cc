@@ -37,7 +37,8 @@ struct MemoryBackendFileProperties { *dump: bool, *merge: bool, *prealloc: bool,
   *x-use-canonical-path-for-ramblock-id: bool, *discard-data: bool, mem-path: str }
 struct MemoryBackendMemfdProperties { *dump: bool, *merge: bool, *prealloc: bool,
   *prealloc-threads: uint, *share: bool, *reserve: bool, size: uint,
-  *x-use-canonical-path-for-ramblock-id: bool, *hugetlb: bool, *seal: bool }
+  *x-use-canonical-path-for-ramblock-id: bool, *hugetlb: bool, *hugetlbsize: uint,
+  *seal: bool }
 enum QCryptoSecretFormat { raw, base64 }
 struct SecretProperties { *data: str, *file: str, *format: QCryptoSecretFormat, *keyid: str,
   *iv: str }
