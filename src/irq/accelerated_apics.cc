@@ -11,7 +11,7 @@ namespace limen::irq {
 
 class AcceleratedApics::Port final : public vcpu::NoInterrupts {
  public:
-  explicit Port(AcceleratedApics& apics) : apics_(apics) {}
+  Port(AcceleratedApics& apics, unsigned processor) : apics_(apics), processor_(processor) {}
 
   bool has_interrupt() override { return pic != nullptr && pic->output(); }
   std::optional<uint8_t> acknowledge() override {
@@ -22,6 +22,10 @@ class AcceleratedApics::Port final : public vcpu::NoInterrupts {
     if (!nmi.exchange(false)) return {};
     return {.event = Event::kNmi};
   }
+  uint8_t task_priority() override { return apics_.chips_.task_priority(processor_); }
+  void set_task_priority(uint8_t priority_class) override {
+    apics_.chips_.set_task_priority(processor_, priority_class);
+  }
   void end_of_interrupt(uint8_t vector) override {
     for (IoApic* io_apic : apics_.io_) io_apic->end_of_interrupt(vector);
   }
@@ -31,12 +35,13 @@ class AcceleratedApics::Port final : public vcpu::NoInterrupts {
 
  private:
   AcceleratedApics& apics_;
+  const unsigned processor_;
 };
 
 AcceleratedApics::AcceleratedApics(vcpu::InterruptChips& chips, unsigned processors,
                                    std::function<void(unsigned)> notify)
     : chips_(chips), notify_(std::move(notify)) {
-  for (unsigned i = 0; i < processors; ++i) ports_.push_back(std::make_unique<Port>(*this));
+  for (unsigned i = 0; i < processors; ++i) ports_.push_back(std::make_unique<Port>(*this, i));
 }
 
 AcceleratedApics::~AcceleratedApics() = default;

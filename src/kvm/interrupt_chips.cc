@@ -221,6 +221,21 @@ void InterruptChips::forget_message(unsigned number) {
   messages_.erase(number);  // what remains in the kernel's list until the next change sends nothing
 }
 
+uint8_t InterruptChips::task_priority(unsigned processor) {
+  kvm_sregs sregs{};
+  if (processor < local_apics_.size()) call(local_apics_[processor].vcpu, KVM_GET_SREGS, &sregs);
+  return static_cast<uint8_t>(sregs.cr8);
+}
+
+void InterruptChips::set_task_priority(unsigned processor, uint8_t priority_class) {
+  kvm_sregs sregs{};
+  if (processor >= local_apics_.size() ||
+      call(local_apics_[processor].vcpu, KVM_GET_SREGS, &sregs) < 0)
+    return;
+  sregs.cr8 = priority_class;
+  call(local_apics_[processor].vcpu, KVM_SET_SREGS, &sregs);
+}
+
 void InterruptChips::reset() {
   for (auto& apic : local_apics_) {
     // The enable bit and x2APIC mode first: what the page means depends on them.

@@ -35,6 +35,8 @@ class InterruptChips final : public vcpu::InterruptChips {
   std::unique_ptr<vcpu::EventInterrupt> connect_line(int event, unsigned line, int ended) override;
   Result<> create_timer() override;
   void set_timer_interrupt_enabled(bool enabled) override;
+  [[nodiscard]] uint8_t task_priority(unsigned processor) override;
+  void set_task_priority(unsigned processor, uint8_t priority_class) override;
   void reset() override;
   [[nodiscard]] std::string describe() override;
   [[nodiscard]] std::string describe_local_apic(unsigned processor) override;

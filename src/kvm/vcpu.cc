@@ -8,6 +8,7 @@
 #include <csignal>
 #include <utility>
 
+#include "kvm/exit_name.h"
 #include "kvm/ioctl.h"
 #include "kvm/kick_signal.h"
 #include "kvm/supported_cpuid.h"
@@ -210,7 +211,8 @@ void Vcpu::set_alarm() {
 std::string Vcpu::statistics() {
   std::string text;
   for (size_t i = 0; i < exits_.size(); ++i)
-    if (exits_[i] != 0) text += fmt::format("exits for reason {}: {}\n", i, exits_[i]);
+    if (exits_[i] != 0)
+      text += fmt::format("{}: {}\n", exit_name(static_cast<uint32_t>(i)), exits_[i]);
   return text;
 }
 

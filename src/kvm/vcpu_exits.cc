@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "kvm/exit_name.h"
 #include "kvm/ioctl.h"
 #include "kvm/vcpu.h"
 
@@ -12,26 +13,6 @@ namespace {
 
 using vcpu::Exit;
 using vcpu::ExitReason;
-
-/// Exits that need something which Limen has not asked for.
-std::string_view name_of(uint32_t reason) {
-  switch (reason) {
-    case KVM_EXIT_UNKNOWN:
-      return "KVM_EXIT_UNKNOWN";
-    case KVM_EXIT_EXCEPTION:
-      return "KVM_EXIT_EXCEPTION";
-    case KVM_EXIT_HYPERCALL:
-      return "KVM_EXIT_HYPERCALL";
-    case KVM_EXIT_NMI:
-      return "KVM_EXIT_NMI";
-    case KVM_EXIT_X86_BUS_LOCK:
-      return "KVM_EXIT_X86_BUS_LOCK";
-    case KVM_EXIT_NOTIFY:
-      return "KVM_EXIT_NOTIFY";
-    default:
-      return "an exit of this number";
-  }
-}
 
 bool is_natural(size_t size) { return size <= 8 && std::has_single_bit(size); }
 
@@ -93,9 +74,8 @@ std::optional<Exit> Vcpu::handle_exit() {
     }
     default:
       return failure(
-          fmt::format("the kernel's hypervisor came back with {} ({}), which was not "
-                      "asked for",
-                      name_of(run_->exit_reason), run_->exit_reason));
+          fmt::format("the kernel's hypervisor came back with {}, which was not asked for",
+                      exit_name(run_->exit_reason)));
   }
 }
 

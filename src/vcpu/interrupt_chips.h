@@ -41,6 +41,11 @@ class InterruptChips {
   /// Whether that timer's counter 0 interrupts; an HPET in its place does.
   virtual void set_timer_interrupt_enabled(bool enabled) = 0;
 
+  /// CR8 of a processor that does not run: its local APIC's task priority class (SDM Vol. 3A
+  /// 11.8.6).
+  [[nodiscard]] virtual uint8_t task_priority(unsigned processor) = 0;
+  virtual void set_task_priority(unsigned processor, uint8_t priority_class) = 0;
+
   /// All of it as after power-on. While no processor runs.
   virtual void reset() = 0;
 

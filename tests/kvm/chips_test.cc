@@ -147,6 +147,16 @@ void events_send_messages(vcpu::InterruptChips& chips, Recorder& written,
   EXPECT_EQ(event.take(), 1u);
 }
 
+TEST_F(KvmChips, TheTaskPriorityIsOnesToSeeAndToSet) {
+  EXPECT_EQ(chips_->task_priority(0), 0);
+  chips_->set_task_priority(0, 9);
+  EXPECT_EQ(chips_->task_priority(0), 9);
+  EXPECT_THAT(chips_->describe_local_apic(0), HasSubstr("TPR      0x00000090"));
+  vcpu_->set_state(vcpu_->state());
+  EXPECT_EQ(chips_->task_priority(0), 9);
+  EXPECT_EQ(chips_->task_priority(7), 0) << "nobody";
+}
+
 TEST_F(KvmChips, EventsSendMessages) {
   enable_local_apic();
   events_send_messages(*chips_, port_writes_, [this](const auto& send) { return run_and(send); });

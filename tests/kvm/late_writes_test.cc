@@ -49,7 +49,7 @@ TEST_F(KvmLateWrites, KeepTheirOrderAndComeBeforeAnythingElse) {
   EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
   EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0x102, 2, 1}, Write{0x100, 1, 2},
                                                Write{0x102, 2, 3}, Write{0, 1, 0}));
-  EXPECT_THAT(vcpu_->statistics(), testing::Not(testing::HasSubstr("reason 6:")));
+  EXPECT_THAT(vcpu_->statistics(), testing::Not(testing::HasSubstr("KVM_EXIT_MMIO")));
 }
 
 TEST_F(KvmLateWrites, AreHadByWhoAsks) {
@@ -76,14 +76,14 @@ TEST_F(KvmLateWrites, ComeAtOnceElsewhereAndAfterwards) {
     EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
     return vcpu_->statistics();
   };
-  EXPECT_THAT(one_round(), testing::HasSubstr("reason 6: 1\n"));
+  EXPECT_THAT(one_round(), testing::HasSubstr("KVM_EXIT_MMIO: 1\n"));
   EXPECT_THAT(port_writes_.writes,
               ElementsAre(Write{0x108, 2, 1}, Write{0x102, 2, 2}, Write{0, 1, 0}));
   // Claimed by one that wants its writes at once.
   mmio_.release(0xB0000, slow_);
   slow_.late.clear();
   mmio_.claim(0xB0000, 16, slow_, "prompt");
-  EXPECT_THAT(one_round(), testing::HasSubstr("reason 6: 3\n"));
+  EXPECT_THAT(one_round(), testing::HasSubstr("KVM_EXIT_MMIO: 3\n"));
   mmio_.release(0xB0000, slow_);
 }
 
@@ -97,7 +97,7 @@ TEST_F(KvmLateWrites, AreThoseOfPortsToo) {
   EXPECT_EQ(run().reason, vcpu::ExitReason::kInterrupted);
   EXPECT_THAT(port_writes_.writes,
               ElementsAre(Write{0x100, 1, 7}, Write{0x101, 1, 7}, Write{0, 1, 7}));
-  EXPECT_THAT(vcpu_->statistics(), testing::HasSubstr("reason 2: 2\n"));
+  EXPECT_THAT(vcpu_->statistics(), testing::HasSubstr("KVM_EXIT_IO: 2\n"));
   ports_.release(0x70, port);
 }
 
