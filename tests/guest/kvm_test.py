@@ -18,7 +18,7 @@ class Kvm(MonitorTest):
         qmp = self.qmp()
         qmp.command("cont")
         machine.expect("up", 30)
-        if machine.expect("it can|INTERNAL_ERROR", 30) == "it can":
+        if machine.expect("it can|INTERNAL_ERROR", 30).group() == "it can":
             self.skipTest("this /dev/kvm runs every instruction")
         qmp.wait_event("STOP")
         self.assertEqual(qmp.command("query-status")["status"], "internal-error")
