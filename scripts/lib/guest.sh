@@ -328,7 +328,7 @@ make_desktop_guest() {
 
 # Debian's kernel for any hardware, in a folder of its own: vmlinuz, and the modules (*.ko) that the tests
 # load. The guest's own, for clouds, has no drivers of such cards.
-guest_kernel_recipe=5
+guest_kernel_recipe=6
 guest_kernel_folder=$limen_cache/kernel-debian-12-$guest_kernel_recipe
 guest_kernel_modules=(
   virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk
@@ -339,6 +339,7 @@ guest_kernel_modules=(
   virtio_dma_buf virtio-gpu usb-common usbcore xhci-hcd xhci-pci usb-storage uas hid hid-generic
   usbhid evdev watchdog i6300esb tpm tpm_tis_core tpm_tis tpm_crb
   irqbypass ccp kvm kvm-amd
+  failover net_failover virtio_net tun tap vhost_iotlb vhost vhost_net
 )
 
 guest_build_kernel() (

@@ -11,6 +11,7 @@ namespace limen::irq {
 struct MsiMessage {
   uint64_t address = 0;
   uint32_t data = 0;
+  bool operator==(const MsiMessage&) const = default;
 };
 
 class MsiSink {

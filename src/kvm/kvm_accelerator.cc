@@ -85,6 +85,7 @@ class KvmVm final : public vcpu::Vm {
   [[nodiscard]] memory::LateWriteTaker* late_memory_writes() override {
     return shared_.late_writes ? shared_.late_writes->to_memory() : nullptr;
   }
+  [[nodiscard]] bool others_may_write() const override { return true; }
   [[nodiscard]] vcpu::InterruptChips* interrupt_chips() override { return shared_.chips.get(); }
 
  private:

@@ -118,6 +118,8 @@ class Board {
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;
 
+  /// Others than this process may write the guest's memory. Before populate().
+  void share_memory() { memory_shared_ = true; }
   /// Opens the disks that the description names and plugs in what it names. `bios`: what stands at
   /// the reset vector, if the description has no flash; empty: a loader does firmware's work.
   /// `chips`: the accelerator's, which outlive the board; nullptr: it has none.
@@ -211,6 +213,7 @@ class Board {
   /// The device that had them is gone.
   void release_drives(const void* user);
   Result<> open_tpms(const MachineDescription& description);
+  Result<> make_network();
   Result<> open_network(const MachineDescription& description);
   void warn_of_loose_ends() const;
   void build_interrupts(vcpu::InterruptChips* chips);
@@ -229,6 +232,7 @@ class Board {
   Result<> build_serials(const MachineDescription& description);
 
   memory::GuestMemory& memory_;
+  bool memory_shared_ = false;
   EventLoop& loop_;
   Characters& characters_;
   const BoardCallbacks callbacks_;

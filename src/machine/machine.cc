@@ -120,6 +120,7 @@ Result<> Machine::build(std::unique_ptr<vcpu::Accelerator> accelerator) {
                                    host_tsc_hz(), cpuid_, physical_address_bits(cpuid_), apic_ids_);
   vm_ = LIMEN_TRY(accelerator_->create_vm({*memory_, board_->ports(), board_->mmio()}));
   board_->mmio().set_doorbell_taker(vm_->doorbell_taker());
+  if (vm_->others_may_write()) board_->share_memory();
   board_->mmio().set_late_write_taker(vm_->late_memory_writes());
   board_->ports().set_late_write_taker(vm_->late_port_writes());
   LIMEN_TRY(board_->populate(description_, bios_, vm_->interrupt_chips()));

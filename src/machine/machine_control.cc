@@ -38,6 +38,8 @@ void Machine::stop(RunState reason) {
 void Machine::change_state(RunState state) {
   const RunState before = std::exchange(run_state_, state);
   if (before == state) return;
+  if (board_ != nullptr && board_->network() != nullptr)
+    board_->network()->set_running(is_live(state));
   if (is_live(before) && !is_live(state)) events_->emit("STOP");
   if (!is_live(before) && is_live(state)) events_->emit("RESUME");
   if (debug_observer_ != nullptr) debug_observer_->run_state_changed(state);

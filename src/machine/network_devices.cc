@@ -30,9 +30,15 @@ void warn_without_netdev(const DeviceDescription& device, const DeviceProperties
 
 }  // namespace
 
+Result<> Board::make_network() {
+  if (network_ == nullptr)
+    network_ = LIMEN_TRY(net::Network::create(memory_shared_ ? &memory_ : nullptr));
+  return {};
+}
+
 Result<> Board::open_network(const MachineDescription& description) {
   if (description.netdevs.empty()) return {};
-  network_ = LIMEN_TRY(net::Network::create());
+  LIMEN_TRY(make_network());
   for (const auto& netdev : description.netdevs)
     if (auto added = network_->add(netdev.backend); !added) {
       Error error = std::move(added).error();
@@ -43,7 +49,7 @@ Result<> Board::open_network(const MachineDescription& description) {
 }
 
 Result<> Board::add_netdev(const net::BackendDescription& backend) {
-  if (network_ == nullptr) network_ = LIMEN_TRY(net::Network::create());
+  LIMEN_TRY(make_network());
   return network_->add(backend);
 }
 
@@ -54,7 +60,7 @@ void Board::warn_of_loose_ends() const {
 }
 
 Result<net::Network*> DeviceFactory::network() {
-  if (board_.network_ == nullptr) board_.network_ = LIMEN_TRY(net::Network::create());
+  LIMEN_TRY(board_.make_network());
   return board_.network_.get();
 }
 

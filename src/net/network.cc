@@ -16,8 +16,8 @@
 
 namespace limen::net {
 
-Result<std::unique_ptr<Network>> Network::create() {
-  std::unique_ptr<Network> network(new Network);
+Result<std::unique_ptr<Network>> Network::create(memory::GuestMemory* shared) {
+  std::unique_ptr<Network> network(new Network(shared));
   network->loop_ = LIMEN_TRY(EventLoop::create());
   network->thread_ = std::thread([loop = network->loop_.get()] {
     ::pthread_setname_np(::pthread_self(), "network");
@@ -66,7 +66,7 @@ Result<std::unique_ptr<Port>> Network::make(const BackendDescription& descriptio
       return UserBackend::create(options, network.loop());
     }
     Result<std::unique_ptr<Port>> operator()(const TapOptions& options) const {
-      return TapBackend::create(options, id, network.loop());
+      return TapBackend::create(options, id, network.loop(), network.shared_);
     }
     Result<std::unique_ptr<Port>> operator()(const StreamOptions& options) const {
       return StreamBackend::create(options, id, network.loop());
@@ -168,6 +168,12 @@ void Network::add_card(Port& card, const std::string& id, std::string_view model
 
 void Network::remove_card(Port& card) {
   run([&] { std::erase_if(cards_, [&](const auto& each) { return each.second == &card; }); });
+}
+
+void Network::set_running(bool runs) {
+  run([&] {
+    for (const auto& [name, card] : cards_) card->machine_runs(runs);
+  });
 }
 
 Result<UserBackend*> Network::user_network(const std::string& netdev) {

@@ -15,6 +15,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "memory/guest_memory.h"
 #include "net/hub.h"
 #include "net/options.h"
 #include "net/port.h"
@@ -25,7 +26,9 @@ class UserBackend;
 
 class Network {
  public:
-  static Result<std::unique_ptr<Network>> create();
+  /// `shared`: memory of the guest's that others than this process may write, the kernel for one;
+  /// it outlives the network. nullptr: nobody else may.
+  static Result<std::unique_ptr<Network>> create(memory::GuestMemory* shared = nullptr);
   /// Cards are gone by then.
   ~Network();
   Network(const Network&) = delete;
@@ -51,6 +54,8 @@ class Network {
   /// and so on; remove_card() comes before its end.
   void add_card(Port& card, const std::string& id, std::string_view model);
   void remove_card(Port& card);
+  /// The machine stands still, or goes on. A card that comes later takes it to run.
+  void set_running(bool runs);
   /// Sets the link of the back end or card with that name.
   Result<> set_link(const std::string& id, bool up);
 
@@ -73,11 +78,12 @@ class Network {
   [[nodiscard]] std::vector<Summary> list();
 
  private:
-  Network() = default;
+  explicit Network(memory::GuestMemory* shared) : shared_(shared) {}
   [[nodiscard]] Result<UserBackend*> user_network(const std::string& netdev);
   Result<std::unique_ptr<Port>> make(const BackendDescription& description);
   Hub& hub(int number);
 
+  memory::GuestMemory* const shared_;
   std::unique_ptr<EventLoop> loop_;
   std::map<int, std::unique_ptr<Hub>> hubs_;
   std::map<std::string, std::unique_ptr<Port>> ports_;

@@ -124,6 +124,25 @@ Result<UserOptions> parse_user(Reader& reader) {
   return user;
 }
 
+/// Who moves the frames of `tap`, which is complete but for that.
+Result<> read_vhost(Reader& reader, const std::optional<std::string>& fd,
+                    const std::optional<std::string>& fds, TapOptions& tap) {
+  tap.vhost_required = LIMEN_TRY(reader.boolean("vhostforce", false));
+  tap.vhost = LIMEN_TRY(reader.boolean("vhost", fd || fds || tap.vhost_required));
+  tap.poll_microseconds = LIMEN_TRY(reader.number("poll-us", INT32_MAX)).value_or(0);
+  if (fd) tap.vhost_fds = {*fd};
+  if (fds) tap.vhost_fds = split(*fds, ':');
+  if (tap.vhost_fds.empty()) return {};
+  if (!tap.vhost) return fail("vhostfd(s)= is not valid without vhost");
+  if (tap.vhost_fds.size() != tap.queues)
+    return fd ? fail(
+                    "vhostfd= is one descriptor, and queues={} takes as many: use fds= and "
+                    "vhostfds=",
+                    tap.queues)
+              : fail("The number of fds passed does not match the number of vhostfds passed");
+  return {};
+}
+
 Result<TapOptions> parse_tap(Reader& reader) {
   TapOptions tap;
   const auto fd = reader.find("fd"), fds = reader.find("fds");
@@ -131,25 +150,23 @@ Result<TapOptions> parse_tap(Reader& reader) {
   const auto ifname = reader.find("ifname"), script = reader.find("script"),
              down_script = reader.find("downscript"), header = reader.find("vnet_hdr");
   const auto helper = reader.find("helper"), bridge = reader.find("br");
-  if (reader.find("vhostfd") || reader.find("vhostfds"))
-    return fail("vhostfd= is not there: leave it out, or give vhost=on");
-  if (reader.find("vhostforce")) LIMEN_TRY(reader.boolean("vhostforce", false));
+  const auto vhost_fd = reader.find("vhostfd"), vhost_fds = reader.find("vhostfds");
   reader.find("sndbuf");  // the kernel's own bound is what holds
-  reader.find("poll-us");
-  if (fd && (ifname || script || down_script || header || queues || fds))
+  if (fd && (ifname || script || down_script || header || queues || fds || vhost_fds))
     return fail(
         "ifname=, script=, downscript=, vnet_hdr=, helper=, queues=, fds=, and vhostfds= are "
         "invalid with fd=");
-  if (helper && (ifname || script || down_script || header || queues || fd || fds))
+  if (helper && (ifname || script || down_script || header || queues || fd || fds || vhost_fds))
     return fail(
         "ifname=, script=, downscript=, vnet_hdr=, queues=, fd=, fds=, and vhostfds= are invalid "
         "with helper=");
   if (bridge && !helper)
     return fail("br= goes with helper=; -netdev bridge,br={} has QEMU's", *bridge);
-  if (fds && (ifname || script || down_script || header || queues))
+  if (fds && (ifname || script || down_script || header || queues || vhost_fd))
     return fail(
         "ifname=, script=, downscript=, vnet_hdr=, helper=, queues=, and vhostfd= are invalid "
         "with fds=");
+  if (vhost_fds && !fds) return fail("vhostfds= is invalid if fds= wasn't specified");
   if (fd) tap.fds = {*fd};
   if (fds) tap.fds = split(*fds, ':');
   tap.helper = helper.value_or("");
@@ -162,7 +179,7 @@ Result<TapOptions> parse_tap(Reader& reader) {
   tap.queues = queues.value_or(1);
   if (tap.queues == 0) return fail("Parameter 'queues' expects a positive number");
   if (!tap.fds.empty()) tap.queues = static_cast<unsigned>(tap.fds.size());
-  tap.vhost = LIMEN_TRY(reader.boolean("vhost", false));
+  LIMEN_TRY(read_vhost(reader, vhost_fd, vhost_fds, tap));
   return tap;
 }
 

@@ -34,7 +34,10 @@ struct TapOptions {
   bool header = true;                         ///< vnet_hdr=.
   bool header_required = false;
   unsigned queues = 1;
-  bool vhost = false;
+  bool vhost = false;                       ///< The kernel moves the frames, where it can.
+  bool vhost_required = false;              ///< vhostforce=: it must.
+  std::vector<std::string> vhost_fds = {};  ///< Open /dev/vhost-net, one per queue; empty: none.
+  unsigned poll_microseconds = 0;           ///< poll-us=.
 };
 
 /// An address as QEMU's SocketAddress has it.

@@ -18,6 +18,8 @@ enum class Delivery : uint8_t {
   kFull,  ///< Not now: keep the frame; peer_ready() says when to try again.
 };
 
+class KernelRings;
+
 class Port {
  public:
   Port() = default;
@@ -57,6 +59,14 @@ class Port {
   [[nodiscard]] virtual Offloads offloads() const { return {}; }
   /// Queues that the card uses, for a back end with as many.
   virtual void set_queues(unsigned /*pairs*/) {}
+  /// Whether the kernel can serve the card's rings; nullptr: frames go through receive() and
+  /// send().
+  [[nodiscard]] virtual KernelRings* kernel_rings() { return nullptr; }
+
+  // As a card.
+
+  /// The machine stands still (`false`), or goes on: until then nobody changes its memory.
+  virtual void machine_runs(bool /*runs*/) {}
 
   // As a sender.
 
@@ -78,8 +88,12 @@ class Port {
   void peer_set_queues(unsigned pairs);
   [[nodiscard]] Offloads peer_offloads() const;
   [[nodiscard]] unsigned peer_queues() const { return peer_ != nullptr ? peer_->queues() : 1; }
+  [[nodiscard]] KernelRings* peer_kernel_rings() const {
+    return peer_ != nullptr ? peer_->kernel_rings() : nullptr;
+  }
 
  private:
+  friend class Network;
   struct Kept {
     std::vector<std::byte> bytes;
     OffloadHeader offload;

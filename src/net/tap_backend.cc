@@ -22,16 +22,36 @@ namespace {
 /// Frames taken in a row before others have a turn.
 constexpr unsigned kBurst = 64;
 constexpr size_t kHeaderBytes = sizeof(OffloadHeader);
+/// With num_buffers, as it is in a ring (virtio 1.2 §5.1.6).
+constexpr size_t kRingHeaderBytes = kHeaderBytes + sizeof(uint16_t);
 
 void copy_name(ifreq& request, const std::string& name) {
   std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof request.ifr_name - 1));
 }
 
+Result<UniqueFd> take_descriptor(const std::string& text, const std::string& id) {
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0)
+    return fail("'{}' is not the number of a file descriptor", text);
+  if (::fcntl(number, F_GETFL) < 0)
+    return fail_errno(errno, fmt::format("{}: Can't use file descriptor {}", id, number));
+  ::fcntl(number, F_SETFD, FD_CLOEXEC);
+  return UniqueFd(number);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, const std::string& id,
-                                                 EventLoop& loop) {
+                                                 EventLoop& loop,
+                                                 const memory::GuestMemory* shared) {
   std::unique_ptr<TapBackend> backend(new TapBackend(loop, id));
+  if (options.vhost)
+    if (auto opened = backend->open_vhost(options, shared); !opened) {
+      backend->vhosts_.clear();
+      if (options.vhost_required) return std::unexpected(std::move(opened).error());
+      log::warning("{}: {}; frames go through this process", id, opened.error().message);
+    }
   if (!options.helper.empty())
     LIMEN_TRY(backend->set_up(
         LIMEN_TRY(ask_bridge_helper(options.helper, options.bridge, options.header))));
@@ -39,15 +59,13 @@ Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, cons
     LIMEN_TRY(backend->open(options));
   else
     LIMEN_TRY(backend->adopt(options));
-  // The kernel would write guest memory past the engine, which must hear of what overwrites code.
-  if (options.vhost)
-    log::warning("{}: vhost=on takes -accel kvm; frames go through this process", id);
   backend->set_offloads();
   for (unsigned i = 0; i < backend->queues_.size(); ++i) backend->watch(i);
   return backend;
 }
 
 TapBackend::~TapBackend() {
+  disconnect();  // while the kernel can still be stopped
   for (const auto& queue : queues_) loop_.unwatch(queue.fd.get());
   if (!down_script_.empty())
     if (auto ran = run_host_program("network script", {down_script_, interface_}); !ran)
@@ -91,14 +109,7 @@ Result<> TapBackend::open(const TapOptions& options) {
 
 Result<> TapBackend::adopt(const TapOptions& options) {
   for (const auto& text : options.fds) {
-    int number = -1;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc() || end != text.data() + text.size() || number < 0)
-      return fail("'{}' is not the number of a file descriptor", text);
-    if (::fcntl(number, F_GETFL) < 0)
-      return fail_errno(errno, fmt::format("{}: Can't use file descriptor {}", id_, number));
-    UniqueFd fd(number);
-    ::fcntl(number, F_SETFD, FD_CLOEXEC);
+    auto fd = LIMEN_TRY(take_descriptor(text, id_));
     LIMEN_TRY(set_up(std::move(fd)));
   }
   return {};
@@ -131,8 +142,8 @@ Result<> TapBackend::set_up(UniqueFd fd) {
 }
 
 std::string TapBackend::describe() const {
-  return fmt::format("tap: ifname={},queues={},vnet_hdr={}", interface_, queues_.size(),
-                     header_ ? "on" : "off");
+  return fmt::format("tap: ifname={},queues={},vnet_hdr={}{}", interface_, queues_.size(),
+                     header_ ? "on" : "off", vhosts_.empty() ? "" : ",vhost=on");
 }
 
 /// Tells the kernel what the card takes unfinished.
@@ -154,7 +165,10 @@ void TapBackend::set_offloads() {
   set_known_ = true;
 }
 
-void TapBackend::peer_changed() { set_offloads(); }
+void TapBackend::peer_changed() {
+  set_offloads();
+  if (peer() == nullptr) release();
+}
 
 void TapBackend::set_queues(unsigned pairs) {
   if (queues_.size() < 2) return;
@@ -165,6 +179,66 @@ void TapBackend::set_queues(unsigned pairs) {
     request.ifr_flags = static_cast<short>(attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE);
     if (::ioctl(queues_[i].fd.get(), TUNSETQUEUE, &request) == 0) queues_[i].attached = attach;
   }
+}
+
+// --- Rings that the kernel serves ----------------------------------------------------------------
+
+/// Before anything of the host's is changed.
+Result<> TapBackend::open_vhost(const TapOptions& options, const memory::GuestMemory* shared) {
+  // It writes guest memory past an engine that must hear of what overwrites code.
+  if (shared == nullptr) return fail("vhost=on takes -accel kvm");
+  poll_microseconds_ = options.poll_microseconds;
+  for (unsigned i = 0; i < options.queues; ++i) {
+    auto device =
+        options.vhost_fds.empty()
+            ? VhostNet::open(*shared)
+            : VhostNet::create(LIMEN_TRY(take_descriptor(options.vhost_fds[i], id_)), *shared);
+    if (!device) return fail("vhost=on: {}", device.error().message);
+    vhosts_.push_back(*std::move(device));
+  }
+  return {};
+}
+
+void TapBackend::set_header_bytes(size_t bytes) {
+  const int size = static_cast<int>(bytes);
+  for (const auto& queue : queues_)
+    if (header_) ::ioctl(queue.fd.get(), TUNSETVNETHDRSZ, &size);
+}
+
+Result<> TapBackend::start(uint64_t features, std::span<const KernelRingPair> pairs) {
+  in_kernel_ = true;
+  set_header_bytes(kRingHeaderBytes);
+  for (unsigned i = 0; i < queues_.size(); ++i) {
+    queues_[i].waiting = 0;
+    queues_[i].read_blocked = queues_[i].write_blocked = false;
+    update_watch(i);
+  }
+  for (kernel_serves_ = 0; kernel_serves_ < pairs.size(); ++kernel_serves_)
+    if (auto started =
+            vhosts_[kernel_serves_].start(queues_[kernel_serves_].fd.get(), header_,
+                                          poll_microseconds_, features, pairs[kernel_serves_]);
+        !started) {
+      ++kernel_serves_;  // half of it may run
+      static_cast<void>(stop());
+      release();
+      return started;
+    }
+  return {};
+}
+
+std::vector<KernelRings::Next> TapBackend::stop() {
+  std::vector<Next> next;
+  next.reserve(kernel_serves_);
+  for (size_t i = 0; i < kernel_serves_; ++i) next.push_back(vhosts_[i].stop());
+  kernel_serves_ = 0;
+  return next;
+}
+
+void TapBackend::release() {
+  if (!in_kernel_) return;
+  in_kernel_ = false;
+  set_header_bytes(kHeaderBytes);
+  for (unsigned i = 0; i < queues_.size(); ++i) update_watch(i);
 }
 
 // --- Frames --------------------------------------------------------------------------------------
@@ -185,7 +259,7 @@ void TapBackend::watch(unsigned index) {
 void TapBackend::update_watch(unsigned index) {
   const Queue& queue = queues_[index];
   uint32_t events = 0;
-  if (!queue.read_blocked) events |= EPOLLIN;
+  if (!queue.read_blocked && !in_kernel_) events |= EPOLLIN;
   if (queue.write_blocked) events |= EPOLLOUT;
   [[maybe_unused]] const auto changed = loop_.change(queue.fd.get(), events);
 }
@@ -233,6 +307,7 @@ bool TapBackend::deliver(unsigned index) {
 }
 
 void TapBackend::read_frames(unsigned index) {
+  if (in_kernel_) return;
   Queue& queue = queues_[index];
   bool blocked = queue.waiting != 0 && !deliver(index);
   for (unsigned i = 0; i < kBurst && !blocked; ++i) {

@@ -1,25 +1,31 @@
 // -netdev tap: an interface of the host's kernel. Frames pass with their virtio-net header
-// (IFF_VNET_HDR), so that segments of 64 KiB go from guest to kernel and back in one piece.
+// (IFF_VNET_HDR), so that segments of 64 KiB go from guest to kernel and back in one piece. With
+// vhost=on they need not come by here at all.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "memory/guest_memory.h"
+#include "net/kernel_rings.h"
 #include "net/options.h"
 #include "net/port.h"
+#include "net/vhost_net.h"
 
 namespace limen::net {
 
-class TapBackend final : public Port {
+class TapBackend final : public Port, private KernelRings {
  public:
-  /// `loop` is the network's. Call on its thread.
+  /// `loop` is the network's; `shared` as Network::create() has it. Call on the loop's thread.
   static Result<std::unique_ptr<Port>> create(const TapOptions& options, const std::string& id,
-                                              EventLoop& loop);
+                                              EventLoop& loop, const memory::GuestMemory* shared);
   ~TapBackend() override;
 
   [[nodiscard]] std::string describe() const override;
@@ -31,6 +37,9 @@ class TapBackend final : public Port {
   void set_queues(unsigned pairs) override;
   void peer_ready() override;
   void peer_changed() override;
+  [[nodiscard]] KernelRings* kernel_rings() override {
+    return vhosts_.empty() ? nullptr : static_cast<KernelRings*>(this);
+  }
 
  private:
   struct Queue {
@@ -45,6 +54,15 @@ class TapBackend final : public Port {
   Result<> open(const TapOptions& options);
   Result<> adopt(const TapOptions& options);
   Result<> set_up(UniqueFd fd);
+  Result<> open_vhost(const TapOptions& options, const memory::GuestMemory* shared);
+  void set_header_bytes(size_t bytes);
+
+  // KernelRings:
+  [[nodiscard]] bool leaves_unfinished() const override { return header_; }
+  Result<> start(uint64_t features, std::span<const KernelRingPair> pairs) override;
+  std::vector<Next> stop() override;
+  void release() override;
+
   void set_offloads();
   void watch(unsigned index);
   void update_watch(unsigned index);
@@ -60,6 +78,10 @@ class TapBackend final : public Port {
   Offloads set_;       ///< What the kernel was told that the card takes.
   bool set_known_ = false;
   std::vector<Queue> queues_;
+  std::vector<VhostNet> vhosts_;  ///< One per queue, or none.
+  unsigned poll_microseconds_ = 0;
+  size_t kernel_serves_ = 0;  ///< Queues of which the kernel moves the frames.
+  bool in_kernel_ = false;    ///< It does, or did until stop(): nobody reads frames here.
 };
 
 }  // namespace limen::net

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace limen::pci {
 
@@ -23,6 +24,10 @@ bool MsixTable::masked_locked(const Entry& entry) const {
   return function_masked_ || !bus_master_ || (entry.words[kControl] & kMaskBit) != 0;
 }
 
+irq::MsiMessage MsixTable::message_of(const Entry& entry) {
+  return {uint64_t{entry.words[kAddressHigh]} << 32 | entry.words[kAddressLow], entry.words[kData]};
+}
+
 void MsixTable::notify(unsigned vector) {
   irq::MsiMessage message;
   {
@@ -33,8 +38,7 @@ void MsixTable::notify(unsigned vector) {
       entry.pending = true;
       return;
     }
-    message = {uint64_t{entry.words[kAddressHigh]} << 32 | entry.words[kAddressLow],
-               entry.words[kData]};
+    message = message_of(entry);
   }
   sink_->send_msi(message);
 }
@@ -44,8 +48,7 @@ void MsixTable::collect_locked(std::vector<irq::MsiMessage>& messages) {
   for (Entry& entry : entries_) {
     if (!entry.pending || masked_locked(entry)) continue;
     entry.pending = false;
-    messages.push_back(
-        {uint64_t{entry.words[kAddressHigh]} << 32 | entry.words[kAddressLow], entry.words[kData]});
+    messages.push_back(message_of(entry));
   }
 }
 
@@ -64,6 +67,7 @@ void MsixTable::set_state(bool enabled, bool function_masked, bool bus_master) {
     collect_locked(messages);
   }
   send(messages);
+  update_events();
 }
 
 bool MsixTable::enabled() const {
@@ -72,9 +76,12 @@ bool MsixTable::enabled() const {
 }
 
 void MsixTable::reset() {
-  const std::lock_guard lock(mutex_);
-  std::ranges::fill(entries_, Entry{});
-  enabled_ = function_masked_ = bus_master_ = false;
+  {
+    const std::lock_guard lock(mutex_);
+    std::ranges::fill(entries_, Entry{});
+    enabled_ = function_masked_ = bus_master_ = false;
+  }
+  update_events();
 }
 
 uint32_t MsixTable::read_word_locked(uint64_t offset) const {
@@ -115,6 +122,40 @@ void MsixTable::io_write(uint64_t offset, unsigned size, uint64_t value) {
     collect_locked(messages);
   }
   send(messages);
+  update_events();
+}
+
+// --- Messages that an event sends ----------------------------------------------------------------
+
+std::optional<irq::MsiMessage> MsixTable::message_now(unsigned vector) const {
+  const std::lock_guard lock(mutex_);
+  if (vector >= entries_.size() || !enabled_ || masked_locked(entries_[vector])) return {};
+  return message_of(entries_[vector]);
+}
+
+void MsixTable::update_event_locked(Event& event) const {
+  const auto message = message_now(event.vector);
+  if (message == event.message) return;
+  event.message = message;
+  event.connection.reset();
+  if (message && sink_ != nullptr) event.connection = sink_->connect(event.event, *message);
+  event.changed(event.connection != nullptr);
+}
+
+void MsixTable::update_events() {
+  const std::lock_guard lock(events_mutex_);
+  for (Event& event : events_) update_event_locked(event);
+}
+
+void MsixTable::connect_event(int event, unsigned vector, std::function<void(bool)> changed) {
+  const std::lock_guard lock(events_mutex_);
+  events_.push_back({.event = event, .vector = vector, .changed = std::move(changed)});
+  update_event_locked(events_.back());
+}
+
+void MsixTable::disconnect_event(int event) {
+  const std::lock_guard lock(events_mutex_);
+  std::erase_if(events_, [event](const Event& each) { return each.event == event; });
 }
 
 }  // namespace limen::pci

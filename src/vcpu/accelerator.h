@@ -100,6 +100,9 @@ class Vm {
   /// What gives devices writes late; nullptr: all come at once. For VmResources::ports and ::mmio.
   [[nodiscard]] virtual memory::LateWriteTaker* late_port_writes() { return nullptr; }
   [[nodiscard]] virtual memory::LateWriteTaker* late_memory_writes() { return nullptr; }
+  /// Others than the processors and this process may write RAM, without note_written(): the kernel
+  /// that moves frames.
+  [[nodiscard]] virtual bool others_may_write() const { return false; }
   /// Controllers of its own; nullptr: the machine brings all of them.
   [[nodiscard]] virtual InterruptChips* interrupt_chips() { return nullptr; }
 };

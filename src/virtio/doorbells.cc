@@ -35,6 +35,14 @@ Result<std::unique_ptr<Doorbells>> Doorbells::create(unsigned queues, EventLoop&
   return made;
 }
 
+void Doorbells::leave(unsigned queue) {
+  [[maybe_unused]] const auto changed = loop_.change(event(queue), 0);
+}
+
+void Doorbells::resume(unsigned queue) {
+  [[maybe_unused]] const auto changed = loop_.change(event(queue), EPOLLIN);
+}
+
 Doorbells::~Doorbells() {
   {
     const std::lock_guard lock(shared_->mutex);

@@ -23,6 +23,9 @@ class Doorbells {
   Doorbells& operator=(const Doorbells&) = delete;
 
   [[nodiscard]] int event(unsigned queue) const { return events_[queue].get(); }
+  /// Leaves the event to somebody else, or no longer: what that one did not read is rung then.
+  void leave(unsigned queue);
+  void resume(unsigned queue);
 
  private:
   struct Shared;

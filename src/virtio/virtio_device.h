@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -27,6 +28,21 @@ class Transport {
   /// Sets DEVICE_NEEDS_RESET and notifies (virtio 1.2 §2.1.2). The device does nothing more until
   /// the driver resets it.
   virtual void needs_reset(std::string_view reason) = 0;
+
+  // For a queue that somebody else serves, who knows events (eventfd(2)) only.
+
+  /// The event that notifications of the queue are added to; nobody here looks at it until
+  /// return_notifications(). -1: there is none. Either way a notification may come to
+  /// VirtioDevice::queue_notified() all the same.
+  [[nodiscard]] virtual int leave_notifications(unsigned /*index*/) { return -1; }
+  virtual void return_notifications(unsigned /*index*/) {}
+  /// Until disconnect_interrupt(), signals of `event` are used-buffer notifications of the queue
+  /// while the accelerator can have them so. `changed`, which may be called on any thread, says
+  /// when it can and when not: then the caller watches the event and has interrupt_queue() called.
+  /// At first it cannot.
+  virtual void connect_interrupt(unsigned /*index*/, int /*event*/,
+                                 const std::function<void(bool connected)>& /*changed*/) {}
+  virtual void disconnect_interrupt(unsigned /*index*/) {}
 };
 
 /// One device type. Its transport outlives its use: connect() comes first.

@@ -235,13 +235,16 @@ uint32_t VirtioPci::common_word_locked(uint64_t offset) {
 void VirtioPci::write_common(uint64_t offset, unsigned size, uint64_t value) {
   if (offset == kDeviceStatus && size == 1) return write_status(static_cast<uint8_t>(value));
   std::string refused;
+  unsigned selected = 0;
   {
     const std::lock_guard lock(mutex_);
+    selected = queue_select_;
     refused = write_field_locked(offset, size, static_cast<uint32_t>(value));
     if (size == 8 && refused.empty() && offset >= kQueueDescriptors)
       refused = write_field_locked(offset + 4, 4, static_cast<uint32_t>(value >> 32));
   }
   if (!refused.empty()) needs_reset(refused);
+  if (offset == kQueueVector) vector_changed(selected);
 }
 
 std::string VirtioPci::write_field_locked(uint64_t offset, unsigned size, uint32_t value) {
@@ -307,6 +310,36 @@ void VirtioPci::reset_notifications() {
 void VirtioPci::interrupt_queue(unsigned index) {
   trace_notify("vdev {} vq {}", name(), index);
   raise(queue_vectors_[index], kIsrQueue);
+}
+
+void VirtioPci::connect_interrupt(unsigned index, int event,
+                                  const std::function<void(bool)>& changed) {
+  const std::lock_guard lock(events_mutex_);
+  events_[index] = {event, changed};
+  connect_event_locked(index);
+}
+
+void VirtioPci::disconnect_interrupt(unsigned index) {
+  const std::lock_guard lock(events_mutex_);
+  if (const auto found = events_.find(index); found != events_.end()) {
+    msix()->disconnect_event(found->second.event);
+    events_.erase(found);
+  }
+}
+
+void VirtioPci::connect_event_locked(unsigned index) {
+  const InterruptEvent& interrupt = events_.at(index);
+  if (const uint16_t vector = queue_vectors_[index]; vector != kNoVector)
+    msix()->connect_event(interrupt.event, vector, interrupt.changed);
+}
+
+void VirtioPci::vector_changed(unsigned index) {
+  const std::lock_guard lock(events_mutex_);
+  const auto found = events_.find(index);
+  if (found == events_.end()) return;
+  msix()->disconnect_event(found->second.event);
+  found->second.changed(false);
+  connect_event_locked(index);
 }
 
 void VirtioPci::interrupt_configuration() { raise(config_vector_, kIsrConfiguration); }

@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -36,6 +38,9 @@ class VirtioPci final : public pci::PciFunction, public VirtioTransport, private
 
   void reset() override;
   void interrupt_queue(unsigned index) override;
+  void connect_interrupt(unsigned index, int event,
+                         const std::function<void(bool)>& changed) override;
+  void disconnect_interrupt(unsigned index) override;
 
  protected:
   void config_written(uint16_t offset, unsigned size) override;
@@ -65,12 +70,23 @@ class VirtioPci final : public pci::PciFunction, public VirtioTransport, private
   // Returns why the device must stop; empty: it need not.
   std::string write_field_locked(uint64_t offset, unsigned size, uint32_t value);
   void raise(uint16_t vector, uint8_t isr_bit);
+  /// The driver chose another vector for a queue.
+  void vector_changed(unsigned index);
+  void connect_event_locked(unsigned index);
   uint8_t take_isr();
 
   const unsigned register_bar_;
   uint16_t pci_cfg_capability_ = 0;
   std::vector<std::atomic<uint16_t>> queue_vectors_;
   std::atomic<uint16_t> config_vector_ = 0xFFFF;
+
+  /// The interrupts of a queue that somebody else serves.
+  struct InterruptEvent {
+    int event = -1;
+    std::function<void(bool)> changed;
+  };
+  std::mutex events_mutex_;
+  std::map<unsigned, InterruptEvent> events_;  // guarded by events_mutex_; by queue
 
   std::mutex isr_mutex_;
   uint8_t isr_ = 0;  // guarded by isr_mutex_

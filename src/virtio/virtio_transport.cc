@@ -129,8 +129,18 @@ Result<> VirtioTransport::take_doorbells(EventLoop& main) {
 }
 
 void VirtioTransport::end_device() {
+  reset_device();  // and with it nobody else has the doorbells
   doorbells_.reset();
-  reset_device();
+}
+
+int VirtioTransport::leave_notifications(unsigned index) {
+  if (doorbells_ == nullptr) return -1;
+  doorbells_->leave(index);
+  return doorbells_->event(index);
+}
+
+void VirtioTransport::return_notifications(unsigned index) {
+  if (doorbells_ != nullptr) doorbells_->resume(index);
 }
 
 void VirtioTransport::reset_device() {

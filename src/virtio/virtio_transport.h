@@ -27,6 +27,8 @@ class VirtioTransport : public Transport {
   [[nodiscard]] bool running() const override;
   void configuration_changed() override;
   void needs_reset(std::string_view reason) override;
+  [[nodiscard]] int leave_notifications(unsigned index) override;
+  void return_notifications(unsigned index) override;
 
   /// Has notifications come as events where the device wants them so; `main` is the machine's loop.
   /// Once, before the machine runs, where IoSpace::takes_doorbells().

@@ -78,6 +78,7 @@ bool Virtqueue::enable(const QueueSetup& setup) {
   const std::lock_guard lock(mutex_);
   setup_ = setup;
   next_available_ = next_used_ = 0;
+  lent_ = false;
   const auto refuse = [this](std::string reason) {
     break_locked(std::move(reason));
     return false;
@@ -107,6 +108,29 @@ void Virtqueue::disable() {
   state_.store(State::kOff, std::memory_order_release);
   broken_reason_.clear();
   descriptors_ = available_ = used_ = {};
+  lent_ = false;
+}
+
+std::optional<Virtqueue::Rings> Virtqueue::lend(size_t unused) {
+  const std::lock_guard lock(mutex_);
+  if (!enabled() || lent_) return std::nullopt;
+  next_available_ = static_cast<uint16_t>(next_available_ - unused);
+  lent_ = true;
+  return Rings{.size = setup_.size,
+               .next_available = next_available_,
+               .descriptors = descriptors_.data(),
+               .available = available_.data(),
+               .used = used_.data()};
+}
+
+void Virtqueue::take_back(uint16_t next_available) {
+  const std::lock_guard lock(mutex_);
+  if (!enabled() || !lent_) return;
+  lent_ = false;
+  next_available_ = next_available;
+  next_used_ = field(used_, kIndex).load(std::memory_order_acquire);
+  // This side never asks for no notifications; the other may just have.
+  field(used_, kFlags).store(0, std::memory_order_relaxed);
 }
 
 std::string Virtqueue::broken_reason() const {
@@ -127,7 +151,7 @@ bool Virtqueue::available_locked() {
 
 bool Virtqueue::has_available() {
   const std::lock_guard lock(mutex_);
-  return enabled() && available_locked();
+  return enabled() && !lent_ && available_locked();
 }
 
 std::optional<DescriptorChain> Virtqueue::pop() {
@@ -138,7 +162,7 @@ std::optional<DescriptorChain> Virtqueue::pop() {
 
 bool Virtqueue::pop_into(DescriptorChain& chain) {
   const std::lock_guard lock(mutex_);
-  if (!enabled()) return false;
+  if (!enabled() || lent_) return false;
   if (!available_locked()) {
     if (broken()) return false;
     // Ask to be notified of the next one, then look again: the driver may have added it before it
@@ -230,7 +254,7 @@ bool Virtqueue::push(const DescriptorChain& chain, uint32_t written) {
 bool Virtqueue::push_all(std::span<const DescriptorChain> chains,
                          std::span<const uint32_t> written) {
   const std::lock_guard lock(mutex_);
-  if (!enabled()) return false;
+  if (!enabled() || lent_) return false;
   const uint16_t before = next_used_;
   for (size_t i = 0; i < chains.size(); ++i) {
     // Before the driver can know of it: it may run what was just read from the disk.

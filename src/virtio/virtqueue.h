@@ -86,6 +86,20 @@ class Virtqueue {
   /// Whether the driver has given a request that was not popped.
   [[nodiscard]] bool has_available();
 
+  /// The rings, for somebody who serves them in this object's place.
+  struct Rings {
+    uint16_t size = 0;            ///< Entries.
+    uint16_t next_available = 0;  ///< Index of the entry of the available ring to go on with.
+    std::byte *descriptors = nullptr, *available = nullptr, *used = nullptr;
+  };
+  /// Gives them away: until take_back() there is nothing to pop(), and push() does nothing. All
+  /// chains that were popped were pushed, but for the last `unused`, which the other will find
+  /// again. Nothing: the queue is off or broken.
+  std::optional<Rings> lend(size_t unused);
+  /// `next_available`: where the other has stopped. Nothing happens where the queue was switched
+  /// off meanwhile.
+  void take_back(uint16_t next_available);
+
  private:
   enum class State : uint8_t { kOff, kOn, kBroken };
   struct Descriptor;
@@ -99,6 +113,7 @@ class Virtqueue {
   std::atomic<State> state_ = State::kOff;
   mutable std::mutex mutex_;
   std::string broken_reason_;  // guarded by mutex_, as is all below
+  bool lent_ = false;
   QueueSetup setup_;
   std::span<std::byte> descriptors_;
   std::span<std::byte> available_;

@@ -1,5 +1,6 @@
 #include "net/options.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 namespace limen::net {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -52,6 +54,56 @@ TEST(BackendOptions, AreRefusedInQemusWords) {
               HasSubstr("are invalid with helper="));
   EXPECT_THAT(error_of({{"type", "tap"}, {"id", "n"}, {"br", "br1"}}),
               HasSubstr("br= goes with helper="));
+}
+
+TEST(BackendOptions, VhostIsReadAsQemuDoes) {
+  const auto tap = [](Parameters more) {
+    more.insert(more.begin(), {{"type", "tap"}, {"id", "n"}});
+    return std::get<TapOptions>(parse_backend(more)->options);
+  };
+  EXPECT_FALSE(tap({}).vhost);
+  EXPECT_TRUE(tap({{"vhost", "on"}}).vhost);
+  EXPECT_FALSE(tap({{"vhost", "on"}}).vhost_required);
+  EXPECT_TRUE(tap({{"vhostforce", "on"}}).vhost);
+  EXPECT_TRUE(tap({{"vhostforce", "on"}}).vhost_required);
+  EXPECT_FALSE(tap({{"vhostforce", "on"}, {"vhost", "off"}}).vhost);
+  EXPECT_TRUE(tap({{"vhostfd", "7"}}).vhost);
+  EXPECT_THAT(tap({{"fds", "5:6"}, {"vhostfds", "7:8"}}).vhost_fds, ElementsAre("7", "8"));
+  EXPECT_EQ(tap({{"poll-us", "20"}}).poll_microseconds, 20u);
+
+  const auto wrong = [](Parameters more) {
+    more.insert(more.begin(), {{"type", "tap"}, {"id", "n"}});
+    return error_of(more);
+  };
+  EXPECT_EQ(wrong({{"vhostfd", "7"}, {"vhost", "off"}}), "vhostfd(s)= is not valid without vhost");
+  EXPECT_EQ(wrong({{"vhostfds", "7"}}), "vhostfds= is invalid if fds= wasn't specified");
+  EXPECT_EQ(wrong({{"fds", "5:6"}, {"vhostfds", "7"}}),
+            "The number of fds passed does not match the number of vhostfds passed");
+  EXPECT_THAT(wrong({{"fds", "5:6"}, {"vhostfd", "7"}}), HasSubstr("are invalid with fds="));
+  EXPECT_THAT(wrong({{"fd", "5"}, {"vhostfds", "7"}}), HasSubstr("are invalid with fd="));
+  EXPECT_THAT(wrong({{"queues", "2"}, {"vhostfd", "7"}}), HasSubstr("takes as many"));
+  EXPECT_THAT(wrong({{"vhost", "maybe"}}), HasSubstr("'vhost' expects 'on' or 'off'"));
+}
+
+TEST(BackendOptions, VhostNeedsAnAcceleratorThatSharesItsMemory) {
+  EXPECT_EQ(failure_of({{"type", "tap"}, {"fd", "777"}, {"vhostforce", "on"}}),
+            "vhost=on takes -accel kvm");
+  // Else it is a warning, and what else is wrong counts.
+  EXPECT_THAT(failure_of({{"type", "tap"}, {"fd", "777"}, {"vhost", "on"}}),
+              HasSubstr("Can't use file descriptor 777"));
+}
+
+TEST(BackendOptions, WhatIsNoVhostDeviceIsNamed) {
+  const memory::GuestMemory::Layout layout{.start = {0}, .size = 1 << 20};
+  const auto memory = memory::GuestMemory::create({&layout, 1});
+  const auto network = Network::create(memory->get());
+  const auto with = [&](Parameters more) {
+    more.insert(more.begin(), {{"type", "tap"}, {"id", "n"}, {"fd", "777"}, {"vhostforce", "on"}});
+    return (*network)->add(*parse_backend(more)).error().message;
+  };
+  const int null = ::open("/dev/null", O_RDWR);
+  EXPECT_THAT(with({{"vhostfd", std::to_string(null)}}), HasSubstr("vhost=on: VHOST_SET_OWNER: "));
+  EXPECT_THAT(with({{"vhostfd", "778"}}), HasSubstr("Can't use file descriptor 778"));
 }
 
 TEST(BackendOptions, OfTheUserNetworkAreChecked) {

@@ -58,6 +58,48 @@ TEST_F(Msix, SendsTheProgrammedMessage) {
   EXPECT_EQ(pending(), 0u);
 }
 
+TEST_F(Msix, AnEventSendsWhileTheVectorIsNotMasked) {
+  struct Sink final : irq::MsiSink {
+    struct Connection final : vcpu::EventInterrupt {
+      explicit Connection(unsigned& count) : connected(count) { ++connected; }
+      ~Connection() override { --connected; }
+      unsigned& connected;
+    };
+    void send_msi(const irq::MsiMessage&) override {}
+    std::unique_ptr<vcpu::EventInterrupt> connect(int event,
+                                                  const irq::MsiMessage& message) override {
+      EXPECT_EQ(event, 42);
+      last = message;
+      return std::make_unique<Connection>(connected);
+    }
+    unsigned connected = 0;
+    irq::MsiMessage last;
+  } sink;
+  MsixTable& table = *function_.msix();
+  table.connect(sink);
+  bool connected = false;
+  program(1, 0xFEE0'1000, 0x4041, false);
+  table.connect_event(42, 1, [&](bool now) { connected = now; });
+  EXPECT_EQ(sink.connected, 0u);  // MSI-X is off
+  control(kEnable);
+  EXPECT_EQ(sink.connected, 1u);
+  EXPECT_TRUE(connected);
+  EXPECT_EQ(sink.last, (irq::MsiMessage{0xFEE0'1000, 0x4041}));
+  program(1, 0xFEE0'2000, 0x4042, true);
+  EXPECT_EQ(sink.connected, 0u);
+  EXPECT_FALSE(connected);
+  program(1, 0xFEE0'2000, 0x4042, false);
+  EXPECT_TRUE(connected);
+  EXPECT_EQ(sink.last, (irq::MsiMessage{0xFEE0'2000, 0x4042}));
+  control(kEnable | kFunctionMask);
+  EXPECT_FALSE(connected);
+  control(kEnable);
+  EXPECT_EQ(sink.connected, 1u);
+  table.disconnect_event(42);
+  EXPECT_EQ(sink.connected, 0u);
+  table.connect(msi_);
+}
+
 TEST_F(Msix, TakesTheTableInQuadwords) {
   mmio_.write(kBase + 32, 8, 0x0000'0001'FEE0'2000);
   mmio_.write(kBase + 40, 8, 0x0000'0000'0000'0055);

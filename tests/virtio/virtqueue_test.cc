@@ -140,6 +140,57 @@ TEST_F(VirtqueueTest, AsksToBeNotifiedOfTheNextRequest) {
   }
 }
 
+TEST_F(VirtqueueTest, GoesOnWhereTheOneItWasLentToHasStopped) {
+  D queue = start(0);
+  const auto echo = [&](uint16_t head, uint32_t value) {
+    queue.put<uint32_t>(0x8000, value);
+    queue.put<uint32_t>(0x9000, 0);
+    queue.write_chain(head, {{0x8000, 4}, {0x9000, 4, D::kWrite}});
+    queue.offer(head);
+    kick(0);
+    return queue.get<uint32_t>(0x9000);
+  };
+  EXPECT_EQ(echo(0, 0x1111'1111), 0x1111'1111u);
+  Virtqueue& ring = device_->transport->queue(0);
+  const auto rings = ring.lend(0);
+  ASSERT_TRUE(rings);
+  EXPECT_FALSE(ring.lend(0));
+  EXPECT_EQ(rings->size, 8);
+  EXPECT_EQ(rings->next_available, 1);
+  EXPECT_EQ(rings->descriptors, memory_->span({queue.base}, 1).data());
+  EXPECT_EQ(rings->available, memory_->span({queue.available()}, 1).data());
+  EXPECT_EQ(rings->used, memory_->span({queue.used()}, 1).data());
+  EXPECT_EQ(echo(2, 0x2222'2222), 0u);  // nobody took it
+  EXPECT_FALSE(ring.has_available());
+  // The other uses it, and leaves with notifications off.
+  queue.put<D::Used>(queue.used() + 4 + 8, {2, 0});
+  queue.put<uint16_t>(queue.used() + 2, 2);
+  queue.put<uint16_t>(queue.used(), 1);
+  ring.take_back(2);
+  EXPECT_EQ(queue.get<uint16_t>(queue.used()), 0);
+  EXPECT_EQ(echo(4, 0x3333'3333), 0x3333'3333u);
+  EXPECT_EQ(queue.used_index(), 3);
+  EXPECT_EQ(queue.used_entry(2).id, 4u);
+}
+
+TEST_F(VirtqueueTest, LendsChainsAgainThatWereNotUsed) {
+  D queue = start(0);
+  Virtqueue& ring = device_->transport->queue(0);
+  queue.write_chain(0, {{0x8000, 4}});
+  queue.offer(0);
+  queue.offer(0);
+  ASSERT_TRUE(ring.pop());
+  ASSERT_TRUE(ring.pop());
+  ASSERT_TRUE(ring.lend(2));
+  ring.take_back(0);
+  EXPECT_TRUE(ring.pop());
+  // A driver that switches it off meanwhile has it back at once.
+  ASSERT_TRUE(ring.lend(0));
+  ring.disable();
+  ring.take_back(7);
+  EXPECT_FALSE(ring.lend(0));
+}
+
 TEST_F(VirtqueueTest, MarksPagesThatItWroteAsChanged) {
   D queue = start();
   const uint64_t buffer_page = 9, ring_page = queue.used() >> 12;

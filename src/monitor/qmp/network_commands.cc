@@ -24,7 +24,7 @@ struct NetdevUserOptions { *hostname: str, *restrict: bool, *ipv4: bool, *ipv6: 
   *hostfwd: [String], *guestfwd: [String], *tftp-server-name: str }
 struct NetdevTapOptions { *ifname: str, *fd: str, *fds: str, *script: str, *downscript: str,
   *br: str, *helper: str, *sndbuf: uint, *vnet_hdr: bool, *vhost: bool, *vhostforce: bool,
-  *queues: uint, *poll-us: uint }
+  *vhostfd: str, *vhostfds: str, *queues: uint, *poll-us: uint }
 struct NetdevBridgeOptions { *br: str, *helper: str }
 struct NetdevSocketOptions { *fd: str, *listen: str, *connect: str, *mcast: str, *localaddr: str,
   *udp: str }
@@ -78,8 +78,9 @@ Result<> add_netdev(Context& context, net::Parameters parameters) {
     return std::to_string(taken.back().get());
   };
   for (auto& [key, value] : parameters) {
-    if (key == "fd" || key.ends_with(".str")) value = LIMEN_TRY(number_of(value));
-    if (key != "fds") continue;
+    if (key == "fd" || key == "vhostfd" || key.ends_with(".str"))
+      value = LIMEN_TRY(number_of(value));
+    if (key != "fds" && key != "vhostfds") continue;
     std::string numbers;
     for (size_t at = 0; at <= value.size();) {
       const auto end = std::min(value.find(':', at), value.size());

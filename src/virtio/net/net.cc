@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/log.h"
 #include "virtio/net/net_port.h"
 
 namespace limen::virtio {
@@ -140,6 +141,8 @@ Result<> Net::plug() {
   network_.add_card(*port_, properties_.id, "virtio-net-pci");
   network_.run([this] {
     if (properties_.multiqueue) pairs_ = std::clamp(port_->back_end_queues(), 1u, kMostPairs);
+    if (const auto* kernel = port_->back_end_rings())
+      leaves_unfinished_ = kernel->leaves_unfinished();
     link_up_ = port_->cable_up();
     receivers_ = std::vector<Receiver>(pairs_);
     senders_ = std::vector<Sender>(pairs_);
@@ -151,6 +154,7 @@ Result<> Net::plug() {
 Net::~Net() {
   network_.run([this] {
     network_.remove_card(*port_);
+    lent_.reset();
     port_.reset();
   });
 }
@@ -162,6 +166,7 @@ uint64_t Net::features() const {
   if (pairs_ > 1) bits |= kMultiqueue;
   if (properties_.mtu != 0) bits |= kMtu;
   if (properties_.speed != UINT32_MAX || properties_.duplex != 0xFF) bits |= kSpeedDuplex;
+  if (!leaves_unfinished_) bits &= ~(kCsum | kGuestCsum | kCtrlGuestOffloads);
   bits &= ~properties_.features_off;
   // What needs what (§5.1.3.1).
   if ((bits & kCtrlVq) == 0)
@@ -202,8 +207,16 @@ bool Net::negotiated(uint64_t feature) const {
 /// Without MQ there is one pair, and the control queue stands behind it (§5.1.2).
 unsigned Net::control_queue() const { return negotiated(kMultiqueue) ? 2 * pairs_ : 2; }
 
+void Net::connect(Transport& transport) {
+  transport_ = &transport;
+  lent_ = std::make_unique<LentRings>(transport, network_.loop(), pairs_, [this](unsigned queue) {
+    transport_->needs_reset(fmt::format("the kernel's vhost-net refuses queue {}", queue));
+    update_loan();
+  });
+}
+
 void Net::queue_notified(unsigned index) {
-  if (notified_[index].exchange(true)) return;
+  if (lent_->kick(index) || notified_[index].exchange(true)) return;
   network_.loop().post([this, index] {
     notified_[index] = false;
     serve(index);
@@ -216,6 +229,7 @@ void Net::started() {
   network_.run([this] {
     set_offloads(transport_->negotiated_features());
     filter_.set_vlan_filter(negotiated(kCtrlVlan));
+    update_loan();
   });
 }
 
@@ -224,6 +238,8 @@ void Net::reset() {
 }
 
 void Net::reset_state() {
+  loan_refused_ = false;
+  update_loan();
   for (auto& receiver : receivers_) receiver.held = receiver.room = receiver.starved = 0;
   for (auto& sender : senders_) sender.waiting = false;
   uint64_t mac = 0;
@@ -248,7 +264,8 @@ void Net::set_offloads(uint64_t features) {
 }
 
 void Net::serve(unsigned queue) {
-  if (!transport_->running()) return;
+  if (!transport_->running() || lent_->kick(queue)) return;
+  if (!machine_runs_) return;  // it looks at all queues when it goes on
   if (queue == control_queue()) return serve_control();
   if (queue >= 2 * pairs_) return;
   if (queue % 2 != 0) return transmit(queue / 2);
@@ -262,9 +279,50 @@ void Net::peer_ready() {
 }
 
 void Net::link_changed() {
+  update_loan();
   const bool up = port_->cable_up();
   if (link_up_.exchange(up) == up || transport_ == nullptr) return;
   if (transport_->running() && negotiated(kStatus)) transport_->configuration_changed();
+}
+
+// --- Rings that the kernel serves ----------------------------------------------------------------
+
+void Net::machine_runs(bool runs) {
+  if (std::exchange(machine_runs_, runs) == runs || transport_ == nullptr) return;
+  update_loan();
+  for (unsigned queue = 0; runs && queue < queue_count(); ++queue) queue_notified(queue);
+}
+
+void Net::update_loan() {
+  net::KernelRings* const kernel = port_->back_end_rings();
+  if (transport_ == nullptr) return;
+  const bool wanted = kernel != nullptr && !loan_refused_ && machine_runs_ && port_->cable_up() &&
+                      transport_->running();
+  if (wanted && !lent_->lent()) borrow(*kernel);
+  if (wanted) return;
+  const bool had = lent_->lent();
+  lent_->stop();
+  // While the machine stands still its memory does, too: frames wait in the kernel.
+  if (!machine_runs_) return;
+  if (kernel != nullptr) kernel->release();
+  for (unsigned queue = 0; had && queue < 2 * pairs_; ++queue) queue_notified(queue);
+}
+
+void Net::borrow(net::KernelRings& kernel) {
+  auto started =
+      lent_->start(kernel, pairs_used_, [this](unsigned queue) { return put_back(queue); });
+  if (started) return;
+  loan_refused_ = true;
+  log::warning("vhost=on: {}; frames go through this process", started.error().message);
+  kernel.release();
+  for (unsigned queue = 0; queue < 2 * pairs_; ++queue) queue_notified(queue);
+}
+
+size_t Net::put_back(unsigned queue) {
+  if (queue % 2 != 0) return std::exchange(senders_[queue / 2].waiting, false) ? 1 : 0;
+  Receiver& receiver = receivers_[queue / 2];
+  receiver.room = 0;
+  return std::exchange(receiver.held, size_t{0});
 }
 
 // --- Transmission (§5.1.6.2) ---------------------------------------------------------------------
@@ -459,8 +517,10 @@ bool Net::control(std::span<const std::byte> command) {
 
 bool Net::set_pairs(unsigned pairs) {
   if (pairs < 1 || pairs > pairs_) return false;
+  lent_->stop();
   pairs_used_ = pairs;
   port_->use_queues(pairs);
+  update_loan();
   return true;
 }
 

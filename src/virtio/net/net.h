@@ -1,7 +1,8 @@
 // virtio-net: a network card (virtio 1.2 §5.1).
 //
 // A notification only wakes the network's thread, which empties and fills the rings; the processor
-// goes on. What stands behind the card gets frames as they lie in the guest's memory.
+// goes on. What stands behind the card gets frames as they lie in the guest's memory. Where the
+// host's kernel can take the rings from there (vhost-net), this process has the control queue left.
 #pragma once
 
 #include <array>
@@ -14,6 +15,7 @@
 #include "base/result.h"
 #include "net/network.h"
 #include "net/port.h"
+#include "virtio/net/lent_rings.h"
 #include "virtio/net/receive_filter.h"
 #include "virtio/virtio_device.h"
 
@@ -55,7 +57,7 @@ class Net final : public VirtioDevice {
   [[nodiscard]] size_t configuration_size() const override;
   void read_configuration(size_t offset, std::span<std::byte> into) override;
   void write_configuration(size_t, std::span<const std::byte>) override {}
-  void connect(Transport& transport) override { transport_ = &transport; }
+  void connect(Transport& transport) override;
   void started() override;
   void queue_notified(unsigned index) override;
   [[nodiscard]] EventLoop* doorbell_loop(EventLoop& main) override;
@@ -84,6 +86,11 @@ class Net final : public VirtioDevice {
   [[nodiscard]] bool control(std::span<const std::byte> command);
   [[nodiscard]] bool set_pairs(unsigned pairs);
   void reset_state();
+  void machine_runs(bool runs);
+  /// Lends the rings to the kernel, or takes them back, as all stands now.
+  void update_loan();
+  void borrow(net::KernelRings& kernel);
+  [[nodiscard]] size_t put_back(unsigned queue);
 
   const NetProperties properties_;
   net::Network& network_;
@@ -93,7 +100,9 @@ class Net final : public VirtioDevice {
   std::vector<std::atomic<bool>> notified_;  ///< Per queue: work is on its way to the thread.
   std::atomic<bool> link_up_ = true;
   std::atomic<bool> announce_ = false;
-  std::atomic<uint64_t> mac_;  ///< As the guest reads it, first byte lowest.
+  std::atomic<uint64_t> mac_;                   ///< As the guest reads it, first byte lowest.
+  std::atomic<bool> leaves_unfinished_ = true;  ///< The back end takes frames that are unfinished.
+  std::unique_ptr<LentRings> lent_;
 
   // The network's thread alone.
   std::vector<Receiver> receivers_;
@@ -101,6 +110,8 @@ class Net final : public VirtioDevice {
   unsigned pairs_used_ = 1;
   net::Offloads offloads_;
   ReceiveFilter filter_;
+  bool machine_runs_ = true;
+  bool loan_refused_ = false;  ///< By the kernel; until a reset.
 };
 
 }  // namespace limen::virtio

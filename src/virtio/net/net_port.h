@@ -24,6 +24,7 @@ class Net::Port final : public net::Port {
   void tell_offloads() { offloads_changed(); }
   void use_queues(unsigned pairs) { peer_set_queues(pairs); }
   [[nodiscard]] unsigned back_end_queues() const { return peer_queues(); }
+  [[nodiscard]] net::KernelRings* back_end_rings() const { return peer_kernel_rings(); }
 
  protected:
   net::Delivery receive(const net::Frame& frame, unsigned queue) override {
@@ -32,6 +33,7 @@ class Net::Port final : public net::Port {
   [[nodiscard]] net::Offloads offloads() const override { return card_.offloads_; }
   void peer_ready() override { card_.peer_ready(); }
   void peer_changed() override { card_.link_changed(); }
+  void machine_runs(bool runs) override { card_.machine_runs(runs); }
 
  private:
   Net& card_;
