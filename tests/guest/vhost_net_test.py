@@ -53,9 +53,11 @@ done
 cat /tmp/limen.out /tmp/serial
 exit 1
 """
-BLOB = bytes(range(251)) * 16384
+# What a kernel need not find out.
+QUICK = "quiet panic=-1 mitigations=off cryptomgr.notests lpj=2000000 tsc=reliable"
+BLOB = bytes(range(251)) * 8192
 BLOB_SUM = hashlib.md5(BLOB).hexdigest()
-MEBIBYTES = 24
+MEBIBYTES = 12
 
 
 def modules(names):
@@ -126,14 +128,13 @@ class VhostNet(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("vhost=on: could not open /dev/vhost-net: No such file or directory", output)
         self.assertEqual(self.inside("ls /sys/class/net"), "lo")
-        for name, _ in modules(HOST_MODULES):
-            self.inside(f"insmod {name}")
+        self.inside("; ".join(f"insmod {name}" for name, _ in modules(HOST_MODULES)))
 
         # Two cards: one whose notifications are events both ways, and one that has neither MSI-X (its table
         # is too small for the driver) nor events of the accelerator's.
         machine = [INSIDE, "-accel", "kvm", "-machine", "q35", "-m", "192", "-nodefaults", "-display", "none",
                    "-serial", "file:/tmp/serial", "-monitor", "tcp:127.0.0.1:4444,server=on,wait=off",
-                   "-kernel", "/guest/vmlinux", "-initrd", "/guest/initrd", "-append", "quiet panic=-1"]
+                   "-kernel", "/guest/vmlinux", "-initrd", "/guest/initrd", "-append", QUICK]
         for number, properties in enumerate(("", ",vectors=1,ioeventfd=off")):
             machine += ["-netdev", f"tap,id=n{number},ifname=tap{number},script=/bin/up,downscript=no,vhost=on",
                         "-device", f"virtio-net-pci,id=card{number},netdev=n{number}{properties}"]
