@@ -67,6 +67,7 @@ class CursesDisplay::Terminal {
   display::Input& input_;
   EventLoop& machine_;
   SCREEN* curses_ = nullptr;
+  WINDOW* window_ = nullptr;  ///< All of it.
   std::unique_ptr<LoopThread> thread_;
   std::unique_ptr<Timer> timer_;
   bool watching_ = false;
@@ -97,8 +98,10 @@ Result<> CursesDisplay::Terminal::open() {
   ::raw();
   ::noecho();
   ::nonl();
-  ::keypad(stdscr, TRUE);
-  ::nodelay(stdscr, TRUE);
+  window_ = ::newwin(0, 0, 0, 0);
+  if (window_ == nullptr) return fail("-display curses: the terminal has no room");
+  ::keypad(window_, TRUE);
+  ::nodelay(window_, TRUE);
   ::set_escdelay(25);
   if (::has_colors()) {
     ::start_color();
@@ -124,6 +127,7 @@ CursesDisplay::Terminal::~Terminal() {
     thread_.reset();
   }
   if (curses_ == nullptr) return;
+  ::delwin(window_);
   ::endwin();
   ::delscreen(curses_);
 }
@@ -144,14 +148,14 @@ void CursesDisplay::Terminal::look() {
   } else {
     draw_picture();
   }
-  ::refresh();
+  ::wrefresh(window_);
   timer_->arm(Clock::now() + kInterval);
 }
 
 void CursesDisplay::Terminal::draw_text(const display::TextFrame& text) {
-  if (!shown_ || shown_->columns != text.columns || shown_->rows != text.rows) ::erase();
-  const auto rows = std::min(text.rows, static_cast<unsigned>(std::max(LINES, 0)));
-  const auto columns = std::min(text.columns, static_cast<unsigned>(std::max(COLS, 0)));
+  if (!shown_ || shown_->columns != text.columns || shown_->rows != text.rows) ::werase(window_);
+  const auto rows = std::min(text.rows, static_cast<unsigned>(std::max(getmaxy(window_), 0)));
+  const auto columns = std::min(text.columns, static_cast<unsigned>(std::max(getmaxx(window_), 0)));
   if (text.cells.size() < size_t{text.rows} * text.columns) return;
   for (unsigned row = 0; row < rows; ++row)
     for (unsigned column = 0; column < columns; ++column) {
@@ -163,11 +167,12 @@ void CursesDisplay::Terminal::draw_text(const display::TextFrame& text) {
       const std::array<wchar_t, 2> character = {unicode_of_437(cell.character), 0};
       cchar_t complex{};
       ::setcchar(&complex, character.data(), attributes, pair_of(fore, back), nullptr);
-      mvadd_wch(static_cast<int>(row), static_cast<int>(column), &complex);
+      mvwadd_wch(window_, static_cast<int>(row), static_cast<int>(column), &complex);
     }
   const bool seen = text.cursor && text.cursor->row < rows && text.cursor->column < columns;
   ::curs_set(seen ? 1 : 0);
-  if (seen) ::move(static_cast<int>(text.cursor->row), static_cast<int>(text.cursor->column));
+  if (seen)
+    ::wmove(window_, static_cast<int>(text.cursor->row), static_cast<int>(text.cursor->column));
   shown_ = text;
 }
 
@@ -179,21 +184,23 @@ void CursesDisplay::Terminal::draw_picture() {
     picture_size_ = fmt::format("{} x {} Graphic mode", frame.width, frame.height);
   }
   shown_.reset();
-  ::erase();
+  ::werase(window_);
   ::curs_set(0);
-  mvaddstr(LINES / 2, std::max(0, (COLS - static_cast<int>(picture_size_.size())) / 2),
-           picture_size_.c_str());
+  mvwaddstr(window_, getmaxy(window_) / 2,
+            std::max(0, (getmaxx(window_) - static_cast<int>(picture_size_.size())) / 2),
+            picture_size_.c_str());
 }
 
 void CursesDisplay::Terminal::draw_monitor() {
   shown_.reset();
-  ::erase();
+  ::werase(window_);
   ::curs_set(1);
-  const size_t room = static_cast<size_t>(std::max(LINES - 1, 0));
+  const size_t room = static_cast<size_t>(std::max(getmaxy(window_) - 1, 0));
   const size_t first = lines_.size() > room ? lines_.size() - room : 0;
   int row = 0;
-  for (size_t i = first; i < lines_.size(); ++i) mvaddnstr(row++, 0, lines_[i].c_str(), COLS);
-  mvaddstr(row, 0, (std::string(kPrompt) + typed_).c_str());
+  for (size_t i = first; i < lines_.size(); ++i)
+    mvwaddnstr(window_, row++, 0, lines_[i].c_str(), getmaxx(window_));
+  mvwaddstr(window_, row, 0, (std::string(kPrompt) + typed_).c_str());
 }
 
 void CursesDisplay::Terminal::show_output(const std::string& text) {
@@ -214,7 +221,8 @@ void CursesDisplay::Terminal::read_keys() {
     return;
   }
   wint_t code = 0;
-  for (int status = ::get_wch(&code); status != ERR; status = ::get_wch(&code)) {
+  for (int status = ::wget_wch(window_, &code); status != ERR;
+       status = ::wget_wch(window_, &code)) {
     const bool function = status == KEY_CODE_YES;
     if (function && code == KEY_RESIZE) {
       shown_.reset();
