@@ -35,7 +35,7 @@ endif()
 # the same options to reuse (LIMEN_PRECOMPILE).
 function(limen_precompiled name)
   add_library(${name} OBJECT ${CMAKE_SOURCE_DIR}/cmake/precompiled.cc)
-  target_link_libraries(${name} PRIVATE limen_options fmt::fmt)
+  target_link_libraries(${name} PRIVATE limen_options limen_fmt)
   target_precompile_headers(${name} PRIVATE ${ARGN})
 endfunction()
 
