@@ -13,6 +13,8 @@
 #include <memory>
 #include <span>
 
+#include "base/delayed_library.h"
+
 namespace limen::cloud {
 namespace {
 
@@ -138,6 +140,7 @@ std::string default_meta_data(const NoCloudSeed& seed) {
 
 Result<std::vector<uint8_t>> make_image(const NoCloudSeed& seed) {
   LIMEN_TRY(check(seed));
+  LIMEN_TRY(load_library(LIMEN_ARCHIVE_LIBRARY));
   std::vector<uint8_t> bytes;
   const Archive image(archive_write_new());
   if (image == nullptr || archive_write_set_format_iso9660(image.get()) != ARCHIVE_OK ||

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/delayed_library.h"
 #include "base/loop_thread.h"
 #include "curses/terminal_keys.h"
 
@@ -91,6 +92,7 @@ class CursesDisplay::Terminal {
 Result<> CursesDisplay::Terminal::open() {
   if (::isatty(STDIN_FILENO) == 0 || ::isatty(STDOUT_FILENO) == 0)
     return fail("-display curses: standard input and output are no terminal");
+  LIMEN_TRY(load_library(LIMEN_NCURSESW_LIBRARY));
   std::setlocale(LC_CTYPE, "");  // NOLINT(concurrency-mt-unsafe): before the thread
   curses_ = ::newterm(nullptr, stdout, stdin);
   if (curses_ == nullptr) return fail("-display curses: the terminal is not known (TERM)");

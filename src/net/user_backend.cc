@@ -13,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/delayed_library.h"
 #include "base/log.h"
 #include "net/checksum.h"
 #include "net/segmentation.h"
@@ -180,6 +181,7 @@ UserBackend::UserBackend(EventLoop& loop)
     : loop_(loop), timer_(loop, [this] { serve(); }), segment_bytes_(kWireMtu - kTcpIp4Headers) {}
 
 Result<std::unique_ptr<Port>> UserBackend::create(const UserOptions& options, EventLoop& loop) {
+  LIMEN_TRY(load_library(LIMEN_SLIRP_LIBRARY));
   std::unique_ptr<UserBackend> backend(new UserBackend(loop));
   LIMEN_TRY(backend->start(options));
   return backend;

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/delayed_library.h"
 #include "base/log.h"
 #include "base/loop_thread.h"
 #include "vnc/connection.h"
@@ -125,6 +126,8 @@ class Server::Hub final : public ConnectionHost, public display::Viewer {
 };
 
 Result<> Server::Hub::open() {
+  LIMEN_TRY(load_library(LIMEN_VNCSERVER_LIBRARY));
+  LIMEN_TRY(load_library(LIMEN_GNUTLS_LIBRARY));
   if (parts_.tls) credentials_ = LIMEN_TRY(TlsCredentials::create(*parts_.tls));
   const std::string name =
       parts_.machine_name.empty() ? "Limen" : "Limen (" + parts_.machine_name + ")";

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/delayed_library.h"
 #include "base/log.h"
 #include "machine/board.h"
 #include "vnc/server.h"
@@ -93,6 +94,7 @@ class Server::Hub final : public Handler {
 };
 
 Result<> Server::Hub::open(const machine::WebDescription& description) {
+  LIMEN_TRY(load_library(LIMEN_LIBWEBSOCKETS_LIBRARY));
   auto place = LIMEN_TRY(listen_for_browsers(description));
   access_.set_port(place.port());
   url_ = fmt::format("http://{}/", place.reachable());
