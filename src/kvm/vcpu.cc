@@ -75,6 +75,7 @@ vcpu::Exit Vcpu::run() {
     const std::lock_guard lock(wait_mutex_);
     thread_ = ::pthread_self();
   }
+  insert_breakpoints();
   pass_breakpoint();
   bool leaving = false;
   std::optional<vcpu::Exit> exit;
@@ -116,6 +117,7 @@ vcpu::Exit Vcpu::run() {
     stopped_before_ = passing_;
     end_passing();
   }
+  remove_breakpoints();
   {
     const std::lock_guard lock(wait_mutex_);
     thread_.reset();

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/thread_alarm.h"
 #include "base/unique_fd.h"
+#include "kvm/breakpoints.h"
 #include "kvm/device.h"
 #include "kvm/interrupt_chips.h"
 #include "kvm/kernel.h"
@@ -36,6 +37,7 @@ struct VmShared {
       : device(std::move(of)),
         fd(std::move(vm)),
         resources(around),
+        breakpoints(around.ram),
         extended(host),
         msrs(*device) {}
 
@@ -45,6 +47,7 @@ struct VmShared {
   std::unique_ptr<MemorySlots> slots;
   std::unique_ptr<LateWrites> late_writes;  ///< nullptr: all come at once.
   std::unique_ptr<InterruptChips> chips;    ///< nullptr: the local APICs are the machine's own.
+  Breakpoints breakpoints;
   ExtendedLayout extended;
   Msrs msrs;
   size_t xsave_size = sizeof(kvm_xsave);  ///< Bytes of the area of KVM_GET_XSAVE2.
@@ -104,9 +107,16 @@ class Vcpu final : public vcpu::Vcpu {
 
   // vcpu_debug.cc
   std::optional<vcpu::Exit> debug_exit();
+  vcpu::Exit breakpoint_exit(uint64_t address);
+  /// Of one of the breakpoints in memory.
+  [[nodiscard]] std::optional<GuestPhysicalAddress> place_of(uint64_t address) const;
+  [[nodiscard]] bool has_breakpoint(uint64_t address) const;
+  void insert_breakpoints();
+  void remove_breakpoints();
   /// Has the instruction run that it stopped before.
   void pass_breakpoint();
   void end_passing();
+  void give_int3_to_guest();
   [[nodiscard]] uint32_t step_control(bool hold_interrupts) const;
 
   // vcpu_state.cc
@@ -127,8 +137,16 @@ class Vcpu final : public vcpu::Vcpu {
   bool nmi_pending_ = false;
   uint64_t tsc_offset_ = 0;
   uint64_t slot_changes_ = 0;  ///< MemorySlots::changes() when it last entered.
+  /// A breakpoint in memory.
+  struct Int3 {
+    uint64_t linear = 0;
+    GuestPhysicalAddress place;
+    bool inserted = false;
+  };
   vcpu::DebugRequest debug_;
+  kvm_guest_debug armed_{};                 ///< What the kernel was told for it.
   std::vector<uint64_t> debug_addresses_;   ///< Of breakpoints, in the order of debug registers.
+  std::vector<Int3> int3_;                  ///< Breakpoints that found no register.
   std::optional<uint64_t> stopped_before_;  ///< Linear address of a breakpoint.
   std::optional<uint64_t> passing_;         ///< The same, while its instruction runs.
   std::optional<ThreadAlarm> alarm_;

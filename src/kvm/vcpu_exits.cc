@@ -60,6 +60,10 @@ std::optional<Exit> Vcpu::handle_exit() {
           "(a state that it does not allow, or a fault of the hypervisor above this host)",
           run_->fail_entry.hardware_entry_failure_reason));
     case KVM_EXIT_INTERNAL_ERROR: {
+      // A back end that emulates may not know INT3.
+      if (!int3_.empty() && run_->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+        if (const auto now = state(); has_breakpoint(now.system.segments[x86::kCs].base + now.rip))
+          return breakpoint_exit(now.system.segments[x86::kCs].base + now.rip);
       std::string what =
           fmt::format("the kernel's hypervisor gave up (KVM_EXIT_INTERNAL_ERROR, suberror {}",
                       run_->internal.suberror);

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <vector>
 
+#include "kvm/breakpoints.h"
 #include "kvm/guest.h"
 #include "x86/registers.h"
 
@@ -51,10 +53,72 @@ TEST_F(KvmDebug, ABreakpointStopsBeforeItsInstructionEachTime) {
   }
 }
 
+TEST_F(KvmDebug, MemoryHasTheBreakpointsThatRegistersHaveNoRoomFor) {
+  if (!std::filesystem::exists("/sys/module/kvm_pvm") &&
+      !std::filesystem::exists("/sys/module/kvm_intel"))
+    GTEST_SKIP() << "QEMU's TCG, which this may be, does not let KVM intercept INT3";
+  // inc eax (eight times); jmp -18
+  std::vector<uint8_t> code;
+  for (int i = 0; i < 8; ++i) code.insert(code.end(), {0xFF, 0xC0});
+  code.insert(code.end(), {0xEB, 0xEE});
+  put(kCode, std::as_bytes(std::span(code)));
+  std::vector<uint64_t> addresses;
+  for (uint64_t i = 0; i < 7; ++i) addresses.push_back(kCode + 2 * i);
+  ASSERT_TRUE(vcpu_->set_debug({.breakpoints = addresses}));
+  const auto stop_at = [&](uint64_t address) {
+    const auto exit = run();
+    ASSERT_EQ(exit.reason, ExitReason::kDebug) << exit.detail;
+    EXPECT_EQ(exit.debug.cause, DebugStop::Cause::kBreakpoint);
+    EXPECT_EQ(exit.debug.address, address);
+    EXPECT_EQ(vcpu_->state().rip, address);
+    std::vector<uint8_t> now(code.size());
+    ASSERT_TRUE(memory_->read({kCode}, std::as_writable_bytes(std::span(now))));
+    EXPECT_EQ(now, code) << "whoever looks sees the guest's own bytes";
+  };
+  for (int round = 0; round < 2; ++round)
+    for (const uint64_t address : addresses) stop_at(address);
+  EXPECT_EQ(vcpu_->state().gpr[x86::kRax], 14u);
+  // One less, of those in memory.
+  addresses.pop_back();
+  ASSERT_TRUE(vcpu_->set_debug({.breakpoints = addresses}));
+  for (const uint64_t address : addresses) stop_at(address);
+  stop_at(addresses.front());
+}
+
+TEST(KvmBreakpoints, AreInMemoryWhileSomebodyWantsThemAndNobodyIsPast) {
+  const memory::GuestMemory::Layout layout[] = {{.start = {0}, .size = 0x1000}};
+  const auto memory = *memory::GuestMemory::create(layout, UniqueFd{}, true, 0);
+  Breakpoints breakpoints(*memory);
+  const GuestPhysicalAddress place{0x10};
+  const auto byte = [&] { return memory->span(place, 1)[0]; };
+  const std::byte own{0x90}, int3{0xCC};
+  memory->span(place, 1)[0] = own;
+  ASSERT_TRUE(breakpoints.insert(place));
+  ASSERT_TRUE(breakpoints.insert(place));
+  EXPECT_EQ(byte(), int3);
+  breakpoints.lift(place);
+  EXPECT_EQ(byte(), own);
+  breakpoints.drop(place);
+  EXPECT_EQ(byte(), int3);
+  breakpoints.remove(place);
+  EXPECT_EQ(byte(), int3);
+  breakpoints.remove(place);
+  EXPECT_EQ(byte(), own);
+  EXPECT_FALSE(breakpoints.insert({0x2000}));
+}
+
 TEST_F(KvmDebug, WhatDebugRegistersCannotDoIsSaid) {
-  const auto many = vcpu_->set_debug({.breakpoints = {1, 2, 3, 4, 5}});
+  const auto many = vcpu_->set_debug({.hardware_breakpoints = {1, 2, 3, 4, 5}});
   ASSERT_FALSE(many);
-  EXPECT_THAT(many.error().message, HasSubstr("5 breakpoints and watchpoints are too many"));
+  EXPECT_THAT(many.error().message,
+              HasSubstr("5 hardware breakpoints and watchpoints are too many"));
+  const auto nowhere =
+      vcpu_->set_debug({.breakpoints = {1u << 30, 2u << 30, 3u << 30, 1u << 29, 5}});
+  ASSERT_TRUE(nowhere) << nowhere.error().message;
+  const auto beyond =
+      vcpu_->set_debug({.breakpoints = {1u << 30, 2u << 30, 3u << 30, 1u << 29, 1u << 28}});
+  ASSERT_FALSE(beyond);
+  EXPECT_THAT(beyond.error().message, HasSubstr("no memory is there now"));
   const auto odd = vcpu_->set_debug({.watchpoints = {{.address = 0x3001, .size = 2}}});
   ASSERT_FALSE(odd);
   EXPECT_THAT(odd.error().message, HasSubstr("0x3001"));
