@@ -69,13 +69,13 @@ def main():
   .section .rodata.library_{number}, "a", @progbits
 .Lfile_{number}:
   .asciz "{names[-1]}"
-  .section .data.library_{number}, "aw", @progbits
+  .section limen_delayed, "aw", @progbits
   .balign 8
 .Llibrary_{number}:
   .quad .Lfile_{number}, 0
 """
         for name in functions(library):
-            if name not in seen and not name.startswith("_"):
+            if name not in seen and name not in ("_init", "_fini"):
                 seen.add(name)
                 text += stand_in(name, number)
     text = f"// Made by cmake/delay_load.py.\nasm(R\"(\n{text}  .text\n)\");\n"

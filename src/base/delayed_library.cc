@@ -2,29 +2,47 @@
 
 #include <dlfcn.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
+#include <span>
+
+extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier): the linker's names for the section that they are in. There is
+// none in a program that needs no such library.
+[[gnu::weak, gnu::visibility("hidden")]] extern limen::DelayedLibrary __start_limen_delayed[];
+[[gnu::weak, gnu::visibility("hidden")]] extern limen::DelayedLibrary __stop_limen_delayed[];
+// NOLINTEND(bugprone-reserved-identifier)
+}
 
 namespace limen {
 
 Result<> load_library(const std::string& file) {
   // Never unloaded: what it was asked for stays in use.
-  if (::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr)
-    return fail("cannot load a library: {}", ::dlerror());
+  if (::dlopen(file.c_str(), RTLD_LAZY | RTLD_LOCAL) == nullptr)
+    return fail("cannot load a library: {}", ::dlerror());  // NOLINT(concurrency-mt-unsafe): is safe
   return {};
+}
+
+void load_delayed_libraries() {
+  for (const auto& library : std::span(__start_limen_delayed, __stop_limen_delayed))
+    static_cast<void>(load_library(library.file));
 }
 
 }  // namespace limen
 
 extern "C" void* limen_find_function(limen::DelayedFunction* function) {
-  auto& library = *function->library;
-  const std::atomic_ref handle(library.handle);
-  if (handle.load() == nullptr) handle.store(::dlopen(library.file, RTLD_NOW | RTLD_LOCAL));
-  void* found = handle.load() != nullptr ? ::dlsym(library.handle, function->name) : nullptr;
+  const std::atomic_ref handle(function->library->handle);
+  // Two threads at once get the same one.
+  if (handle.load() == nullptr) handle.store(::dlopen(function->library->file, RTLD_LAZY | RTLD_LOCAL));
+  void* const library = handle.load();
+  void* const found = library != nullptr ? ::dlsym(library, function->name) : nullptr;
   if (found == nullptr) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): its own for each thread
     std::fprintf(stderr, "limen: error: cannot load a library: %s\n", ::dlerror());
-    std::exit(1);
+    // Not exit(), which destroys what other threads still use.
+    ::_exit(1);
   }
   std::atomic_ref(function->address).store(found);
   return found;

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/delayed_library.h"
+
 namespace limen::block {
 namespace {
 
@@ -43,6 +45,7 @@ Result<std::unique_ptr<UringQueue>> UringQueue::create(LoopThread& thread) {
 }
 
 int UringQueue::open_ring() {
+  if (!load_library(LIMEN_URING_LIBRARY)) return ENOSYS;
   // One thread submits and reaps, so the kernel need not interrupt it to finish a request
   // (IORING_SETUP_DEFER_TASKRUN, Linux 6.1). Older kernels do without.
   for (const unsigned flags : {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0u}) {

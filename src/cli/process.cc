@@ -14,6 +14,8 @@
 #include <charconv>
 #include <filesystem>
 
+#include "base/delayed_library.h"
+
 namespace limen::cli {
 namespace {
 
@@ -112,6 +114,7 @@ Result<> change_user(const qemu::ProcessOptions& options) {
     }
   }
   if (!options.chroot.empty()) {
+    load_delayed_libraries();
     if (::chroot(options.chroot.c_str()) != 0)
       return fail_errno(errno, fmt::format("chroot to {} failed", options.chroot));
     if (::chdir("/") != 0) return fail_errno(errno, "not able to chdir to /");

@@ -129,7 +129,7 @@ CursesDisplay::Terminal::~Terminal() {
     thread_.reset();
   }
   if (curses_ == nullptr) return;
-  ::delwin(window_);
+  if (window_ != nullptr) ::delwin(window_);
   ::endwin();
   ::delscreen(curses_);
 }

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/delayed_library.h"
+
 namespace limen::vnc {
 namespace {
 
@@ -19,6 +21,7 @@ std::unexpected<Error> tls_error(const std::string& what, int error) {
 }  // namespace
 
 Result<std::shared_ptr<TlsCredentials>> TlsCredentials::create(const TlsOptions& options) {
+  LIMEN_TRY(load_library(LIMEN_GNUTLS_LIBRARY));
   std::shared_ptr<TlsCredentials> credentials(new TlsCredentials);
   credentials->options_ = options;
   if (options.anonymous) {
