@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "soft/cpu.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft {
 
@@ -73,7 +73,7 @@ std::optional<T> fetch(const Cpu& cpu, uint64_t address) {
 }
 
 const ClockScale& host_clock_scale() {
-  static const ClockScale scale = clock_scale(x86::host_tsc_hz());
+  static const ClockScale scale = clock_scale(host_tsc_hz());
   return scale;
 }
 
@@ -183,7 +183,7 @@ void Paravirtual::write_system_time(Cpu& cpu, bool stopped) {
 }
 
 void Paravirtual::update_steal_time(Cpu& cpu, uint64_t host_tsc) {
-  static const uint64_t interval = x86::host_tsc_hz() / kLooksPerSecond;
+  static const uint64_t interval = host_tsc_hz() / kLooksPerSecond;
   next_look_ = UINT64_MAX;
   if ((cpu.system.kvm_steal_time & msr::kEnable) == 0) return;
   next_look_ = host_tsc + interval;

@@ -11,7 +11,7 @@
 #include "soft/cpu.h"
 #include "soft/interpret/runner.h"
 #include "soft/supported_cpuid.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft {
 namespace {
@@ -125,7 +125,7 @@ class SoftAccelerator final : public vcpu::Accelerator {
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return soft::supported_cpuid(); }
   [[nodiscard]] unsigned most_vcpus() const override { return CodeSharing::kMaxMembers; }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
-    return std::make_unique<SoftVm>(resources, x86::host_tsc_hz(), options_);
+    return std::make_unique<SoftVm>(resources, host_tsc_hz(), options_);
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "x86/cpu_features.h"
 #include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
+#include "base/host_tsc.h"
 #include "x86/tsc.h"
 
 namespace limen::soft {
@@ -295,7 +296,7 @@ CpuidTable supported_cpuid(const CpuidTable& host, uint64_t tsc_hz) {
 }
 
 CpuidTable supported_cpuid() {
-  static const CpuidTable table = supported_cpuid(read_host(), x86::host_tsc_hz());
+  static const CpuidTable table = supported_cpuid(read_host(), host_tsc_hz());
   return table;
 }
 

@@ -9,10 +9,6 @@ namespace limen::x86 {
 /// counts before its divider (SDM Vol. 3A 11.5.4).
 inline constexpr uint64_t kCrystalHz = 1'000'000'000;
 
-/// Frequency of the host's TSC: what the processor or the hypervisor above it says (CPUID 15H,
-/// 40000010H), else measured once, for 20 ms, against CLOCK_MONOTONIC.
-[[nodiscard]] uint64_t host_tsc_hz();
-
 /// CPUID.15H EBX and EAX: the fraction nearest to tsc_hz / crystal_hz for which
 /// crystal_hz / 1000 * numerator fits 32 bits, as guests compute with that.
 struct TscRatio {

@@ -9,7 +9,7 @@
 
 #include "kvm/guest.h"
 #include "kvm/program_bytes.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::kvm {
 namespace {
@@ -55,7 +55,7 @@ TEST_F(KvmGuest, LongModeAndRing3) {
 class KvmTimer : public KvmGuest {
  protected:
   void start(std::initializer_list<uint8_t> code, std::initializer_list<uint8_t> handler) {
-    const uint64_t wait = x86::host_tsc_hz() / 50;
+    const uint64_t wait = host_tsc_hz() / 50;
     put(kCode, code);
     put(0x2000, handler);
     put(0x20 * 4, {0x00, 0x20, 0, 0});

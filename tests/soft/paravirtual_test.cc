@@ -9,7 +9,7 @@
 #include "soft/interpret/delivery.h"
 #include "soft/interpret/system/msr.h"
 #include "soft/system/guest.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft::testing {
 namespace {
@@ -62,7 +62,7 @@ TEST_F(ParavirtualTest, SystemTimeRunsAsTheHostsClock) {
   EXPECT_EQ(clock.version % 2, 0u);
   EXPECT_EQ(clock.flags, SystemTime::kTscStable);
   const uint64_t start = cpu().guest_tsc();
-  const uint64_t second = x86::host_tsc_hz();
+  const uint64_t second = host_tsc_hz();
   const auto passed =
       static_cast<double>(time_at(clock, start + 10 * second) - time_at(clock, start));
   EXPECT_NEAR(passed, 10e9, 100);
@@ -129,7 +129,7 @@ TEST_F(ParavirtualTest, StealTimeIsLookedAtSeldom) {
   ASSERT_TRUE(write(kvm::msr::kStealTime, kPage | 1));
   waited_ += 3000;
   const uint64_t now = __builtin_ia32_rdtsc();
-  cpu().paravirtual.looked_up(cpu(), now - x86::host_tsc_hz());
+  cpu().paravirtual.looked_up(cpu(), now - host_tsc_hz());
   EXPECT_EQ(load<kvm::StealTime>().steal, 0u);
   ASSERT_TRUE(write(kvm::msr::kStealTime, 0));
   look_up_later();

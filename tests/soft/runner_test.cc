@@ -10,7 +10,7 @@
 
 #include "soft/supported_cpuid.h"
 #include "x86/kvm_paravirtual.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft::interpret {
 namespace {
@@ -94,7 +94,7 @@ class RunnerTest : public testing::TestWithParam<size_t> {
   x86::CpuidTable cpuid_ = supported_cpuid();
   ScriptedController interrupts_;
   Cpu cpu_{*ram_, ports_, mmio_, cpuid_, interrupts_};
-  Runner runner_{cpu_, x86::host_tsc_hz(), GetParam()};
+  Runner runner_{cpu_, host_tsc_hz(), GetParam()};
 };
 
 TEST_P(RunnerTest, TimerThatIsSecondsOverdueTellsTheGuestThatItWasStopped) {
@@ -103,7 +103,7 @@ TEST_P(RunnerTest, TimerThatIsSecondsOverdueTellsTheGuestThatItWasStopped) {
   constexpr uint64_t kFlags = kPage + offsetof(x86::kvm::SystemTime, flags);
   cpu_.system.kvm_system_time = kPage | 1;
   for (const uint64_t seconds : {1, 30}) {
-    interrupts_.deadline_ = cpu_.guest_tsc() - seconds * x86::host_tsc_hz();
+    interrupts_.deadline_ = cpu_.guest_tsc() - seconds * host_tsc_hz();
     cpu_.rip = kCode;
     cpu_.activity.halted = false;
     run_until_halt();
@@ -220,7 +220,7 @@ TEST_P(RunnerTest, InterruptEndsHaltWhenInterruptsAreEnabled) {
 
 TEST_P(RunnerTest, HaltedProcessorWakesForItsTimer) {
   put(kCode, {0xFB, 0xF4});                                             // sti; hlt
-  interrupts_.deadline_ = cpu_.guest_tsc() + x86::host_tsc_hz() / 200;  // 5 ms
+  interrupts_.deadline_ = cpu_.guest_tsc() + host_tsc_hz() / 200;  // 5 ms
   std::thread kicker([this] {
     while (const_cast<const volatile uint64_t&>(cpu_.gpr[x86::kRsp]) == 0x8000)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -14,7 +14,7 @@
 #include "soft/translate/quiet.h"
 #include "soft/translate/trace_block.h"
 #include "soft/translate/windows.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft::translate {
 namespace {
@@ -636,7 +636,7 @@ std::string Translator::report() const {
       s.blocks, s.instructions, s.guest_bytes, s.host_bytes, s.cold_bytes, blocks_.evictions(),
       s.quick_lookups, s.lookups, s.links, s.splits, s.polls, s.interpreted, s.faults, s.strays,
       blocks_.invalidated());
-  const double seconds = static_cast<double>(s.cycles) / static_cast<double>(x86::host_tsc_hz());
+  const double seconds = static_cast<double>(s.cycles) / static_cast<double>(host_tsc_hz());
   text += fmt::format(
       "translation: {:.3f} s, {:.1f} MB of guest code a second, {} instructions decoded\n", seconds,
       seconds > 0 ? static_cast<double>(s.timed_bytes) / seconds / 1e6 : 0.0,

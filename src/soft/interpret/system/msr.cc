@@ -7,7 +7,7 @@
 #include "soft/interpret/operand.h"
 #include "x86/cpu_features.h"
 #include "x86/kvm_paravirtual.h"
-#include "x86/tsc.h"
+#include "base/host_tsc.h"
 
 namespace limen::soft::interpret {
 
