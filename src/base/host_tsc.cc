@@ -1,11 +1,10 @@
 #include "base/host_tsc.h"
 
 #include <cpuid.h>
-#include <linux/perf_event.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include "base/unique_fd.h"
@@ -39,28 +38,15 @@ uint64_t frequency_from_cpuid() {
   return 0;
 }
 
-/// What the kernel computes its own clock with, shown to those who count events (perf_event_open(2),
-/// time_mult): nanoseconds are ticks * time_mult >> time_shift. 0 where that is forbidden, as by
-/// kernel.perf_event_paranoid or in containers.
+/// As a virtual machine of the kernel's is told (KVM_GET_TSC_KHZ of a VM, Linux 5.18): what the kernel itself
+/// counts with. 0 where there is no KVM.
 uint64_t frequency_from_kernel() {
-  perf_event_attr event{};
-  event.size = sizeof event;
-  event.type = PERF_TYPE_SOFTWARE;
-  event.config = PERF_COUNT_SW_DUMMY;
-  event.exclude_kernel = event.exclude_hv = 1;
-  const UniqueFd fd(static_cast<int>(
-      ::syscall(SYS_perf_event_open, &event, 0, -1, -1, static_cast<unsigned long>(PERF_FLAG_FD_CLOEXEC))));
-  if (!fd.valid()) return 0;
-  const auto size = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  void* const memory = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (memory == MAP_FAILED) return 0;
-  const auto& page = *static_cast<const perf_event_mmap_page*>(memory);
-  uint64_t frequency = 0;
-  if (page.cap_user_time != 0 && page.time_mult != 0 && page.time_shift < 64)
-    frequency = static_cast<uint64_t>((static_cast<unsigned __int128>(1'000'000'000) << page.time_shift) /
-                                      page.time_mult);
-  ::munmap(memory, size);
-  return frequency;
+  const UniqueFd device(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  if (!device.valid()) return 0;
+  const UniqueFd machine(::ioctl(device.get(), KVM_CREATE_VM, 0));
+  if (!machine.valid()) return 0;
+  const int kilohertz = ::ioctl(machine.get(), KVM_GET_TSC_KHZ, 0);
+  return kilohertz > 0 ? static_cast<uint64_t>(kilohertz) * 1000 : 0;
 }
 
 struct Instant {

@@ -51,10 +51,12 @@ class KvmVm final : public vcpu::Vm {
     LIMEN_TRY(place_hidden_pages(*device, vm));
     if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
     shared.late_writes = LateWrites::create(*device, vm, resources);
-    if (options.irqchip != IrqChip::kOff)
-      shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, options.irqchip));
+    // Before the chips: once a device is on the kernel's bus, a new slot waits some milliseconds for its
+    // readers (SRCU).
     auto rings = LIMEN_TRY(DirtyRings::create(*device, vm, options.dirty_ring_size));
     shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram, std::move(rings)));
+    if (options.irqchip != IrqChip::kOff)
+      shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, options.irqchip));
     const auto xsave2 = static_cast<size_t>(device->extension(KVM_CAP_XSAVE2));
     shared.has_xsave2 = xsave2 != 0;
     shared.xsave_size = std::max(xsave2, sizeof(kvm_xsave));
