@@ -1,7 +1,6 @@
 #include "base/delayed_library.h"
 
 #include <dlfcn.h>
-
 #include <unistd.h>
 
 #include <atomic>
@@ -9,8 +8,8 @@
 #include <span>
 
 extern "C" {
-// NOLINTBEGIN(bugprone-reserved-identifier): the linker's names for the section that they are in. There is
-// none in a program that needs no such library.
+// NOLINTBEGIN(bugprone-reserved-identifier): the linker's names for the section that they are in.
+// There is none in a program that needs no such library.
 [[gnu::weak, gnu::visibility("hidden")]] extern limen::DelayedLibrary __start_limen_delayed[];
 [[gnu::weak, gnu::visibility("hidden")]] extern limen::DelayedLibrary __stop_limen_delayed[];
 // NOLINTEND(bugprone-reserved-identifier)
@@ -21,7 +20,8 @@ namespace limen {
 Result<> load_library(const std::string& file) {
   // Never unloaded: what it was asked for stays in use.
   if (::dlopen(file.c_str(), RTLD_LAZY | RTLD_LOCAL) == nullptr)
-    return fail("cannot load a library: {}", ::dlerror());  // NOLINT(concurrency-mt-unsafe): is safe
+    return fail("cannot load a library: {}",
+                ::dlerror());  // NOLINT(concurrency-mt-unsafe): is safe
   return {};
 }
 
@@ -35,7 +35,8 @@ void load_delayed_libraries() {
 extern "C" void* limen_find_function(limen::DelayedFunction* function) {
   const std::atomic_ref handle(function->library->handle);
   // Two threads at once get the same one.
-  if (handle.load() == nullptr) handle.store(::dlopen(function->library->file, RTLD_LAZY | RTLD_LOCAL));
+  if (handle.load() == nullptr)
+    handle.store(::dlopen(function->library->file, RTLD_LAZY | RTLD_LOCAL));
   void* const library = handle.load();
   void* const found = library != nullptr ? ::dlsym(library, function->name) : nullptr;
   if (found == nullptr) {

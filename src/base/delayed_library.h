@@ -11,7 +11,7 @@ namespace limen {
 /// A library whose functions the program calls through cmake/DelayLoad.cmake's stand-ins.
 struct DelayedLibrary {
   const char* file;  ///< As the dynamic loader looks for it: "libslirp.so.0".
-  void* handle;  ///< dlopen()'s; null until a function of it is called
+  void* handle;      ///< dlopen()'s; null until a function of it is called
 };
 
 /// A function of one. Its stand-in jumps to `address`: first to what calls limen_find_function(),
@@ -26,8 +26,8 @@ struct DelayedFunction {
 /// library ends the program.
 Result<> load_library(const std::string& file);
 
-/// Loads all that the program may call, and passes over what is missing: for where their files are out of
-/// reach later, as after chroot(2).
+/// Loads all that the program may call, and passes over what is missing: for where their files are
+/// out of reach later, as after chroot(2).
 void load_delayed_libraries();
 
 }  // namespace limen

@@ -38,8 +38,8 @@ uint64_t frequency_from_cpuid() {
   return 0;
 }
 
-/// As a virtual machine of the kernel's is told (KVM_GET_TSC_KHZ of a VM, Linux 5.18): what the kernel itself
-/// counts with. 0 where there is no KVM.
+/// As a virtual machine of the kernel's is told (KVM_GET_TSC_KHZ of a VM, Linux 5.18): what the
+/// kernel itself counts with. 0 where there is no KVM.
 uint64_t frequency_from_kernel() {
   const UniqueFd device(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
   if (!device.valid()) return 0;

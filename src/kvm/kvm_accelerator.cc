@@ -51,8 +51,8 @@ class KvmVm final : public vcpu::Vm {
     LIMEN_TRY(place_hidden_pages(*device, vm));
     if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
     shared.late_writes = LateWrites::create(*device, vm, resources);
-    // Before the chips: once a device is on the kernel's bus, a new slot waits some milliseconds for its
-    // readers (SRCU).
+    // Before the chips: once a device is on the kernel's bus, a new slot waits some milliseconds
+    // for its readers (SRCU).
     auto rings = LIMEN_TRY(DirtyRings::create(*device, vm, options.dirty_ring_size));
     shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram, std::move(rings)));
     if (options.irqchip != IrqChip::kOff)

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "soft/cpu.h"
 #include "base/host_tsc.h"
+#include "soft/cpu.h"
 
 namespace limen::soft {
 

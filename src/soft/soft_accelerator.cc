@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/host_tsc.h"
 #include "soft/cpu.h"
 #include "soft/interpret/runner.h"
 #include "soft/supported_cpuid.h"
-#include "base/host_tsc.h"
 
 namespace limen::soft {
 namespace {

@@ -6,10 +6,10 @@
 #include <array>
 #include <string_view>
 
+#include "base/host_tsc.h"
 #include "x86/cpu_features.h"
 #include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
-#include "base/host_tsc.h"
 #include "x86/tsc.h"
 
 namespace limen::soft {

@@ -7,9 +7,9 @@
 #include <chrono>
 #include <thread>
 
+#include "base/host_tsc.h"
 #include "kvm/guest.h"
 #include "kvm/program_bytes.h"
-#include "base/host_tsc.h"
 
 namespace limen::kvm {
 namespace {

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/host_tsc.h"
 #include "soft/interpret/delivery.h"
 #include "soft/interpret/system/msr.h"
 #include "soft/system/guest.h"
-#include "base/host_tsc.h"
 
 namespace limen::soft::testing {
 namespace {

@@ -8,9 +8,9 @@
 #include <initializer_list>
 #include <thread>
 
+#include "base/host_tsc.h"
 #include "soft/supported_cpuid.h"
 #include "x86/kvm_paravirtual.h"
-#include "base/host_tsc.h"
 
 namespace limen::soft::interpret {
 namespace {
@@ -219,7 +219,7 @@ TEST_P(RunnerTest, InterruptEndsHaltWhenInterruptsAreEnabled) {
 }
 
 TEST_P(RunnerTest, HaltedProcessorWakesForItsTimer) {
-  put(kCode, {0xFB, 0xF4});                                             // sti; hlt
+  put(kCode, {0xFB, 0xF4});                                        // sti; hlt
   interrupts_.deadline_ = cpu_.guest_tsc() + host_tsc_hz() / 200;  // 5 ms
   std::thread kicker([this] {
     while (const_cast<const volatile uint64_t&>(cpu_.gpr[x86::kRsp]) == 0x8000)

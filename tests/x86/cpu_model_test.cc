@@ -3,9 +3,9 @@
 
 #include <set>
 
+#include "base/host_tsc.h"
 #include "x86/cpu_features.h"
 #include "x86/cpuid.h"
-#include "base/host_tsc.h"
 #include "x86/tsc.h"
 
 namespace limen::x86 {

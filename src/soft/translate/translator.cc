@@ -7,6 +7,7 @@
 #include <bit>
 #include <functional>
 
+#include "base/host_tsc.h"
 #include "soft/interpret/block_cache.h"
 #include "soft/interpret/native/code_area.h"
 #include "soft/interpret/native/fault_signals.h"
@@ -14,7 +15,6 @@
 #include "soft/translate/quiet.h"
 #include "soft/translate/trace_block.h"
 #include "soft/translate/windows.h"
-#include "base/host_tsc.h"
 
 namespace limen::soft::translate {
 namespace {

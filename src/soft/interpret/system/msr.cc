@@ -4,10 +4,10 @@
 #include <array>
 #include <string_view>
 
+#include "base/host_tsc.h"
 #include "soft/interpret/operand.h"
 #include "x86/cpu_features.h"
 #include "x86/kvm_paravirtual.h"
-#include "base/host_tsc.h"
 
 namespace limen::soft::interpret {
 
