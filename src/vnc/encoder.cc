@@ -15,8 +15,6 @@
 #include <string_view>
 #include <utility>
 
-#include "base/delayed_library.h"
-
 // Behind the others: it defines macros with plain names.
 #include <rfb/rfb.h>
 
@@ -135,7 +133,6 @@ Encoder::Encoder(std::string name)
 Encoder::~Encoder() = default;
 
 Result<std::unique_ptr<Encoder>> Encoder::create(const std::string& name) {
-  LIMEN_TRY(load_library(LIMEN_VNCSERVER_LIBRARY));
   rfbLogEnable(0);
   std::unique_ptr<Encoder> encoder(new Encoder(name));
   auto& library = *encoder->library_;

@@ -9,8 +9,6 @@
 #include <filesystem>
 #include <utility>
 
-#include "base/delayed_library.h"
-
 namespace limen::vnc {
 namespace {
 
@@ -21,7 +19,6 @@ std::unexpected<Error> tls_error(const std::string& what, int error) {
 }  // namespace
 
 Result<std::shared_ptr<TlsCredentials>> TlsCredentials::create(const TlsOptions& options) {
-  LIMEN_TRY(load_library(LIMEN_GNUTLS_LIBRARY));
   std::shared_ptr<TlsCredentials> credentials(new TlsCredentials);
   credentials->options_ = options;
   if (options.anonymous) {

@@ -12,7 +12,6 @@
 #include <mutex>
 #include <thread>
 
-#include "base/delayed_library.h"
 #include "base/log.h"
 #include "web/http_messages.h"
 #include "web/lws_entries.h"
@@ -78,7 +77,6 @@ class HttpService::Engine final : private Watcher {
 };
 
 Result<> HttpService::Engine::open(UniqueFd listener) {
-  LIMEN_TRY(load_library(LIMEN_LIBWEBSOCKETS_LIBRARY));
   // Its messages are for those who write programs with it.
   lws_set_log_level(LLL_ERR | LLL_WARN, [](int, const char* line) {
     std::string_view text(line);
