@@ -27,7 +27,7 @@ Result<> load_library(const std::string& file) {
 
 void load_delayed_libraries() {
   for (const auto& library : std::span(__start_limen_delayed, __stop_limen_delayed))
-    static_cast<void>(load_library(library.file));
+    [[maybe_unused]] const auto loaded = load_library(library.file);
 }
 
 }  // namespace limen
