@@ -1,19 +1,18 @@
 #include "kvm/breakpoints.h"
 
-#include <span>
-
 namespace limen::kvm {
 
 Result<> Breakpoints::insert(GuestPhysicalAddress address) {
   const std::lock_guard lock(mutex_);
   auto& place = places_[address.value];
   if (place.wanted == 0) {
-    auto put = memory_.read(address, std::span(&place.own, 1));
-    if (put) put = write(address, kInt3);
-    if (!put) {
+    const auto byte = memory_.span(address, 1);
+    if (byte.empty()) {
       places_.erase(address.value);
-      return put;
+      return fail("{:#x} is not memory that can be written", address.value);
     }
+    place.own = byte[0];
+    write(address, kInt3);
   }
   ++place.wanted;
   return {};
@@ -23,26 +22,27 @@ void Breakpoints::remove(GuestPhysicalAddress address) {
   const std::lock_guard lock(mutex_);
   const auto place = places_.find(address.value);
   if (place == places_.end() || --place->second.wanted != 0) return;
-  if (place->second.lifted == 0) static_cast<void>(write(address, place->second.own));
+  if (place->second.lifted == 0) write(address, place->second.own);
   places_.erase(place);
 }
 
 void Breakpoints::lift(GuestPhysicalAddress address) {
   const std::lock_guard lock(mutex_);
   const auto place = places_.find(address.value);
-  if (place != places_.end() && place->second.lifted++ == 0)
-    static_cast<void>(write(address, place->second.own));
+  if (place != places_.end() && place->second.lifted++ == 0) write(address, place->second.own);
 }
 
 void Breakpoints::drop(GuestPhysicalAddress address) {
   const std::lock_guard lock(mutex_);
   const auto place = places_.find(address.value);
-  if (place != places_.end() && --place->second.lifted == 0)
-    static_cast<void>(write(address, kInt3));
+  if (place != places_.end() && --place->second.lifted == 0) write(address, kInt3);
 }
 
-Result<> Breakpoints::write(GuestPhysicalAddress address, std::byte value) {
-  return memory_.write(address, std::span(&value, 1));
+void Breakpoints::write(GuestPhysicalAddress address, std::byte value) {
+  const auto byte = memory_.span(address, 1);
+  if (byte.empty()) return;  // what was mapped there has gone
+  byte[0] = value;
+  memory_.note_written(address, 1);
 }
 
 }  // namespace limen::kvm

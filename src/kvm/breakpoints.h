@@ -12,8 +12,8 @@
 namespace limen::kvm {
 
 /// Those of one machine, by guest-physical address. Memory has them only while a processor runs
-/// that wants them, so that whoever looks at a machine that stands still sees the guest's own bytes.
-/// Thread-safe.
+/// that wants them, so that whoever looks at a machine that stands still sees the guest's own
+/// bytes. Thread-safe.
 class Breakpoints {
  public:
   explicit Breakpoints(memory::GuestMemory& memory) : memory_(memory) {}
@@ -35,7 +35,7 @@ class Breakpoints {
     unsigned lifted = 0;  ///< The same.
   };
 
-  Result<> write(GuestPhysicalAddress address, std::byte value);
+  void write(GuestPhysicalAddress address, std::byte value);
 
   memory::GuestMemory& memory_;
   std::mutex mutex_;

@@ -153,7 +153,7 @@ Result<std::vector<uint64_t>> MemorySlots::take_written() {
   if (!logs_writes_) return {};
   take_rings();
   for (const auto& slot : slots_) LIMEN_TRY(take_bitmap(slot));
-  const std::vector<uint64_t> pages(written_.begin(), written_.end());
+  std::vector<uint64_t> pages(written_.begin(), written_.end());
   written_.clear();
   return pages;
 }

@@ -62,8 +62,8 @@ TEST_F(KvmDebug, MemoryHasTheBreakpointsThatRegistersHaveNoRoomFor) {
   for (int i = 0; i < 8; ++i) code.insert(code.end(), {0xFF, 0xC0});
   code.insert(code.end(), {0xEB, 0xEE});
   put(kCode, std::as_bytes(std::span(code)));
-  std::vector<uint64_t> addresses;
-  for (uint64_t i = 0; i < 7; ++i) addresses.push_back(kCode + 2 * i);
+  std::vector<uint64_t> addresses(7);
+  for (size_t i = 0; i < addresses.size(); ++i) addresses[i] = kCode + 2 * i;
   ASSERT_TRUE(vcpu_->set_debug({.breakpoints = addresses}));
   const auto stop_at = [&](uint64_t address) {
     const auto exit = run();
