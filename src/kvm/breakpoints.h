@@ -35,6 +35,8 @@ class Breakpoints {
     unsigned lifted = 0;  ///< The same.
   };
 
+  /// Puts the guest's byte back, unless it was written over.
+  void restore(GuestPhysicalAddress address, const Place& place);
   void write(GuestPhysicalAddress address, std::byte value);
 
   memory::GuestMemory& memory_;

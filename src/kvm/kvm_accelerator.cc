@@ -61,8 +61,8 @@ class KvmVm final : public vcpu::Vm {
     shared.has_xsave2 = xsave2 != 0;
     shared.xsave_size = std::max(xsave2, sizeof(kvm_xsave));
     shared.has_xcrs = device->extension(KVM_CAP_XCRS) > 0;
-    shared.has_nested_state = device->extension(KVM_CAP_NESTED_STATE) > 0;
-    shared.is_amd = supported.is_amd();
+    shared.nested_state_size =
+        static_cast<size_t>(std::max(device->extension(KVM_CAP_NESTED_STATE), 0));
     shared.can_block_interrupts =
         (device->extension(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ) != 0;
     shared.tsc_hz = host_tsc_hz();

@@ -53,8 +53,7 @@ struct VmShared {
   size_t xsave_size = sizeof(kvm_xsave);  ///< Bytes of the area of KVM_GET_XSAVE2.
   bool has_xsave2 = false;
   bool has_xcrs = false;
-  bool has_nested_state = false;
-  bool is_amd = false;                ///< The host's processor.
+  size_t nested_state_size = 0;       ///< Bytes of KVM_GET_NESTED_STATE at most; 0: there is none.
   bool can_block_interrupts = false;  ///< While a processor steps.
   uint64_t tsc_hz = 0;
 };
@@ -120,6 +119,8 @@ class Vcpu final : public vcpu::Vcpu {
   [[nodiscard]] uint32_t step_control(bool hold_interrupts) const;
 
   // vcpu_state.cc
+  [[nodiscard]] x86::NestedState nested_state() const;
+  void leave_nested_state();
   void set_tsc_offset(uint64_t offset);
   [[nodiscard]] uint64_t tsc_offset() const;
   void apply_activity(const x86::ActivityState& activity);

@@ -63,6 +63,10 @@ Result<> Vcpu::set_debug(const vcpu::DebugRequest& request) {
           "a breakpoint at {:#x}: no memory is there now, and with kvm a processor has only {} "
           "that need none",
           address, kDebugAddresses);
+    if (vm_.resources.ram.span(*place, 1).empty())
+      return fail(
+          "a breakpoint at {:#x}: it is in memory that cannot be written, and registers have {}",
+          address, kDebugAddresses);
     int3.push_back({.linear = address, .place = *place});
   }
 

@@ -61,9 +61,11 @@ std::optional<Exit> Vcpu::handle_exit() {
           run_->fail_entry.hardware_entry_failure_reason));
     case KVM_EXIT_INTERNAL_ERROR: {
       // A back end that emulates may not know INT3.
-      if (!int3_.empty() && run_->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
-        if (const auto now = state(); has_breakpoint(now.system.segments[x86::kCs].base + now.rip))
-          return breakpoint_exit(now.system.segments[x86::kCs].base + now.rip);
+      if (!int3_.empty() && run_->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
+        const auto now = state();
+        const uint64_t at = now.system.segments[x86::kCs].base + now.rip;
+        if (place_of(at) && passing_ != at) return breakpoint_exit(at);
+      }
       std::string what =
           fmt::format("the kernel's hypervisor gave up (KVM_EXIT_INTERNAL_ERROR, suberror {}",
                       run_->internal.suberror);

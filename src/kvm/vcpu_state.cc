@@ -1,6 +1,7 @@
 // A processor's whole state, both ways.
 #include <x86intrin.h>
 
+#include <utility>
 #include <vector>
 
 #include "base/log.h"
@@ -52,6 +53,8 @@ x86::CpuState Vcpu::state() const {
   if (call(fd_.get(), KVM_GET_XCRS, &xcrs) == 0 && xcrs.nr_xcrs != 0)
     out.system.xcr0 = xcrs.xcrs[0].value;
 
+  out.nested = nested_state();
+
   kvm_vcpu_events events{};
   call(fd_.get(), KVM_GET_VCPU_EVENTS, &events);
   out.activity.sti_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_STI) != 0;
@@ -69,21 +72,56 @@ x86::CpuState Vcpu::state() const {
   return out;
 }
 
+namespace {
+
+/// KVM_GET_NESTED_STATE; empty: there is none.
+std::vector<uint8_t> read_nested_state(int vcpu, size_t size) {
+  if (size < sizeof(kvm_nested_state)) return {};
+  std::vector<uint8_t> bytes(size);
+  auto* state = reinterpret_cast<kvm_nested_state*>(bytes.data());
+  state->size = static_cast<uint32_t>(size);
+  if (call(vcpu, KVM_GET_NESTED_STATE, state) < 0) return {};
+  bytes.resize(state->size);
+  return bytes;
+}
+
+/// As after reset, for the processor that it is for.
+kvm_nested_state unused_nested_state(uint16_t format) {
+  kvm_nested_state state{};
+  state.size = sizeof state;
+  state.format = format;
+  if (format == KVM_STATE_NESTED_FORMAT_SVM)
+    state.flags = KVM_STATE_NESTED_GIF_SET;
+  else
+    state.hdr.vmx.vmxon_pa = state.hdr.vmx.vmcs12_pa = UINT64_MAX;
+  return state;
+}
+
+}  // namespace
+
+x86::NestedState Vcpu::nested_state() const {
+  auto bytes = read_nested_state(fd_.get(), vm_.nested_state_size);
+  if (bytes.empty()) return {};
+  const auto& state = *reinterpret_cast<const kvm_nested_state*>(bytes.data());
+  const auto unused = unused_nested_state(state.format);
+  const bool is_unused =
+      state.flags == unused.flags && (state.format == KVM_STATE_NESTED_FORMAT_SVM ||
+                                      state.hdr.vmx.vmxon_pa == unused.hdr.vmx.vmxon_pa);
+  return is_unused ? x86::NestedState{} : x86::NestedState{std::move(bytes)};
+}
+
+void Vcpu::leave_nested_state() {
+  const auto bytes = read_nested_state(fd_.get(), vm_.nested_state_size);
+  if (bytes.empty()) return;
+  const auto& now = *reinterpret_cast<const kvm_nested_state*>(bytes.data());
+  const auto unused = unused_nested_state(now.format);
+  call(fd_.get(), KVM_SET_NESTED_STATE, &unused);
+}
+
 void Vcpu::set_state(const x86::CpuState& state) {
   const int fd = fd_.get();
-  if (vm_.has_nested_state) {
-    // A guest's own guest is none of CpuState's: whatever ran here is left.
-    kvm_nested_state none{};
-    none.size = sizeof none;
-    if (vm_.is_amd) {
-      none.format = KVM_STATE_NESTED_FORMAT_SVM;
-      none.flags = KVM_STATE_NESTED_GIF_SET;
-    } else {
-      none.format = KVM_STATE_NESTED_FORMAT_VMX;
-      none.hdr.vmx.vmxon_pa = none.hdr.vmx.vmcs12_pa = UINT64_MAX;
-    }
-    call(fd, KVM_SET_NESTED_STATE, &none);
-  }
+  // What ran here is left first: registers are then those of the hypervisor, or of no one's guest.
+  leave_nested_state();
   kvm_sregs sregs{};
   call(fd, KVM_GET_SREGS, &sregs);
   fill_system_registers(state.system, sregs);
@@ -110,6 +148,14 @@ void Vcpu::set_state(const x86::CpuState& state) {
   set(fd, KVM_SET_REGS, "KVM_SET_REGS", &regs);
   vm_.msrs.restore(fd, state.system);
   set_tsc_offset(state.system.tsc_offset);
+  if (!state.nested.empty() && vm_.nested_state_size == 0) {
+    log::error("kvm: the guest's own guests are lost: this kernel has no KVM_CAP_NESTED_STATE");
+  } else if (!state.nested.empty()) {
+    // The registers are there by now: the kernel takes them for those of the guest's guest.
+    auto bytes = state.nested.bytes;
+    set(fd, KVM_SET_NESTED_STATE, "KVM_SET_NESTED_STATE",
+        reinterpret_cast<kvm_nested_state*>(bytes.data()));
+  }
   kvm_debugregs debug = debug_registers(state.system);
   set(fd, KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", &debug);
   apply_activity(state.activity);

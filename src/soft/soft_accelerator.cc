@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/host_tsc.h"
+#include "base/log.h"
 #include "soft/cpu.h"
 #include "soft/interpret/runner.h"
 #include "soft/supported_cpuid.h"
@@ -57,7 +58,11 @@ class SoftVcpu final : public vcpu::Vcpu {
   void kick() override { runner_.kick(); }
   void interrupt() override { runner_.interrupt(); }
   [[nodiscard]] x86::CpuState state() const override { return cpu_.state(); }
-  void set_state(const x86::CpuState& state) override { cpu_.set_state(state); }
+  void set_state(const x86::CpuState& state) override {
+    if (!state.nested.empty())
+      log::error("soft: the guest's own guests are lost: this engine has no virtualization");
+    cpu_.set_state(state);
+  }
   Result<> set_debug(const vcpu::DebugRequest& request) override {
     if (request.watchpoints.size() > Watchpoints::kMostOfDebugger)
       return fail("{} watchpoints are too many; the software engine has {}",

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "x86/registers.h"
 
@@ -79,6 +80,10 @@ struct SystemState {
   std::array<uint64_t, 16> mtrr_variable{};  ///< Base, mask, base, mask, ...
   std::array<uint64_t, 11> mtrr_fixed{};     ///< 64K, 16K x2, 4K x8.
 
+  // What a guest's own hypervisor needs.
+  uint64_t feature_control = 0;  ///< IA32_FEATURE_CONTROL (SDM Vol. 3C 24.7).
+  uint64_t vm_hsave_pa = 0;      ///< APM Vol. 2 15.30.4.
+
   // The MSRs of x86/kvm_paravirtual.h; the local APIC has that of PV EOI.
   uint64_t kvm_wall_clock = 0;
   uint64_t kvm_system_time = 0;
@@ -109,6 +114,15 @@ struct ActivityState {
   std::optional<uint8_t> interrupt = {};
 };
 
+/// Where the processor is between a guest's own hypervisor and that one's guests, as KVM keeps it
+/// (struct kvm_nested_state; Documentation/virt/kvm/api.rst 4.114). Empty where that is what it is
+/// after reset: not in use, or in a hypervisor whose state is all in registers and memory.
+struct NestedState {
+  std::vector<uint8_t> bytes = {};
+
+  [[nodiscard]] bool empty() const { return bytes.empty(); }
+};
+
 struct CpuState {
   std::array<uint64_t, 16> gpr{};  ///< Indexed by Gpr.
   uint64_t rip = 0;
@@ -116,6 +130,7 @@ struct CpuState {
   SystemState system;
   VectorState vector;
   ActivityState activity;
+  NestedState nested;
 };
 
 /// The state after RESET (SDM Vol. 3A 9.1.1, table 9-1). `signature` is CPUID.1:EAX, which RDX

@@ -149,6 +149,7 @@ inline constexpr uint32_t kFsBase = 0xC0000100;
 inline constexpr uint32_t kGsBase = 0xC0000101;
 inline constexpr uint32_t kKernelGsBase = 0xC0000102;
 inline constexpr uint32_t kTscAux = 0xC0000103;
+inline constexpr uint32_t kVmHsavePa = 0xC0010117;
 inline constexpr uint32_t kSyscfg = 0xC0010010;
 inline constexpr uint32_t kHwcr = 0xC0010015;
 inline constexpr uint32_t kDeCfg = 0xC0011029;

@@ -105,6 +105,11 @@ TEST(KvmBreakpoints, AreInMemoryWhileSomebodyWantsThemAndNobodyIsPast) {
   breakpoints.remove(place);
   EXPECT_EQ(byte(), own);
   EXPECT_FALSE(breakpoints.insert({0x2000}));
+  // What is written over one stays.
+  ASSERT_TRUE(breakpoints.insert(place));
+  memory->span(place, 1)[0] = std::byte{0x55};
+  breakpoints.remove(place);
+  EXPECT_EQ(byte(), std::byte{0x55});
 }
 
 TEST_F(KvmDebug, WhatDebugRegistersCannotDoIsSaid) {

@@ -39,6 +39,8 @@ constexpr std::array kRegisters = {
     Register{msr::kXss, &SystemState::xss},
     Register{msr::kDebugCtl, &SystemState::debug_ctl},
     Register{msr::kMtrrDefType, &SystemState::mtrr_def_type},
+    Register{msr::kFeatureControl, &SystemState::feature_control},
+    Register{msr::kVmHsavePa, &SystemState::vm_hsave_pa},
     Register{x86::kvm::msr::kWallClock, &SystemState::kvm_wall_clock},
     Register{x86::kvm::msr::kSystemTime, &SystemState::kvm_system_time},
     Register{x86::kvm::msr::kStealTime, &SystemState::kvm_steal_time},
