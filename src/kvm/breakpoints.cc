@@ -35,7 +35,8 @@ void Breakpoints::lift(GuestPhysicalAddress address) {
 void Breakpoints::drop(GuestPhysicalAddress address) {
   const std::lock_guard lock(mutex_);
   const auto place = places_.find(address.value);
-  if (place == places_.end() || place->second.lifted == 0 || --place->second.lifted != 0) return;
+  if (place == places_.end() || place->second.lifted == 0) return;
+  if (--place->second.lifted != 0) return;
   if (const auto byte = memory_.span(address, 1); !byte.empty()) place->second.own = byte[0];
   write(address, kInt3);
 }
