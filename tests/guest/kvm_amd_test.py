@@ -76,13 +76,10 @@ def compiled(source):
     return program
 
 
-class KvmAmd(unittest.TestCase):
+class KvmAmd(kvm_host.KvmHostTest):
     @classmethod
     def setUpClass(cls):
-        if why := kvm_host.missing():
-            raise unittest.SkipTest(why)
-        cls.host = kvm_host.KvmHost()
-        cls.addClassCleanup(cls.host.close)
+        super().setUpClass()
         files = cls.host.files
         files.add_program(INSIDE, SYSTEM)
         with compiled(API_VERSION) as program:
@@ -95,11 +92,6 @@ class KvmAmd(unittest.TestCase):
         files.add_file("/guest/vmlinuz-full", kernel_folder() / "vmlinuz")
         files.add("/guest/initrd-disk", guest_initrd(DISK_MODULES))
         files.add("/guest/disk.img", DISK)
-
-    def inside(self, command, timeout):
-        status, output = self.host.run(command, timeout)
-        self.assertEqual(status, 0, f"{command}: {output}")
-        return output
 
     def test_kvm_is_upstreams_with_nested_paging(self):
         self.assertEqual(self.inside("test -c /dev/kvm && api_version", 30), "12")

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unittest
 
 from full_kernel import kernel_folder
 from initramfs import Initramfs
@@ -175,6 +176,22 @@ class KvmHost:
         kernel = self._log.read_text(errors="replace") if self._log.exists() else ""
         last = "\n".join([*said.splitlines()[-10:], *kernel.splitlines()[-20:]])
         return f"{error}; the machine said last:\n{last}"
+
+
+class KvmHostTest(unittest.TestCase):
+    """What is shown in one such machine, whose files a class adds to."""
+
+    @classmethod
+    def setUpClass(cls):
+        if why := missing():
+            raise unittest.SkipTest(why)
+        cls.host = KvmHost()
+        cls.addClassCleanup(cls.host.close)
+
+    def inside(self, command, timeout=60):
+        status, output = self.host.run(command, timeout)
+        self.assertEqual(status, 0, f"{command}: {output}")
+        return output
 
 
 def main():

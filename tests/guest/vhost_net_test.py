@@ -79,13 +79,10 @@ def guest_initrd():
     return files.archive()
 
 
-class VhostNet(unittest.TestCase):
+class VhostNet(kvm_host.KvmHostTest):
     @classmethod
     def setUpClass(cls):
-        if why := kvm_host.missing():
-            raise unittest.SkipTest(why)
-        cls.host = kvm_host.KvmHost()
-        cls.addClassCleanup(cls.host.close)
+        super().setUpClass()
         files = cls.host.files
         files.add_program(INSIDE, SYSTEM)
         for name, module in modules(HOST_MODULES):
@@ -95,11 +92,6 @@ class VhostNet(unittest.TestCase):
         files.add("/guest/vmlinux", kvm_host.uncompressed((kernel_folder() / "vmlinuz").read_bytes()))
         files.add("/guest/initrd", guest_initrd())
         files.add("/guest/blob", BLOB)
-
-    def inside(self, command, timeout=60):
-        status, output = self.host.run(command, timeout)
-        self.assertEqual(status, 0, f"{command}: {output}")
-        return output
 
     def exchange(self, number):
         """The blob to the guest and back."""
