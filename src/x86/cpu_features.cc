@@ -283,6 +283,10 @@ constexpr auto kDependencies = std::to_array<Dependency>({
     {"kvmclock-stable-bit", "kvmclock"},
 });
 
+void set(CpuidTable& table, std::string_view name, bool on) {
+  set_feature(table, *find_cpu_feature(name), on);
+}
+
 // Leaf 0DH, which enumerates the state that XSAVE manages (SDM Vol. 1 13.2).
 void fit_extended_state(CpuidTable& table) {
   const auto* main = table.find(0xD, 0);
@@ -294,6 +298,16 @@ void fit_extended_state(CpuidTable& table) {
   uint64_t allowed = xcr0::kX87 | xcr0::kSse;
   if (has_feature(table, "avx")) allowed |= xcr0::kAvx;
   if (has_feature(table, "avx512f")) allowed |= xcr0::kAvx512;
+  if (has_feature(table, "pku")) allowed |= xcr0::kProtectionKeys & main->eax;
+  // What has state of its own is of no use where XSAVE does not manage that.
+  if ((allowed & xcr0::kProtectionKeys) == 0) set(table, "pku", false);
+  for (const std::string_view name : {"mpx", "amx-tile", "amx-int8", "amx-bf16", "amx-fp16"})
+    set(table, name, false);
+  if (const auto* more = table.find(0xD, 1)) {
+    CpuidResult no_supervisor_state = *more;
+    no_supervisor_state.ecx = no_supervisor_state.edx = 0;
+    table.set(0xD, 1, true, no_supervisor_state);
+  }
   CpuidResult fitted{.eax = main->eax & static_cast<uint32_t>(allowed), .ecx = 576};
   for (uint32_t component = 2; component < 64; ++component) {
     const auto* entry = table.find(0xD, component);

@@ -24,6 +24,11 @@ void CpuidTable::remove(uint32_t leaf, uint32_t subleaf) {
   });
 }
 
+void CpuidTable::remove_from(uint32_t leaf, uint32_t first) {
+  std::erase_if(entries_,
+                [&](const Entry& entry) { return entry.leaf == leaf && entry.subleaf >= first; });
+}
+
 bool CpuidTable::is_amd() const {
   const auto* vendor = find(0, 0);
   return vendor != nullptr && vendor->ebx == 0x6874'7541;  // "Auth"enticAMD

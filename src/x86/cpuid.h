@@ -28,6 +28,8 @@ class CpuidTable {
   /// Adds or replaces.
   void set(uint32_t leaf, uint32_t subleaf, bool indexed, CpuidResult result);
   void remove(uint32_t leaf, uint32_t subleaf);
+  /// Removes sub-leaf `first` and all behind it.
+  void remove_from(uint32_t leaf, uint32_t first);
   [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
 
   /// The answer as the instruction gives it: an unknown leaf answers as the highest basic leaf

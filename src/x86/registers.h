@@ -110,6 +110,7 @@ inline constexpr uint64_t kOpmask = 1u << 5;
 inline constexpr uint64_t kZmmHi256 = 1u << 6;
 inline constexpr uint64_t kHi16Zmm = 1u << 7;
 inline constexpr uint64_t kAvx512 = kOpmask | kZmmHi256 | kHi16Zmm;
+inline constexpr uint64_t kProtectionKeys = 1u << 9;  ///< PKRU.
 }  // namespace xcr0
 
 namespace msr {

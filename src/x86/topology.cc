@@ -38,13 +38,22 @@ void set_levels(CpuidTable& table, const Topology& topology, const Shifts& shift
   if (topology.processors() == 1 && table.find(kLevels, 0) == nullptr) return;
   set_level(table, kLevels, 0, kLevelThread, shifts.core, topology.threads, id);
   set_level(table, kLevels, 1, kLevelCore, shifts.package, topology.per_socket(), id);
-  if (topology.dies == 1 || table.is_amd()) return;
+  table.remove_from(kLevels, 2);
+  if (table.is_amd()) return table.remove_from(kMoreLevels, 0);
+  if (topology.dies == 1) {
+    // A host's own would be taken for the guest's.
+    if (table.find(kMoreLevels, 0) == nullptr) return;
+    set_level(table, kMoreLevels, 0, kLevelThread, shifts.core, topology.threads, id);
+    set_level(table, kMoreLevels, 1, kLevelCore, shifts.package, topology.per_socket(), id);
+    return table.remove_from(kMoreLevels, 2);
+  }
   CpuidResult highest = first;
   highest.eax = std::max(highest.eax, kMoreLevels);
   table.set(0, 0, false, highest);
   set_level(table, kMoreLevels, 0, kLevelThread, shifts.core, topology.threads, id);
   set_level(table, kMoreLevels, 1, kLevelCore, shifts.die, topology.cores * topology.threads, id);
   set_level(table, kMoreLevels, 2, kLevelDie, shifts.package, topology.per_socket(), id);
+  table.remove_from(kMoreLevels, 3);
 }
 
 /// Leaf 4: the first two levels of caches are a core's own, those behind them the die's.

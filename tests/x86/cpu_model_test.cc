@@ -19,11 +19,13 @@ CpuidTable full_table() {
   table.set(0, 0, false, {0x16, 0x756E'6547, 0x6C65'746E, 0x4965'6E69});
   table.set(1, 0, false, {.eax = 0x000C'06F2});
   table.set(0x8000'0000, 0, false, {.eax = 0x8000'0008});
-  table.set(0xD, 0, true, {.eax = 0xE7, .ebx = 576, .ecx = 2688});
+  table.set(0xD, 0, true, {.eax = 0x2E7, .ebx = 576, .ecx = 2696});
+  table.set(0xD, 1, true, {.eax = 0xF, .ecx = 0x1900});
   table.set(0xD, 2, true, {.eax = 256, .ebx = 576});
   table.set(0xD, 5, true, {.eax = 64, .ebx = 1088});
   table.set(0xD, 6, true, {.eax = 512, .ebx = 1152});
   table.set(0xD, 7, true, {.eax = 1024, .ebx = 1664});
+  table.set(0xD, 9, true, {.eax = 8, .ebx = 2688});
   for (const auto& feature : cpu_features())
     if (feature.name != "svm") set_feature(table, feature, true);
   return table;
@@ -100,8 +102,11 @@ TEST(CpuModel, NamedModelsShowWhatTheirProcessorsHad) {
 TEST(CpuModel, HostAndMaxShowEverythingSupported) {
   for (const auto name : {"host", "max"}) {
     const CpuidTable table = model(name);
+    // But for what is not in full_table(), and what has state that no accelerator keeps.
     for (const auto& feature : cpu_features())
-      EXPECT_EQ(has_feature(table, feature), feature.name != "svm") << feature.name;
+      EXPECT_EQ(has_feature(table, feature),
+                feature.name != "svm" && feature.name != "mpx" && !feature.name.starts_with("amx-"))
+          << feature.name;
   }
 }
 
@@ -131,8 +136,23 @@ TEST(CpuModel, FeaturesAreAddedAndRemovedByName) {
   EXPECT_FALSE(has_feature(model("host,-hypervisor"), "hypervisor"));
 }
 
+TEST(CpuModel, WhatHasStateOfItsOwnComesWithIt) {
+  const CpuidTable table = model("host");
+  EXPECT_TRUE(has_feature(table, "pku"));
+  EXPECT_EQ(table.answer(0xD, 0).eax, 0x2E7u);
+  EXPECT_EQ(table.answer(0xD, 0).ecx, 2696u);
+  EXPECT_EQ(table.answer(0xD, 1).ecx, 0u);
+  EXPECT_EQ(table.answer(0xD, 9).ebx, 2688u);
+  const CpuidTable without = model("host,-pku");
+  EXPECT_EQ(without.answer(0xD, 0).eax, 0xE7u);
+  EXPECT_EQ(without.answer(0xD, 9).ebx, 0u);
+  CpuidTable no_place = full_table();
+  no_place.set(0xD, 0, true, {.eax = 0xE7, .ebx = 576, .ecx = 2688});
+  EXPECT_FALSE(has_feature(*cpu_model("host", no_place), "pku"));
+}
+
 TEST(CpuModel, RemovingAFeatureRemovesWhatStandsOnIt) {
-  const CpuidTable without_avx = model("host,-avx");
+  const CpuidTable without_avx = model("host,-avx,-pku");
   for (const auto name : {"avx", "avx2", "fma", "avx512f", "avx512bw", "vaes"})
     EXPECT_FALSE(has_feature(without_avx, name)) << name;
   EXPECT_TRUE(has_feature(without_avx, "sse4.2"));
@@ -141,7 +161,7 @@ TEST(CpuModel, RemovingAFeatureRemovesWhatStandsOnIt) {
   EXPECT_EQ(without_avx.answer(0xD, 0).ecx, 576u);
   EXPECT_EQ(without_avx.answer(0xD, 2).eax, 0u);
 
-  const CpuidTable without_avx512 = model("host,-avx512f");
+  const CpuidTable without_avx512 = model("host,-avx512f,-pku");
   EXPECT_TRUE(has_feature(without_avx512, "avx2"));
   EXPECT_EQ(without_avx512.answer(0xD, 0).eax, 7u);
   EXPECT_EQ(without_avx512.answer(0xD, 0).ecx, 832u);

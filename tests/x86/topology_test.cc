@@ -71,6 +71,25 @@ TEST(Topology, DiesNeedLeaf1F) {
   EXPECT_EQ(table.answer(0x1F, 2).edx, 3u);
 }
 
+TEST(Topology, AHostsOwnLevelsAreNotTheGuests) {
+  for (const uint32_t vendor : {kGenu, kAuth}) {
+    CpuidTable host = processor(vendor);
+    host.set(0, 0, false, {.eax = 0x1F, .ebx = vendor});
+    host.set(0xB, 2, true, {.edx = 77});
+    for (uint32_t subleaf = 0; subleaf < 4; ++subleaf)
+      host.set(0x1F, subleaf, true, {.eax = 7, .ebx = 64, .ecx = 0x500 | subleaf, .edx = 77});
+    const Topology topology{.sockets = 1, .dies = 1, .cores = 2, .threads = 2};
+    const CpuidTable table = cpuid_of_processor(host, topology, 3);
+    for (const uint32_t leaf : {0xBu, 0x1Fu})
+      for (uint32_t subleaf = 0; subleaf < 4; ++subleaf)
+        EXPECT_NE(table.answer(leaf, subleaf).edx, 77u) << leaf << " " << subleaf;
+    EXPECT_EQ(table.answer(0xB, 1).ebx, 4u);
+    EXPECT_EQ(table.answer(0x1F, 1).ebx, vendor == kGenu ? 4u : 0u);
+    const CpuidTable dies = cpuid_of_processor(host, {.dies = 2, .cores = 2}, 3);
+    EXPECT_NE(dies.answer(0x1F, 3).edx, 77u);
+  }
+}
+
 TEST(Topology, AmdCountsInItsOwnLeaves) {
   const CpuidTable table =
       cpuid_of_processor(processor(kAuth), {.sockets = 1, .cores = 3, .threads = 2}, 5);

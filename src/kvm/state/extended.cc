@@ -11,7 +11,7 @@ namespace {
 namespace xcr0 = x86::xcr0;
 
 constexpr uint32_t kLeaf = 0xD;
-constexpr uint64_t kPkru = 1u << 9;
+constexpr uint64_t kPkru = x86::xcr0::kProtectionKeys;
 // The legacy region and the header (SDM Vol. 1 13.4.1, 13.4.2).
 constexpr size_t kXmm = 160, kXmmSize = 16, kHeader = 512, kHeaderSize = 64;
 constexpr size_t kLowRegisters = 16;
