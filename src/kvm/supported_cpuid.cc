@@ -10,7 +10,8 @@ namespace limen::kvm {
 namespace {
 
 /// Of the kernel's paravirtual features, those that its own local APIC does.
-constexpr uint32_t kOfLocalApic = x86::kvm::kPvEoiFeature | 1u << 7 | 1u << 11;  // unhalt, send IPI
+constexpr uint32_t kOfLocalApic =
+    x86::kvm::kPvEoiFeature | x86::kvm::kUnhalt | x86::kvm::kSendIpi | x86::kvm::kAsyncPageFaults;
 
 void set(x86::CpuidTable& table, std::string_view name, bool on) {
   x86::set_feature(table, *x86::find_cpu_feature(name), on);

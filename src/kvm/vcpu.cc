@@ -47,6 +47,7 @@ Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
   run_ = static_cast<kvm_run*>(shared);
 
   LIMEN_TRY(set_cpuid(fd_.get(), cpuid));
+  other_msrs_ = vm_.msrs.others(fd_.get());
   LIMEN_TRY(vm_.slots->add_processor(fd_.get()));
   if (vm_.late_writes != nullptr) LIMEN_TRY(vm_.late_writes->attach(fd_.get()));
   if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
@@ -77,6 +78,7 @@ vcpu::Exit Vcpu::run() {
   }
   insert_breakpoints();
   pass_breakpoint();
+  spare_watchdogs();
   bool leaving = false;
   std::optional<vcpu::Exit> exit;
   while (!exit) {
@@ -104,7 +106,13 @@ vcpu::Exit Vcpu::run() {
         static_cast<void>(interrupts_.write_msr(x86::msr::kApicBase, run_->apic_base));
     }
     if (result < 0) {
-      if (error != EINTR && error != EAGAIN) {
+      alarm_tsc_ = UINT64_MAX;  // it may have been the alarm, and too early
+      if (error == EFAULT || error == EHWPOISON) {
+        exit = failure(
+            fmt::format("KVM_RUN: {}: the host has no page where the guest's memory is; its file "
+                        "may have been cut, or its pool of huge pages be empty",
+                        ::strerror(error)));
+      } else if (error != EINTR && error != EAGAIN) {
         exit = failure(fmt::format("KVM_RUN: {}", ::strerror(error)));
       } else if (leaving) {
         exit = vcpu::Exit{ExitReason::kInterrupted, {}, {}};
@@ -124,7 +132,15 @@ vcpu::Exit Vcpu::run() {
   }
   alarm_.reset();
   set_running(nullptr);
+  stood_since_ = std::chrono::steady_clock::now();
   return *exit;
+}
+
+void Vcpu::spare_watchdogs() {
+  constexpr std::chrono::seconds kUnnoticed(1);
+  if (!stood_since_ || std::chrono::steady_clock::now() - *stood_since_ < kUnnoticed) return;
+  // EINVAL: the guest has no clock of the kernel's to be told by.
+  static_cast<void>(call(fd_.get(), KVM_KVMCLOCK_CTRL, 0));
 }
 
 uint64_t Vcpu::guest_tsc() const { return __rdtsc() + tsc_offset_; }

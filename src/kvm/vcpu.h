@@ -90,6 +90,8 @@ class Vcpu final : public vcpu::Vcpu {
   /// Gives the kernel what became of interrupts; false: the processor has nothing to run.
   bool prepare();
   void take_events();
+  /// After a time in which nothing ran.
+  void spare_watchdogs();
   void wait();
   void set_alarm();
   [[nodiscard]] uint64_t guest_tsc() const;
@@ -121,6 +123,7 @@ class Vcpu final : public vcpu::Vcpu {
   // vcpu_state.cc
   [[nodiscard]] x86::NestedState nested_state() const;
   void leave_nested_state();
+  void enter_nested_state(const x86::CpuState& state);
   void set_tsc_offset(uint64_t offset);
   [[nodiscard]] uint64_t tsc_offset() const;
   void apply_activity(const x86::ActivityState& activity);
@@ -131,6 +134,8 @@ class Vcpu final : public vcpu::Vcpu {
   vcpu::LocalInterruptController& interrupts_;
   UniqueFd fd_;
   kvm_run* run_ = nullptr;
+
+  std::vector<x86::Msr> other_msrs_;  ///< As after reset.
 
   // On the thread that runs it, or while it does not run.
   bool halted_ = false;
@@ -152,6 +157,7 @@ class Vcpu final : public vcpu::Vcpu {
   std::optional<uint64_t> passing_;         ///< The same, while its instruction runs.
   std::optional<ThreadAlarm> alarm_;
   uint64_t alarm_tsc_ = UINT64_MAX;  ///< Guest TSC at which it rings.
+  std::optional<std::chrono::steady_clock::time_point> stood_since_;  ///< Empty: it has not run.
 
   std::atomic<bool> kicked_ = false;
   std::atomic<bool> in_kernel_ = false;  ///< Or on its way there: only a signal gets it out.

@@ -54,14 +54,17 @@ x86::CpuState Vcpu::state() const {
     out.system.xcr0 = xcrs.xcrs[0].value;
 
   out.nested = nested_state();
+  out.other_msrs = Msrs::save_others(fd_.get(), other_msrs_);
 
   kvm_vcpu_events events{};
   call(fd_.get(), KVM_GET_VCPU_EVENTS, &events);
   out.activity.sti_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_STI) != 0;
   out.activity.mov_ss_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS) != 0;
   out.activity.nmi_blocked = events.nmi.masked != 0;
-  out.activity.nmi_pending = events.nmi.pending != 0 || nmi_pending_;
-  if (events.interrupt.injected != 0) out.activity.interrupt = events.interrupt.nr;
+  out.activity.nmi_pending = events.nmi.pending != 0 || events.nmi.injected != 0 || nmi_pending_;
+  // An instruction that interrupts, or faults, runs again: it is what RIP points at.
+  if (events.interrupt.injected != 0 && events.interrupt.soft == 0)
+    out.activity.interrupt = events.interrupt.nr;
   out.activity.halted = halted_;
   out.activity.wait_for_sipi = waits_for_startup_;
   if (kvm_mp_state mp{}; kernel_local_apic() && call(fd_.get(), KVM_GET_MP_STATE, &mp) == 0) {
@@ -118,6 +121,21 @@ void Vcpu::leave_nested_state() {
   call(fd_.get(), KVM_SET_NESTED_STATE, &unused);
 }
 
+/// Between the system registers, which with SVM become those of the guest's guest, and the general
+/// ones, which with VMX it would set.
+void Vcpu::enter_nested_state(const x86::CpuState& state) {
+  if (state.nested.empty()) return;
+  if (vm_.nested_state_size == 0)
+    return log::error(
+        "kvm: the guest's own guests are lost: this kernel has no KVM_CAP_NESTED_STATE");
+  // With VMX it has to be on before.
+  if (state.system.feature_control != 0)
+    Msrs::write(fd_.get(), x86::msr::kFeatureControl, state.system.feature_control);
+  auto bytes = state.nested.bytes;
+  set(fd_.get(), KVM_SET_NESTED_STATE, "KVM_SET_NESTED_STATE",
+      reinterpret_cast<kvm_nested_state*>(bytes.data()));
+}
+
 void Vcpu::set_state(const x86::CpuState& state) {
   const int fd = fd_.get();
   // What ran here is left first: registers are then those of the hypervisor, or of no one's guest.
@@ -133,6 +151,7 @@ void Vcpu::set_state(const x86::CpuState& state) {
   }
   for (auto& bits : sregs.interrupt_bitmap) bits = 0;
   set(fd, KVM_SET_SREGS, "KVM_SET_SREGS", &sregs);
+  enter_nested_state(state);
 
   if (vm_.has_xcrs) {
     kvm_xcrs xcrs{};
@@ -147,15 +166,8 @@ void Vcpu::set_state(const x86::CpuState& state) {
   kvm_regs regs = general_registers(state);
   set(fd, KVM_SET_REGS, "KVM_SET_REGS", &regs);
   vm_.msrs.restore(fd, state.system);
+  vm_.msrs.restore_others(fd, other_msrs_, state.other_msrs);
   set_tsc_offset(state.system.tsc_offset);
-  if (!state.nested.empty() && vm_.nested_state_size == 0) {
-    log::error("kvm: the guest's own guests are lost: this kernel has no KVM_CAP_NESTED_STATE");
-  } else if (!state.nested.empty()) {
-    // The registers are there by now: the kernel takes them for those of the guest's guest.
-    auto bytes = state.nested.bytes;
-    set(fd, KVM_SET_NESTED_STATE, "KVM_SET_NESTED_STATE",
-        reinterpret_cast<kvm_nested_state*>(bytes.data()));
-  }
   kvm_debugregs debug = debug_registers(state.system);
   set(fd, KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", &debug);
   apply_activity(state.activity);

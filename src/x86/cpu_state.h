@@ -123,6 +123,12 @@ struct NestedState {
   [[nodiscard]] bool empty() const { return bytes.empty(); }
 };
 
+struct Msr {
+  uint32_t index = 0;
+  uint64_t value = 0;
+  bool operator==(const Msr&) const = default;
+};
+
 struct CpuState {
   std::array<uint64_t, 16> gpr{};  ///< Indexed by Gpr.
   uint64_t rip = 0;
@@ -131,6 +137,9 @@ struct CpuState {
   VectorState vector;
   ActivityState activity;
   NestedState nested;
+  /// Registers that only some accelerators have, as those of performance counters; what is not here
+  /// is as after reset.
+  std::vector<Msr> other_msrs;
 };
 
 /// The state after RESET (SDM Vol. 3A 9.1.1, table 9-1). `signature` is CPUID.1:EAX, which RDX

@@ -19,6 +19,10 @@ inline constexpr uint32_t kNoIoDelay = 1u << 1;
 inline constexpr uint32_t kClockSource2 = 1u << 3;  ///< MSRs 4B564D00H and 4B564D01H.
 inline constexpr uint32_t kStealTimeFeature = 1u << 5;
 inline constexpr uint32_t kPvEoiFeature = 1u << 6;
+inline constexpr uint32_t kUnhalt = 1u << 7;
+inline constexpr uint32_t kSendIpi = 1u << 11;
+/// That there are any, as exits to a guest's own hypervisor, by interrupt.
+inline constexpr uint32_t kAsyncPageFaults = 1u << 4 | 1u << 10 | 1u << 14;
 inline constexpr uint32_t kClockSourceStable = 1u << 24;  ///< kTscStable can be believed.
 
 namespace msr {
@@ -28,6 +32,9 @@ inline constexpr uint32_t kWallClock = 0x4B56'4D00;
 inline constexpr uint32_t kSystemTime = 0x4B56'4D01;
 inline constexpr uint32_t kStealTime = 0x4B56'4D03;
 inline constexpr uint32_t kPvEoi = 0x4B56'4D04;
+inline constexpr uint32_t kAsyncPageFaults = 0x4B56'4D02;
+inline constexpr uint32_t kPollControl = 0x4B56'4D05;
+inline constexpr uint32_t kAsyncPageFaultInterrupt = 0x4B56'4D06;
 inline constexpr uint64_t kEnable = 1;  ///< Of all but the wall clock.
 }  // namespace msr
 

@@ -10,6 +10,7 @@
 #include "base/host_tsc.h"
 #include "kvm/guest.h"
 #include "kvm/program_bytes.h"
+#include "x86/kvm_paravirtual.h"
 
 namespace limen::kvm {
 namespace {
@@ -92,6 +93,42 @@ TEST_F(KvmGuest, ATaskPriorityThatADeviceAccessSetsStaysThroughAKick) {
   };
   EXPECT_EQ(run().reason, ExitReason::kInterrupted);
   EXPECT_EQ(interrupts_.task_priority(), 5);
+}
+
+TEST_F(KvmGuest, AfterALongStopItsClockSaysSoToTheGuestsWatchdogs) {
+  constexpr uint64_t kClock = 0x3000, kFlags = kClock + offsetof(x86::kvm::SystemTime, flags);
+  put(kCode, {0xE6, 0x80, 0xEB, 0xFC});  // l: out 80h, al; jmp l
+  port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+  auto state = real_mode_at(kCode);
+  state.system.kvm_system_time = kClock | x86::kvm::msr::kEnable;
+  vcpu_->set_state(state);
+  if (vcpu_->state().system.kvm_system_time != state.system.kvm_system_time)
+    GTEST_SKIP() << "this kernel has no clock for guests";
+  const auto said = [&] {
+    run();
+    auto& flags = memory_->span({kFlags}, 1)[0];
+    const bool stopped =
+        (std::to_integer<uint8_t>(flags) & x86::kvm::SystemTime::kGuestStopped) != 0;
+    flags = {};
+    return stopped;
+  };
+  EXPECT_FALSE(said());
+  EXPECT_FALSE(said());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_TRUE(said());
+  EXPECT_FALSE(said());
+}
+
+TEST_F(KvmGuest, RegistersThatOnlyTheKernelHasAreKeptAndReset) {
+  auto state = real_mode_at(kCode);
+  const x86::Msr polls{x86::kvm::msr::kPollControl, 0};  // 1 after reset
+  state.other_msrs = {polls};
+  vcpu_->set_state(state);
+  EXPECT_THAT(vcpu_->state().other_msrs, ElementsAre(polls));
+  vcpu_->set_state(vcpu_->state());
+  EXPECT_THAT(vcpu_->state().other_msrs, ElementsAre(polls));
+  vcpu_->set_state(real_mode_at(kCode));
+  EXPECT_THAT(vcpu_->state().other_msrs, ElementsAre());
 }
 
 TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {

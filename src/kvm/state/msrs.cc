@@ -49,6 +49,28 @@ constexpr std::array kRegisters = {
 /// Every processor that KVM knows has them; KVM_GET_MSR_INDEX_LIST leaves some of them out.
 constexpr std::array kUnlisted = {msr::kMtrrDefType};
 
+struct Range {
+  uint32_t first, count;
+};
+/// CpuState::other_msrs. What counts comes before what has it count.
+constexpr std::array kOthers = {
+    Range{x86::kvm::msr::kAsyncPageFaultInterrupt, 1}, Range{x86::kvm::msr::kAsyncPageFaults, 1},
+    Range{x86::kvm::msr::kPvEoi, 1}, Range{x86::kvm::msr::kPollControl, 1},
+    // Performance counters: Intel's (SDM Vol. 4, table 2-2) and their buffer, AMD's (APM Vol. 2,
+    // appendix A).
+    Range{0x0C1, 8},         // IA32_PMCn
+    Range{0x309, 4},         // IA32_FIXED_CTRn
+    Range{0x186, 8},         // IA32_PERFEVTSELn
+    Range{0x38D, 1},         // IA32_FIXED_CTR_CTRL
+    Range{0x600, 1},         // IA32_DS_AREA
+    Range{0x3F1, 1},         // IA32_PEBS_ENABLE
+    Range{0x38F, 1},         // IA32_PERF_GLOBAL_CTRL
+    Range{0xC001'0004, 4},   // PerfCtrn
+    Range{0xC001'0000, 4},   // PerfEvtSeln
+    Range{0xC001'0200, 12},  // PERF_CTLn and PERF_CTRn, in turn
+    Range{0xC000'0301, 1},   // PerfCntrGlobalCtl
+};
+
 constexpr unsigned kVariableMtrrs = 8;  ///< Pairs of a base and a mask.
 constexpr std::array<uint32_t, 11> kFixedMtrrs = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26A,
                                                   0x26B, 0x26C, 0x26D, 0x26E, 0x26F};
@@ -90,6 +112,13 @@ void transfer(int vcpu, unsigned long request, std::span<const uint32_t> indices
   }
 }
 
+std::vector<uint32_t> indices_of(const std::vector<x86::Msr>& list) {
+  std::vector<uint32_t> indices;
+  indices.reserve(list.size());
+  for (const auto& each : list) indices.push_back(each.index);
+  return indices;
+}
+
 }  // namespace
 
 Msrs::Msrs(const Device& device) {
@@ -100,6 +129,9 @@ Msrs::Msrs(const Device& device) {
       indices_.push_back(each.index);
   for (uint32_t i = 0; i < 2 * kVariableMtrrs; ++i) indices_.push_back(msr::kMtrrPhysBase0 + i);
   indices_.insert(indices_.end(), kFixedMtrrs.begin(), kFixedMtrrs.end());
+  for (const auto& range : kOthers)
+    for (uint32_t i = 0; i < range.count; ++i)
+      if (std::ranges::binary_search(listed, range.first + i)) others_.push_back(range.first + i);
 }
 
 void Msrs::save(int vcpu, SystemState& into) {
@@ -117,6 +149,46 @@ void Msrs::restore(int vcpu, const SystemState& from) {
       [&](uint32_t index) {
         if (*place_of(copy, index) != *place_of(reset, index)) warn(index);
       });
+}
+
+std::vector<x86::Msr> Msrs::others(int vcpu) const {
+  std::vector<x86::Msr> found;
+  transfer(
+      vcpu, KVM_GET_MSRS, others_, [](uint32_t) { return 0; },
+      [&](uint32_t index, uint64_t value) {
+        found.push_back({index, value});
+      },
+      [](uint32_t) {});
+  return found;
+}
+
+std::vector<x86::Msr> Msrs::save_others(int vcpu, const std::vector<x86::Msr>& reset) {
+  std::vector<x86::Msr> changed;
+  transfer(
+      vcpu, KVM_GET_MSRS, indices_of(reset), [](uint32_t) { return 0; },
+      [&](uint32_t index, uint64_t value) {
+        if (const x86::Msr now{index, value}; std::ranges::find(reset, now) == reset.end())
+          changed.push_back(now);
+      },
+      [](uint32_t) {});
+  return changed;
+}
+
+void Msrs::restore_others(int vcpu, const std::vector<x86::Msr>& reset,
+                          const std::vector<x86::Msr>& from) {
+  const auto value_in = [](const std::vector<x86::Msr>& list, uint32_t index) {
+    const auto found = std::ranges::find(list, index, &x86::Msr::index);
+    return found == list.end() ? std::optional<uint64_t>() : found->value;
+  };
+  transfer(
+      vcpu, KVM_SET_MSRS, indices_of(reset),
+      [&](uint32_t index) { return value_in(from, index).value_or(*value_in(reset, index)); },
+      [](uint32_t, uint64_t) {},
+      [&](uint32_t index) {
+        if (value_in(from, index)) warn(index);
+      });
+  for (const auto& each : from)
+    if (!value_in(reset, each.index)) warn(each.index);
 }
 
 std::optional<uint64_t> Msrs::read(int vcpu, uint32_t index) {
