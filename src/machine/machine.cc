@@ -235,9 +235,9 @@ Result<x86::CpuState> Machine::load_guest() {
 }
 
 Result<> Machine::power_on() {
-  const x86::CpuState start = LIMEN_TRY(load_guest());
+  // First the devices, which until then may write the memory that is loaded to.
   LIMEN_TRY(board_->reset());
-  start_processors(start);
+  start_processors(LIMEN_TRY(load_guest()));
   return {};
 }
 

@@ -286,13 +286,12 @@ void Machine::handle(const Occurrence& occurrence) {
                         occurrence.vcpu)
                      .c_str(),
                  stderr);
-      // With someone to see it, the machine stays to be looked at, as QEMU's does.
-      for (const auto& monitor : description_.monitors)
-        if (monitor.control) {
-          stop_now(RunState::kInternalError);
-          event_raised_ = false;
-          return;
-        }
+      // With someone to look at it, the machine stays, as QEMU's does.
+      if (!description_.monitors.empty() || !description_.gdb.empty()) {
+        stop_now(RunState::kInternalError);
+        event_raised_ = false;
+        return;
+      }
       return end(fail("internal error: {}", occurrence.detail));
     }
     case What::kTripleFault:

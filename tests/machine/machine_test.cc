@@ -142,6 +142,30 @@ TEST_F(MachineTest, InternalErrorEndsTheMachine) {
   EXPECT_THAT(status.error().message, HasSubstr("no such opcode"));
 }
 
+TEST_F(MachineTest, AfterAnInternalErrorItStaysForWhoeverCanLookAtIt) {
+  const auto look = [this] {
+    auto machine = create([](Guest&) {
+      return Exit{ExitReason::kInternalError, "no such opcode"};
+    });
+    EXPECT_TRUE(machine);
+    (*machine)->events().add([&](const Event& event, const nlohmann::json&) {
+      if (event.name != "STOP") return;
+      EXPECT_EQ((*machine)->run_state(), RunState::kInternalError);
+      EXPECT_FALSE((*machine)->cont());
+      (*machine)->quit();
+    });
+    ::testing::internal::CaptureStderr();
+    const auto status = (*machine)->run();
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("no such opcode"));
+    return status.value_or(-1);
+  };
+  description_.gdb = "tcp::1234";
+  EXPECT_EQ(look(), 0);
+  description_.gdb = {};
+  description_.monitors.push_back({.id = "m", .character = "none"});
+  EXPECT_EQ(look(), 0);
+}
+
 TEST_F(MachineTest, TerminationSignalEndsAHaltedMachineWithinASecond) {
   const auto start = std::chrono::steady_clock::now();
   const auto status = run([](Guest& guest) {
