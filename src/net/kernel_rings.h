@@ -33,7 +33,7 @@ class KernelRings {
   /// the card must not offer to leave any unfinished.
   [[nodiscard]] virtual bool leaves_unfinished() const = 0;
   /// The kernel serves these pairs, the first queues of the back end, from now on. `features`:
-  /// those that were negotiated. After a failure all is as before.
+  /// those that were negotiated. After a failure comes stop(), which may know of fewer pairs.
   virtual Result<> start(uint64_t features, std::span<const KernelRingPair> pairs) = 0;
   struct Next {
     uint16_t receive = 0, transmit = 0;

@@ -172,7 +172,7 @@ void Network::remove_card(Port& card) {
 
 void Network::set_running(bool runs) {
   run([&] {
-    for (const auto& [name, card] : cards_) card->machine_runs(runs);
+    for (const auto& [name, card] : cards_) card->set_running(runs);
   });
 }
 

@@ -46,7 +46,16 @@ void Port::set_link(bool up) {
   peer_->peer_ready();
 }
 
+void Port::set_running(bool runs) {
+  if (std::exchange(machine_runs_, runs) == runs) return;
+  running_changed();
+  if (!runs) return;
+  ready();
+  peer_ready();
+}
+
 Delivery Port::send(const Frame& frame, unsigned queue) {
+  if (!machine_runs_) return Delivery::kFull;
   if (!cable_up()) return Delivery::kTaken;
   if (!kept_.empty() && !send_kept()) return Delivery::kFull;
   if (accepts(peer_->offloads(), frame.offload)) return pass(frame, queue);
@@ -54,6 +63,7 @@ Delivery Port::send(const Frame& frame, unsigned queue) {
 }
 
 Delivery Port::pass(const Frame& frame, unsigned queue) {
+  if (!peer_->machine_runs_) return Delivery::kFull;
   const auto delivery = peer_->receive(frame, queue);
   if (delivery != Delivery::kTaken) return delivery;
   ++traffic_.sent_frames;

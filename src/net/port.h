@@ -36,6 +36,11 @@ class Port {
   [[nodiscard]] bool link_up() const { return link_; }
   [[nodiscard]] bool cable_up() const { return link_ && peer_ != nullptr && peer_->link_; }
 
+  /// As a card: the machine stands still (`false`), or goes on. Until then frames wait on both
+  /// sides, as nobody changes the memory of a machine that stands still.
+  void set_running(bool runs);
+  [[nodiscard]] bool machine_runs() const { return machine_runs_; }
+
   /// What came from the peer and went to it. On the network's thread.
   struct Traffic {
     uint64_t received_frames = 0, received_bytes = 0;
@@ -65,8 +70,8 @@ class Port {
 
   // As a card.
 
-  /// The machine stands still (`false`), or goes on: until then nobody changes its memory.
-  virtual void machine_runs(bool /*runs*/) {}
+  /// What set_running() was told is new.
+  virtual void running_changed() {}
 
   // As a sender.
 
@@ -107,6 +112,7 @@ class Port {
 
   Port* peer_ = nullptr;
   bool link_ = true;
+  bool machine_runs_ = true;
   Traffic traffic_;
   std::deque<Kept> kept_;           ///< Already finished for the peer.
   std::vector<std::byte> scratch_;  ///< A frame while it is finished in software.

@@ -40,25 +40,46 @@ Result<UniqueFd> take_descriptor(const std::string& text, const std::string& id)
   return UniqueFd(number);
 }
 
+/// All that are open are taken, whatever is wrong with one.
+Result<std::vector<UniqueFd>> take_descriptors(const std::vector<std::string>& texts,
+                                               const std::string& id) {
+  std::vector<UniqueFd> taken;
+  Result<> outcome;
+  for (const auto& text : texts) {
+    auto fd = take_descriptor(text, id);
+    if (fd)
+      taken.push_back(*std::move(fd));
+    else if (outcome)
+      outcome = std::unexpected(std::move(fd).error());
+  }
+  if (!outcome) return std::unexpected(std::move(outcome).error());
+  return taken;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Port>> TapBackend::create(const TapOptions& options, const std::string& id,
                                                  EventLoop& loop,
                                                  const memory::GuestMemory* shared) {
   std::unique_ptr<TapBackend> backend(new TapBackend(loop, id));
-  if (options.vhost)
-    if (auto opened = backend->open_vhost(options, shared); !opened) {
+  // What was handed over goes with a failure.
+  auto taps = take_descriptors(options.fds, id), vhosts = take_descriptors(options.vhost_fds, id);
+  if (options.vhost) {
+    const Result<> opened = vhosts ? backend->open_vhost(options, *std::move(vhosts), shared)
+                                   : std::unexpected(vhosts.error());
+    if (!opened) {
       backend->vhosts_.clear();
-      if (options.vhost_required) return std::unexpected(std::move(opened).error());
+      if (options.vhost_required) return std::unexpected(opened.error());
       log::warning("{}: {}; frames go through this process", id, opened.error().message);
     }
+  }
   if (!options.helper.empty())
     LIMEN_TRY(backend->set_up(
         LIMEN_TRY(ask_bridge_helper(options.helper, options.bridge, options.header))));
   else if (options.fds.empty())
     LIMEN_TRY(backend->open(options));
   else
-    LIMEN_TRY(backend->adopt(options));
+    LIMEN_TRY(backend->adopt(LIMEN_TRY(std::move(taps))));
   backend->set_offloads();
   for (unsigned i = 0; i < backend->queues_.size(); ++i) backend->watch(i);
   return backend;
@@ -107,11 +128,8 @@ Result<> TapBackend::open(const TapOptions& options) {
   return {};
 }
 
-Result<> TapBackend::adopt(const TapOptions& options) {
-  for (const auto& text : options.fds) {
-    auto fd = LIMEN_TRY(take_descriptor(text, id_));
-    LIMEN_TRY(set_up(std::move(fd)));
-  }
+Result<> TapBackend::adopt(std::vector<UniqueFd> queues) {
+  for (auto& fd : queues) LIMEN_TRY(set_up(std::move(fd)));
   return {};
 }
 
@@ -184,15 +202,14 @@ void TapBackend::set_queues(unsigned pairs) {
 // --- Rings that the kernel serves ----------------------------------------------------------------
 
 /// Before anything of the host's is changed.
-Result<> TapBackend::open_vhost(const TapOptions& options, const memory::GuestMemory* shared) {
+Result<> TapBackend::open_vhost(const TapOptions& options, std::vector<UniqueFd> devices,
+                                const memory::GuestMemory* shared) {
   // It writes guest memory past an engine that must hear of what overwrites code.
   if (shared == nullptr) return fail("vhost=on takes -accel kvm");
   poll_microseconds_ = options.poll_microseconds;
   for (unsigned i = 0; i < options.queues; ++i) {
-    auto device =
-        options.vhost_fds.empty()
-            ? VhostNet::open(*shared)
-            : VhostNet::create(LIMEN_TRY(take_descriptor(options.vhost_fds[i], id_)), *shared);
+    auto device = devices.empty() ? VhostNet::open(*shared)
+                                  : VhostNet::create(std::move(devices[i]), *shared);
     if (!device) return fail("vhost=on: {}", device.error().message);
     vhosts_.push_back(*std::move(device));
   }
@@ -213,16 +230,11 @@ Result<> TapBackend::start(uint64_t features, std::span<const KernelRingPair> pa
     queues_[i].read_blocked = queues_[i].write_blocked = false;
     update_watch(i);
   }
-  for (kernel_serves_ = 0; kernel_serves_ < pairs.size(); ++kernel_serves_)
-    if (auto started =
-            vhosts_[kernel_serves_].start(queues_[kernel_serves_].fd.get(), header_,
-                                          poll_microseconds_, features, pairs[kernel_serves_]);
-        !started) {
-      ++kernel_serves_;  // half of it may run
-      static_cast<void>(stop());
-      release();
-      return started;
-    }
+  // All of them before the first one runs.
+  for (size_t i = 0; i < pairs.size(); ++i)
+    LIMEN_TRY(vhosts_[i].prepare(header_, poll_microseconds_, features, pairs[i]));
+  kernel_serves_ = pairs.size();
+  for (size_t i = 0; i < pairs.size(); ++i) LIMEN_TRY(vhosts_[i].start(queues_[i].fd.get()));
   return {};
 }
 

@@ -52,9 +52,10 @@ class TapBackend final : public Port, private KernelRings {
   };
   TapBackend(EventLoop& loop, std::string id) : loop_(loop), id_(std::move(id)) {}
   Result<> open(const TapOptions& options);
-  Result<> adopt(const TapOptions& options);
+  Result<> adopt(std::vector<UniqueFd> queues);
   Result<> set_up(UniqueFd fd);
-  Result<> open_vhost(const TapOptions& options, const memory::GuestMemory* shared);
+  Result<> open_vhost(const TapOptions& options, std::vector<UniqueFd> devices,
+                      const memory::GuestMemory* shared);
   void set_header_bytes(size_t bytes);
 
   // KernelRings:

@@ -91,13 +91,16 @@ Result<> VhostNet::set_up(unsigned index, const KernelRing& ring,
   return call(fd_, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, "VHOST_SET_VRING_BUSYLOOP_TIMEOUT", &state);
 }
 
-Result<> VhostNet::start(int tap, bool header, unsigned poll_microseconds, uint64_t features,
-                         const KernelRingPair& pair) const {
+Result<> VhostNet::prepare(bool header, unsigned poll_microseconds, uint64_t features,
+                           const KernelRingPair& pair) const {
   features &= kRingFeatures;
   if (!header) features |= bit(VHOST_NET_F_VIRTIO_NET_HDR);  // then the kernel makes an empty one
   LIMEN_TRY(call(fd_, VHOST_SET_FEATURES, "VHOST_SET_FEATURES", &features));
   LIMEN_TRY(set_up(kReceive, pair.receive, poll_microseconds));
-  LIMEN_TRY(set_up(kTransmit, pair.transmit, poll_microseconds));
+  return set_up(kTransmit, pair.transmit, poll_microseconds);
+}
+
+Result<> VhostNet::start(int tap) const {
   for (const unsigned index : {kReceive, kTransmit}) {
     vhost_vring_file file{.index = index, .fd = tap};
     LIMEN_TRY(call(fd_, VHOST_NET_SET_BACKEND, "VHOST_NET_SET_BACKEND", &file));

@@ -20,11 +20,13 @@ class VhostNet {
   /// Opens the device first.
   static Result<VhostNet> open(const memory::GuestMemory& memory);
 
-  /// Serves the pair before `tap` from now on. `header`: the tap device has one (IFF_VNET_HDR), of
-  /// 12 bytes by now. `poll_microseconds`: how long it looks for more before it sleeps.
-  Result<> start(int tap, bool header, unsigned poll_microseconds, uint64_t features,
-                 const KernelRingPair& pair) const;
-  /// Stops it; fine when it does not run.
+  /// Tells the kernel of the pair. `header`: the tap device has one (IFF_VNET_HDR), of 12 bytes by
+  /// now. `poll_microseconds`: how long it looks for more before it sleeps.
+  Result<> prepare(bool header, unsigned poll_microseconds, uint64_t features,
+                   const KernelRingPair& pair) const;
+  /// Serves the pair before `tap` from now on.
+  [[nodiscard]] Result<> start(int tap) const;
+  /// Stops it; fine when it does not run. After prepare().
   [[nodiscard]] KernelRings::Next stop() const;
 
  private:

@@ -71,6 +71,9 @@ class VirtioDevice {
   /// Where notifications are best taken that an accelerator turned into events (memory::Doorbell);
   /// `main` is the machine's loop. nullptr: on the vCPU's thread.
   [[nodiscard]] virtual EventLoop* doorbell_loop(EventLoop& main) { return &main; }
+  /// The driver turned a queue off, or broke the device (Transport::needs_reset()): who serves
+  /// queues elsewhere stops before this returns.
+  virtual void stopped() {}
   /// Back to the state after power-on. The queues are off already. Returns only when the device
   /// will not touch guest memory again: waits for what is under way.
   virtual void reset() = 0;

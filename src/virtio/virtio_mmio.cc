@@ -130,6 +130,7 @@ void VirtioMmio::io_write(uint64_t offset, unsigned size, uint64_t value) {
     refused = write_register_locked(offset, word);
   }
   if (!refused.empty()) needs_reset(refused);
+  if (offset == kQueueReady && word == 0) device().stopped();
 }
 
 std::string VirtioMmio::write_register_locked(uint64_t offset, uint32_t value) {

@@ -143,6 +143,11 @@ std::optional<uint32_t> VirtioPci::config_read_hook(uint16_t offset, unsigned si
 }
 
 void VirtioPci::config_written(uint16_t offset, unsigned size) {
+  // Who takes bus mastering away, as Linux does before it starts another kernel, wants memory left
+  // alone from then on. A driver that goes on begins with a reset anyway.
+  if (offset <= pci::reg::kCommand && offset + size > pci::reg::kCommand && !bus_master() &&
+      (status_ & status::kDriverOk) != 0)
+    reset_device();
   if (const auto access = window_access(offset, size))
     io_write(
         access->offset, access->length,

@@ -159,6 +159,7 @@ void VirtioTransport::needs_reset(std::string_view reason) {
     log::warning("{}: stopped until the guest resets it: {}", name_, reason);
   else
     log::debug("{}: stopped again: {}", name_, reason);
+  device_->stopped();
   if ((old & status::kDriverOk) != 0) interrupt_configuration();
 }
 

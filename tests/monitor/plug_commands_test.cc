@@ -59,21 +59,34 @@ TEST_F(PlugCommands, NetdevsComeAndGo) {
 
 TEST_F(PlugCommands, DescriptorsOfNetdevsMayHaveNames) {
   start();
-  int ends[2];
-  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
-  const UniqueFd other(ends[1]);
-  std::vector<UniqueFd> sent;
-  sent.emplace_back(ends[0]);
-  dispatcher_->descriptors().arrived(std::move(sent));
-  run("getfd", {{"fdname", "wire"}});
-  run("netdev_add",
-      {{"type", "dgram"}, {"id", "n0"}, {"local", {{"type", "fd"}, {"str", "wire"}}}});
-  EXPECT_EQ(error("netdev_add",
-                  {{"type", "dgram"}, {"id", "n1"}, {"local", {{"type", "fd"}, {"str", "wire"}}}}),
+  const auto hand_over = [this](const char* name) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    std::vector<UniqueFd> sent;
+    sent.emplace_back(ends[0]);
+    dispatcher_->descriptors().arrived(std::move(sent));
+    run("getfd", {{"fdname", name}});
+    return UniqueFd(ends[1]);
+  };
+  const auto is_closed = [](const UniqueFd& other) {
+    const char byte = 0;
+    return ::send(other.get(), &byte, 1, MSG_NOSIGNAL) < 0;
+  };
+  const auto netdev = [](const char* id, const char* descriptor) {
+    return Json{{"type", "dgram"}, {"id", id}, {"local", {{"type", "fd"}, {"str", descriptor}}}};
+  };
+  const UniqueFd wire = hand_over("wire");
+  run("netdev_add", netdev("n0", "wire"));
+  EXPECT_EQ(error("netdev_add", netdev("n1", "wire")),
             "GenericError: File descriptor named 'wire' not found");
+  // One that comes to nothing keeps nothing.
+  const UniqueFd lost = hand_over("lost");
+  EXPECT_EQ(error("netdev_add", netdev("n0", "lost")),
+            "GenericError: Duplicate ID 'n0' for netdev");
+  EXPECT_TRUE(is_closed(lost));
+  EXPECT_FALSE(is_closed(wire));
   run("netdev_del", {{"id", "n0"}});
-  char byte = 0;
-  EXPECT_LT(::send(other.get(), &byte, 1, MSG_NOSIGNAL), 0) << "the back end closed its end";
+  EXPECT_TRUE(is_closed(wire));
 }
 
 TEST_F(PlugCommands, CardsArePluggedAndShown) {

@@ -84,6 +84,24 @@ TEST(Port, WithItsLinkDownLosesFramesBothWays) {
   EXPECT_EQ(back_end.frames.size(), 1u);
 }
 
+TEST(Port, OfAMachineThatStandsStillHasFramesWaitBothWays) {
+  RecordingPort card, back_end;
+  Port::connect(card, back_end);
+  card.set_running(false);
+  EXPECT_EQ(card.give(Bytes(60)), Delivery::kFull);
+  EXPECT_EQ(back_end.give(Bytes(61)), Delivery::kFull);
+  back_end.give_or_keep(Bytes(62));
+  EXPECT_TRUE(card.frames.empty());
+  EXPECT_TRUE(back_end.frames.empty());
+  card.told_ready = back_end.told_ready = 0;
+  card.set_running(true);
+  EXPECT_EQ(card.told_ready, 1u);
+  EXPECT_EQ(back_end.told_ready, 1u);
+  ASSERT_EQ(card.frames.size(), 1u);
+  EXPECT_EQ(card.frames[0].size(), 62u);
+  EXPECT_EQ(card.give(Bytes(60)), Delivery::kTaken);
+}
+
 TEST(Port, WhosePeerGoesIsToldAndSendsToNowhere) {
   RecordingPort card;
   {

@@ -42,6 +42,7 @@ class EchoDevice final : public VirtioDevice {
     const auto written = static_cast<uint32_t>(chain.write(0, bytes));
     if (transport->queue(index).push(chain, written)) transport->interrupt_queue(index);
   }
+  void stopped() override { ++stops; }
   void reset() override {
     ++resets;
     held.clear();
@@ -49,7 +50,7 @@ class EchoDevice final : public VirtioDevice {
 
   Transport* transport = nullptr;
   std::byte config[8] = {};
-  unsigned starts = 0, notifications = 0, resets = 0;
+  unsigned starts = 0, notifications = 0, stops = 0, resets = 0;
   bool hold = false;
   std::vector<DescriptorChain> held;
 };

@@ -195,6 +195,23 @@ TEST_F(NetTest, KeepsFramesUntilTheDriverHasRoom) {
               Bytes(100, static_cast<std::byte>(i)));
 }
 
+TEST_F(NetTest, OfAMachineThatStandsStillChangesNoMemory) {
+  create();
+  start(kMergeable);
+  offer_buffers(2, 2048);
+  to_wire(Bytes(100, std::byte{1}));
+  msi_.wait(1, 1);
+  network_->set_running(false);
+  to_wire(Bytes(100, std::byte{2}));
+  transmit(net::counted(100));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // both were looked at
+  EXPECT_EQ(receive_->used_index(), 1);
+  EXPECT_EQ(transmit_->used_index(), 0);
+  network_->set_running(true);
+  msi_.wait(1, 2);
+  EXPECT_EQ(from_wire(), net::counted(100));
+}
+
 TEST_F(NetTest, ReceivesWhatTheFilterLetsThrough) {
   create();
   start(kMergeable | kCtrlVq | kCtrlRx | kCtrlVlan);

@@ -120,8 +120,10 @@ TEST_F(VirtioMmioTest, WhatIsLeftAfterAnAcknowledgementIsAnEdgeOfItsOwn) {
 
 TEST_F(VirtioMmioTest, AQueueCanBeTakenBack) {
   auto queue = start();
+  EXPECT_EQ(device_->stops, 0u);
   set(0x44, 0);
   EXPECT_EQ(get(0x44), 0u);
+  EXPECT_EQ(device_->stops, 1u);
   echo(queue);
   EXPECT_EQ(queue.used_index(), 0);
 }
@@ -158,6 +160,7 @@ TEST_F(VirtioMmioTest, ARingThatIsBrokenStopsTheDevice) {
   set(0x50, 0);
   EXPECT_NE(get(0x70) & status::kNeedsReset, 0u);
   EXPECT_EQ(get(0x60), 2u);
+  EXPECT_EQ(device_->stops, 1u);
 }
 
 /// Notes who has doorbells where.

@@ -245,6 +245,29 @@ TEST_F(VirtioPciTest, ABadRingSetupStopsTheDevice) {
   }
 }
 
+TEST_F(VirtioPciTest, WithoutBusMasteringItLeavesMemoryAlone) {
+  const auto command = function_->config_read(pci::reg::kCommand, 2);
+  const auto set_command = [&](uint32_t value) {
+    function_->config_write(pci::reg::kCommand, 2, value);
+  };
+  // Before DRIVER_OK there is nothing to stop.
+  negotiate(feature::kVersion1);
+  const unsigned resets = device_->resets;
+  set_command(command & ~uint32_t{pci::command::kBusMaster});
+  EXPECT_EQ(device_->resets, resets);
+  set_command(command);
+  start();
+  const unsigned running = device_->resets;
+  set_command(command | pci::command::kInterruptDisable);
+  EXPECT_EQ(device_->resets, running);
+  set_command(command & ~uint32_t{pci::command::kBusMaster});
+  EXPECT_EQ(device_->resets, running + 1);
+  EXPECT_EQ(status(), 0u);
+  set_command(command);
+  DriverQueue queue = start();
+  echo_once(queue);
+}
+
 TEST_F(VirtioPciTest, AMachineResetTurnsEverythingOff) {
   start();
   function_->reset();

@@ -91,8 +91,11 @@ Result<> add_netdev(Context& context, net::Parameters parameters) {
     value = std::move(numbers);
   }
   const auto backend = LIMEN_TRY(net::parse_backend(parameters));
-  for (auto& descriptor : taken)
-    static_cast<void>(descriptor.release());  // the back end's from here on
+  auto* network = context.machine.board() != nullptr ? context.machine.board()->network() : nullptr;
+  // One whose id is taken does not get so far as to take them.
+  if (network == nullptr || network->find(backend.id) == nullptr)
+    for (auto& descriptor : taken)
+      static_cast<void>(descriptor.release());  // the back end's from here on
   return context.machine.add_netdev(backend);
 }
 

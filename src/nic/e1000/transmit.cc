@@ -55,6 +55,7 @@ bool E1000::take_descriptor(TransmitDescriptor& descriptor) {
 }
 
 void E1000::transmit() {
+  if (!port_->machine_runs()) return;  // peer_ready() comes when it goes on
   uint32_t causes = 0;
   unsigned done = 0;
   for (; done < kBurst; ++done) {

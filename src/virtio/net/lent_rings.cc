@@ -108,7 +108,13 @@ Result<> LentRings::start(net::KernelRings& kernel, unsigned pairs,
   }
   if (outcome) outcome = kernel.start(transport_.negotiated_features(), lent);
   if (!outcome) {
-    for (unsigned queue = 0; queue < next.size(); ++queue) take_back(queue, next[queue]);
+    // Some may have been served for a moment.
+    const auto reached = kernel.stop();
+    for (unsigned queue = 0; queue < next.size(); ++queue) {
+      if (queue / 2 < reached.size())
+        next[queue] = queue % 2 == 0 ? reached[queue / 2].receive : reached[queue / 2].transmit;
+      take_back(queue, next[queue]);
+    }
     return outcome;
   }
   kernel_ = &kernel;

@@ -191,7 +191,6 @@ void Net::connect(Transport& transport) {
   transport_ = &transport;
   lent_ = std::make_unique<LentRings>(transport, network_.loop(), pairs_, [this](unsigned queue) {
     transport_->needs_reset(fmt::format("the kernel's vhost-net refuses queue {}", queue));
-    update_loan();
   });
 }
 
@@ -211,6 +210,10 @@ void Net::started() {
     filter_.set_vlan_filter(negotiated(kCtrlVlan));
     update_loan();
   });
+}
+
+void Net::stopped() {
+  network_.run([this] { update_loan(); });
 }
 
 void Net::reset() {
@@ -245,10 +248,9 @@ void Net::set_offloads(uint64_t features) {
 
 void Net::serve(unsigned queue) {
   if (!transport_->running() || lent_->kick(queue)) return;
-  if (!machine_runs_) return;  // it looks at all queues when it goes on
+  if (!port_->machine_runs()) return;  // it looks at all queues when it goes on
   if (queue == control_queue()) {
     serve_control();
-    if (!transport_->running()) update_loan();  // the driver broke it
     return;
   }
   if (queue >= 2 * pairs_) return;
@@ -271,23 +273,24 @@ void Net::link_changed() {
 
 // --- Rings that the kernel serves ----------------------------------------------------------------
 
-void Net::machine_runs(bool runs) {
-  if (std::exchange(machine_runs_, runs) == runs || transport_ == nullptr) return;
+void Net::running_changed() {
+  if (transport_ == nullptr) return;
   update_loan();
-  for (unsigned queue = 0; runs && queue < queue_count(); ++queue) queue_notified(queue);
+  for (unsigned queue = 0; port_->machine_runs() && queue < queue_count(); ++queue)
+    queue_notified(queue);
 }
 
 void Net::update_loan() {
   net::KernelRings* const kernel = port_->back_end_rings();
   if (transport_ == nullptr) return;
-  const bool wanted = kernel != nullptr && !loan_refused_ && machine_runs_ && port_->cable_up() &&
-                      transport_->running();
+  const bool wanted = kernel != nullptr && !loan_refused_ && port_->machine_runs() &&
+                      port_->cable_up() && transport_->running() && rings_on();
   if (wanted && !lent_->lent()) borrow(*kernel);
   if (wanted) return;
   const bool had = lent_->lent();
   lent_->stop();
   // While the machine stands still its memory does, too: frames wait in the kernel.
-  if (!machine_runs_) return;
+  if (!port_->machine_runs()) return;
   if (kernel != nullptr) kernel->release();
   for (unsigned queue = 0; had && queue < 2 * pairs_; ++queue) queue_notified(queue);
 }
@@ -297,9 +300,17 @@ void Net::borrow(net::KernelRings& kernel) {
       lent_->start(kernel, pairs_used_, [this](unsigned queue) { return put_back(queue); });
   if (started) return;
   loan_refused_ = true;
-  log::warning("vhost=on: {}; frames go through this process", started.error().message);
+  // Once: a guest can have it asked as often as it likes.
+  if (!std::exchange(warned_, true))
+    log::warning("vhost=on: {}; frames go through this process", started.error().message);
   kernel.release();
   for (unsigned queue = 0; queue < 2 * pairs_; ++queue) queue_notified(queue);
+}
+
+bool Net::rings_on() const {
+  for (unsigned queue = 0; queue < 2 * pairs_used_; ++queue)
+    if (!transport_->queue(queue).enabled()) return false;
+  return true;
 }
 
 size_t Net::put_back(unsigned queue) {

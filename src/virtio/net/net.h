@@ -61,6 +61,7 @@ class Net final : public VirtioDevice {
   void started() override;
   void queue_notified(unsigned index) override;
   [[nodiscard]] EventLoop* doorbell_loop(EventLoop& main) override;
+  void stopped() override;
   void reset() override;
 
  private:
@@ -86,10 +87,11 @@ class Net final : public VirtioDevice {
   [[nodiscard]] bool control(std::span<const std::byte> command);
   [[nodiscard]] bool set_pairs(unsigned pairs);
   void reset_state();
-  void machine_runs(bool runs);
+  void running_changed();
   /// Lends the rings to the kernel, or takes them back, as all stands now.
   void update_loan();
   void borrow(net::KernelRings& kernel);
+  [[nodiscard]] bool rings_on() const;
   [[nodiscard]] size_t put_back(unsigned queue);
 
   const NetProperties properties_;
@@ -110,8 +112,8 @@ class Net final : public VirtioDevice {
   unsigned pairs_used_ = 1;
   net::Offloads offloads_;
   ReceiveFilter filter_;
-  bool machine_runs_ = true;
   bool loan_refused_ = false;  ///< By the kernel; until a reset.
+  bool warned_ = false;        ///< That it was.
 };
 
 }  // namespace limen::virtio

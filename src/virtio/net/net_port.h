@@ -33,7 +33,7 @@ class Net::Port final : public net::Port {
   [[nodiscard]] net::Offloads offloads() const override { return card_.offloads_; }
   void peer_ready() override { card_.peer_ready(); }
   void peer_changed() override { card_.link_changed(); }
-  void machine_runs(bool runs) override { card_.machine_runs(runs); }
+  void running_changed() override { card_.running_changed(); }
 
  private:
   Net& card_;
