@@ -28,6 +28,7 @@ struct UringQueue::Work {
 UringQueue::UringQueue(LoopThread& thread) : thread_(thread), ring_(std::make_unique<io_uring>()) {}
 
 Result<std::unique_ptr<UringQueue>> UringQueue::create(LoopThread& thread) {
+  LIMEN_TRY(load_library(LIMEN_URING_LIBRARY));
   std::unique_ptr<UringQueue> queue(new UringQueue(thread));
   int error = 0;
   thread.run_there([&] { error = queue->open_ring(); });
@@ -45,7 +46,6 @@ Result<std::unique_ptr<UringQueue>> UringQueue::create(LoopThread& thread) {
 }
 
 int UringQueue::open_ring() {
-  if (!load_library(LIMEN_URING_LIBRARY)) return ENOSYS;
   // One thread submits and reaps, so the kernel need not interrupt it to finish a request
   // (IORING_SETUP_DEFER_TASKRUN, Linux 6.1). Older kernels do without.
   for (const unsigned flags : {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0u}) {

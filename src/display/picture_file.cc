@@ -7,6 +7,8 @@
 #include <span>
 #include <string>
 
+#include "base/delayed_library.h"
+
 namespace limen::display {
 namespace {
 
@@ -85,8 +87,10 @@ Result<PictureFormat> parse_picture_format(std::string_view text) {
   return fail("Invalid parameter '{}'", text);
 }
 
-std::vector<uint8_t> encode_picture(const Frame& frame, PictureFormat format) {
-  return format == PictureFormat::kPng ? encode_png(frame) : encode_ppm(frame);
+Result<std::vector<uint8_t>> encode_picture(const Frame& frame, PictureFormat format) {
+  if (format == PictureFormat::kPpm) return encode_ppm(frame);
+  LIMEN_TRY(load_library(LIMEN_Z_LIBRARY));
+  return encode_png(frame);
 }
 
 }  // namespace limen::display

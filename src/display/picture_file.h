@@ -16,6 +16,6 @@ enum class PictureFormat : uint8_t { kPpm, kPng };
 Result<PictureFormat> parse_picture_format(std::string_view text);
 
 /// The whole file: PPM (P6, 8 bits a colour), or PNG (8 bits a colour, no alpha; ISO/IEC 15948).
-[[nodiscard]] std::vector<uint8_t> encode_picture(const Frame& frame, PictureFormat format);
+Result<std::vector<uint8_t>> encode_picture(const Frame& frame, PictureFormat format);
 
 }  // namespace limen::display

@@ -23,7 +23,7 @@ uint32_t word_at(const std::vector<uint8_t>& file, size_t at) {
 }
 
 TEST(PictureFile, PpmIsAHeaderAndThePixels) {
-  const auto file = encode_picture(small_frame(), PictureFormat::kPpm);
+  const auto file = *encode_picture(small_frame(), PictureFormat::kPpm);
   const std::string header = "P6\n3 2\n255\n";
   ASSERT_EQ(std::string(file.begin(), file.begin() + static_cast<long>(header.size())), header);
   EXPECT_EQ(std::vector(file.begin() + static_cast<long>(header.size()), file.end()), kSmallBytes);
@@ -31,7 +31,7 @@ TEST(PictureFile, PpmIsAHeaderAndThePixels) {
 
 /// Reads the file as ISO/IEC 15948 says, filter and all.
 TEST(PictureFile, PngHoldsThePixelsWithRightCheckSums) {
-  const auto file = encode_picture(small_frame(), PictureFormat::kPng);
+  const auto file = *encode_picture(small_frame(), PictureFormat::kPng);
   ASSERT_EQ(word_at(file, 0), 0x8950'4E47u);
   ASSERT_EQ(word_at(file, 4), 0x0D0A'1A0Au);
   std::vector<uint8_t> packed;

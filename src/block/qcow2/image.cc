@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/delayed_library.h"
 #include "base/log.h"
 #include "block/qcow2/check.h"
 
@@ -49,6 +50,8 @@ Result<std::unique_ptr<Image>> Image::open(std::unique_ptr<FileLayer> file,
     return fail("image '{}': its external data file '{}' is not open", path, header.data_file);
   if ((header.incompatible & kCorrupt) != 0 && !options.read_only && !options.check_only)
     return fail("qcow2: Image '{}' is corrupt; cannot be opened read/write", path);
+  LIMEN_TRY(load_library(header.compression == Compression::kZstd ? LIMEN_ZSTD_LIBRARY
+                                                                  : LIMEN_Z_LIBRARY));
   std::unique_ptr<Image> image(
       new Image(std::move(file), std::move(data), std::move(header), options));
   image->closed_ = true;  // nothing to write until it is whole

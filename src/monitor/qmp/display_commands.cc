@@ -55,7 +55,8 @@ Reply screendump(Context& context, const Json& arguments) {
   const auto format = arguments.value("format", "ppm") == "png" ? display::PictureFormat::kPng
                                                                 : display::PictureFormat::kPpm;
   const auto bytes = display::encode_picture((*screen)->snapshot(), format);
-  if (auto saved = save(bytes, arguments["filename"]); !saved)
+  if (!bytes) return std::unexpected(Failure(bytes.error()));
+  if (auto saved = save(*bytes, arguments["filename"]); !saved)
     return std::unexpected(Failure(std::move(saved).error()));
   return nothing();
 }
