@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 namespace limen::cli::host {
@@ -33,10 +34,14 @@ struct Device {
   std::string_view file;  ///< Below the root.
   std::string_view if_absent;
   std::string_view if_refused;
+  std::optional<unsigned> capability = {};  ///< Needed as well, by its number in capabilities(7).
+  std::string_view if_not_capable = {};
 };
+constexpr unsigned kNetAdmin = 12;
 constexpr std::array kDevices = {
     Device{"tun", "tap interfaces", "dev/net/tun", "modprobe tun; -netdev user needs none",
-           "as root: chmod 666 /dev/net/tun; ip tuntap add mode tap user USER"},
+           "as root: chmod 666 /dev/net/tun; ip tuntap add mode tap user USER", kNetAdmin,
+           "only root makes an interface: ip tuntap add mode tap user USER, then ifname=NAME"},
     Device{"vhost-net", "vhost-net", "dev/vhost-net",
            "modprobe vhost_net; without it this process moves the frames", ""},
 };
@@ -48,6 +53,12 @@ Finding device(const HostFiles& files, const Device& wanted) {
                   .value = path,
                   .text = path};
   const auto access = files.access(wanted.file);
+  // Anybody may open the one for tap interfaces, and use an interface that is theirs.
+  if (wanted.capability && access.granted() && !files.has_capability(*wanted.capability)) {
+    finding.verdict = Verdict::kWarning;
+    finding.advice = wanted.if_not_capable;
+    return finding;
+  }
   if (access.granted()) return finding;
   finding.value = nullptr;
   finding.verdict = Verdict::kMissing;

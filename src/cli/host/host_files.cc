@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -45,6 +46,26 @@ std::vector<std::string> HostFiles::list(std::string_view name) const {
     names.push_back(entry->path().filename());
   std::ranges::sort(names);
   return names;
+}
+
+bool HostFiles::has_capability(unsigned number) const {
+  const auto status = read("proc/self/status").value_or("");
+  constexpr std::string_view kName = "\nCapEff:\t";
+  const auto at = status.find(kName);
+  if (at == std::string::npos) return false;
+  uint64_t mask = 0;
+  std::from_chars(status.data() + at + kName.size(), status.data() + status.size(), mask, 16);
+  return (mask >> number & 1) != 0;
+}
+
+bool HostFiles::in_first_user_namespace() const {
+  const auto map = read("proc/self/uid_map");
+  if (!map) return true;  // the kernel has no others
+  // user_namespaces(7): the first has all users as they are.
+  std::istringstream line(*map);
+  uint64_t inside = 1, outside = 1, count = 0;
+  line >> inside >> outside >> count;
+  return inside == 0 && outside == 0 && count == UINT32_MAX;
 }
 
 Access HostFiles::access(std::string_view name) const {

@@ -29,6 +29,11 @@ class HostFiles {
   /// Names in the folder, sorted; none where there is no such folder.
   [[nodiscard]] std::vector<std::string> list(std::string_view name) const;
   [[nodiscard]] Access access(std::string_view name) const;
+  /// This process has the capability, by its number in capabilities(7). In a user namespace of its
+  /// own it counts there only.
+  [[nodiscard]] bool has_capability(unsigned number) const;
+  /// This process is in the host's first user namespace, whose capabilities count everywhere.
+  [[nodiscard]] bool in_first_user_namespace() const;
 
  private:
   [[nodiscard]] std::string group_name(unsigned number) const;

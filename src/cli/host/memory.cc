@@ -90,17 +90,7 @@ Finding reserved_huge_pages(const HostFiles& files) {
   return finding;
 }
 
-constexpr unsigned kIpcLock = 14, kSysPtrace = 19;  ///< capabilities(7)
-
-bool has_capability(const HostFiles& files, unsigned capability) {
-  const auto status = files.read("proc/self/status").value_or("");
-  constexpr std::string_view kName = "\nCapEff:\t";
-  const auto at = status.find(kName);
-  uint64_t mask = 0;
-  if (at == std::string::npos) return false;
-  std::from_chars(status.data() + at + kName.size(), status.data() + status.size(), mask, 16);
-  return (mask >> capability & 1) != 0;
-}
+constexpr unsigned kIpcLock = 14;  ///< capabilities(7)
 
 Finding locked_memory(const HostFiles& files) {
   Finding finding{.key = "locked-memory", .name = "locked memory", .value = nullptr, .text = {}};
@@ -110,7 +100,8 @@ Finding locked_memory(const HostFiles& files) {
   std::string limit;
   for (std::string line; std::getline(lines, line);)
     if (line.starts_with(kName)) std::istringstream(line.substr(kName.size())) >> limit;
-  const bool unlimited = limit == "unlimited" || has_capability(files, kIpcLock);
+  const bool unlimited =
+      limit == "unlimited" || (files.has_capability(kIpcLock) && files.in_first_user_namespace());
   if (unlimited) {
     finding.value = "unlimited";
     finding.text = "unlimited";
@@ -145,8 +136,7 @@ Finding userfaultfd(const HostFiles& files, const TryUserfaultfd& attempt) {
   Finding finding{
       .key = "userfaultfd", .name = "userfaultfd", .value = "all", .text = "all faults"};
   const int error = attempt(0);
-  if (error == 0 || has_capability(files, kSysPtrace) || files.access("dev/userfaultfd").granted())
-    return finding;
+  if (error == 0 || files.access("dev/userfaultfd").granted()) return finding;
   if (attempt(UFFD_USER_MODE_ONLY) == 0) {
     finding.value = "user";
     finding.text = "faults in user mode only";

@@ -159,6 +159,11 @@ TEST_F(HostMemory, LockedMemoryIsLimitedUnlessTheUserMayLockAll) {
   EXPECT_THAT(locked.text, HasSubstr("8 MiB"));
   host_.put("proc/self/status", "Name:\tx\nCapEff:\t0000000000004000\n");
   EXPECT_EQ(finding("locked-memory").verdict, Verdict::kOk);
+  host_.put("proc/self/uid_map", "         0          0 4294967295\n");
+  EXPECT_EQ(finding("locked-memory").verdict, Verdict::kOk);
+  // Root of a container's own user namespace may not.
+  host_.put("proc/self/uid_map", "         0       1000          1\n");
+  EXPECT_EQ(finding("locked-memory").verdict, Verdict::kWarning);
 }
 
 TEST_F(HostMemory, FewMappingsAreAWarning) {
@@ -177,6 +182,8 @@ TEST_F(HostMemory, UserfaultfdForTheKernelsFaultsForThoseOfUserModeOrNot) {
   EXPECT_EQ(finding("userfaultfd", user_only).value, "user");
   EXPECT_EQ(finding("userfaultfd", user_only).verdict, Verdict::kWarning);
   const auto none = [](int) { return ENOSYS; };
+  // A capability is no help where the kernel has none.
+  host_.put("proc/self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n");
   EXPECT_EQ(finding("userfaultfd", none).verdict, Verdict::kMissing);
   EXPECT_THAT(finding("userfaultfd", none).advice, HasSubstr("CONFIG_USERFAULTFD"));
   host_.put("dev/userfaultfd", "");
@@ -195,6 +202,13 @@ TEST(HostDevices, OfAHostWithAllAndOfOneWithNone) {
   host.put("sys/kernel/iommu_groups/1/x", "");
   host.put("dev/net/tun", "");
   host.put("dev/vhost-net", "");
+  // Who may open the first cannot make an interface with it, unless an administrator.
+  host.put("proc/self/status", "Name:\tx\nCapEff:\t0000000000000000\n");
+  const auto tun = find(device_findings(host.files()), "tun");
+  EXPECT_EQ(tun.verdict, Verdict::kWarning);
+  EXPECT_EQ(tun.value, "/dev/net/tun");
+  EXPECT_THAT(tun.advice, HasSubstr("ip tuntap add"));
+  host.put("proc/self/status", "Name:\tx\nCapEff:\t0000000000001000\n");
   const auto findings = device_findings(host.files());
   for (const auto& finding : findings) EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.key;
   EXPECT_EQ(find(findings, "iommu").text, "2 groups of dmar0");
