@@ -140,6 +140,7 @@ TEST_F(MachineTest, InternalErrorEndsTheMachine) {
   const auto report = ::testing::internal::GetCapturedStderr();
   ASSERT_FALSE(status);
   EXPECT_THAT(status.error().message, HasSubstr("no such opcode"));
+  EXPECT_THAT(report, HasSubstr("no such opcode"));
 }
 
 TEST_F(MachineTest, AfterAnInternalErrorItStaysForWhoeverCanLookAtIt) {
