@@ -75,29 +75,36 @@ Delivery Port::pass(const Frame& frame, unsigned queue) {
 }
 
 void Port::send_or_keep(const Frame& frame) {
-  if (send(frame) == Delivery::kFull && kept_.size() < kMostKept) keep(frame, 0);
+  if (send(frame) != Delivery::kFull || peer_ == nullptr || kept_.size() >= kMostKept) return;
+  if (accepts(peer_->offloads(), frame.offload)) return keep(frame, 0);
+  finish(frame, [this](const Frame& finished) { keep(finished, 0); });
+}
+
+void Port::finish(const Frame& frame, const std::function<void(const Frame&)>& each) {
+  const auto whole = flatten(frame, scratch_);
+  if ((frame.offload.gso_type & ~kGsoEcn) != kGsoNone) {
+    segment_frame(whole, frame.offload, each);
+    return;
+  }
+  // One whose header lies is not worth a word: it is lost, as on a wire.
+  if (!complete_checksum(whole, frame.offload)) return;
+  const iovec part{whole.data(), whole.size()};
+  each({.parts = {&part, 1}, .bytes = whole.size(), .offload = {}});
 }
 
 Delivery Port::finish_and_send(const Frame& frame, unsigned queue) {
-  const auto whole = flatten(frame, scratch_);
-  if ((frame.offload.gso_type & ~kGsoEcn) == kGsoNone) {
-    // One whose header lies is not worth a word: it is lost, as on a wire.
-    if (!complete_checksum(whole, frame.offload)) return Delivery::kTaken;
-    const iovec part{whole.data(), whole.size()};
-    return pass({.parts = {&part, 1}, .bytes = whole.size(), .offload = {}}, queue);
-  }
   // Once the first segment is gone the rest must follow.
   bool first = true, refused = false;
-  segment_frame(whole, frame.offload, [&](const Frame& segment) {
+  finish(frame, [&](const Frame& finished) {
     if (refused) return;
-    if (kept_.empty() && pass(segment, queue) == Delivery::kTaken) {
+    if (kept_.empty() && pass(finished, queue) == Delivery::kTaken) {
       first = false;
       return;
     }
     if (first)
       refused = true;
     else
-      keep(segment, queue);
+      keep(finished, queue);
   });
   return refused ? Delivery::kFull : Delivery::kTaken;
 }

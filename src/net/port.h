@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,9 @@ class Port {
   };
   /// Gives it to the peer as it is, and counts it once it is taken.
   Delivery pass(const Frame& frame, unsigned queue);
+  /// What a peer that takes only finished frames gets in the place of this one: itself, its
+  /// segments, or nothing.
+  void finish(const Frame& frame, const std::function<void(const Frame&)>& each);
   Delivery finish_and_send(const Frame& frame, unsigned queue);
   void keep(const Frame& frame, unsigned queue);
   bool send_kept();

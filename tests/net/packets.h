@@ -103,9 +103,9 @@ class RecordingPort final : public Port {
     const iovec parts[2] = {{copy.data(), cut}, {copy.data() + cut, copy.size() - cut}};
     return send({.parts = parts, .bytes = copy.size(), .offload = offload});
   }
-  void give_or_keep(Bytes bytes) {
+  void give_or_keep(Bytes bytes, const OffloadHeader& offload = {}) {
     const iovec part{bytes.data(), bytes.size()};
-    send_or_keep({.parts = {&part, 1}, .bytes = bytes.size(), .offload = {}});
+    send_or_keep({.parts = {&part, 1}, .bytes = bytes.size(), .offload = offload});
   }
   void take_again() {
     full = SIZE_MAX;

@@ -93,12 +93,19 @@ TEST(Port, OfAMachineThatStandsStillHasFramesWaitBothWays) {
   back_end.give_or_keep(Bytes(62));
   EXPECT_TRUE(card.frames.empty());
   EXPECT_TRUE(back_end.frames.empty());
+  // As the card will take it.
+  const Bytes large = packet(4, kProtocolTcp, counted(2500));
+  OffloadHeader header = checksum_header(large);
+  header.gso_type = kGsoTcp4;
+  header.segment_bytes = 1000;
+  back_end.give_or_keep(large, header);
   card.told_ready = back_end.told_ready = 0;
   card.set_running(true);
   EXPECT_EQ(card.told_ready, 1u);
   EXPECT_EQ(back_end.told_ready, 1u);
-  ASSERT_EQ(card.frames.size(), 1u);
+  ASSERT_EQ(card.frames.size(), 4u);
   EXPECT_EQ(card.frames[0].size(), 62u);
+  for (size_t i = 1; i < card.frames.size(); ++i) EXPECT_TRUE(checksums_right(card.frames[i]));
   EXPECT_EQ(card.give(Bytes(60)), Delivery::kTaken);
 }
 

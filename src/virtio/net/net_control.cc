@@ -102,6 +102,7 @@ bool Net::set_pairs(unsigned pairs) {
   pairs_used_ = pairs;
   port_->use_queues(pairs);
   update_loan();
+  for (unsigned queue = 0; !lent_->lent() && queue < 2 * pairs; ++queue) queue_notified(queue);
   return true;
 }
 
