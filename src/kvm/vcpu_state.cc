@@ -60,7 +60,8 @@ x86::CpuState Vcpu::state() const {
   call(fd_.get(), KVM_GET_VCPU_EVENTS, &events);
   out.activity.sti_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_STI) != 0;
   out.activity.mov_ss_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS) != 0;
-  out.activity.nmi_blocked = events.nmi.masked != 0;
+  // One that is on its way in blocks others, but not itself: it comes again.
+  out.activity.nmi_blocked = events.nmi.masked != 0 && events.nmi.injected == 0;
   out.activity.nmi_pending = events.nmi.pending != 0 || events.nmi.injected != 0 || nmi_pending_;
   // An instruction that interrupts, or faults, runs again: it is what RIP points at.
   if (events.interrupt.injected != 0 && events.interrupt.soft == 0)

@@ -109,6 +109,7 @@ constexpr auto kFeatures = std::to_array<CpuFeature>({
     {"pku", 7, 0, kEcx, 3},
     {"waitpkg", 7, 0, kEcx, 5},
     {"avx512vbmi2", 7, 0, kEcx, 6},
+    {"shstk", 7, 0, kEcx, 7},
     {"gfni", 7, 0, kEcx, 8},
     {"vaes", 7, 0, kEcx, 9},
     {"vpclmulqdq", 7, 0, kEcx, 10},
@@ -131,6 +132,7 @@ constexpr auto kFeatures = std::to_array<CpuFeature>({
     {"serialize", 7, 0, kEdx, 14},
     {"tsx-ldtrk", 7, 0, kEdx, 16},
     {"arch-lbr", 7, 0, kEdx, 19},
+    {"ibt", 7, 0, kEdx, 20},
     {"amx-bf16", 7, 0, kEdx, 22},
     {"avx512-fp16", 7, 0, kEdx, 23},
     {"amx-tile", 7, 0, kEdx, 24},
@@ -301,7 +303,8 @@ void fit_extended_state(CpuidTable& table) {
   if (has_feature(table, "pku")) allowed |= xcr0::kProtectionKeys & main->eax;
   // What has state of its own is of no use where XSAVE does not manage that.
   if ((allowed & xcr0::kProtectionKeys) == 0) set(table, "pku", false);
-  for (const std::string_view name : {"mpx", "amx-tile", "amx-int8", "amx-bf16", "amx-fp16"})
+  for (const std::string_view name :
+       {"mpx", "amx-tile", "amx-int8", "amx-bf16", "amx-fp16", "shstk", "ibt"})
     set(table, name, false);
   if (const auto* more = table.find(0xD, 1)) {
     CpuidResult no_supervisor_state = *more;

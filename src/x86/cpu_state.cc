@@ -46,6 +46,7 @@ CpuState state_after_init(const CpuState& state, uint32_t signature, bool bootst
   system.kvm_wall_clock = system.kvm_system_time = system.kvm_steal_time = 0;
   fresh.system = system;
   fresh.vector = state.vector;
+  fresh.other_msrs = state.other_msrs;
   fresh.activity.wait_for_sipi = !bootstrap_processor;
   return fresh;
 }

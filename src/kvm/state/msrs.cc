@@ -112,6 +112,18 @@ void transfer(int vcpu, unsigned long request, std::span<const uint32_t> indices
   }
 }
 
+/// Of those that the kernel gives.
+std::vector<x86::Msr> values_of(int vcpu, std::span<const uint32_t> indices) {
+  std::vector<x86::Msr> values;
+  transfer(
+      vcpu, KVM_GET_MSRS, indices, [](uint32_t) { return 0; },
+      [&](uint32_t index, uint64_t value) {
+        values.push_back({index, value});
+      },
+      [](uint32_t) {});
+  return values;
+}
+
 std::vector<uint32_t> indices_of(const std::vector<x86::Msr>& list) {
   std::vector<uint32_t> indices;
   indices.reserve(list.size());
@@ -151,44 +163,33 @@ void Msrs::restore(int vcpu, const SystemState& from) {
       });
 }
 
-std::vector<x86::Msr> Msrs::others(int vcpu) const {
-  std::vector<x86::Msr> found;
-  transfer(
-      vcpu, KVM_GET_MSRS, others_, [](uint32_t) { return 0; },
-      [&](uint32_t index, uint64_t value) {
-        found.push_back({index, value});
-      },
-      [](uint32_t) {});
-  return found;
-}
+std::vector<x86::Msr> Msrs::others(int vcpu) const { return values_of(vcpu, others_); }
 
 std::vector<x86::Msr> Msrs::save_others(int vcpu, const std::vector<x86::Msr>& reset) {
-  std::vector<x86::Msr> changed;
-  transfer(
-      vcpu, KVM_GET_MSRS, indices_of(reset), [](uint32_t) { return 0; },
-      [&](uint32_t index, uint64_t value) {
-        if (const x86::Msr now{index, value}; std::ranges::find(reset, now) == reset.end())
-          changed.push_back(now);
-      },
-      [](uint32_t) {});
-  return changed;
+  auto now = values_of(vcpu, indices_of(reset));
+  std::erase_if(
+      now, [&](const x86::Msr& each) { return std::ranges::find(reset, each) != reset.end(); });
+  return now;
 }
 
 void Msrs::restore_others(int vcpu, const std::vector<x86::Msr>& reset,
                           const std::vector<x86::Msr>& from) {
-  const auto value_in = [](const std::vector<x86::Msr>& list, uint32_t index) {
-    const auto found = std::ranges::find(list, index, &x86::Msr::index);
-    return found == list.end() ? std::optional<uint64_t>() : found->value;
-  };
+  std::vector<x86::Msr> wanted = reset;
+  for (const auto& each : from) {
+    const auto place = std::ranges::find(wanted, each.index, &x86::Msr::index);
+    if (place != wanted.end())
+      *place = each;
+    else
+      warn(each.index);
+  }
+  // Only what changes: some kernels log each write of a counter that they do not have.
+  const auto now = values_of(vcpu, indices_of(reset));
+  std::erase_if(wanted,
+                [&](const x86::Msr& each) { return std::ranges::find(now, each) != now.end(); });
   transfer(
-      vcpu, KVM_SET_MSRS, indices_of(reset),
-      [&](uint32_t index) { return value_in(from, index).value_or(*value_in(reset, index)); },
-      [](uint32_t, uint64_t) {},
-      [&](uint32_t index) {
-        if (value_in(from, index)) warn(index);
-      });
-  for (const auto& each : from)
-    if (!value_in(reset, each.index)) warn(each.index);
+      vcpu, KVM_SET_MSRS, indices_of(wanted),
+      [&](uint32_t index) { return std::ranges::find(wanted, index, &x86::Msr::index)->value; },
+      [](uint32_t, uint64_t) {}, [&](uint32_t index) { warn(index); });
 }
 
 std::optional<uint64_t> Msrs::read(int vcpu, uint32_t index) {
