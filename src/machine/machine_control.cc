@@ -1,5 +1,6 @@
 // The life of a machine: what starts, stops, resets and ends it.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -17,6 +18,18 @@ namespace {
 
 nlohmann::json cause_data(Cause cause) {
   return {{"guest", by_guest(cause)}, {"reason", cause_name(cause)}};
+}
+
+/// There is a debugger or a monitor to look at a machine through that stands still. On a standard
+/// input that is no terminal there is nobody, and what started the machine waits for its end.
+bool is_watched(const MachineDescription& description) {
+  const auto unattended = [&](const MonitorDescription& monitor) {
+    const auto character =
+        std::ranges::find(description.characters, monitor.character, &CharacterDescription::id);
+    return !monitor.control && character != description.characters.end() &&
+           character->kind == CharacterDescription::Kind::kStdio && ::isatty(STDIN_FILENO) == 0;
+  };
+  return !description.gdb.empty() || !std::ranges::all_of(description.monitors, unattended);
 }
 
 }  // namespace
@@ -287,7 +300,7 @@ void Machine::handle(const Occurrence& occurrence) {
                      .c_str(),
                  stderr);
       // With someone to look at it, the machine stays, as QEMU's does.
-      if (!description_.monitors.empty() || !description_.gdb.empty()) {
+      if (is_watched(description_)) {
         stop_now(RunState::kInternalError);
         event_raised_ = false;
         return;

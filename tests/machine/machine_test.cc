@@ -1,9 +1,11 @@
 #include "machine/machine.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <climits>
@@ -163,8 +165,15 @@ TEST_F(MachineTest, AfterAnInternalErrorItStaysForWhoeverCanLookAtIt) {
   description_.gdb = "tcp::1234";
   EXPECT_EQ(look(), 0);
   description_.gdb = {};
-  description_.monitors.push_back({.id = "m", .character = "none"});
+  description_.characters.push_back({.id = "c", .kind = CharacterDescription::Kind::kRing});
+  description_.monitors.push_back({.id = "m", .character = "c"});
   EXPECT_EQ(look(), 0);
+  // Nobody types at a standard input that is no terminal.
+  const UniqueFd input(::dup(STDIN_FILENO)), null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ::dup2(null.get(), STDIN_FILENO);
+  description_.characters.back().kind = CharacterDescription::Kind::kStdio;
+  EXPECT_EQ(look(), -1);
+  ::dup2(input.get(), STDIN_FILENO);
 }
 
 TEST_F(MachineTest, TerminationSignalEndsAHaltedMachineWithinASecond) {
