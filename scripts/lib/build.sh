@@ -13,9 +13,10 @@ configure() {
     cmake -S "$limen_root" -B "$folder" "${options[@]}" "$@"
 }
 
-# build FOLDER TARGET...: brings the targets up to date.
+# build FOLDER TARGET...: brings the targets up to date, in limen_build_seconds where that is set.
 build() {
-  local folder=$1
+  local folder=$1 limit=()
   shift
-  with_progress "building $* in $folder" "$folder/build.log" ninja -C "$folder" "$@"
+  [ -z "${limen_build_seconds-}" ] || limit=(timeout "$limen_build_seconds")
+  with_progress "building $* in $folder" "$folder/build.log" "${limit[@]}" ninja -C "$folder" "$@"
 }
