@@ -16,7 +16,7 @@ limen_test_packages=(
   qemu-system-common qemu-system-x86 busybox-static
   gdb iperf3 iproute2 openssh-client passt socat xorriso mtools swtpm
   openssl vncsnapshot
-  grub-rescue-pc grub-efi-amd64-bin memtest86+
+  grub-rescue-pc grub-pc-bin grub-efi-amd64-bin memtest86+
   debian-installer-12-netboot-amd64 debian-installer-12-netboot-i386
   chromium chromium-driver
   libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu
