@@ -13,10 +13,9 @@ configure() {
     cmake -S "$limen_root" -B "$folder" "${options[@]}" "$@"
 }
 
-# build FOLDER TARGET...: brings the targets up to date, in limen_build_seconds where that is set.
+# build FOLDER TARGET...: brings the targets up to date.
 build() {
-  local folder=$1 limit=()
+  local folder=$1
   shift
-  [ -z "${limen_build_seconds-}" ] || limit=(timeout "$limen_build_seconds")
-  with_progress "building $* in $folder" "$folder/build.log" "${limit[@]}" ninja -C "$folder" "$@"
+  with_progress "building $* in $folder" "$folder/build.log" ninja -C "$folder" "$@"
 }
