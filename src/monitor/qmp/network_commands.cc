@@ -55,9 +55,15 @@ Reply netdev_del(Context& context, const Json& arguments) {
   return nothing();
 }
 
+/// Null: there is none.
+net::Network* network_of(Context& context) {
+  auto* board = context.machine.board();
+  return board != nullptr ? board->network() : nullptr;
+}
+
 Reply set_link(Context& context, const Json& arguments) {
   const std::string name = arguments["name"];
-  auto* network = context.machine.board() != nullptr ? context.machine.board()->network() : nullptr;
+  auto* network = network_of(context);
   if (network == nullptr || !network->set_link(name, arguments["up"]))
     return failure("DeviceNotFound", "Device '{}' not found", name);
   return nothing();
@@ -91,7 +97,7 @@ Result<> add_netdev(Context& context, net::Parameters parameters) {
     value = std::move(numbers);
   }
   const auto backend = LIMEN_TRY(net::parse_backend(parameters));
-  auto* network = context.machine.board() != nullptr ? context.machine.board()->network() : nullptr;
+  auto* network = network_of(context);
   // One whose id is taken does not get so far as to take them.
   if (network == nullptr || network->find(backend.id) == nullptr)
     for (auto& descriptor : taken)
