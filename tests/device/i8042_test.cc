@@ -1,6 +1,9 @@
 #include "device/i8042.h"
 
+#include <atomic>
+#include <chrono>
 #include <deque>
+#include <thread>
 
 #include "device/pc_fixture.h"
 
@@ -97,6 +100,31 @@ TEST_F(Keyboard, EveryByteMakesAnEdgeOnItsLine) {
   EXPECT_EQ(sink_.rises(1), 2);
   in(0x60);
   EXPECT_FALSE(sink_.level(1));
+}
+
+// A guest whose handler takes one byte for each edge, as Linux' does.
+TEST_F(Keyboard, NoEdgeIsLostToAKeyThatIsPressedWhileTheGuestReads) {
+  constexpr int kStrokes = 1000;
+  data(0xF4);  // tells of keys
+  drain();
+  const int before = sink_.rises(1);
+  std::atomic<int> taken = 0;
+  std::jthread person([&] {
+    for (int stroke = 0; stroke < kStrokes; ++stroke) {
+      controller_.key(0x12, true);
+      controller_.key(0x12, false);
+      while (taken < 2 * stroke) std::this_thread::yield();
+    }
+  });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (taken < 2 * kStrokes && std::chrono::steady_clock::now() < deadline) {
+    if (sink_.rises(1) - before > taken) {
+      in(0x60);
+      ++taken;
+    }
+  }
+  EXPECT_EQ(taken, 2 * kStrokes);
+  taken = 2 * kStrokes;  // for the person to end
 }
 
 TEST_F(Keyboard, MouseAnswersThroughTheAuxiliaryPort) {
