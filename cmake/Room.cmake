@@ -31,20 +31,6 @@ if(LIMEN_FUZZ)
   endif()
 endif()
 
-# limen_precompiled(NAME HEADER...): a library that has nothing but these headers, compiled, for others of
-# the same options to reuse (LIMEN_PRECOMPILE).
-function(limen_precompiled name)
-  add_library(${name} OBJECT ${CMAKE_SOURCE_DIR}/cmake/precompiled.cc)
-  target_link_libraries(${name} PRIVATE limen_options limen_fmt)
-  target_precompile_headers(${name} PRIVATE ${ARGN})
-endfunction()
-
-# What most files of the rooms include.
-set(LIMEN_COMMON_HEADERS <algorithm> <array> <atomic> <bit> <charconv> <chrono> <condition_variable>
-  <cstdint> <cstring> <deque> <expected> <functional> <map> <memory> <mutex> <optional> <span> <string>
-  <string_view> <thread> <utility> <vector> <fmt/format.h>
-  <nlohmann/json.hpp>)
-
 set(LIMEN_ROOMS "")
 function(limen_room name)
   cmake_parse_arguments(ROOM "" "" "LIBRARIES;PRIVATE_LIBRARIES" ${ARGN})
@@ -58,9 +44,7 @@ function(limen_room name)
     add_library(limen_${name} STATIC ${sources})
     target_link_libraries(limen_${name} PUBLIC limen_options ${above} ${ROOM_LIBRARIES}
       PRIVATE ${ROOM_PRIVATE_LIBRARIES})
-    if(LIMEN_PRECOMPILE)
-      target_precompile_headers(limen_${name} REUSE_FROM limen_common_headers)
-    endif()
+    limen_bundle(limen_${name})
   else()
     add_library(limen_${name} INTERFACE)
     target_link_libraries(limen_${name} INTERFACE limen_options ${above} ${ROOM_LIBRARIES})

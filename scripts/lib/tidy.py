@@ -1,9 +1,6 @@
 #!/usr/bin/env python3
-"""Runs clang-tidy on files, several at a time.
-
-Most of what it takes for one file goes into the headers of the library. So files of one folder and of the
-same compiler options that share no name of their own are put into one bundle, a file that includes them all,
-and the headers are looked at once. A bundle that does not compile is done again file by file.
+"""Runs clang-tidy on files, several at a time, and those that go together as one (cmake/bundles.py). A bundle
+that does not compile is done again file by file.
 
 Usage: tidy.py FOLDER FILE...    FOLDER has compile_commands.json, and gets the bundles
 """
@@ -17,49 +14,12 @@ import re
 import subprocess
 import sys
 
-FILES_IN_BUNDLE = 12
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "cmake"))
+from bundles import Source, bundles_of, sources_in_bundle, write_bundle
+
 TIDY = ["clang-tidy-19", "--quiet", "--extra-arg=-Wno-everything"]
 # A bundle includes .cc files: that is its purpose. To clang-tidy they are headers, which it has to be asked for.
 BUNDLED = ["--checks=-bugprone-suspicious-include", "--header-filter=/(src|bench)/"]
-WORD = re.compile(r"[A-Za-z_]\w*")
-NOISE = re.compile(r'R"(\w*)\(.*?\)\1"|//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^\s*#[^\n]*', re.S | re.M)
-UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.S | re.M)
-# At the start of a line: what a declaration, or an enumerator of an unscoped enumeration, calls itself.
-DECLARED = re.compile(r"^(?:[A-Za-z_}][^\n(={;]*?)\b([A-Za-z_]\w*)(?:\[[^\]\n]*\])*(?: : [\w:]+)? ?[({=;]", re.M)
-ENUMERATION = re.compile(r"^enum (?!class)[^{;]*\{(.*?)\}", re.S | re.M)
-
-
-class Source:
-    """A file, with the words in it and the names that nobody else may use beside it."""
-
-    def __init__(self, path, options):
-        self.path, self.options = path, options
-        text = path.read_text(encoding="utf-8")
-        self.words = set(WORD.findall(NOISE.sub(" ", text)))
-        self.names = set()
-        for part in UNNAMED.findall(text):
-            part = NOISE.sub(" ", part)
-            self.names.update(DECLARED.findall(part))
-            for body in ENUMERATION.findall(part):
-                self.names.update(WORD.findall(body))
-        self.uses = set(re.findall(r"^using namespace [^;]*", text, re.M))
-
-    def goes_with(self, other):
-        return (self.options == other.options and self.uses == other.uses
-                and not self.names & other.words and not other.names & self.words)
-
-
-def bundles_of(sources):
-    """Lists of sources that can be compiled as one."""
-    bundles = []
-    for source in sources:
-        for bundle in bundles:
-            if len(bundle) < FILES_IN_BUNDLE and all(map(source.goes_with, bundle)):
-                bundle.append(source)
-                break
-        else:
-            bundles.append([source])
-    return bundles
 
 
 def tidy(folder, path, *options):
@@ -80,28 +40,43 @@ def check(folder, bundle, path):
     return all(clean for clean, _ in results), "".join(said for _, said in results)
 
 
+def compiled_by(entry):
+    """The files that an entry of compile_commands.json compiles: more than one if the build has bundles, too."""
+    path = pathlib.Path(entry["file"])
+    return sources_in_bundle(path) if path.parent.parent.name == "bundles" else [path]
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
-    commands = {pathlib.Path(entry["file"]): entry
-                for entry in json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))}
+    entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
+    commands = {path: entry for entry in entries for path in compiled_by(entry)}
     here = pathlib.Path.cwd()
-    rooms = collections.defaultdict(list)
+
+    def options_of(path):
+        return commands.get(path, {}).get("command", "").partition(" -o ")[0]
+
+    groups = collections.defaultdict(list)
     for name in sys.argv[2:]:
-        entry = commands.get(here / name, {})
-        options = entry.get("command", "").partition(" -o ")[0]
-        rooms[pathlib.Path(name).parent.parts[:2]].append(Source(pathlib.Path(name), options))
-    work = []
-    for sources in rooms.values():
+        source = Source(here / name)
+        groups[pathlib.Path(name).parent.parts[:2], options_of(source.path)].append(source)
+    work, database = [], []
+
+    def add(path, like):
+        database.append({"directory": commands[like]["directory"], "file": str(path),
+                         "command": f"{options_of(like)} -c {path}"})
+
+    for sources in groups.values():
         for bundle in bundles_of(sources):
             path = None
             if len(bundle) > 1:
                 path = folder / f"bundle_{len(work)}.cc"
-                path.write_text("".join(f'#include "{here / source.path}"\n' for source in bundle),
-                                encoding="utf-8")
-                commands[path] = {"directory": commands[here / bundle[0].path]["directory"],
-                                  "command": f"{bundle[0].options} -c {path}", "file": str(path)}
+                write_bundle(path, bundle)
+                add(path, bundle[0].path)
+            for source in bundle:
+                if source.path in commands:
+                    add(source.path, source.path)
             work.append((bundle, path))
-    (folder / "compile_commands.json").write_text(json.dumps(list(commands.values())), encoding="utf-8")
+    (folder / "compile_commands.json").write_text(json.dumps(database), encoding="utf-8")
     work.sort(key=lambda item: -sum(source.path.stat().st_size for source in item[0]))
     failed = False
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -28,11 +28,11 @@ TEST(IdePlaces, CountUnitsOfABusFirst) {
   MachineDescription description;
   description.type = "pc";
   description.drives = {ide(2), {}, ide(), ide(), ide()};
-  EXPECT_THAT(places(description), testing::ElementsAre(std::pair(1, 0), std::pair(0, 0),
-                                                        std::pair(0, 1), std::pair(1, 1)));
+  EXPECT_THAT(places(description), ::testing::ElementsAre(std::pair(1, 0), std::pair(0, 0),
+                                                          std::pair(0, 1), std::pair(1, 1)));
   description.type = "q35";
-  EXPECT_THAT(places(description), testing::ElementsAre(std::pair(2, 0), std::pair(0, 0),
-                                                        std::pair(1, 0), std::pair(3, 0)));
+  EXPECT_THAT(places(description), ::testing::ElementsAre(std::pair(2, 0), std::pair(0, 0),
+                                                          std::pair(1, 0), std::pair(3, 0)));
 }
 
 TEST(IdePlaces, RefusesWhatIsTakenOrNotThere) {

@@ -41,7 +41,7 @@ class ScriptedController final : public vcpu::LocalInterruptController {
 
 /// A 32-bit guest, flat segments and no paging, whose code begins at 1000H. The parameter is the
 /// size of the code cache, 0 being the interpreter alone.
-class RunnerTest : public testing::TestWithParam<size_t> {
+class RunnerTest : public ::testing::TestWithParam<size_t> {
  protected:
   static constexpr uint64_t kCode = 0x1000;
 
@@ -261,7 +261,7 @@ TEST_P(RunnerTest, RepeatedMoveOverItsOwnTailRepeatsThePattern) {
   EXPECT_EQ(cpu_.gpr[x86::kRdi], 0x900Cu);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiers, RunnerTest, testing::Values(size_t{0}, size_t{4} << 20),
+INSTANTIATE_TEST_SUITE_P(Tiers, RunnerTest, ::testing::Values(size_t{0}, size_t{4} << 20),
                          [](const auto& tier) {
                            return tier.param == 0 ? "Interpreter" : "Translator";
                          });

@@ -12,7 +12,7 @@
 namespace limen::cli::image {
 namespace {
 
-Result<int> run(const Words& words) {
+Result<int> run_bench(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const bool writes = words.has("-w");
   const uint64_t count = LIMEN_TRY(words.number("-c", 75000));
@@ -81,22 +81,22 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,
-                           kFormatFlag,
-                           kQuietFlag,
-                           kShareFlag,
-                           kCacheFlag,
-                           {"-c", "", true},
-                           {"-d", "", true},
-                           {"-s", "", true},
-                           {"-S", "", true},
-                           {"-o", "", true},
-                           {"-w", "", false},
-                           {"-n", "", false},
-                           {"-i", "", true},
-                           {"", "--flush-interval", true},
-                           {"", "--no-drain", false},
-                           {"", "--pattern", true}};
+constexpr Flag kBenchFlags[] = {kHelpFlag,
+                                kFormatFlag,
+                                kQuietFlag,
+                                kShareFlag,
+                                kCacheFlag,
+                                {"-c", "", true},
+                                {"-d", "", true},
+                                {"-s", "", true},
+                                {"-S", "", true},
+                                {"-o", "", true},
+                                {"-w", "", false},
+                                {"-n", "", false},
+                                {"-i", "", true},
+                                {"", "--flush-interval", true},
+                                {"", "--no-drain", false},
+                                {"", "--pattern", true}};
 
 }  // namespace
 
@@ -111,7 +111,7 @@ const Verb kBench = {"bench",
   -w         write, else read; --pattern=BYTE what; --flush-interval=N flush after every N
   -n         past the host's page cache
 )",
-                     kFlags,
-                     run};
+                     kBenchFlags,
+                     run_bench};
 
 }  // namespace limen::cli::image

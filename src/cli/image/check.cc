@@ -81,7 +81,7 @@ Result<CheckResult> look(const std::string& path, const Words& words, Fix fix, b
   });
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_check(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const bool json = LIMEN_TRY(words.json_output());
   const auto& path = words.positional()[0];
@@ -120,9 +120,9 @@ Result<int> run(const Words& words) {
   return result.leaks != 0 ? kLeaks : 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,       kFormatFlag, kQuietFlag,
-                           kShareFlag,      kOutputFlag, {"-r", "--repair", true},
-                           kSourceCacheFlag};
+constexpr Flag kCheckFlags[] = {kHelpFlag,       kFormatFlag, kQuietFlag,
+                                kShareFlag,      kOutputFlag, {"-r", "--repair", true},
+                                kSourceCacheFlag};
 
 }  // namespace
 
@@ -135,7 +135,7 @@ const Verb kCheck = {"check",
 Exit status: 0 no errors; 1 the check failed; 2 the image is corrupt; 3 clusters are lost (leaks);
 63 the format has no check.
 )",
-                     kFlags,
-                     run};
+                     kCheckFlags,
+                     run_check};
 
 }  // namespace limen::cli::image

@@ -56,7 +56,7 @@ Result<block::Layer*> find_base(block::Layer& top, const std::string& wanted) {
   return fail("did not find '{}' in the backing chain of '{}'", wanted, top.path());
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_commit(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const auto& path = words.positional()[0];
   const auto cache = words.text("-t", "writeback");
@@ -85,8 +85,8 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,  kFormatFlag,      kQuietFlag,        kProgressFlag,
-                           kCacheFlag, {"-b", "", true}, {"-d", "", false}, {"-r", "", true}};
+constexpr Flag kCommitFlags[] = {kHelpFlag,  kFormatFlag,      kQuietFlag,        kProgressFlag,
+                                 kCacheFlag, {"-b", "", true}, {"-d", "", false}, {"-r", "", true}};
 
 }  // namespace
 
@@ -98,7 +98,7 @@ const Verb kCommit = {
            not emptied
   -d       do not empty FILE afterwards
 )",
-    kFlags,
-    run};
+    kCommitFlags,
+    run_commit};
 
 }  // namespace limen::cli::image

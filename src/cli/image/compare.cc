@@ -79,7 +79,7 @@ Result<int> compare(const Words& words, Side& a, Side& b) {
   return kSame;
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_compare(const Words& words) {
   LIMEN_TRY(words.expect(2, "FILE1 FILE2"));
   const auto cache = words.text("-T", "writeback");
   const auto fail_with = [](const Error& error) -> int {
@@ -99,8 +99,9 @@ Result<int> run(const Words& words) {
   return result ? *result : fail_with(result.error());
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag, kQuietFlag,       kProgressFlag,
-                           kSourceCacheFlag, kShareFlag,  {"-F", "", true}, {"-s", "", false}};
+constexpr Flag kCompareFlags[] = {kHelpFlag,        kFormatFlag,      kQuietFlag,
+                                  kProgressFlag,    kSourceCacheFlag, kShareFlag,
+                                  {"-F", "", true}, {"-s", "", false}};
 
 }  // namespace
 
@@ -111,7 +112,7 @@ const Verb kCompare = {"compare",
   -s                    strict: the sizes must be the same, and what is allocated
 Exit status: 0 the same; 1 different; 2 one cannot be read.
 )",
-                       kFlags,
-                       run};
+                       kCompareFlags,
+                       run_compare};
 
 }  // namespace limen::cli::image

@@ -44,7 +44,7 @@ Result<Target> target_of(const Words& words, uint64_t size) {
   return target;
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_convert(const Words& words) {
   if (words.text("-o") == "help" || words.text("-o") == "?") {
     fmt::print("{}", describe_options(words.text("-O", "raw")));
     return 0;
@@ -91,7 +91,7 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {
+constexpr Flag kConvertFlags[] = {
     kHelpFlag,         kFormatFlag,       kQuietFlag,       kShareFlag,
     kProgressFlag,     kCacheFlag,        kSourceCacheFlag, {"-O", "", true},
     {"-c", "", false}, {"-o", "", true},  {"-S", "", true}, {"-n", "", false},
@@ -120,7 +120,7 @@ const Verb kConvert = {"convert",
   --target-is-zero  with -n: the output reads as zeroes already
 Several inputs stand one behind the other in the output.
 )",
-                       kFlags,
-                       run};
+                       kConvertFlags,
+                       run_convert};
 
 }  // namespace limen::cli::image

@@ -42,7 +42,7 @@ Result<> use_backing(const std::string& path, Target& target, bool unsafe) {
   return {};
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_create(const Words& words) {
   const auto format = words.text("-f", "raw");
   if (words.text("-o") == "help" || words.text("-o") == "?") {
     fmt::print("{}", describe_options(format));
@@ -69,9 +69,9 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,           kQuietFlag,
-                           {"-o", "", true},  {"-b", "", true},      {"-F", "", true},
-                           {"-u", "", false}, {"", "--object", true}};
+constexpr Flag kCreateFlags[] = {kHelpFlag,         kFormatFlag,           kQuietFlag,
+                                 {"-o", "", true},  {"-b", "", true},      {"-F", "", true},
+                                 {"-u", "", false}, {"", "--object", true}};
 
 }  // namespace
 
@@ -86,7 +86,7 @@ const Verb kCreate = {"create",
   -q          print nothing
 SIZE is a number with b, k, M, G, T, P or E behind it (powers of 1024); without one, bytes.
 )",
-                      kFlags,
-                      run};
+                      kCreateFlags,
+                      run_create};
 
 }  // namespace limen::cli::image

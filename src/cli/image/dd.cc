@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kPiece = uint64_t{2} << 20;
 
-Result<int> run(const Words& words) {
+Result<int> run_dd(const Words& words) {
   std::string input, output;
   uint64_t block_size = 512, count = UINT64_MAX, skip = 0;
   for (const auto& word : words.positional()) {
@@ -62,7 +62,7 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag, kFormatFlag, kShareFlag, {"-O", "", true}};
+constexpr Flag kDdFlags[] = {kHelpFlag, kFormatFlag, kShareFlag, {"-O", "", true}};
 
 }  // namespace
 
@@ -71,7 +71,7 @@ const Verb kDd = {"dd",
                   "copy a part of a disk into a new image",
                   R"(  bs=SIZE  of a block (512); count=N blocks; skip=N blocks of the input
 )",
-                  kFlags,
-                  run};
+                  kDdFlags,
+                  run_dd};
 
 }  // namespace limen::cli::image

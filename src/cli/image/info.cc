@@ -105,7 +105,7 @@ ordered_json json_of(const Facts& facts) {
   return json;
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_info(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const bool json = words.has("--json") || LIMEN_TRY(words.json_output());
   const bool chain = words.has("--backing-chain");
@@ -143,13 +143,13 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,
-                           kFormatFlag,
-                           kShareFlag,
-                           kOutputFlag,
-                           {"", "--backing-chain", false},
-                           {"", "--json", false},
-                           {"", "--force", false}};
+constexpr Flag kInfoFlags[] = {kHelpFlag,
+                               kFormatFlag,
+                               kShareFlag,
+                               kOutputFlag,
+                               {"", "--backing-chain", false},
+                               {"", "--json", false},
+                               {"", "--force", false}};
 
 }  // namespace
 
@@ -161,7 +161,7 @@ const Verb kInfo = {"info",
   --output=json    for programs
   --backing-chain  the image's backing images too
 )",
-                    kFlags,
-                    run};
+                    kInfoFlags,
+                    run_info};
 
 }  // namespace limen::cli::image

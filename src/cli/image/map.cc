@@ -52,7 +52,7 @@ void print_json(const Line& line, bool first) {
   fmt::print("}}");
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_map(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const bool json = LIMEN_TRY(words.json_output());
   const auto layer = LIMEN_TRY(
@@ -88,12 +88,12 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,
-                           kFormatFlag,
-                           kShareFlag,
-                           kOutputFlag,
-                           {"", "--start-offset", true},
-                           {"", "--max-length", true}};
+constexpr Flag kMapFlags[] = {kHelpFlag,
+                              kFormatFlag,
+                              kShareFlag,
+                              kOutputFlag,
+                              {"", "--start-offset", true},
+                              {"", "--max-length", true}};
 
 }  // namespace
 
@@ -104,7 +104,7 @@ const Verb kMap = {
     R"(  --start-offset=OFFSET, --max-length=LENGTH  only a part of the disk
   --output=json  every part, and in which image of the backing chain it is
 )",
-    kFlags,
-    run};
+    kMapFlags,
+    run_map};
 
 }  // namespace limen::cli::image

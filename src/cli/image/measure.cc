@@ -45,7 +45,7 @@ Result<uint64_t> data_bytes(block::Layer& layer, uint64_t unit) {
   return bytes;
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_measure(const Words& words) {
   const bool json = LIMEN_TRY(words.json_output());
   const auto target = LIMEN_TRY(parse_target(words.text("-O", "raw"), words.all("-o")));
   const bool by_size = words.has("--size");
@@ -92,9 +92,9 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,         kShareFlag,
-                           kOutputFlag,      {"-O", "", true},    {"-o", "", true},
-                           {"-l", "", true}, {"", "--size", true}};
+constexpr Flag kMeasureFlags[] = {kHelpFlag,        kFormatFlag,         kShareFlag,
+                                  kOutputFlag,      {"-O", "", true},    {"-o", "", true},
+                                  {"-l", "", true}, {"", "--size", true}};
 
 }  // namespace
 
@@ -105,7 +105,7 @@ const Verb kMeasure = {
     R"(  -O FORMAT, -o OPTIONS  of the new image
   --size SIZE            for an empty disk of this size, else for a copy of FILE
 )",
-    kFlags,
-    run};
+    kMeasureFlags,
+    run_measure};
 
 }  // namespace limen::cli::image

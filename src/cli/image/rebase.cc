@@ -60,7 +60,7 @@ Result<> keep_content(block::qcow2::Image& image, block::Layer* fresh, Progress&
   return {};
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_rebase(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   if (!words.has("-b")) return fail("rebase: -b BACKING is missing (-b \"\" for none)");
   const auto& path = words.positional()[0];
@@ -99,9 +99,9 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,        kFormatFlag,      kQuietFlag,    kShareFlag,
-                           kCacheFlag,       kSourceCacheFlag, kProgressFlag, {"-u", "", false},
-                           {"-b", "", true}, {"-F", "", true}};
+constexpr Flag kRebaseFlags[] = {
+    kHelpFlag,        kFormatFlag,   kQuietFlag,        kShareFlag,       kCacheFlag,
+    kSourceCacheFlag, kProgressFlag, {"-u", "", false}, {"-b", "", true}, {"-F", "", true}};
 
 }  // namespace
 
@@ -113,7 +113,7 @@ const Verb kRebase = {"rebase",
   -u          unsafe: only the name is changed, nothing is compared (for a file that was moved)
 Without -u the disk shows the same as before: what differs is copied into the image.
 )",
-                      kFlags,
-                      run};
+                      kRebaseFlags,
+                      run_rebase};
 
 }  // namespace limen::cli::image

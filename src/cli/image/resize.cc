@@ -20,7 +20,7 @@ Result<> grow_room(const std::string& path, const std::string& mode, uint64_t fr
   return {};
 }
 
-Result<int> run(const Words& words) {
+Result<int> run_resize(const Words& words) {
   if (words.positional().size() != 2) return fail("resize: a file and a size are needed");
   const auto& path = words.positional()[0];
   const std::string_view size = words.positional()[1];
@@ -60,7 +60,7 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {
+constexpr Flag kResizeFlags[] = {
     kHelpFlag, kFormatFlag, kQuietFlag, {"", "--shrink", false}, {"", "--preallocation", true}};
 
 }  // namespace
@@ -71,7 +71,7 @@ const Verb kResize = {"resize",
                       R"(  --shrink              allow a smaller size; what lies behind is lost
   --preallocation=MODE  off, metadata, falloc or full: room for what is new
 )",
-                      kFlags,
-                      run};
+                      kResizeFlags,
+                      run_resize};
 
 }  // namespace limen::cli::image

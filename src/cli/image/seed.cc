@@ -5,7 +5,7 @@
 namespace limen::cli::image {
 namespace {
 
-Result<int> run(const Words& words) {
+Result<int> run_seed(const Words& words) {
   if (words.positional().size() != 1) return fail("seed: one file is needed");
   const SeedWords seed{.user_data = words.text("--user-data"),
                        .meta_data = words.text("--meta-data"),
@@ -16,12 +16,12 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,
-                           {"", "--user-data", true},
-                           {"", "--meta-data", true},
-                           {"", "--network-config", true},
-                           {"", "--vendor-data", true},
-                           {"", "--hostname", true}};
+constexpr Flag kSeedFlags[] = {kHelpFlag,
+                               {"", "--user-data", true},
+                               {"", "--meta-data", true},
+                               {"", "--network-config", true},
+                               {"", "--vendor-data", true},
+                               {"", "--hostname", true}};
 
 }  // namespace
 
@@ -36,7 +36,7 @@ const Verb kSeed = {
   --vendor-data FILE     as user data, before it
   --hostname NAME        the guest's name, without --meta-data
 )",
-    kFlags,
-    run};
+    kSeedFlags,
+    run_seed};
 
 }  // namespace limen::cli::image

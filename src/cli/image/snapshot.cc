@@ -42,7 +42,7 @@ nlohmann::ordered_json describe_snapshot(const block::qcow2::Snapshot& snapshot)
 
 namespace {
 
-Result<int> run(const Words& words) {
+Result<int> run_snapshot(const Words& words) {
   LIMEN_TRY(words.expect(1, "FILE"));
   const int actions = (words.has("-l") ? 1 : 0) + (words.has("-a") ? 1 : 0) +
                       (words.has("-c") ? 1 : 0) + (words.has("-d") ? 1 : 0);
@@ -75,8 +75,9 @@ Result<int> run(const Words& words) {
   return 0;
 }
 
-constexpr Flag kFlags[] = {kHelpFlag,         kFormatFlag,      kQuietFlag,       kShareFlag,
-                           {"-l", "", false}, {"-a", "", true}, {"-c", "", true}, {"-d", "", true}};
+constexpr Flag kSnapshotFlags[] = {kHelpFlag,        kFormatFlag,       kQuietFlag,
+                                   kShareFlag,       {"-l", "", false}, {"-a", "", true},
+                                   {"-c", "", true}, {"-d", "", true}};
 
 }  // namespace
 
@@ -89,7 +90,7 @@ const Verb kSnapshot = {"snapshot",
   -d NAME  delete NAME
 NAME may be a snapshot's ID, too.
 )",
-                        kFlags,
-                        run};
+                        kSnapshotFlags,
+                        run_snapshot};
 
 }  // namespace limen::cli::image

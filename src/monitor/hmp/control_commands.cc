@@ -153,7 +153,7 @@ Result<> no_logging(HumanInterpreter&, Words&) {
   return fail("Error: what is logged is chosen at the start, with -d and -D");
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kControlCommands = {
     HumanCommand{"help|?", "[cmd]", "show the help", help},
     HumanCommand{"quit|q", "", "quit the emulator", run<kQuit>},
     HumanCommand{"stop|s", "", "stop emulation", run<kStop>},
@@ -191,6 +191,6 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> control_commands() { return kCommands; }
+std::span<const HumanCommand> control_commands() { return kControlCommands; }
 
 }  // namespace limen::monitor

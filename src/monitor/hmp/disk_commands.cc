@@ -175,7 +175,7 @@ Result<> drive_delete(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kDiskCommands = {
     HumanCommand{"eject", "[-f] device", "eject a removable medium", eject},
     HumanCommand{"change", "[-f] device filename [format [read-only-mode]]",
                  "change a removable medium", change},
@@ -190,7 +190,7 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> disk_commands() { return kCommands; }
+std::span<const HumanCommand> disk_commands() { return kDiskCommands; }
 
 Result<> show_block(HumanInterpreter& interpreter, Words& words) {
   bool nodes = false, verbose = false;

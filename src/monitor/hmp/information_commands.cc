@@ -300,7 +300,7 @@ Result<> roms(HumanInterpreter& interpreter, Words&) {
   return {};
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kInformationCommands = {
     HumanCommand{"version", "", "show the version of QEMU that this stands for", version},
     HumanCommand{"name", "", "show the current VM name", name},
     HumanCommand{"uuid", "", "show the current VM UUID", uuid},
@@ -330,6 +330,6 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> information_commands() { return kCommands; }
+std::span<const HumanCommand> information_commands() { return kInformationCommands; }
 
 }  // namespace limen::monitor

@@ -99,7 +99,7 @@ Result<> expire_password(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kInputCommands = {
     HumanCommand{"set_password", "protocol password [action-if-connected]",
                  "set the password of the VNC server", set_password},
     HumanCommand{"expire_password", "protocol time", "set when the VNC server's password expires",
@@ -114,7 +114,7 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> input_device_commands() { return kCommands; }
+std::span<const HumanCommand> input_device_commands() { return kInputCommands; }
 
 Result<> show_vnc(HumanInterpreter& interpreter, Words&) {
   const auto reply = interpreter.run("query-vnc-servers");

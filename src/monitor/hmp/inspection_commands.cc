@@ -224,7 +224,7 @@ Result<> info(HumanInterpreter& interpreter, Words& words) {
   return command->run(interpreter, words);
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kInspectionCommands = {
     HumanCommand{"info", "[subcommand]", "show various information about the system state", info},
     HumanCommand{"x", "/fmt addr", "virtual memory dump starting at 'addr'", show_linear},
     HumanCommand{"xp", "/fmt addr", "physical memory dump starting at 'addr'", show_physical},
@@ -238,6 +238,6 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> inspection_commands() { return kCommands; }
+std::span<const HumanCommand> inspection_commands() { return kInspectionCommands; }
 
 }  // namespace limen::monitor

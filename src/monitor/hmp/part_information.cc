@@ -112,7 +112,7 @@ Result<> interrupts(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kPartInformationCommands = {
     HumanCommand{"pic", "", "show PIC and I/O APIC state", pic},
     HumanCommand{"lapic", "[index]", "show local APIC state", local_apic},
     HumanCommand{"irq", "", "show the interrupts statistics", interrupts},
@@ -124,6 +124,6 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> part_information_commands() { return kCommands; }
+std::span<const HumanCommand> part_information_commands() { return kPartInformationCommands; }
 
 }  // namespace limen::monitor

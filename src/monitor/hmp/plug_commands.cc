@@ -141,7 +141,7 @@ Result<> send_break(HumanInterpreter& interpreter, Words& words) {
   return {};
 }
 
-constexpr std::array kCommands = {
+constexpr std::array kPlugCommands = {
     HumanCommand{"device_add", "driver[,prop=value][,...]",
                  "add device, like -device on the "
                  "command line",
@@ -168,6 +168,6 @@ constexpr std::array kCommands = {
 
 }  // namespace
 
-std::span<const HumanCommand> plug_commands() { return kCommands; }
+std::span<const HumanCommand> plug_commands() { return kPlugCommands; }
 
 }  // namespace limen::monitor

@@ -9,7 +9,7 @@ namespace {
 
 using machine::BlockControl;
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kBlockChangeSchema = R"(
 enum BlockdevDriver { file, host_device, null-aio, null-co, qcow2, raw, throttle }
 enum BlockdevDiscardOptions { ignore, unmap }
 enum BlockdevAioOptions { threads, native, io_uring }
@@ -189,7 +189,7 @@ Reply transaction(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup block_change_commands() {
-  return {kSchema,
+  return {kBlockChangeSchema,
           {{"blockdev-add", add_node},
            {"blockdev-del", delete_node},
            {"block_resize", resize},

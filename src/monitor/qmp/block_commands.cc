@@ -8,7 +8,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kBlockSchema = R"(
 struct ImageInfo { filename: str, format: str, *dirty-flag: bool, *actual-size: uint,
   virtual-size: uint, *cluster-size: uint, *encrypted: bool, *compressed: bool,
   *backing-filename: str, *full-backing-filename: str, *backing-filename-format: str,
@@ -112,7 +112,7 @@ Reply empty_list(Context&, const Json&) { return Json::array(); }
 }  // namespace
 
 CommandGroup block_commands() {
-  return {kSchema,
+  return {kBlockSchema,
           {{"query-block", query_block},
            {"query-blockstats", query_blockstats},
            {"query-named-block-nodes", query_named_block_nodes},

@@ -9,7 +9,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kCharacterSchema = R"(
 struct ChardevInfo { label: str, filename: str, frontend-open: bool }
 command query-chardev -> [ChardevInfo]
 struct ChardevBackendInfo { name: str }
@@ -225,7 +225,7 @@ Reply ringbuf_read(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup character_commands() {
-  return {kSchema,
+  return {kCharacterSchema,
           {{"query-chardev", query_chardev},
            {"query-chardev-backends", query_chardev_backends},
            {"chardev-add", chardev_add},

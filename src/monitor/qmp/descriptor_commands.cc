@@ -9,7 +9,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kDescriptorSchema = R"(
 command getfd { fdname: str } [oob]
 command closefd { fdname: str } [oob]
 struct AddfdInfo { fdset-id: int, fd: int }
@@ -87,7 +87,7 @@ Reply add_client(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup descriptor_commands() {
-  return {kSchema,
+  return {kDescriptorSchema,
           {{"getfd", getfd},
            {"closefd", closefd},
            {"add-fd", add_fd},

@@ -8,7 +8,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kDeviceSchema = R"(
 # The other members are the device's properties.
 command device_add { driver: str, *bus: str, *id: str } [open json-cli json-cli-hotplug]
 command device_del { id: str }
@@ -89,7 +89,7 @@ Reply balloon(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup device_commands() {
-  return {kSchema,
+  return {kDeviceSchema,
           {{"device_add", device_add},
            {"device_del", device_del},
            {"query-balloon", query_balloon},

@@ -11,7 +11,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kDisplaySchema = R"(
 enum ImageFormat { ppm, png }
 command screendump { filename: str, *device: str, *head: int, *format: ImageFormat }
 )";
@@ -64,7 +64,7 @@ Reply screendump(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup display_commands() {
-  return {.schema = kSchema, .handlers = {{"screendump", screendump}}};
+  return {.schema = kDisplaySchema, .handlers = {{"screendump", screendump}}};
 }
 
 }  // namespace limen::monitor

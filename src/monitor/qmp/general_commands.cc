@@ -11,7 +11,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kGeneralSchema = R"(
 enum QMPCapability { oob }
 command qmp_capabilities { *enable: [QMPCapability] } [oob]
 
@@ -225,7 +225,7 @@ Reply query_tpm(Context& context, const Json&) {
 }  // namespace
 
 CommandGroup general_commands() {
-  return {kSchema,
+  return {kGeneralSchema,
           {{"qmp_capabilities", qmp_capabilities},
            {"query-version", query_version},
            {"query-commands", query_commands},

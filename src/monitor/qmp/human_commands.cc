@@ -6,7 +6,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kHumanSchema = R"(
 command human-monitor-command { command-line: str, *cpu-index: int } -> str
 )";
 
@@ -21,7 +21,7 @@ Reply human_monitor_command(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup human_commands() {
-  return {kSchema, {{"human-monitor-command", human_monitor_command}}};
+  return {kHumanSchema, {{"human-monitor-command", human_monitor_command}}};
 }
 
 }  // namespace limen::monitor

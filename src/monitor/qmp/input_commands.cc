@@ -12,7 +12,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kInputSchema = R"(
 enum KeyValueKind { number, qcode }
 struct IntWrapper { data: int }
 struct QKeyCodeWrapper { data: str }
@@ -154,7 +154,7 @@ Reply query_mice(Context& context, const Json&) {
 
 CommandGroup input_commands() {
   return {
-      kSchema,
+      kInputSchema,
       {{"send-key", send_key}, {"input-send-event", input_send_event}, {"query-mice", query_mice}}};
 }
 

@@ -9,7 +9,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kLifecycleSchema = R"(
 enum RunState { debug, inmigrate, internal-error, io-error, paused, postmigrate, prelaunch,
   finish-migrate, restore-vm, running, save-vm, shutdown, suspended, watchdog, guest-panicked, colo }
 struct StatusInfo { running: bool, singlestep: bool, status: RunState }
@@ -132,7 +132,7 @@ Reply inject_nmi(Context& context, const Json&) {
 }  // namespace
 
 CommandGroup lifecycle_commands() {
-  return {kSchema,
+  return {kLifecycleSchema,
           {{"query-status", query_status},
            {"stop", stop},
            {"cont", cont},

@@ -7,7 +7,7 @@ namespace {
 
 using machine::BlockControl;
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kMediumSchema = R"(
 command eject { *device: str, *id: str, *force: bool }
 command blockdev-open-tray { *device: str, *id: str, *force: bool }
 command blockdev-close-tray { *device: str, *id: str }
@@ -80,7 +80,7 @@ Reply change_medium(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup medium_commands() {
-  return {kSchema,
+  return {kMediumSchema,
           {{"eject", eject},
            {"blockdev-open-tray", open_tray},
            {"blockdev-close-tray", close_tray},

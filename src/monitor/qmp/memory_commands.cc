@@ -17,7 +17,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kMemorySchema = R"(
 struct MemoryInfo { base-memory: uint, *plugged-memory: uint }
 command query-memory-size-summary -> MemoryInfo
 command query-memory-devices -> [any]
@@ -122,7 +122,7 @@ Reply query_dump(Context& context, const Json&) { return dump_result(context.sha
 }  // namespace
 
 CommandGroup memory_commands() {
-  return {kSchema,
+  return {kMemorySchema,
           {{"query-memory-size-summary", query_memory_size_summary},
            {"query-memory-devices", query_memory_devices},
            {"memsave", memsave},

@@ -11,7 +11,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kNetworkSchema = R"(
 enum NetClientDriver { user, tap, bridge, socket, stream, dgram, hubport }
 enum NetSocketAddressType { inet, unix, fd }
 struct NetInetSocketAddress { host: str, port: str }
@@ -106,7 +106,7 @@ Result<> add_netdev(Context& context, net::Parameters parameters) {
 }
 
 CommandGroup network_commands() {
-  return {kSchema,
+  return {kNetworkSchema,
           {{"netdev_add", netdev_add}, {"netdev_del", netdev_del}, {"set_link", set_link}}};
 }
 

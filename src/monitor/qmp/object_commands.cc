@@ -14,7 +14,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kObjectSchema = R"(
 struct ObjectPropertyInfo { name: str, type: str, *description: str, *default-value: any }
 command qom-list { path: str } -> [ObjectPropertyInfo]
 command qom-get { path: str, property: str } -> any
@@ -234,7 +234,7 @@ Reply query_memdev(Context& context, const Json&) {
 }  // namespace
 
 CommandGroup object_commands() {
-  return {kSchema,
+  return {kObjectSchema,
           {{"qom-list", qom_list},
            {"qom-get", qom_get},
            {"qom-set", qom_set},

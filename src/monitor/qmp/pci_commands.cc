@@ -10,7 +10,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kPciSchema = R"(
 struct PciMemoryRegion { bar: int, type: str, address: int, size: int, *prefetch: bool,
   *mem_type_64: bool }
 struct PciDeviceClass { *desc: str, class: int }
@@ -81,6 +81,6 @@ Reply query_pci(Context& context, const Json&) {
 
 }  // namespace
 
-CommandGroup pci_commands() { return {kSchema, {{"query-pci", query_pci}}}; }
+CommandGroup pci_commands() { return {kPciSchema, {{"query-pci", query_pci}}}; }
 
 }  // namespace limen::monitor

@@ -9,7 +9,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kProcessorSchema = R"(
 struct CpuInstanceProperties { *node-id: int, *socket-id: int, *die-id: int, *core-id: int,
   *thread-id: int }
 struct CpuInfoFast { cpu-index: int, qom-path: str, thread-id: int, *props: CpuInstanceProperties,
@@ -128,7 +128,7 @@ Reply query_cpu_model_expansion(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup processor_commands() {
-  return {kSchema,
+  return {kProcessorSchema,
           {{"query-cpus-fast", query_cpus_fast},
            {"query-hotpluggable-cpus", query_hotpluggable_cpus},
            {"query-cpu-definitions", query_cpu_definitions},

@@ -10,7 +10,7 @@
 namespace limen::monitor {
 namespace {
 
-constexpr std::string_view kSchema = R"(
+constexpr std::string_view kVncSchema = R"(
 enum NetworkAddressFamily { ipv4, ipv6, unix, vsock, unknown }
 enum VncPrimaryAuth { none, vnc, ra2, ra2ne, tight, ultra, tls, vencrypt, sasl }
 enum VncVencryptSubAuth { plain, tls-none, x509-none, tls-vnc, x509-vnc, tls-plain, x509-plain,
@@ -144,7 +144,7 @@ Reply expire_password(Context& context, const Json& arguments) {
 }  // namespace
 
 CommandGroup vnc_commands() {
-  return {kSchema,
+  return {kVncSchema,
           {{"query-vnc", query_vnc},
            {"query-vnc-servers", query_vnc_servers},
            {"set_password", set_password},

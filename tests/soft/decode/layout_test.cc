@@ -113,7 +113,7 @@ TEST(Layout, AgreesWithTheDecoderAboutEveryInstructionThatItKnows) {
         8u * layout.immediate == raw.imm[0].size && raw.imm[1].size == 0 &&
         (layout.displacement == 0 || raw.disp.offset == layout.head) &&
         (layout.immediate == 0 || raw.imm[0].offset == layout.head + layout.displacement);
-    ASSERT_TRUE(agrees) << testing::PrintToString(bytes) << " "
+    ASSERT_TRUE(agrees) << ::testing::PrintToString(bytes) << " "
                         << ZydisMnemonicGetString(instruction.mnemonic());
   }
   EXPECT_GT(known, decoded * 9 / 10) << "hardly anything is odd";

@@ -42,7 +42,7 @@ class RecordingDevice : public memory::IoHandler {
   std::vector<Access> accesses;
 };
 
-class MmuTest : public testing::Test {
+class MmuTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kRamSize = 16 << 20;
   static constexpr uint64_t kDevice = 0xE000'0000;

@@ -208,7 +208,7 @@ TEST_F(MmuPaging, RightsMatrix) {
       const bool read_ok = cpl3 ? u : !smap_bars;
       const bool write_ok = cpl3 ? u && w : !smap_bars && (w || !wp);
       const bool fetch_ok = !nx && (cpl3 ? u : !(smep && u));
-      SCOPED_TRACE(testing::Message() << "page " << page << " state " << state);
+      SCOPED_TRACE(::testing::Message() << "page " << page << " state " << state);
       mmu_->flush_all();
       EXPECT_EQ(write_fault(kPage), write_ok ? kNoFault : us | 2);
       EXPECT_EQ(read_fault(kPage), read_ok ? kNoFault : us);

@@ -141,7 +141,7 @@ TEST_F(MmuTlb, InvpcidTypes) {
   for (const Case& test :
        {Case{0, 1, kPage, false, true}, Case{0, 1, 0x9000, true, true}, Case{1, 1, 0, false, true},
         Case{1, 2, 0, true, true}, Case{2, 0, 0, false, false}, Case{3, 0, 0, false, true}}) {
-    SCOPED_TRACE(testing::Message() << test.type << " " << test.pcid);
+    SCOPED_TRACE(::testing::Message() << test.type << " " << test.pcid);
     poke<uint64_t>(leaf, kFirst | kRw);
     poke<uint64_t>(global, kFirst | kRw | kGlobal);
     mmu_->flush_all();

@@ -39,7 +39,7 @@ class FakeInterruptController : public vcpu::LocalInterruptController {
   std::map<uint32_t, uint64_t> registers{{msr::kApicBase, 0xFEE0'0900}};
 };
 
-class Msr : public testing::Test {
+class Msr : public ::testing::Test {
  protected:
   Msr() { use("host"); }
 

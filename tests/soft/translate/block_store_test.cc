@@ -16,7 +16,7 @@ constexpr CodeOffset kBlockSize = 512;
 constexpr uint64_t kPages = 64;
 
 /// Blocks that are but a jump and its stub.
-class BlockStoreTest : public testing::Test {
+class BlockStoreTest : public ::testing::Test {
  protected:
   struct Made {
     BlockId id;

@@ -1,1 +1,0 @@
-// Nothing: what is compiled is the header before it (Room.cmake, limen_precompiled).
