@@ -99,7 +99,9 @@ def bundles_of(sources):
 def write_bundle(path, sources):
     """Headers first: names that a source has for itself mean nothing to them."""
     headers = dict.fromkeys(header for source in sources for header in source.headers)
-    text = "".join(f'#include "{name}"\n' for name in (*headers, *(source.path for source in sources)))
+    # That a type made of unnamed ones is in an included file, where others could include it, too.
+    text = '#pragma GCC diagnostic ignored "-Wsubobject-linkage"\n'
+    text += "".join(f'#include "{name}"\n' for name in (*headers, *(source.path for source in sources)))
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
