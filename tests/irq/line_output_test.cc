@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "irq/recording_sink.h"
 
 namespace limen::irq {
