@@ -2,10 +2,12 @@
 #include <string>
 #include <vector>
 
+#include "cli/process.h"
 #include "cli/programs.h"
 
 int main(int count, char** words) {
   using namespace limen::cli;
+  limit_thread_stacks();
   const std::string called = count > 0 ? words[0] : "limen";
   const std::string program = called.substr(called.rfind('/') + 1);
   const std::vector<std::string> arguments(words + (count > 0 ? 1 : 0), words + count);

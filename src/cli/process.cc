@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -85,6 +86,16 @@ Result<std::unique_ptr<PidFile>> PidFile::create(const std::string& path) {
 }
 
 PidFile::~PidFile() { ::unlink(path_.c_str()); }
+
+void limit_thread_stacks() {
+  constexpr size_t kStackSize = size_t{1} << 20;
+  pthread_attr_t attributes;
+  if (::pthread_getattr_default_np(&attributes) != 0) return;
+  // What cannot be set stays as large as it was.
+  if (::pthread_attr_setstacksize(&attributes, kStackSize) == 0)
+    static_cast<void>(::pthread_setattr_default_np(&attributes));
+  ::pthread_attr_destroy(&attributes);
+}
 
 Result<> lock_memory(const qemu::ProcessOptions& options) {
   if (options.lock_memory && ::mlockall(MCL_CURRENT | MCL_FUTURE) != 0)

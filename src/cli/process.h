@@ -38,6 +38,11 @@ class PidFile {
   std::string path_;
 };
 
+/// Gives the threads that are made from here on stacks too small for a huge page. With those on by
+/// themselves (transparent_hugepage=always, as in Debian), a stack of the usual 8 MiB may take 2
+/// MiB for the few KiB in use.
+void limit_thread_stacks();
+
 /// Keeps all memory of this process from being swapped out, if the options say so.
 Result<> lock_memory(const qemu::ProcessOptions& options);
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/delayed_library.h"
 #include "base/host_tsc.h"
 #include "base/log.h"
 #include "soft/cpu.h"
@@ -139,11 +140,11 @@ class SoftAccelerator final : public vcpu::Accelerator {
 
 }  // namespace
 
-Result<> check_host_processor() {
+Result<> check_host() {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & bit_OSXSAVE) == 0)
     return fail("accelerator 'soft' needs a processor and a kernel with XSAVE; this host has none");
-  return {};
+  return load_library(LIMEN_ZYDIS_LIBRARY);
 }
 
 std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options) {

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <vector>
 
+#include "base/delayed_library.h"
 #include "machine/board.h"
 #include "machine/machine.h"
 #include "monitor/guest_view.h"
@@ -53,8 +54,8 @@ std::string unit_text(uint64_t value, const Format& format) {
   }
 }
 
-void disassemble(HumanInterpreter& interpreter, const GuestView& view, const x86::CpuState& state,
-                 uint64_t address, uint64_t count, bool physical) {
+Result<> disassemble(HumanInterpreter& interpreter, const GuestView& view,
+                     const x86::CpuState& state, uint64_t address, uint64_t count, bool physical) {
   const auto& code = state.system.segments[x86::kCs];
   const bool wide = view.long_code();
   const auto mode = wide                 ? ZYDIS_MACHINE_MODE_LONG_64
@@ -63,6 +64,7 @@ void disassemble(HumanInterpreter& interpreter, const GuestView& view, const x86
   const auto width = wide                 ? ZYDIS_STACK_WIDTH_64
                      : code.default_big() ? ZYDIS_STACK_WIDTH_32
                                           : ZYDIS_STACK_WIDTH_16;
+  LIMEN_TRY(load_library(LIMEN_ZYDIS_LIBRARY));
   ZydisDecoder decoder;
   ZydisFormatter formatter;
   ZydisDecoderInit(&decoder, mode, width);
@@ -77,7 +79,7 @@ void disassemble(HumanInterpreter& interpreter, const GuestView& view, const x86
     while (available > 0 && !read(available)) --available;
     if (available == 0) {
       interpreter.print("{:#010x}:  Cannot access memory\n", address);
-      return;
+      return {};
     }
     ZydisDecodedInstruction instruction;
     std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
@@ -99,6 +101,7 @@ void disassemble(HumanInterpreter& interpreter, const GuestView& view, const x86
     interpreter.print("{:#010x}:  {:<24} {}\n", address, raw, text.data());
     address += length;
   }
+  return {};
 }
 
 Result<> show_memory(HumanInterpreter& interpreter, Words& words, bool physical) {
@@ -109,10 +112,8 @@ Result<> show_memory(HumanInterpreter& interpreter, Words& words, bool physical)
   auto* const board = interpreter.machine().board();
   const GuestView view(*interpreter.machine().memory(), state,
                        physical && board != nullptr ? &board->mmio() : nullptr);
-  if (format.letter == 'i') {
-    disassemble(interpreter, view, state, address, format.count, physical);
-    return {};
-  }
+  if (format.letter == 'i')
+    return disassemble(interpreter, view, state, address, format.count, physical);
   if (format.letter == 'c') format.size = 1;
   const uint64_t line = format.size == 1 ? 8 : 16;
   uint64_t left = format.size * format.count;

@@ -8,7 +8,8 @@ using namespace x86;  // NOLINT(google-build-using-namespace): register bits by 
 
 namespace {
 
-const DataBank kEmptyBank{};
+/// Made by the compiler: no machine that has no use for it pays for its pages.
+constinit const DataBank kEmptyBank;
 
 }  // namespace
 

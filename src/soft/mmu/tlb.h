@@ -31,7 +31,7 @@ struct DataEntry {
   uint64_t difference = 0;    ///< Of `host` and the page's address.
 
   [[nodiscard]] uint64_t page() const { return read_tag; }
-  void drop(size_t index) { read_tag = write_tag = no_tag(index); }
+  constexpr void drop(size_t index) { read_tag = write_tag = no_tag(index); }
 };
 static_assert(sizeof(DataEntry) == 32);
 
@@ -50,7 +50,7 @@ struct FetchEntry {
   FetchResult result;
 
   [[nodiscard]] uint64_t page() const { return tag; }
-  void drop(size_t index) { tag = no_tag(index); }
+  constexpr void drop(size_t index) { tag = no_tag(index); }
 };
 
 /// A direct-mapped table that knows which of its entries are in use, so that a flush costs as much
@@ -59,7 +59,7 @@ template <typename Entry, size_t N>
 struct Bank {
   static constexpr uint64_t kMask = N - 1;
 
-  Bank() {
+  constexpr Bank() {
     for (size_t i = 0; i < N; ++i) entries[i].drop(i);
   }
 
