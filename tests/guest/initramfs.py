@@ -56,9 +56,21 @@ class Initramfs:
         with tempfile.NamedTemporaryFile() as stripped:
             subprocess.run(["strip", "-o", stripped.name, program], check=True)
             self.add(path, pathlib.Path(stripped.name).read_bytes(), executable=True)
-        for library in libraries(program):
-            if library[1:] not in self._entries:
-                self.add(library, pathlib.Path(library).read_bytes(), executable=True)
+        self._add_libraries(libraries(program))
+
+    def add_library(self, name):
+        """A library that a program loads by itself, and those that it needs. Raises FileNotFoundError where
+        it is missing."""
+        known = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+        found = re.search(rf"^\s*{re.escape(name)} \(.*x86-64.*\) => (\S+)$", known, re.MULTILINE)
+        if not found:
+            raise FileNotFoundError(f"the library {name} is not here")
+        self._add_libraries([found.group(1), *libraries(found.group(1))])
+
+    def _add_libraries(self, files):
+        for file in files:
+            if file[1:] not in self._entries:
+                self.add(file, pathlib.Path(file).read_bytes(), executable=True)
 
     def archive(self):
         return cpio((path, *entry) for path, entry in self._entries.items())

@@ -12,6 +12,7 @@ import tempfile
 import unittest
 
 import kvm_host
+import small_machine
 from full_kernel import kernel_folder
 from harness import BIN, SYSTEM, guest_folder
 from initramfs import Initramfs
@@ -86,6 +87,9 @@ class KvmAmd(kvm_host.KvmHostTest):
             files.add_program("/bin/api_version", program.name)
         if UNIT_TESTS.exists():
             files.add_program("/bin/test_kvm", UNIT_TESTS)
+            files.add_library("libZydis.so.4.0")
+        files.add_library("libslirp.so.0")
+        files.add("/guest/small", small_machine.KERNEL)
         if guest_folder() is not None:
             files.add_file("/guest/vmlinuz", guest_folder() / "vmlinuz")
             files.add("/guest/initrd", guest_initrd())
@@ -132,6 +136,18 @@ class KvmAmd(kvm_host.KvmHostTest):
         self.assertEqual(findings["kvm-modules"]["value"], ["kvm", "kvm_amd"])
         self.assertEqual(findings["nested-kvm_amd"]["value"], True)
         self.assertTrue(findings["kvm-probe"]["value"]["usable"], findings["kvm-probe"])
+
+    def test_memory_beside_the_guests(self):
+        machine = shlex.join(small_machine.command(
+            INSIDE, "kvm", "user,id=net", "/guest/small", "/tmp/disk", "/tmp/said"))
+        # The kernel there gives huge pages to whoever has room for one.
+        self.inside("echo always >/sys/kernel/mm/transparent_hugepage/enabled")
+        smaps = self.inside(
+            f"truncate -s {small_machine.DISK_SIZE} /tmp/disk; {machine} & "
+            "while kill -0 $! && ! grep -q A /tmp/said; do sleep 0.1; done; sleep 1; cat /proc/$!/smaps; kill $!")
+        self.assertIn(" kB", smaps)
+        mebibytes = small_machine.memory_beside_guest(smaps)
+        self.assertLess(mebibytes, 8, smaps)
 
     def test_debians_kernel_to_user_space_and_power_off(self):
         if guest_folder() is None:
