@@ -58,7 +58,7 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
   const auto& name = description.accelerator;
   const auto& properties = description.accelerator_properties;
   if (name == "soft") {
-    LIMEN_TRY(soft::check_host());
+    LIMEN_TRY(soft::check_host_processor());
     soft::SoftOptions options;
     if (const auto size = properties.find("tb-size"); size != properties.end())
       options.code_size = std::stoull(size->second) << 20;

@@ -131,6 +131,7 @@ class SoftAccelerator final : public vcpu::Accelerator {
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return soft::supported_cpuid(); }
   [[nodiscard]] unsigned most_vcpus() const override { return CodeSharing::kMaxMembers; }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
+    LIMEN_TRY(load_library(LIMEN_ZYDIS_LIBRARY));
     return std::make_unique<SoftVm>(resources, host_tsc_hz(), options_);
   }
 
@@ -140,11 +141,11 @@ class SoftAccelerator final : public vcpu::Accelerator {
 
 }  // namespace
 
-Result<> check_host() {
+Result<> check_host_processor() {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & bit_OSXSAVE) == 0)
     return fail("accelerator 'soft' needs a processor and a kernel with XSAVE; this host has none");
-  return load_library(LIMEN_ZYDIS_LIBRARY);
+  return {};
 }
 
 std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options) {

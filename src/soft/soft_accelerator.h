@@ -17,11 +17,11 @@ struct SoftOptions {
   std::shared_ptr<Trace> trace = {};
 };
 
-/// Whether this host has what the engine needs: XSAVE of its processor and kernel, as every x86-64
-/// processor has since 2011, and the decoder's library. The error names what is missing.
-Result<> check_host();
+/// Whether this host's processor and kernel have what the engine needs (XSAVE, which every x86-64
+/// processor has since 2011). The error names what is missing.
+Result<> check_host_processor();
 
-/// `-accel soft`, where check_host() has nothing against it.
+/// `-accel soft`, where check_host_processor() has nothing against it.
 [[nodiscard]] std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options = {});
 
 }  // namespace limen::soft

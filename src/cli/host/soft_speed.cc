@@ -123,7 +123,6 @@ class Guest {
     LIMEN_TRY(guest->put(kDirectory, std::array{kLargePage | kEntry}));
     LIMEN_TRY(guest->put(kStart, kCallWork));
     LIMEN_TRY(guest->put(kWorkAt, kWork));
-    LIMEN_TRY(soft::check_host());
     guest->accelerator_ = soft::make_soft_accelerator();
     guest->vm_ =
         LIMEN_TRY(guest->accelerator_->create_vm({*guest->ram_, guest->ports_, guest->mmio_}));

@@ -9,7 +9,7 @@ using namespace x86;  // NOLINT(google-build-using-namespace): register bits by 
 namespace {
 
 /// Made by the compiler: no machine that has no use for it pays for its pages.
-constinit const DataBank kEmptyBank;
+constexpr DataBank kEmptyBank = DataBank::empty();
 
 }  // namespace
 

@@ -1,5 +1,8 @@
 #include "soft/mmu/tlb.h"
 
+#include <sys/mman.h>
+
+#include <new>
 #include <utility>
 
 namespace limen::soft {
@@ -24,6 +27,12 @@ void Tlb::LargePages::add(uint64_t linear, unsigned shift) {
 bool Tlb::LargePages::may_hold(uint64_t linear, size_t size_index) const {
   const size_t bit = filter_bit(linear >> kShifts[size_index]);
   return (bits[size_index][bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+void Tlb::Slot::begin() {
+  for (auto& bank : data) bank.begin();
+  for (auto& bank : fetch) bank.begin();
+  used = true;
 }
 
 void Tlb::Slot::flush_local() {
@@ -63,11 +72,19 @@ bool Tlb::CodePages::may_hold(uint64_t linear) const {
   return false;
 }
 
+Tlb::Slots* Tlb::map_slots() {
+  // Memory of zeros, and an aggregate is there by itself (C++20, [intro.object] 11).
+  void* const slots =
+      ::mmap(nullptr, sizeof(Slots), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (slots == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<Slots*>(slots);
+}
+
+void Tlb::Unmap::operator()(Slots* slots) const { ::munmap(slots, sizeof(Slots)); }
+
 Tlb::Tlb(uint64_t ram_pages)
-    : slots_(std::make_unique<std::array<Slot, kSlots>>()),
-      current_(&slots_->front()),
-      first_writable_(ram_pages) {
-  current_->used = true;
+    : slots_(map_slots()), current_(&slots_->front()), first_writable_(ram_pages) {
+  current_->begin();
   current_->code_epoch = epochs_.local;
 }
 
@@ -122,7 +139,7 @@ void Tlb::select(uint16_t pcid) {
       flush_local(*slot);
       ++flushes_;
       slot->pcid = pcid;
-      slot->used = true;
+      if (!slot->used) slot->begin();
     }
     current_ = slot;
     epochs_.local = slot->code_epoch;
@@ -168,7 +185,7 @@ void Tlb::fill_data(uint64_t linear, View view, const Translation& page, RamMap:
   DataEntry& entry = data(view).take(linear, page.global);
   unlist(place);
   entry.read_tag = tag;
-  entry.write_tag = writable ? tag : no_tag(DataBank::index(linear));
+  entry.write_tag = writable ? tag : DataBank::no_tag(DataBank::index(linear));
   entry.host = ram.host - (linear & kPageOffset);
   entry.difference = reinterpret_cast<uint64_t>(entry.host) - tag;
   DataOrigin& origin = origin_at(place);
@@ -201,7 +218,7 @@ void Tlb::flush_all() {
   forget_stacks();
   ++flushes_;
   for (auto& slot : *slots_) {
-    slot.flush_all();
+    if (slot.used) slot.flush_all();
     new_code_epoch(slot);
   }
   new_global_code_epoch();
@@ -251,7 +268,7 @@ void Tlb::protect(uint32_t ram_page) {
   while (place != 0 && place != kEnd) {
     const uint32_t index = (place - 1) & DataBank::kMask;
     DataBank& bank = bank_of(place);
-    bank.entries[index].write_tag = no_tag(index);
+    bank.entries[index].write_tag = DataBank::no_tag(index);
     place = std::exchange(bank.origins[index].next_writable, 0);
   }
 }

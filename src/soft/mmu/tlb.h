@@ -16,12 +16,6 @@ namespace limen::soft {
 
 inline constexpr uint64_t kPageOffset = 0xFFF;
 
-/// What stands in place of a tag in entry `index` of a bank: the address of a page that has its
-/// entry elsewhere, and is not the page behind one that has its entry here. So neither an access at
-/// address A, for which A minus tag is below 4096, nor one that crosses into the tag's page can
-/// take it for a hit; generated code compares the one, the interpreter the other.
-constexpr uint64_t no_tag(size_t index) { return (index ^ 2) << 12; }
-
 /// A page for loads and stores. A missing write tag sends stores to the slow path. Where the write
 /// tag is set, the read tag is set, too. Generated code knows the layout.
 struct DataEntry {
@@ -31,7 +25,7 @@ struct DataEntry {
   uint64_t difference = 0;    ///< Of `host` and the page's address.
 
   [[nodiscard]] uint64_t page() const { return read_tag; }
-  constexpr void drop(size_t index) { read_tag = write_tag = no_tag(index); }
+  constexpr void drop(uint64_t no_tag) { read_tag = write_tag = no_tag; }
 };
 static_assert(sizeof(DataEntry) == 32);
 
@@ -50,18 +44,31 @@ struct FetchEntry {
   FetchResult result;
 
   [[nodiscard]] uint64_t page() const { return tag; }
-  constexpr void drop(size_t index) { tag = no_tag(index); }
+  constexpr void drop(uint64_t no_tag) { tag = no_tag; }
 };
 
 /// A direct-mapped table that knows which of its entries are in use, so that a flush costs as much
-/// as was filled since the last one.
+/// as was filled since the last one. Memory of zeros on which begin() was called is an empty one:
+/// no page of it is touched for entries that nobody fills. An entry is in one line of the host's
+/// cache.
 template <typename Entry, size_t N>
-struct Bank {
+struct alignas(64) Bank {
   static constexpr uint64_t kMask = N - 1;
 
-  constexpr Bank() {
-    for (size_t i = 0; i < N; ++i) entries[i].drop(i);
+  /// What stands in place of a tag in entry `index`: the address of a page that has its entry
+  /// elsewhere, and is not the page behind one that has its entry here. So neither an access at
+  /// address A, for which A minus tag is below 4096, nor one that crosses into the tag's page can
+  /// take it for a hit; generated code compares the one, the interpreter the other. That page is 0
+  /// wherever it can be.
+  static constexpr uint64_t no_tag(size_t index) {
+    return index == 0 || index == kMask ? (index ^ 2) << 12 : 0;
   }
+
+  constexpr void begin() {
+    drop(0);
+    drop(kMask);
+  }
+  constexpr void drop(size_t index) { entries[index].drop(no_tag(index)); }
 
   static size_t index(uint64_t linear) { return (linear >> 12) & kMask; }
 
@@ -83,7 +90,7 @@ struct Bank {
       for (size_t word = 0; word < used.size(); ++word)
         for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1) {
           const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
-          if (entries[i].page() >> shift == linear >> shift) entries[i].drop(i);
+          if (entries[i].page() >> shift == linear >> shift) drop(i);
         }
     };
     if (!globals_only) scan(local);
@@ -93,25 +100,25 @@ struct Bank {
     for (size_t word = 0; word < local.size(); ++word)
       for (uint64_t bits = local[word] | global[word]; bits != 0; bits &= bits - 1) {
         const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
-        if (condition(entries[i])) entries[i].drop(i);
+        if (condition(entries[i])) drop(i);
       }
   }
   void flush_page(uint64_t linear, bool globals_only) {
     const size_t i = index(linear);
     if (globals_only && (global[i / 64] >> (i % 64) & 1) == 0) return;
-    if (entries[i].page() == (linear & ~kPageOffset)) entries[i].drop(i);
+    if (entries[i].page() == (linear & ~kPageOffset)) drop(i);
   }
 
   std::array<Entry, N> entries;
-  std::array<uint64_t, N / 64> local{};
-  std::array<uint64_t, N / 64> global{};
+  std::array<uint64_t, N / 64> local;
+  std::array<uint64_t, N / 64> global;
 
  private:
   void flush(std::array<uint64_t, N / 64>& used) {
     for (size_t word = 0; word < used.size(); ++word) {
       for (uint64_t bits = used[word]; bits != 0; bits &= bits - 1) {
         const size_t i = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
-        entries[i].drop(i);
+        drop(i);
       }
       used[word] = 0;
     }
@@ -120,13 +127,19 @@ struct Bank {
 
 /// What the Tlb alone wants to know of a DataEntry.
 struct DataOrigin {
-  uint32_t ram_page = RamMap::kNotRam;
+  uint32_t ram_page = 0;
   /// Among the entries of this page of RAM that may have write tags; 0: it is not among them.
   uint32_t next_writable = 0;
 };
 
 struct DataBank : Bank<DataEntry, 8192> {
   std::array<DataOrigin, kMask + 1> origins;
+
+  static constexpr DataBank empty() {
+    DataBank bank{};
+    bank.begin();
+    return bank;
+  }
 };
 using FetchBank = Bank<FetchEntry, 1024>;
 
@@ -250,6 +263,7 @@ class Tlb {
     std::array<DataBank, kViews> data;
     std::array<FetchBank, 2> fetch;
 
+    void begin();
     void flush_local();
     void flush_all();
     void flush_page(uint64_t linear, bool globals_only);
@@ -266,7 +280,13 @@ class Tlb {
   DataOrigin& origin_at(uint32_t place);
   void unlist(uint32_t place);
 
-  std::unique_ptr<std::array<Slot, kSlots>> slots_;
+  using Slots = std::array<Slot, kSlots>;
+  struct Unmap {
+    void operator()(Slots* slots) const;
+  };
+  static Slots* map_slots();
+
+  std::unique_ptr<Slots, Unmap> slots_;
   Slot* current_;
   StackPages stack_pages_;
   uint64_t use_count_ = 0;

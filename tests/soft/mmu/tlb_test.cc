@@ -191,6 +191,31 @@ TEST_F(MmuTlb, PagesWithTheSameIndexReplaceEachOther) {
   }
 }
 
+// An empty entry's tag is a page's address, too.
+TEST_F(MmuTlb, EmptyEntriesAreHitByNoAddress) {
+  constexpr uint64_t kBank = 8192 * kPage, kLast = ~uint64_t{0} << 12;
+  for (const uint64_t mapped : {kBank - kPage, kBank + kPage}) map(mapped, kFirst, kRw);
+  long_mode();
+  for (const uint64_t page : {uint64_t{0}, 2 * kPage, 3 * kPage, kBank - 2 * kPage, kBank, kLast}) {
+    EXPECT_EQ(read_fault(page), 0) << page;
+    EXPECT_EQ(write_fault(page), 2) << page;
+    EXPECT_EQ(fetch_fault(page), 0) << page;
+    EXPECT_EQ(mmu_->quick_access(page, 8, Access::kRead).host, nullptr) << page;
+  }
+  const auto read_across = [&](uint64_t page) {
+    return code_of(caught([&] { mmu_->read<uint64_t>(page - 4); }), page);
+  };
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(read_across(kBank), 0);  // from a page that is there, in the last entry
+    EXPECT_EQ(mmu_->read<uint8_t>(kBank - 1), 0);
+  }
+  map(kLast, kSecond, kRw);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(read_across(0), 0);
+    EXPECT_EQ(mmu_->read<uint8_t>(kLast), 2);
+  }
+}
+
 TEST_F(MmuTlb, ForgetsPagesBeyond32BitsFor32BitCode) {
   const uint64_t wide = map(0x7FFF'1234'5000, 0x40'0000, kRw);
   const uint64_t narrow = map(0x1234'5000, 0x40'1000, kRw);
