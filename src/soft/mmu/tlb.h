@@ -49,8 +49,8 @@ struct FetchEntry {
 
 /// A direct-mapped table that knows which of its entries are in use, so that a flush costs as much
 /// as was filled since the last one. Memory of zeros on which begin() was called is an empty one:
-/// no page of it is touched for entries that nobody fills. An entry is in one line of the host's
-/// cache.
+/// no page of it is touched for entries that nobody fills. Aligned so that a DataEntry is in one
+/// line of the host's cache.
 template <typename Entry, size_t N>
 struct alignas(64) Bank {
   static constexpr uint64_t kMask = N - 1;
