@@ -126,6 +126,7 @@ class Vcpu final : public vcpu::Vcpu {
   void enter_nested_state(const x86::CpuState& state);
   void set_tsc_offset(uint64_t offset);
   [[nodiscard]] uint64_t tsc_offset() const;
+  [[nodiscard]] x86::ActivityState activity(const kvm_vcpu_events& events, uint64_t dr6) const;
   void apply_activity(const x86::ActivityState& activity);
 
   VmShared& vm_;

@@ -8,10 +8,15 @@
 #include "kvm/ioctl.h"
 #include "kvm/state/registers.h"
 #include "kvm/vcpu.h"
+#include "x86/exception.h"
 #include "x86/registers.h"
 
 namespace limen::kvm {
 namespace {
+
+/// What DR6 says of #DB that comes behind an instruction.
+constexpr uint64_t kDebugTraps =
+    x86::dr6::kBreakpoints | x86::dr6::kSingleStep | x86::dr6::kTaskSwitch;
 
 /// What the kernel refuses of a state is said: it is a fault here or there, and the guest will feel
 /// it.
@@ -39,6 +44,9 @@ x86::CpuState Vcpu::state() const {
   kvm_sregs sregs{};
   call(fd_.get(), KVM_GET_SREGS, &sregs);
   take_system_registers(sregs, out.system);
+  // Before DR6: of a debug exception that waits, kernels may note what it is for only now.
+  kvm_vcpu_events events{};
+  call(fd_.get(), KVM_GET_VCPU_EVENTS, &events);
   kvm_debugregs debug{};
   call(fd_.get(), KVM_GET_DEBUGREGS, &debug);
   take_debug_registers(debug, out.system);
@@ -56,21 +64,29 @@ x86::CpuState Vcpu::state() const {
   out.nested = nested_state();
   out.other_msrs = Msrs::save_others(fd_.get(), other_msrs_);
 
-  kvm_vcpu_events events{};
-  call(fd_.get(), KVM_GET_VCPU_EVENTS, &events);
-  out.activity.sti_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_STI) != 0;
-  out.activity.mov_ss_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS) != 0;
+  out.activity = activity(events, out.system.dr[6]);
+  return out;
+}
+
+x86::ActivityState Vcpu::activity(const kvm_vcpu_events& events, uint64_t dr6) const {
+  x86::ActivityState out;
+  out.sti_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_STI) != 0;
+  out.mov_ss_shadow = (events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS) != 0;
   // One that is on its way in blocks others, but not itself: it comes again.
-  out.activity.nmi_blocked = events.nmi.masked != 0 && events.nmi.injected == 0;
-  out.activity.nmi_pending = events.nmi.pending != 0 || events.nmi.injected != 0 || nmi_pending_;
-  // An instruction that interrupts, or faults, runs again: it is what RIP points at.
+  out.nmi_blocked = events.nmi.masked != 0 && events.nmi.injected == 0;
+  out.nmi_pending = events.nmi.pending != 0 || events.nmi.injected != 0 || nmi_pending_;
+  // An instruction that interrupts, or faults, runs again: it is what RIP points at. A trap is
+  // behind its instruction.
   if (events.interrupt.injected != 0 && events.interrupt.soft == 0)
-    out.activity.interrupt = events.interrupt.nr;
-  out.activity.halted = halted_;
-  out.activity.wait_for_sipi = waits_for_startup_;
+    out.interrupt = events.interrupt.nr;
+  if ((events.exception.injected | events.exception.pending) != 0 &&
+      events.exception.nr == static_cast<uint8_t>(x86::Vector::kDebug))
+    out.pending_debug = dr6 & kDebugTraps;
+  out.halted = halted_;
+  out.wait_for_sipi = waits_for_startup_;
   if (kvm_mp_state mp{}; kernel_local_apic() && call(fd_.get(), KVM_GET_MP_STATE, &mp) == 0) {
-    out.activity.halted = mp.mp_state == KVM_MP_STATE_HALTED;
-    out.activity.wait_for_sipi =
+    out.halted = mp.mp_state == KVM_MP_STATE_HALTED;
+    out.wait_for_sipi =
         mp.mp_state == KVM_MP_STATE_UNINITIALIZED || mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
   }
   return out;
@@ -170,6 +186,7 @@ void Vcpu::set_state(const x86::CpuState& state) {
   vm_.msrs.restore_others(fd, other_msrs_, state.other_msrs);
   set_tsc_offset(state.system.tsc_offset);
   kvm_debugregs debug = debug_registers(state.system);
+  debug.dr6 |= state.activity.pending_debug;  // the kernel's #DB brings a vector, and no more
   set(fd, KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", &debug);
   apply_activity(state.activity);
   // As KVM_RUN would say it.
@@ -188,6 +205,10 @@ void Vcpu::apply_activity(const x86::ActivityState& activity) {
   if (activity.interrupt) {
     events.interrupt.injected = 1;
     events.interrupt.nr = *activity.interrupt;
+  }
+  if (activity.pending_debug != 0) {
+    events.exception.injected = 1;
+    events.exception.nr = static_cast<uint8_t>(x86::Vector::kDebug);
   }
   set(fd_.get(), KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS", &events);
   nmi_pending_ = false;

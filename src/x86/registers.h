@@ -102,6 +102,15 @@ inline constexpr uint64_t kLimitCpuidMaxval = uint64_t{1} << 22;
 inline constexpr uint64_t kXdDisable = uint64_t{1} << 34;
 }  // namespace misc_enable
 
+/// DR6 (SDM Vol. 3B 17.2.3).
+namespace dr6 {
+inline constexpr uint64_t kBreakpoints = 0xF;
+inline constexpr uint64_t kRegisterAccess = 1u << 13;  ///< BD
+inline constexpr uint64_t kSingleStep = 1u << 14;      ///< BS
+inline constexpr uint64_t kTaskSwitch = 1u << 15;      ///< BT
+inline constexpr uint64_t kReservedOnes = 0xFFFF0FF0;
+}  // namespace dr6
+
 namespace xcr0 {
 inline constexpr uint64_t kX87 = 1u << 0;
 inline constexpr uint64_t kSse = 1u << 1;

@@ -2,12 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <filesystem>
 #include <random>
 #include <thread>
 
 #include "kvm/guest.h"
 #include "kvm/program_bytes.h"
 #include "soft/soft_accelerator.h"
+#include "x86/exception.h"
 #include "x86/registers.h"
 
 namespace limen::kvm {
@@ -23,7 +26,9 @@ class KvmMove : public KvmGuest {
     KvmGuest::SetUp();
     if (IsSkipped()) return;
     soft_ = soft::make_soft_accelerator();
-    soft_vm_ = *soft_->create_vm({*memory_, ports_, mmio_});
+    auto vm = soft_->create_vm({*memory_, ports_, mmio_});
+    ASSERT_TRUE(vm) << vm.error().message;
+    soft_vm_ = *std::move(vm);
     soft_vcpu_ = *soft_vm_->create_vcpu(0, soft_->supported_cpuid(), soft_interrupts_);
   }
 
@@ -106,23 +111,94 @@ TEST_F(KvmMove, AtRandomMomentsChangesNothing) {
   EXPECT_GT(moves, 10u);
 }
 
-TEST_F(KvmMove, AnInterruptThatWasTakenIsDeliveredThere) {
-  // At 1000H: hlt. The handler of vector 20H, at 2000H: out 80h, al; hlt.
-  put(kCode, {0xF4});
-  put(0x2000, {0xE6, 0x80, 0xF4});
-  put(0x20 * 4, {0x00, 0x20, 0, 0});
-  auto state = real_mode_at(kCode);
-  state.gpr[x86::kRsp] = 0x1000;
-  state.rflags |= x86::rflags::kInterrupt;
-  state.activity.interrupt = 0x20;
-  for (vcpu::Vcpu* vcpu : {vcpu_.get(), soft_vcpu_.get()}) {
+/// Events that are under way when a processor is taken away, in real mode.
+class KvmMoveOfEvents : public KvmMove {
+ protected:
+  static constexpr uint16_t kHandler = 0x2000, kStack = 0x1000;
+
+  /// HLT at kCode, and a handler of `vector` that writes AL to port 81H.
+  x86::CpuState before_handler_of(x86::Vector vector) {
+    put(kCode, {0xF4});
+    put(kHandler, {0xE6, 0x81, 0xF4});  // out 81h, al; hlt
+    put(static_cast<uint64_t>(vector) * 4, {kHandler & 0xFF, kHandler >> 8, 0, 0});
+    auto state = real_mode_at(kCode);
+    state.gpr[x86::kRsp] = kStack;
+    return state;
+  }
+  /// The handler's write is what comes next, and the handler would return to `rip`.
+  void expect_handler(vcpu::Vcpu& vcpu, uint16_t rip = kCode) {
     port_writes_.writes.clear();
-    port_writes_.on_write = [vcpu](const Write&) { vcpu->kick(); };
+    port_writes_.on_write = [&](const Write&) { vcpu.kick(); };
+    EXPECT_EQ(run(vcpu).reason, ExitReason::kInterrupted);
+    EXPECT_THAT(port_writes_.writes, testing::ElementsAre(Write{1, 1, 0}));
+    uint16_t pushed = 0;
+    EXPECT_TRUE(memory_->read({kStack - 6}, std::as_writable_bytes(std::span(&pushed, 1))));
+    EXPECT_EQ(pushed, rip);
+  }
+  std::array<vcpu::Vcpu*, 2> engines() { return {vcpu_.get(), soft_vcpu_.get()}; }
+};
+
+TEST_F(KvmMoveOfEvents, AnInterruptThatWasTakenIsDelivered) {
+  constexpr x86::Vector kVector{0x20};
+  auto state = before_handler_of(kVector);
+  state.rflags |= x86::rflags::kInterrupt;
+  state.activity.interrupt = static_cast<uint8_t>(kVector);
+  for (vcpu::Vcpu* vcpu : engines()) {
     vcpu->set_state(state);
-    EXPECT_EQ(vcpu->state().activity.interrupt, 0x20);
-    EXPECT_EQ(run(*vcpu).reason, ExitReason::kInterrupted);
-    EXPECT_THAT(port_writes_.writes, testing::ElementsAre(Write{0, 1, 0}));
+    EXPECT_EQ(vcpu->state().activity.interrupt, state.activity.interrupt);
+    expect_handler(*vcpu);
     EXPECT_FALSE(vcpu->state().activity.interrupt);
+  }
+}
+
+/// What a back end that emulates ring 0 does with them was not tried.
+class KvmMoveOfExceptions : public KvmMoveOfEvents {
+ protected:
+  void SetUp() override {
+    KvmMoveOfEvents::SetUp();
+    if (IsSkipped()) return;
+    if (std::filesystem::exists("/sys/module/kvm_pvm")) GTEST_SKIP() << "kvm_pvm is loaded";
+  }
+};
+
+TEST_F(KvmMoveOfExceptions, AnNmiThatWaitsIsDelivered) {
+  auto state = before_handler_of(x86::Vector::kNmi);
+  state.activity.nmi_pending = true;
+  for (vcpu::Vcpu* vcpu : engines()) {
+    vcpu->set_state(state);
+    EXPECT_TRUE(vcpu->state().activity.nmi_pending);
+    EXPECT_FALSE(vcpu->state().activity.nmi_blocked);
+    expect_handler(*vcpu);
+    EXPECT_FALSE(vcpu->state().activity.nmi_pending);
+    EXPECT_TRUE(vcpu->state().activity.nmi_blocked);
+  }
+}
+
+TEST_F(KvmMoveOfExceptions, ADebugTrapThatWaitsIsDelivered) {
+  auto state = before_handler_of(x86::Vector::kDebug);
+  state.activity.pending_debug = x86::dr6::kSingleStep;
+  for (vcpu::Vcpu* vcpu : engines()) {
+    vcpu->set_state(state);
+    EXPECT_EQ(vcpu->state().activity.pending_debug, x86::dr6::kSingleStep);
+    expect_handler(*vcpu);
+    EXPECT_EQ(vcpu->state().activity.pending_debug, 0u);
+    EXPECT_TRUE(vcpu->state().system.dr[6] & x86::dr6::kSingleStep);
+  }
+}
+
+TEST_F(KvmMoveOfExceptions, AStepOverAnAccessEndsInItsTrapWhereverItGoesOn) {
+  for (vcpu::Vcpu* vcpu : engines()) {
+    auto state = before_handler_of(x86::Vector::kDebug);
+    put(kCode, {0xE6, 0x80, 0xF4});  // out 80h, al; hlt
+    state.rflags |= x86::rflags::kTrap;
+    port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+    vcpu_->set_state(state);
+    EXPECT_EQ(run().reason, ExitReason::kInterrupted);
+    state = vcpu_->state();
+    EXPECT_EQ(state.rip, kCode + 2);
+    EXPECT_EQ(state.activity.pending_debug, x86::dr6::kSingleStep);
+    vcpu->set_state(state);
+    expect_handler(*vcpu, kCode + 2);
   }
 }
 

@@ -241,6 +241,23 @@ TEST_P(RunnerTest, SingleStepTrapsAfterEveryInstruction) {
   EXPECT_NE(cpu_.system.dr[6] & (1u << 14), 0u);
 }
 
+TEST_P(RunnerTest, TrapThatWaitsComesBeforeTheNextInstructionUnlessMovSsLetsThatOneRun) {
+  put(kCode, {0x40, 0x40, 0xF4});  // inc eax; inc eax; hlt
+  for (const bool after_mov_ss : {false, true}) {
+    cpu_.rip = kCode;
+    cpu_.gpr[x86::kRax] = 0;
+    cpu_.gpr[x86::kRsp] = 0x8000;
+    cpu_.system.dr[6] = dr6::kReservedOnes;
+    cpu_.activity = {.mov_ss_shadow = after_mov_ss, .pending_debug = 1};
+    run_until_halt();  // in the handler of #DB
+    EXPECT_EQ(cpu_.gpr[x86::kRax], after_mov_ss ? 1u : 0u);
+    EXPECT_EQ(cpu_.rip, 0x4000u + 1 + 1);
+    EXPECT_EQ(cpu_.system.dr[6], dr6::kReservedOnes | 1);
+    const uint32_t expected = kCode + (after_mov_ss ? 1 : 0);
+    EXPECT_EQ(*reinterpret_cast<const uint32_t*>(ram_->span({0x8000 - 12}, 4).data()), expected);
+  }
+}
+
 TEST_P(RunnerTest, TripleFaultShutsDownAndNamesTheLastInstructions) {
   put(kCode, {0x0F, 0x0B});  // ud2
   cpu_.system.idtr.limit = 0;

@@ -54,6 +54,13 @@ struct Range {
 };
 /// CpuState::other_msrs. What counts comes before what has it count.
 constexpr std::array kOthers = {
+    Range{0x0E1, 1},        // IA32_UMWAIT_CONTROL
+    Range{0x122, 1},        // IA32_TSX_CTRL
+    Range{0x140, 1},        // MISC_FEATURES_ENABLES: CPUID faults
+    Range{0x17A, 2},        // IA32_MCG_STATUS, IA32_MCG_CTL
+    Range{0xC001'0015, 1},  // HWCR
+    Range{0xC001'011F, 1},  // VIRT_SPEC_CTRL
+    Range{0xC000'0104, 1},  // TSC_RATIO
     Range{x86::kvm::msr::kAsyncPageFaultInterrupt, 1}, Range{x86::kvm::msr::kAsyncPageFaults, 1},
     Range{x86::kvm::msr::kPvEoi, 1}, Range{x86::kvm::msr::kPollControl, 1},
     // Performance counters: Intel's (SDM Vol. 4, table 2-2) and their buffer, AMD's (APM Vol. 2,

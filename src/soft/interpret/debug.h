@@ -5,17 +5,11 @@
 #include <cstdint>
 
 #include "soft/cpu.h"
+#include "x86/registers.h"
 
 namespace limen::soft::interpret {
 
-/// DR6 bits.
-namespace dr6 {
-inline constexpr uint64_t kBreakpoints = 0xF;
-inline constexpr uint64_t kRegisterAccess = 1u << 13;  ///< BD
-inline constexpr uint64_t kSingleStep = 1u << 14;      ///< BS
-inline constexpr uint64_t kTaskSwitch = 1u << 15;      ///< BT
-inline constexpr uint64_t kReservedOnes = 0xFFFF0FF0;
-}  // namespace dr6
+namespace dr6 = x86::dr6;
 
 /// Whether any breakpoint of DR7 is armed: instructions must then be run one by one.
 [[nodiscard]] inline bool debug_active(const Cpu& cpu) { return (cpu.system.dr[7] & 0xFF) != 0; }

@@ -23,8 +23,6 @@ constexpr unsigned kBlocksPerPoll = 128;
 /// slept.
 constexpr uint64_t kSecondsOfStandstill = 2;
 
-constexpr uint64_t kDebugSingleStep = uint64_t{1} << 14;  // DR6.BS
-
 /// Instructions that clear TF on their way into a handler: no trap follows them then. A trap behind
 /// SYSCALL would hit the kernel's entry code. SYSRET looks at TF itself when it is done.
 bool may_clear_trap_flag(const Operation& operation) {
@@ -188,14 +186,14 @@ Runner::Next Runner::run_single() {
   // The trap flag as it was before counts, but INT and SYSCALL clear it and take its trap
   // away.
   if (trap && (!enters_handler || (cpu_.flags_rest & flags::kTrap) != 0))
-    status |= kDebugSingleStep;
+    status |= dr6::kSingleStep;
   // Between two rounds of a string instruction the pushed flags carry RF (SDM Vol. 3B 17.3.1.1).
   if (status != 0 && repeats && cpu_.rip == rip) cpu_.flags_rest |= flags::kResume;
   cpu_.activity.pending_debug = 0;
   if (status == 0) return Next::kGoOn;
   if (cpu_.activity.mov_ss_shadow) {
     // MOV SS holds debug traps back until the next instruction is done (SDM Vol. 3A 6.8.3).
-    cpu_.activity.pending_debug = status & ~kDebugSingleStep;
+    cpu_.activity.pending_debug = status & ~dr6::kSingleStep;
     return Next::kGoOn;
   }
   return deliver({.vector = x86::Vector::kDebug, .debug_status = status});
@@ -235,6 +233,10 @@ Runner::Next Runner::service() {
   if (const Next next = take_events(); next != Next::kGoOn) return next;
   if (const auto vector = std::exchange(cpu_.activity.interrupt, {})) [[unlikely]]
     return deliver_interrupt(cpu_, *vector) ? Next::kGoOn : Next::kShutdown;
+  // A trap of what ran last: nothing comes before it, but what MOV SS lets run.
+  if (!cpu_.activity.mov_ss_shadow)
+    if (const auto status = std::exchange(cpu_.activity.pending_debug, 0); status != 0) [[unlikely]]
+      return deliver({.vector = x86::Vector::kDebug, .debug_status = status});
   if (cpu_.debugger.holds_interrupts()) [[unlikely]]
     return wake_without_interrupt();
 

@@ -26,7 +26,6 @@ struct TaskImage {
 };
 
 constexpr uint8_t kBusyBit = 2;
-constexpr uint64_t kDebugTaskSwitch = 1u << 15;  // DR6.BT
 constexpr uint32_t kMinimumLimit32 = 103;
 constexpr uint32_t kMinimumLimit16 = 43;
 
@@ -223,7 +222,7 @@ void switch_task(Cpu& cpu, const TaskSwitch& request) {
     frame.check(cpu, stack, external);
     store_stack_pointer(cpu, frame.write(cpu, stack), stack.mask());
   }
-  if (image.debug_trap) cpu.activity.pending_debug |= kDebugTaskSwitch;
+  if (image.debug_trap) cpu.activity.pending_debug |= dr6::kTaskSwitch;
 }
 
 void switch_task_through_gate(Cpu& cpu, const Descriptor& gate, TaskSwitchCause cause,
