@@ -87,8 +87,8 @@ class KvmAmd(kvm_host.KvmHostTest):
             files.add_program("/bin/api_version", program.name)
         if UNIT_TESTS.exists():
             files.add_program("/bin/test_kvm", UNIT_TESTS)
-            files.add_library("libZydis.so.4.0")
-        files.add_library("libslirp.so.0")
+        for library in kvm_host.LATE_LIBRARIES:
+            files.add_library(library)
         files.add("/guest/small", small_machine.KERNEL)
         if guest_folder() is not None:
             files.add_file("/guest/vmlinuz", guest_folder() / "vmlinuz")

@@ -62,6 +62,8 @@ kill -KILL -$watch 2>/dev/null || kill -KILL $watch
 exit $status
 """
 BOOT_SECONDS = 90
+# What Limen's programs load when they need it.
+LATE_LIBRARIES = ["libZydis.so.4.0", "libslirp.so.0"]
 
 
 def qemu_tcg(kernel, initrd, append, log):
@@ -205,6 +207,8 @@ def main():
     path = f"/bin/{pathlib.Path(options.program).name}"
     with KvmHost() as host:
         host.files.add_program(path, options.program)
+        for library in LATE_LIBRARIES:
+            host.files.add_library(library)
         try:
             status, output = host.run(shlex.join([path, *options.argument]), options.timeout)
         except subprocess.TimeoutExpired as error:
