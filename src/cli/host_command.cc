@@ -3,7 +3,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "cli/host/report.h"
@@ -24,24 +27,27 @@ host::Style style() {
   return {.colour = text("NO_COLOR").empty() && text("TERM") != "dumb", .columns = size.ws_col};
 }
 
+bool write_out(const std::string& text) {
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+         std::fflush(stdout) == 0;
+}
+
 }  // namespace
 
 int host_main(const std::string& program, bool json) {
   constexpr int kKvm = 0, kSoft = 1;
   const host::HostFiles files;
-  const auto soft = host::measure_soft();
-  if (!soft) {
-    complain(program, {"host: " + soft.error().message});
+  const auto report =
+      host::make_report(files, host::read_processor(), kvm::choose(files.path("dev/kvm")),
+                        host::measure_soft(), host::try_userfaultfd);
+  const auto text = json ? host::json_of(report).dump(
+                               2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                               "\n"
+                         : host::text_of(report, style());
+  if (!write_out(text)) {
+    complain(program, fail_errno(errno, "host: cannot write to standard output").error());
     return kHostError;
   }
-  const auto report =
-      host::make_report(files, host::read_processor(), kvm::choose(files.path("dev/kvm")), *soft,
-                        host::try_userfaultfd);
-  if (json)
-    fmt::print("{}\n", host::json_of(report).dump(
-                           2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-  else
-    fmt::print("{}", host::text_of(report, style()));
   return report.accelerator.name == "kvm" ? kKvm : kSoft;
 }
 

@@ -21,7 +21,7 @@ std::string describe_rate(double rate) {
 std::string why_not(const ProbeResult& result, const std::string& path) {
   if (result.usable()) return {};
   if (!result.runs) return fmt::format("{} runs no guest: {}", path, result.trouble);
-  if (result.kernel_ratio() < ProbeResult::kLeastRatio)
+  if (result.emulates_kernel())
     return fmt::format("{} emulates ring 0 at {} instructions a second", path,
                        describe_rate(result.kernel_rate));
   return fmt::format("{} runs no unmodified kernel: {}", path, result.trouble);

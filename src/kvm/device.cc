@@ -21,6 +21,8 @@ namespace {
 std::string for_group(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0 || (status.st_mode & S_IWGRP) == 0) return {};
+  constexpr gid_t kOverflow = 65534;  // /proc/sys/kernel/overflowgid
+  if (status.st_gid == kOverflow) return " (it is for a group of another user namespace)";
   group entry{};
   group* found = nullptr;
   std::array<char, 4096> space{};
@@ -39,10 +41,15 @@ std::string_view remedy(int error) {
       return "no VT-x or AMD-V here, or kvm_intel or kvm_amd is not loaded: `limen host` says "
              "which; use -accel soft";
     case EACCES:
-    case EPERM:
       return "have its owner let you, mostly by way of group kvm; or use -accel soft";
+    case EPERM:
+      return "start the container with --device /dev/kvm; or use -accel soft";
     case EBUSY:
       return "end it, or use -accel soft";
+    case EISDIR:
+    case ENOTTY:
+      return "remove it and load kvm_intel or kvm_amd, or make it again (mknod /dev/kvm c 10 232); "
+             "or use -accel soft";
     default:
       return "use -accel soft";
   }
@@ -58,11 +65,15 @@ std::unexpected<Error> cannot_open(int error, const std::string& path) {
 std::string why_not_opened(int error, const std::string& path) {
   switch (error) {
     case ENOENT:
+      return path + " is not there";
     case ENODEV:
     case ENXIO:
-      return path + " is not there";
-    case EACCES:
+      return path + " has no driver behind it";
+    case ENOTTY:
+      return path + " is not the kernel's hypervisor";
     case EPERM:
+      return path + " may not be opened by this container";
+    case EACCES:
       return fmt::format("{} may not be opened by this user{}", path, for_group(path));
     case EBUSY:
       return path + " is in use by another hypervisor";
@@ -76,8 +87,7 @@ Result<std::shared_ptr<Device>> Device::open(const std::string& path) {
   device->fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!device->fd_.valid()) return cannot_open(errno, path);
   const int version = call(device->fd(), KVM_GET_API_VERSION, 0);
-  if (version < 0)
-    return fail_errno(errno, "accelerator 'kvm': " + path + " is not the kernel's hypervisor");
+  if (version < 0) return cannot_open(errno, path);
   if (version != kApiVersion)
     return fail(
         "accelerator 'kvm': {} has API version {}; version {} is needed (a kernel since "

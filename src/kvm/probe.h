@@ -23,13 +23,19 @@ struct ProbeResult {
 
   /// The part of native speed below which a guest's kernel is better off with -accel soft.
   static constexpr double kLeastRatio = 0.1;
+  /// The same, where this process may not make code and native speed is not known. What emulates
+  /// is a long way below it.
+  static constexpr double kLeastRate = 200e6;
   [[nodiscard]] double kernel_ratio() const {
     return native_rate > 0 ? kernel_rate / native_rate : 0;
   }
   [[nodiscard]] double user_ratio() const { return native_rate > 0 ? user_rate / native_rate : 0; }
+  [[nodiscard]] bool emulates_kernel() const {
+    return native_rate > 0 ? kernel_ratio() < kLeastRatio : kernel_rate < kLeastRate;
+  }
   /// Whether an unmodified kernel is well served.
   [[nodiscard]] bool usable() const {
-    return runs && kernel_ratio() >= kLeastRatio && breakpoint && system_call;
+    return runs && !emulates_kernel() && breakpoint && system_call;
   }
 };
 

@@ -14,6 +14,11 @@ BIN = pathlib.Path(os.environ.get("LIMEN_BIN", ROOT / "build" / "bin"))
 SYSTEM = str(BIN / "limen-system-x86_64")
 LIMEN = str(BIN / "limen")
 IMG = str(BIN / "limen-img")
+# In front of a program's words: it may not make code (PR_SET_MDWE, Linux 6.3). Ends with 77 where the kernel
+# has no such thing.
+WITHOUT_CODE = [sys.executable, "-c", "import ctypes, os, sys\n"
+                "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0: sys.exit(77)\n"
+                "os.execv(sys.argv[1], sys.argv[1:])"]
 
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 

@@ -21,6 +21,11 @@ TEST(KvmDeviceErrors, NameTheCauseAndTheRemedy) {
   const auto other = Device::open("/dev/null");
   ASSERT_FALSE(other);
   EXPECT_THAT(other.error().message, HasSubstr("/dev/null is not the kernel's hypervisor"));
+  EXPECT_THAT(other.error().message, HasSubstr("mknod /dev/kvm c 10 232"));
+
+  const auto folder = Device::open("/dev");
+  ASSERT_FALSE(folder);
+  EXPECT_THAT(folder.error().message, HasSubstr("/dev cannot be used: Is a directory; remove it"));
 }
 
 class KvmDevice : public KvmTest {};

@@ -38,6 +38,12 @@ TEST(KvmProbeResult, IsUsableWhereAKernelRunsAndItsEntriesWork) {
   result.system_call = false;
   EXPECT_FALSE(result.usable());
   EXPECT_FALSE(ProbeResult{}.usable());
+  // Where this process may not make code, native speed is not known.
+  result = good_result();
+  result.native_rate = 0;
+  EXPECT_TRUE(result.usable());
+  result.kernel_rate = 50e6;
+  EXPECT_FALSE(result.usable());
 }
 
 class KvmProbe : public KvmTest {};

@@ -3,9 +3,10 @@
 
 #include "cli/host/finding.h"
 #include "cli/host/host_files.h"
+#include "cli/host/processor.h"
 
 namespace limen::cli::host {
 
-[[nodiscard]] Findings device_findings(const HostFiles& files);
+[[nodiscard]] Findings device_findings(const HostFiles& files, const Processor& processor);
 
 }  // namespace limen::cli::host

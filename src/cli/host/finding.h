@@ -25,4 +25,13 @@ struct Finding {
 
 using Findings = std::vector<Finding>;
 
+/// `finding` where the folder that would tell, as in "sys/module", is hidden from this process.
+[[nodiscard]] inline Finding unknown(Finding finding, const std::string& folder) {
+  finding.value = nullptr;
+  finding.text = "unknown: no /" + folder + " here";
+  finding.verdict = Verdict::kWarning;
+  finding.advice.clear();
+  return finding;
+}
+
 }  // namespace limen::cli::host

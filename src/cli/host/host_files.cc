@@ -48,11 +48,11 @@ std::vector<std::string> HostFiles::list(std::string_view name) const {
   return names;
 }
 
-bool HostFiles::has_capability(unsigned number) const {
+std::optional<bool> HostFiles::has_capability(unsigned number) const {
   const auto status = read("proc/self/status").value_or("");
   constexpr std::string_view kName = "\nCapEff:\t";
   const auto at = status.find(kName);
-  if (at == std::string::npos) return false;
+  if (at == std::string::npos) return std::nullopt;
   uint64_t mask = 0;
   std::from_chars(status.data() + at + kName.size(), status.data() + status.size(), mask, 16);
   return (mask >> number & 1) != 0;
@@ -76,26 +76,41 @@ Access HostFiles::access(std::string_view name) const {
   struct stat status {};
   if (::stat(file.c_str(), &status) != 0) return access;
   constexpr auto kBoth = S_IRGRP | S_IWGRP;
-  access.group = group_name(status.st_gid);
+  const auto group = group_name(status.st_gid);
+  access.group = group.value_or(std::to_string(status.st_gid));
+  // user_namespaces(7): a group that is not mapped shows as this one.
+  constexpr gid_t kNotMapped = 65534;
+  access.foreign_group = (!group || status.st_gid == kNotMapped) && !in_first_user_namespace();
   access.for_group = (status.st_mode & kBoth) == kBoth;
   return access;
 }
 
-std::string HostFiles::group_name(unsigned number) const {
+std::optional<std::string> HostFiles::group_name(unsigned number) const {
   // group(5): name:password:number:members
   std::istringstream lines(read("etc/group").value_or(""));
   for (std::string line; std::getline(lines, line);) {
-    const auto name = line.substr(0, line.find(':'));
+    auto name = line.substr(0, line.find(':'));
     const auto middle = line.find(':', name.size() + 1);
     if (middle == std::string::npos) continue;
     if (line.substr(middle + 1, line.find(':', middle + 1) - middle - 1) == std::to_string(number))
       return name;
   }
-  return std::to_string(number);
+  return std::nullopt;
 }
 
-std::string advice_on(const Access& access, std::string_view device) {
-  if (access.error != EACCES && access.error != EPERM) return {};
+std::string absence_of(const Access& access, std::string_view device) {
+  return fmt::format("{} is {}", device,
+                     access.error == ENOENT ? "not there" : "there, with no driver behind it");
+}
+
+std::string advice_on(const Access& access, std::string_view device, std::string_view remake) {
+  if (access.granted() || !access.there()) return {};
+  if (access.error == EPERM)
+    return fmt::format("the container's device rules forbid it: start it with --device {}", device);
+  if (access.error != EACCES) return fmt::format("remove it; then {}", remake);
+  if (access.foreign_group)
+    return "the group is one of another namespace's: start a rootless container with --group-add "
+           "keep-groups, its owner in group kvm";
   if (access.for_group && access.group != "root" && access.group != "0")
     return fmt::format("join group {}: sudo usermod -aG {} USER, then log in again", access.group,
                        access.group);

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <sstream>
 #include <string_view>
 
 #include "kvm/kernel.h"
@@ -14,6 +15,7 @@ namespace limen::cli::host {
 namespace {
 
 constexpr std::string_view kDevice = "dev/kvm";
+constexpr std::string_view kRemake = "modprobe kvm_intel or kvm_amd, or mknod /dev/kvm c 10 232";
 
 struct Capability {
   unsigned long number;
@@ -47,23 +49,46 @@ std::vector<std::string> modules_of(const HostFiles& files) {
   return modules;
 }
 
-Finding modules(const HostFiles& files, const Processor& processor) {
+/// The module that runs guests, as kvm_intel; empty: none, and kvm alone runs nothing.
+std::string back_end(const HostFiles& files) {
+  for (const auto& name : modules_of(files))
+    if (name.starts_with("kvm_")) return name;
+  return {};
+}
+
+/// The kernel's list of devices has it, whether or not this process has a file for it.
+bool kernel_has_device(const HostFiles& files) {
+  std::istringstream lines(files.read("proc/misc").value_or(""));
+  unsigned minor = 0;
+  for (std::string name; lines >> minor >> name;)
+    if (name == "kvm") return true;
+  return false;
+}
+
+std::string how_to_load(const HostFiles& files, const Processor& processor) {
+  if (!processor.vmx && !processor.svm) return "of no use without vmx or svm";
+  if (switched_off(files, processor))
+    return fmt::format("of no use until {} is switched on", processor.vmx ? "vmx" : "svm");
+  return fmt::format("sudo modprobe {}", processor.is_amd() ? "kvm_amd" : "kvm_intel");
+}
+
+Finding modules(const HostFiles& files, const Processor& processor, const kvm::Choice& choice) {
   const auto names = modules_of(files);
   Finding finding{.key = "kvm-modules",
                   .name = "modules",
                   .value = names,
                   .text = fmt::format("{}", fmt::join(names, " "))};
-  if (names.empty()) {
-    const bool amd = processor.is_amd();
-    finding.text = "none";
+  if (names.empty()) finding.text = "none";
+  const bool hidden = !files.exists("sys/module");
+  if (hidden) finding = unknown(finding, "sys/module");
+  if (choice.device != nullptr || kernel_has_device(files)) {
+    finding.verdict = Verdict::kOk;
+  } else if (names.empty() && !hidden) {
     finding.verdict = Verdict::kMissing;
-    finding.advice = processor.vmx || processor.svm
-                         ? fmt::format("sudo modprobe {}", amd ? "kvm_amd" : "kvm_intel")
-                         : "of no use without vmx or svm";
-  } else if (names.size() == 1 && !files.exists(kDevice)) {
+    finding.advice = how_to_load(files, processor);
+  } else if (!hidden && back_end(files).empty() && !files.access(kDevice).there()) {
     finding.verdict = Verdict::kWarning;
-    finding.advice = fmt::format("kvm alone runs nothing: sudo modprobe {}",
-                                 processor.is_amd() ? "kvm_amd" : "kvm_intel");
+    finding.advice = "kvm alone runs nothing: " + how_to_load(files, processor);
   }
   return finding;
 }
@@ -91,27 +116,44 @@ Findings nesting(const HostFiles& files) {
   return findings;
 }
 
-Finding device(const HostFiles& files, const kvm::Choice& choice) {
+std::string why_refused(const Access& access) {
+  const auto* const error = std::strerror(access.error);
+  if (access.error == EPERM)
+    return fmt::format("/dev/kvm may not be opened by this container: {}", error);
+  if (access.error != EACCES) return fmt::format("/dev/kvm cannot be used: {}", error);
+  return fmt::format("/dev/kvm may not be opened by this user: {} (group {})", error, access.group);
+}
+
+/// Of a device that is not there, or has no driver.
+std::string advice_on_absence(const HostFiles& files, const Processor& processor,
+                              const Access& access) {
+  const bool no_file = access.error == ENOENT;
+  if (kernel_has_device(files))
+    return no_file ? "the kernel has it: a container wants --device /dev/kvm"
+                   : fmt::format("the kernel has it: remove this one; then {}", kRemake);
+  if (const auto module = back_end(files); !module.empty())
+    return fmt::format("{} is there, but did not start: `dmesg | grep kvm` says why", module);
+  return no_file ? "it comes with kvm_intel or kvm_amd" : how_to_load(files, processor);
+}
+
+Finding device(const HostFiles& files, const Processor& processor, const kvm::Choice& choice) {
   Finding finding{.key = "kvm-device", .name = "device", .value = "/dev/kvm", .text = "/dev/kvm"};
   const auto access = files.access(kDevice);
   if (!access.there()) {
     finding.value = nullptr;
-    finding.text = "/dev/kvm is not there";
+    finding.text = absence_of(access, "/dev/kvm");
     finding.verdict = Verdict::kMissing;
-    finding.advice = modules_of(files).size() > 1
-                         ? "the kernel has it: a container wants --device /dev/kvm"
-                         : "it comes with kvm_intel or kvm_amd";
+    finding.advice = advice_on_absence(files, processor, access);
   } else if (!access.granted()) {
     finding.value = nullptr;
-    finding.text = fmt::format("/dev/kvm may not be opened by this user: {} (group {})",
-                               std::strerror(access.error), access.group);
+    finding.text = why_refused(access);
     finding.verdict = Verdict::kMissing;
-    finding.advice = advice_on(access, "/dev/kvm");
+    finding.advice = advice_on(access, "/dev/kvm", kRemake);
   } else if (choice.device == nullptr) {
     finding.value = nullptr;
     finding.text = choice.why_not;
     finding.verdict = Verdict::kMissing;
-    finding.advice = "it is not what kvm.ko makes, or another hypervisor holds the processor";
+    finding.advice = fmt::format("remove it; then {}", kRemake);
   } else {
     finding.text = fmt::format("/dev/kvm, which this user may open (group {})", access.group);
   }
@@ -176,9 +218,9 @@ Finding probe(const kvm::ProbeResult& result) {
 
 Findings kvm_findings(const HostFiles& files, const Processor& processor,
                       const kvm::Choice& choice) {
-  Findings findings{modules(files, processor)};
+  Findings findings{modules(files, processor, choice)};
   for (auto& finding : nesting(files)) findings.push_back(std::move(finding));
-  findings.push_back(device(files, choice));
+  findings.push_back(device(files, processor, choice));
   if (choice.device != nullptr) {
     findings.push_back(api(*choice.device));
     findings.push_back(capabilities(*choice.device));

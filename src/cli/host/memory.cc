@@ -40,6 +40,7 @@ Finding transparent_huge_pages(const HostFiles& files) {
                   .value = nullptr,
                   .text = "not in this kernel"};
   const auto mode = files.read("sys/kernel/mm/transparent_hugepage/enabled");
+  if (!files.exists("sys/kernel/mm")) return unknown(finding, "sys/kernel/mm");
   if (!mode) {
     finding.verdict = Verdict::kMissing;
     finding.advice = "a kernel with CONFIG_TRANSPARENT_HUGEPAGE runs guests faster";
@@ -65,6 +66,7 @@ Finding reserved_huge_pages(const HostFiles& files) {
                   .name = "reserved huge pages",
                   .value = nlohmann::ordered_json::array(),
                   .text = {}};
+  if (!files.exists("sys/kernel/mm")) return unknown(finding, "sys/kernel/mm");
   uint64_t all = 0;
   for (const auto& name : files.list("sys/kernel/mm/hugepages")) {
     constexpr std::string_view kPrefix = "hugepages-", kSuffix = "kB";
@@ -94,14 +96,15 @@ constexpr unsigned kIpcLock = 14;  ///< capabilities(7)
 
 Finding locked_memory(const HostFiles& files) {
   Finding finding{.key = "locked-memory", .name = "locked memory", .value = nullptr, .text = {}};
+  if (!files.exists("proc/self")) return unknown(finding, "proc/self");
   // proc(5): name, soft limit, hard limit, unit, in columns.
   std::istringstream lines(files.read("proc/self/limits").value_or(""));
   constexpr std::string_view kName = "Max locked memory";
   std::string limit;
   for (std::string line; std::getline(lines, line);)
     if (line.starts_with(kName)) std::istringstream(line.substr(kName.size())) >> limit;
-  const bool unlimited =
-      limit == "unlimited" || (files.has_capability(kIpcLock) && files.in_first_user_namespace());
+  const bool unlimited = limit == "unlimited" || (files.has_capability(kIpcLock) == true &&
+                                                  files.in_first_user_namespace());
   if (unlimited) {
     finding.value = "unlimited";
     finding.text = "unlimited";
@@ -121,6 +124,7 @@ Finding map_count(const HostFiles& files) {
   // An engine with 64 processors has some 900 mappings.
   constexpr uint64_t kEnough = 4096;
   Finding finding{.key = "map-count", .name = "mappings", .value = nullptr, .text = "unknown"};
+  if (!files.exists("proc/sys/vm")) return unknown(finding, "proc/sys/vm");
   const auto most = number(files.read("proc/sys/vm/max_map_count"));
   if (most) {
     finding.value = *most;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <sstream>
 #include <string_view>
 
 #include "base/host_tsc.h"
@@ -56,22 +57,27 @@ bool has(const Feature& feature) {
   return (cpuid(feature.leaf).at(feature.in) >> feature.bit & 1) != 0;
 }
 
-std::string text_of(std::initializer_list<uint32_t> registers) {
-  std::string text;
+std::string bytes_of(std::initializer_list<uint32_t> registers) {
+  std::string bytes;
   for (const uint32_t part : registers)
-    text.append(reinterpret_cast<const char*>(&part), sizeof part);
-  return text.c_str();
+    bytes.append(reinterpret_cast<const char*>(&part), sizeof part);
+  return bytes;
 }
 
 std::string brand() {
   constexpr uint32_t kFirst = 0x8000'0002, kLast = 0x8000'0004;
-  std::string name;
+  std::string bytes;
   for (uint32_t leaf = kFirst; leaf <= kLast; ++leaf) {
     const Answer part = cpuid(leaf);
-    name += text_of({part[kEax], part[kEbx], part[kEcx], part[kEdx]});
+    bytes += bytes_of({part[kEax], part[kEbx], part[kEcx], part[kEdx]});
   }
-  name.erase(0, name.find_first_not_of(' '));
-  return name;
+  return brand_of(bytes);
+}
+
+std::string signature_in(uint32_t leaf) {
+  Answer answer{};
+  __cpuid(leaf, answer[kEax], answer[kEbx], answer[kEcx], answer[kEdx]);
+  return bytes_of({answer[kEbx], answer[kEcx], answer[kEdx]});
 }
 
 struct Hypervisor {
@@ -86,20 +92,37 @@ constexpr std::array kHypervisors = {
     Hypervisor{"ACRNACRNACRN", "ACRN"},
 };
 
-std::string hypervisor_name(const std::string& signature) {
+const Hypervisor* find_hypervisor(std::string_view signature) {
   const auto* known = std::ranges::find(kHypervisors, signature, &Hypervisor::signature);
-  if (known != kHypervisors.end()) return std::string(known->name);
+  return known == kHypervisors.end() ? nullptr : known;
+}
+
+std::string hypervisor_name(const std::string& signature) {
+  if (const auto* known = find_hypervisor(signature)) return std::string(known->name);
   return signature.empty() ? "an unknown hypervisor" : signature;
 }
 
-Finding virtualization(const Processor& processor) {
+std::string_view without_zeros(std::string_view bytes) {
+  return bytes.substr(0, bytes.find_last_not_of('\0') + 1);
+}
+
+/// The flag's name, as in /proc/cpuinfo; empty: it has neither.
+std::string_view virtualization_flag(const Processor& processor) {
+  if (processor.vmx) return kVmx.name;
+  return processor.svm ? kSvm.name : std::string_view();
+}
+
+Finding virtualization(const HostFiles& files, const Processor& processor) {
   Finding finding{.key = "virtualization", .name = "virtualization", .value = nullptr, .text = {}};
-  if (processor.vmx || processor.svm) {
-    finding.value = processor.vmx ? "vmx" : "svm";
+  const auto flag = virtualization_flag(processor);
+  const bool off = switched_off(files, processor);
+  if (!flag.empty() && !off) {
+    finding.value = flag;
     finding.text = processor.vmx ? "vmx (VT-x)" : "svm (AMD-V)";
     return finding;
   }
-  finding.text = "neither vmx nor svm";
+  finding.text =
+      off ? fmt::format("{}, but the firmware has it switched off", flag) : "neither vmx nor svm";
   finding.verdict = Verdict::kMissing;
   finding.advice =
       processor.virtual_machine
@@ -135,35 +158,64 @@ Finding time_stamps(const Processor& processor) {
 
 }  // namespace
 
+std::string brand_of(std::string_view bytes) {
+  std::string name(bytes.substr(0, bytes.find('\0')));
+  name.erase(0, name.find_first_not_of(' '));
+  name.erase(name.find_last_not_of(' ') + 1);
+  return name;
+}
+
+std::string hypervisor_signature(std::string_view first, std::string_view second) {
+  first = without_zeros(first);
+  second = without_zeros(second);
+  constexpr auto kPrintable = [](char byte) { return byte >= ' ' && byte <= '~'; };
+  if (!std::ranges::all_of(first, kPrintable)) return {};
+  // Others offer Hyper-V's interface in front of their own.
+  const bool behind = first == "Microsoft Hv" && find_hypervisor(second) != nullptr;
+  return std::string(behind ? second : first);
+}
+
+bool switched_off(const HostFiles& files, const Processor& processor) {
+  const auto flag = virtualization_flag(processor);
+  if (flag.empty()) return false;
+  std::istringstream lines(files.read("proc/cpuinfo").value_or(""));
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("flags")) continue;
+    std::istringstream words(line);
+    for (std::string word; words >> word;)
+      if (word == flag) return false;
+    return true;
+  }
+  return false;
+}
+
 Processor read_processor() {
   Processor processor;
   processor.name = brand();
   const Answer first = cpuid(0);
-  processor.vendor = text_of({first[kEbx], first[kEdx], first[kEcx]});
+  processor.vendor = without_zeros(bytes_of({first[kEbx], first[kEdx], first[kEcx]}));
   for (const auto& feature : kFeatures)
     if (has(feature)) processor.features.emplace_back(feature.name);
   processor.vmx = has(kVmx);
   processor.svm = has(kSvm);
   processor.virtual_machine = has(kHypervisor);
-  if (processor.virtual_machine) {
-    Answer leaf{};
-    __cpuid(0x4000'0000, leaf[kEax], leaf[kEbx], leaf[kEcx], leaf[kEdx]);
-    processor.hypervisor_signature = text_of({leaf[kEbx], leaf[kEcx], leaf[kEdx]});
-  }
+  if (processor.virtual_machine)
+    processor.hypervisor_signature =
+        hypervisor_signature(signature_in(0x4000'0000), signature_in(0x4000'0100));
   processor.invariant_tsc = has(kInvariantTsc);
   processor.tsc_hz = host_tsc_hz();
   processor.memory = machine::host_memory();
   return processor;
 }
 
-Findings processor_findings(const Processor& processor) {
+Findings processor_findings(const HostFiles& files, const Processor& processor) {
   return {
       {.key = "processor", .name = "name", .value = processor.name, .text = processor.name},
       {.key = "features",
        .name = "features",
        .value = processor.features,
        .text = fmt::format("{}", fmt::join(processor.features, " "))},
-      virtualization(processor),
+      virtualization(files, processor),
       virtual_machine(processor),
       time_stamps(processor),
       {.key = "memory",

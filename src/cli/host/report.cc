@@ -38,13 +38,18 @@ std::string_view colour_of(Verdict verdict) {
 }
 constexpr std::string_view kBold = "\x1b[1m", kPlain = "\x1b[0m";
 
-AcceleratorChoice choose_accelerator(const kvm::Choice& choice, const SoftSpeed& soft) {
+AcceleratorChoice choose_accelerator(const kvm::Choice& choice, const Result<SoftSpeed>& soft) {
   AcceleratorChoice accelerator{.name = choice.why_not.empty() ? "kvm" : "soft",
                                 .reason = choice.why_not,
                                 .kvm_ratio = std::nullopt,
-                                .soft_ratio = soft.ratio()};
+                                .soft_ratio = std::nullopt};
+  if (soft)
+    accelerator.soft_ratio = soft->ratio();
+  else
+    accelerator.soft_trouble = soft.error().message;
   if (choice.why_not.empty()) accelerator.reason = "the probe guest runs as it should";
-  if (choice.probe && choice.probe->runs) accelerator.kvm_ratio = choice.probe->kernel_ratio();
+  if (choice.probe && choice.probe->runs && choice.probe->native_rate > 0)
+    accelerator.kvm_ratio = choice.probe->kernel_ratio();
   return accelerator;
 }
 
@@ -74,12 +79,12 @@ std::string wrap(std::string_view text, size_t indent, size_t columns) {
 }  // namespace
 
 Report make_report(const HostFiles& files, const Processor& processor, const kvm::Choice& choice,
-                   const SoftSpeed& soft, const TryUserfaultfd& userfaultfd) {
+                   const Result<SoftSpeed>& soft, const TryUserfaultfd& userfaultfd) {
   Report report;
-  report.sections.push_back({"processor", processor_findings(processor)});
+  report.sections.push_back({"processor", processor_findings(files, processor)});
   report.sections.push_back({"kvm", kvm_findings(files, processor, choice)});
   report.sections.push_back({"memory", memory_findings(files, userfaultfd)});
-  report.sections.push_back({"devices", device_findings(files)});
+  report.sections.push_back({"devices", device_findings(files, processor)});
   report.accelerator = choose_accelerator(choice, soft);
   return report;
 }
@@ -116,7 +121,8 @@ std::string text_of(const Report& report, const Style& style) {
   line("-accel kvm:soft",
        fmt::format("takes {}: {}", paint(kBold, accelerator.name), accelerator.reason));
   if (accelerator.kvm_ratio) line("kvm, ring 0", describe_ratio(*accelerator.kvm_ratio));
-  if (accelerator.soft_ratio) line("soft", describe_ratio(*accelerator.soft_ratio));
+  line("soft", accelerator.soft_ratio ? describe_ratio(*accelerator.soft_ratio)
+                                      : "not measured: " + accelerator.soft_trouble);
   return text;
 }
 

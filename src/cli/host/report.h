@@ -27,6 +27,7 @@ struct AcceleratorChoice {
   std::string reason;
   std::optional<double> kvm_ratio;  ///< Part of native speed, of a kernel's code.
   std::optional<double> soft_ratio;
+  std::string soft_trouble = {};  ///< Why it was not measured.
 };
 
 struct Report {
@@ -35,7 +36,7 @@ struct Report {
 };
 
 [[nodiscard]] Report make_report(const HostFiles& files, const Processor& processor,
-                                 const kvm::Choice& choice, const SoftSpeed& soft,
+                                 const kvm::Choice& choice, const Result<SoftSpeed>& soft,
                                  const TryUserfaultfd& userfaultfd);
 
 /// How text_of() writes.

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/fsuid.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -12,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/unique_fd.h"
 #include "cli/host/finding.h"
 #include "cli/host/host_files.h"
 
@@ -32,6 +35,15 @@ class MadeUpHost {
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
     std::ofstream(path) << text;
     EXPECT_EQ(::chmod(path.c_str(), mode), 0);
+  }
+  /// A file that open() refuses as it does a device file without a driver: with ENXIO.
+  void put_without_driver(const std::string& name) const {
+    const auto path = root_ + "/" + name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   }
   void give_to_group(const std::string& name, unsigned group) const {
     EXPECT_EQ(::chown((root_ + "/" + name).c_str(), 0, group), 0);
