@@ -13,6 +13,8 @@ namespace limen::machine {
 
 namespace {
 
+constexpr std::array<std::string_view, 3> kAccelerators = {"soft", "tcg", "kvm"};
+
 constexpr std::array<LogItem, 3> kLogItems = {
     {{"out_asm", "host code that each block of guest code is translated to"},
      {"in_asm", "guest code, when it is translated or decoded"},
@@ -28,8 +30,9 @@ const std::string& why_not_kvm() {
 
 std::span<const LogItem> log_items() { return kLogItems; }
 
+std::span<const std::string_view> accelerator_names() { return kAccelerators; }
+
 Result<std::string> choose_accelerator(std::string_view names) {
-  constexpr std::array<std::string_view, 3> kNames = {"soft", "tcg", "kvm"};
   std::string refused;
   for (;;) {
     const auto end = names.find(':');
@@ -39,7 +42,8 @@ Result<std::string> choose_accelerator(std::string_view names) {
       if (!refused.empty()) log::warning("{}; going on with 'soft'", refused);
       return "soft";
     }
-    if (name != "kvm") return fail("invalid accelerator '{}'{}", name, choice_hint(name, kNames));
+    if (name != "kvm")
+      return fail("invalid accelerator '{}'{}", name, choice_hint(name, kAccelerators));
     if (last) {
       LIMEN_TRY(kvm::Device::open());
       return "kvm";
@@ -64,6 +68,7 @@ Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
       options.code_size = std::stoull(size->second) << 20;
     if (const auto tier = properties.find("tier"); tier != properties.end())
       if (tier->second == "interpreter") options.code_size = 0;
+    if (options.code_size != 0) LIMEN_TRY(soft::check_may_make_code());
     const auto& log = description.log;
     const soft::TraceOptions trace{.in_asm = log.items.contains("in_asm"),
                                    .out_asm = log.items.contains("out_asm"),

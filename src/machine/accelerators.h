@@ -16,6 +16,9 @@ namespace limen::machine {
 Result<std::unique_ptr<vcpu::Accelerator>> create_accelerator(
     const MachineDescription& description);
 
+/// What choose_accelerator() knows.
+[[nodiscard]] std::span<const std::string_view> accelerator_names();
+
 /// Takes the first of `names` (between colons: soft, tcg, which is another name for it, kvm) that
 /// this host has; what is passed over is said as a warning. kvm is passed over where a guest's
 /// kernel is better off with what stands behind it, too (kvm/choice.h). The error says why the last

@@ -43,7 +43,8 @@ Result<int64_t> parse_date(const std::string& text) {
 }  // namespace
 
 Result<> Builder::machine(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, "type"));
+  auto values = LIMEN_TRY(KeyValues::parse(argument, "type"));
+  values.write_keys_with_dashes();
   if (values.wants_help()) {
     print(
         "Supported machines are:\n"
@@ -89,10 +90,7 @@ Result<> Builder::machine(const std::string& argument) {
   result_.machine.hpet = hpet;
   result_.machine.pit = LIMEN_TRY(values.boolean("pit", result_.machine.pit));
   result_.machine.memory_backend = values.text("memory-backend", result_.machine.memory_backend);
-  LIMEN_TRY(kernel_irqchip(values));
-  if (const auto accelerators = values.find("accel"); accelerators && !accelerator_from_option_)
-    return choose_accelerator(*accelerators);
-  return {};
+  return machine_accelerator(values);
 }
 
 /// What only board microvm has, which has no HPET.
@@ -112,66 +110,6 @@ Result<> Builder::microvm(const KeyValues& values) {
   for (const std::string_view advice : {"x-option-roms", "ioapic2"})
     if (values.text(advice) != "auto") LIMEN_TRY(values.boolean(advice, true));
   return {};
-}
-
-Result<> Builder::choose_accelerator(std::string_view names) {
-  result_.machine.accelerator = LIMEN_TRY(machine::choose_accelerator(names));
-  accelerator_chosen_ = true;
-  return {};
-}
-
-/// Which interrupt controllers are the kernel's, with 'kvm'.
-Result<> Builder::kernel_irqchip(const KeyValues& values) {
-  constexpr std::array<std::string_view, 3> kWays = {"on", "split", "off"};
-  if (values.find("kernel-irqchip"))
-    result_.machine.accelerator_properties["kernel-irqchip"] =
-        LIMEN_TRY(values.choice("kernel-irqchip", kWays, "on"));
-  return {};
-}
-
-Result<> Builder::accelerator(const std::string& argument) {
-  const auto values = LIMEN_TRY(KeyValues::parse(argument, "accel"));
-  if (values.wants_help()) {
-    print(
-        "Accelerators supported:\n"
-        "soft                 Limen's own engine; needs nothing of the host (default)\n"
-        "kvm                  the kernel's hypervisor; needs /dev/kvm\n"
-        "tcg                  another name for soft\n");
-    return {};
-  }
-  constexpr std::array<std::string_view, 6> kKnown = {
-      "accel", "tier", "stats", "tb-size", "kernel-irqchip", "dirty-ring-size"};
-  LIMEN_TRY(values.check(kKnown));
-  constexpr std::array<std::string_view, 2> kTiers = {"translator", "interpreter"};
-  auto& properties = result_.machine.accelerator_properties;
-  properties["tier"] = LIMEN_TRY(values.choice("tier", kTiers, "translator"));
-  properties["stats"] = LIMEN_TRY(values.boolean("stats", false)) ? "on" : "off";
-  if (const auto size = values.find("tb-size")) {
-    const uint64_t bytes = LIMEN_TRY(parse_size(*size, uint64_t{1} << 20));
-    constexpr uint64_t kLeast = 1, kMost = 1024;
-    if (bytes >> 20 < kLeast || bytes >> 20 > kMost)
-      return fail("-accel tb-size={}: should be {} to {} (MiB)", *size, kLeast, kMost);
-    properties["tb-size"] = std::to_string(bytes >> 20);
-  }
-  if (const auto size = values.find("dirty-ring-size")) {
-    const auto entries = machine::parse_number(*size);
-    constexpr uint64_t kMost = 1u << 16;
-    if (!entries || *entries > kMost || (*entries & (*entries - 1)) != 0)
-      return fail("-accel dirty-ring-size={}: should be a power of two up to {}, or 0 for none",
-                  *size, kMost);
-    properties["dirty-ring-size"] = std::to_string(*entries);
-  }
-  LIMEN_TRY(kernel_irqchip(values));
-  const bool chosen_before = accelerator_from_option_;
-  accelerator_from_option_ = true;
-  // The first -accel that is there wins, as in QEMU.
-  if (chosen_before && accelerator_chosen_) return {};
-  return choose_accelerator(values.text("accel"));
-}
-
-Result<> Builder::enable_kvm(const std::string&) {
-  accelerator_from_option_ = true;
-  return choose_accelerator("kvm:soft");
 }
 
 Result<> Builder::cpu(const std::string& argument) {

@@ -107,8 +107,8 @@ class Builder {
  private:
   void print(std::string text) { result_.print = std::move(text); }
   Result<> microvm(const KeyValues& values);
-  Result<> kernel_irqchip(const KeyValues& values);
-  Result<> choose_accelerator(std::string_view names);
+  Result<> machine_accelerator(const KeyValues& values);  // builder_accelerator.cc
+  Result<> finish_accelerator();                          // builder_accelerator.cc
   Result<std::string> add_backend(const std::string& specification, const std::string& label);
   Result<> add_monitor(const std::string& specification, bool control, bool pretty);
   void add_default_console();
@@ -161,8 +161,14 @@ class Builder {
   bool usb_ = false;                            ///< -usb, or what asks for it.
   std::array<std::string, 2> flash_;            ///< Nodes of -machine pflash0= and pflash1=.
   std::map<std::string, bool> sleep_disabled_;  ///< Of -global, by PART.disable_sN.
-  bool accelerator_chosen_ = false;
-  bool accelerator_from_option_ = false;
+  /// One option's: the first that is there is taken.
+  struct Accelerators {
+    std::string option;  ///< As given.
+    std::vector<std::string> names;
+    std::map<std::string, std::string> properties;
+  };
+  std::vector<Accelerators> accelerators_;            ///< Of -accel, in order.
+  std::optional<Accelerators> machine_accelerators_;  ///< Of -machine: where there is no -accel.
 };
 
 /// One option of the table.

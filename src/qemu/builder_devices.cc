@@ -216,6 +216,7 @@ void Builder::finish_usb() {
 
 Result<CommandLine> Builder::finish() {
   if (printing()) return std::move(result_);
+  LIMEN_TRY(finish_accelerator());
   if (result_.machine.kernel.empty() && result_.machine.type != "none") {
     if (!result_.machine.initrd.empty())
       return fail("-initrd {}: an initrd needs a -kernel", result_.machine.initrd);

@@ -19,6 +19,10 @@ Result<KeyValues> KeyValues::parse(std::string_view text, std::string_view impli
   return list;
 }
 
+void KeyValues::write_keys_with_dashes() {
+  for (auto& [key, value] : pairs_) std::ranges::replace(key, '_', '-');
+}
+
 Result<> KeyValues::check(std::span<const std::string_view> known) const {
   for (size_t i = 0; i < pairs_.size(); ++i) {
     const auto& key = pairs_[i].first;

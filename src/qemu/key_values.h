@@ -24,6 +24,9 @@ class KeyValues {
   /// `implied_key`: the key of a first part without "="; empty: there is none.
   static Result<KeyValues> parse(std::string_view text, std::string_view implied_key);
 
+  /// As -machine takes its keys: kernel_irqchip is kernel-irqchip.
+  void write_keys_with_dashes();
+
   /// Fails for a key that is not among `known`, or that stands twice.
   Result<> check(std::span<const std::string_view> known) const;
 

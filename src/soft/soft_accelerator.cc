@@ -1,8 +1,10 @@
 #include "soft/soft_accelerator.h"
 
 #include <cpuid.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -140,6 +142,20 @@ class SoftAccelerator final : public vcpu::Accelerator {
 };
 
 }  // namespace
+
+Result<> check_may_make_code() {
+  constexpr size_t kPage = 4096;
+  void* page = ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return fail_errno(errno, "accelerator 'soft': mapping a page");
+  const int result = ::mprotect(page, kPage, PROT_READ | PROT_EXEC);
+  const int error = errno;
+  ::munmap(page, kPage);
+  if (result == 0) return {};
+  return fail_errno(error,
+                    "accelerator 'soft': this process may not make code, by systemd's "
+                    "MemoryDenyWriteExecute=, SELinux's deny_execmem or prctl(PR_SET_MDWE): lift "
+                    "that, or use -accel soft,tier=interpreter, which is many times slower");
+}
 
 Result<> check_host_processor() {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -20,6 +20,8 @@ struct SoftOptions {
 /// Whether this host's processor and kernel have what the engine needs (XSAVE, which every x86-64
 /// processor has since 2011). The error names what is missing.
 Result<> check_host_processor();
+/// Whether this process may turn data into code, as a translator does; the error says what to do.
+Result<> check_may_make_code();
 
 /// `-accel soft`, where check_host_processor() has nothing against it.
 [[nodiscard]] std::unique_ptr<vcpu::Accelerator> make_soft_accelerator(SoftOptions options = {});

@@ -131,6 +131,12 @@ class CommandErrors(MachineTest):
                                    "kernel-irqchip=half")
         self.assertFalse(disk.exists())
 
+    def test_process_that_may_not_make_code(self):
+        result = self.run_program(*harness.WITHOUT_CODE, SYSTEM, "-nographic", "-kernel", self.kernel())
+        if result.returncode == 77:
+            self.skipTest("this kernel has no PR_SET_MDWE")
+        self.assert_one_line_error(result, "may not make code", "tier=interpreter")
+
     def test_unknown_processor_and_feature(self):
         kernel = self.kernel()
         self.assert_one_line_error(self.system("-kernel", kernel, "-cpu", "hots"), "hots", "host")

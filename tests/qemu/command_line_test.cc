@@ -224,6 +224,30 @@ TEST(CommandLine, AcceleratorsAreSoftItsOtherNameAndKvm) {
               HasSubstr("dirty-ring-size=1000: should be a power of two up to 65536, or 0"));
 }
 
+TEST(CommandLine, TheFirstAcceleratorThatIsThereIsTakenWithWhatItWasTold) {
+  const std::string better = machine::kvm_is_the_choice() ? "kvm" : "soft";
+  const auto chosen = machine("-accel kvm,kernel-irqchip=split -accel tcg,tb-size=64");
+  EXPECT_EQ(chosen.accelerator, better);
+  EXPECT_EQ(chosen.accelerator_properties.contains("kernel-irqchip"), better == "kvm");
+  EXPECT_EQ(chosen.accelerator_properties.contains("tb-size"), better == "soft");
+  EXPECT_EQ(machine("-accel soft,tb-size=64 -accel kvm").accelerator, "soft");
+  EXPECT_EQ(machine("-M q35,accel=kvm -accel tcg").accelerator, "soft");
+  EXPECT_EQ(machine("-accel tcg -M q35,accel=kvm").accelerator, "soft");
+  // -machine may name those of other builds.
+  EXPECT_EQ(machine("-M q35,accel=xen:tcg").accelerator, "soft");
+  EXPECT_THAT(error("-M q35,accel=xen:hvf"), HasSubstr("invalid accelerator 'xen'"));
+  EXPECT_THAT(error("-accel tcg -accel xen"), HasSubstr("invalid accelerator 'xen'"));
+}
+
+TEST(CommandLine, AcceleratorsTakeTheAdviceThatIsForQemu) {
+  EXPECT_EQ(machine("-accel tcg,thread=multi,split-wx=off").accelerator, "soft");
+  EXPECT_THAT(error("-accel tcg,thread=many"), HasSubstr("'thread' does not accept value 'many'"));
+  machine("-accel kvm:tcg,kvm-shadow-mem=8M,notify-vmexit=run,notify-window=0");
+  EXPECT_THAT(error("-accel tcg,notify-vmexit=never"), HasSubstr("notify-vmexit"));
+  EXPECT_EQ(machine("-M q35,kernel_irqchip=off").accelerator_properties.at("kernel-irqchip"),
+            "off");
+}
+
 TEST(CommandLine, MachineAndProcessorsAreChecked) {
   EXPECT_FALSE(machine("-nographic -M q35,hpet=off").hpet);
   EXPECT_FALSE(machine("-nographic -M q35,pit=off").pit);
