@@ -24,11 +24,14 @@ Result<std::unique_ptr<DirtyRings>> DirtyRings::create(const Device& device, int
   if (entries == 0 || most_bytes <= 0) return nullptr;
   std::unique_ptr<DirtyRings> rings(new DirtyRings(vm, entries));
   enable.args[0] = rings->bytes();
-  if (enable.args[0] > static_cast<uint64_t>(most_bytes))
-    return fail("dirty-ring-size={}: this kernel's rings have {} entries at most", entries,
-                static_cast<size_t>(most_bytes) / sizeof(kvm_dirty_gfn));
+  const size_t most = static_cast<size_t>(most_bytes) / sizeof(kvm_dirty_gfn);
+  if (entries > most)
+    return fail("dirty-ring-size={}: this kernel's rings have {} entries at most", entries, most);
   if (call(vm, KVM_ENABLE_CAP, &enable) < 0)
-    return fail_errno(errno, fmt::format("dirty-ring-size={}: this kernel refuses it", entries));
+    return fail_errno(
+        errno, fmt::format("dirty-ring-size={}: this kernel refuses it, mostly because it is "
+                           "too small; 4096 is usual, {} the most",
+                           entries, most));
   return rings;
 }
 

@@ -78,11 +78,20 @@ Result<std::unique_ptr<InterruptChips>> InterruptChips::create(const Device& dev
   return chips;
 }
 
-Result<> InterruptChips::create_all() {
-  if (device_.extension(KVM_CAP_IRQCHIP) == 0 || device_.extension(KVM_CAP_IRQ_ROUTING) == 0)
+Result<> InterruptChips::check(const Device& device, IrqChip which) {
+  if (which == IrqChip::kOn &&
+      (device.extension(KVM_CAP_IRQCHIP) == 0 || device.extension(KVM_CAP_IRQ_ROUTING) == 0))
     return fail(
         "kernel-irqchip=on: this kernel has no interrupt controllers; use "
         "kernel-irqchip=off");
+  if (which == IrqChip::kSplit && device.extension(KVM_CAP_SPLIT_IRQCHIP) == 0)
+    return fail(
+        "kernel-irqchip=split: this kernel has interrupt controllers as a whole or not at "
+        "all (KVM_CAP_SPLIT_IRQCHIP, since Linux 4.5); use on or off");
+  return {};
+}
+
+Result<> InterruptChips::create_all() {
   LIMEN_TRY(try_call(vm_, KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", 0));
   LIMEN_TRY(set_routes());
   for (uint32_t i = 0; i < chips_.size(); ++i) {
@@ -93,10 +102,6 @@ Result<> InterruptChips::create_all() {
 }
 
 Result<> InterruptChips::create_local() {
-  if (device_.extension(KVM_CAP_SPLIT_IRQCHIP) == 0)
-    return fail(
-        "kernel-irqchip=split: this kernel has interrupt controllers as a whole or not at "
-        "all (KVM_CAP_SPLIT_IRQCHIP, since Linux 4.5); use on or off");
   kvm_enable_cap split{};
   split.cap = KVM_CAP_SPLIT_IRQCHIP;
   split.args[0] = kLines;

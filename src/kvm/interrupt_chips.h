@@ -22,7 +22,9 @@ enum class IrqChip { kOff, kSplit, kOn };
 /// Those of one machine: local APICs (split), or all of them and the 8254 (on).
 class InterruptChips final : public vcpu::InterruptChips {
  public:
-  /// Before the machine's first processor. `vm` outlives it.
+  /// Whether the kernel has them.
+  static Result<> check(const Device& device, IrqChip which);
+  /// Before the machine's first processor, if check() is content. `vm` outlives it.
   static Result<std::unique_ptr<InterruptChips>> create(const Device& device, int vm,
                                                         IrqChip which);
 

@@ -38,23 +38,35 @@ class Doorbells final : public memory::DoorbellTaker {
   const int vm_;
 };
 
+/// What of a machine can be refused before anything of it is there.
+struct Beginning {
+  UniqueFd vm;
+  std::unique_ptr<DirtyRings> rings;  ///< nullptr: bitmaps.
+
+  static Result<Beginning> make(const Device& device, const KvmOptions& options) {
+    LIMEN_TRY(InterruptChips::check(device, options.irqchip));
+    Beginning made{.vm = LIMEN_TRY(device.create_vm()), .rings = nullptr};
+    made.rings = LIMEN_TRY(DirtyRings::create(device, made.vm.get(), options.dirty_ring_size));
+    return made;
+  }
+};
+
 class KvmVm final : public vcpu::Vm {
  public:
   static Result<std::unique_ptr<KvmVm>> create(const std::shared_ptr<Device>& device,
-                                               const KvmOptions& options,
+                                               const KvmOptions& options, Beginning begun,
                                                const x86::CpuidTable& supported,
                                                const vcpu::VmResources& resources) {
-    auto fd = LIMEN_TRY(device->create_vm());
-    const int vm = fd.get();
-    std::unique_ptr<KvmVm> made(new KvmVm(device, std::move(fd), resources, supported));
+    const int vm = begun.vm.get();
+    std::unique_ptr<KvmVm> made(new KvmVm(device, std::move(begun.vm), resources, supported));
     auto& shared = made->shared_;
     LIMEN_TRY(place_hidden_pages(*device, vm));
     if (device->extension(KVM_CAP_IOEVENTFD) > 0) made->doorbells_.emplace(vm);
     shared.late_writes = LateWrites::create(*device, vm, resources);
     // Before the chips: once a device is on the kernel's bus, a new slot waits some milliseconds
     // for its readers (SRCU).
-    auto rings = LIMEN_TRY(DirtyRings::create(*device, vm, options.dirty_ring_size));
-    shared.slots = LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram, std::move(rings)));
+    shared.slots =
+        LIMEN_TRY(MemorySlots::create(*device, vm, resources.ram, std::move(begun.rings)));
     if (options.irqchip != IrqChip::kOff)
       shared.chips = LIMEN_TRY(InterruptChips::create(*device, vm, options.irqchip));
     const auto xsave2 = static_cast<size_t>(device->extension(KVM_CAP_XSAVE2));
@@ -114,8 +126,12 @@ class KvmVm final : public vcpu::Vm {
 
 class KvmAccelerator final : public vcpu::Accelerator {
  public:
-  KvmAccelerator(std::shared_ptr<Device> device, KvmOptions options, x86::CpuidTable supported)
-      : device_(std::move(device)), options_(options), supported_(std::move(supported)) {}
+  KvmAccelerator(std::shared_ptr<Device> device, KvmOptions options, Beginning begun,
+                 x86::CpuidTable supported)
+      : device_(std::move(device)),
+        options_(options),
+        begun_(std::move(begun)),
+        supported_(std::move(supported)) {}
   [[nodiscard]] std::string_view name() const override { return "kvm"; }
   [[nodiscard]] x86::CpuidTable supported_cpuid() const override { return supported_; }
   [[nodiscard]] unsigned most_vcpus() const override {
@@ -124,12 +140,15 @@ class KvmAccelerator final : public vcpu::Accelerator {
     return static_cast<unsigned>(std::clamp(device_->extension(KVM_CAP_MAX_VCPUS), 1, kMost));
   }
   Result<std::unique_ptr<vcpu::Vm>> create_vm(const vcpu::VmResources& resources) override {
-    return KvmVm::create(device_, options_, supported_, resources);
+    auto begun = std::exchange(begun_, {});
+    if (!begun.vm.valid()) begun = LIMEN_TRY(Beginning::make(*device_, options_));
+    return KvmVm::create(device_, options_, std::move(begun), supported_, resources);
   }
 
  private:
   std::shared_ptr<Device> device_;
   KvmOptions options_;
+  Beginning begun_;  ///< Of the first machine.
   x86::CpuidTable supported_;
 };
 
@@ -142,7 +161,9 @@ Result<std::unique_ptr<vcpu::Accelerator>> make_kvm_accelerator(std::shared_ptr<
         "accelerator 'kvm': this kernel lacks KVM_CAP_IMMEDIATE_EXIT (Linux 4.11 has it); "
         "use -accel soft");
   auto supported = LIMEN_TRY(supported_cpuid(*device, options.irqchip != IrqChip::kOff));
-  return std::make_unique<KvmAccelerator>(std::move(device), options, std::move(supported));
+  auto begun = LIMEN_TRY(Beginning::make(*device, options));
+  return std::make_unique<KvmAccelerator>(std::move(device), options, std::move(begun),
+                                          std::move(supported));
 }
 
 }  // namespace limen::kvm

@@ -26,23 +26,22 @@ std::vector<MemoryPiece> visible_memory(const memory::GuestMemory& memory) {
     edges.insert(layer.start.value + layer.size);
   }
   std::vector<MemoryPiece> pieces;
+  auto layer_of_last = layers.end();
   for (auto edge = edges.begin(); edge != edges.end() && std::next(edge) != edges.end(); ++edge) {
     const uint64_t start = *edge, size = *std::next(edge) - start;
     const auto shown = std::ranges::find_if(layers, [start](const MemoryPiece& layer) {
       return start - layer.start.value < layer.size;
     });
     if (shown == layers.end()) continue;
-    const MemoryPiece piece{
-        {start}, size, shown->host + (start - shown->start.value), shown->writable};
-    if (!pieces.empty()) {
-      auto& last = pieces.back();
-      if (last.start.value + last.size == start && last.host + last.size == piece.host &&
-          last.writable == piece.writable) {
-        last.size += size;
-        continue;
-      }
-    }
-    pieces.push_back(piece);
+    // Pieces of one layer only: RAM must not move when what is beside it does.
+    const bool goes_on = shown == layer_of_last && !pieces.empty() &&
+                         pieces.back().start.value + pieces.back().size == start;
+    if (goes_on)
+      pieces.back().size += size;
+    else
+      pieces.push_back(
+          {{start}, size, shown->host + (start - shown->start.value), shown->writable});
+    layer_of_last = shown;
   }
   return pieces;
 }
@@ -77,7 +76,6 @@ Result<> MemorySlots::add_processor(int vcpu) {
 
 void MemorySlots::mappings_changed() {
   const std::lock_guard lock(mutex_);
-  take_rings();  // while their slots are known
   ++changes_;
   if (const auto updated = update(); !updated) log::error("{}", updated.error().message);
   ++changes_;
@@ -89,15 +87,13 @@ Result<> MemorySlots::update() {
     return std::ranges::find(wanted, slot.piece) != wanted.end();
   };
   // A slot does not change its place: it goes, and comes back.
-  for (auto slot = slots_.begin(); slot != slots_.end();) {
-    if (is_wanted(*slot)) {
-      ++slot;
-      continue;
-    }
-    LIMEN_TRY(take_bitmap(*slot));
-    LIMEN_TRY(set(slot->id, slot->piece, 0));
-    slot = slots_.erase(slot);
+  for (const auto& slot : slots_) {
+    if (is_wanted(slot)) continue;
+    LIMEN_TRY(take_bitmap(slot));
+    LIMEN_TRY(set(slot.id, slot.piece, 0));
   }
+  take_rings();  // while it is known what was in them
+  std::erase_if(slots_, [&](const Slot& slot) { return !is_wanted(slot); });
   for (const auto& piece : wanted) {
     if (std::ranges::find(slots_, piece, &Slot::piece) != slots_.end()) continue;
     uint32_t id = 0;

@@ -25,6 +25,10 @@ Result<x86::CpuidTable> supported_cpuid(const Device& device, bool kernel_local_
   set(table, "x2apic", kernel_local_apic);
   // The kernel does not list it: it depends on where the timer is.
   set(table, "tsc-deadline", kernel_local_apic && device.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0);
+  // A guest is not encrypted: one that saw SEV would read an MSR that it does not have (APM Vol. 3
+  // E.4.17, "Encrypted Memory Capabilities").
+  constexpr uint32_t kEncryptedMemory = 0x8000'001F;
+  if (table.find(kEncryptedMemory, 0) != nullptr) table.set(kEncryptedMemory, 0, false, {});
   if (const auto* features = table.find(x86::kvm::kFeatureLeaf, 0);
       features && !kernel_local_apic) {
     auto without = *features;

@@ -18,6 +18,14 @@ namespace limen::kvm {
 
 using vcpu::ExitReason;
 
+namespace {
+
+/// Of IA32_MISC_ENABLE (SDM Vol. 4 table 2-2): performance monitoring is there, branch trace store
+/// is not, precise event sampling is not.
+constexpr uint64_t kFixed = 1u << 7 | 1u << 11 | 1u << 12;
+
+}  // namespace
+
 Vcpu::Vcpu(VmShared& vm, unsigned index, const x86::CpuidTable& cpuid,
            vcpu::LocalInterruptController& interrupts)
     : vm_(vm), index_(index), signature_(cpuid.answer(1, 0).eax), interrupts_(interrupts) {}
@@ -48,6 +56,10 @@ Result<> Vcpu::open(const x86::CpuidTable& cpuid) {
 
   LIMEN_TRY(set_cpuid(fd_.get(), cpuid));
   other_msrs_ = vm_.msrs.others(fd_.get());
+  constexpr uint32_t kExtendedState = 0xD;
+  guest_components_ = x86::xcr0::kX87 | x86::xcr0::kSse;
+  if (const auto* shown = cpuid.find(kExtendedState, 0)) guest_components_ |= shown->eax;
+  fixed_misc_enable_ = Msrs::read(fd_.get(), x86::msr::kMiscEnable).value_or(0) & kFixed;
   LIMEN_TRY(vm_.slots->add_processor(fd_.get()));
   if (vm_.late_writes != nullptr) LIMEN_TRY(vm_.late_writes->attach(fd_.get()));
   if (kernel_local_apic()) LIMEN_TRY(vm_.chips->add_processor(fd_.get()));
@@ -82,7 +94,9 @@ vcpu::Exit Vcpu::run() {
   bool leaving = false;
   std::optional<vcpu::Exit> exit;
   while (!exit) {
-    run_->immediate_exit = 0;
+    // A signal since the last run was a kick's, which is noted elsewhere, or the alarm's, which may
+    // have been too early.
+    if (std::atomic_ref(run_->immediate_exit).exchange(0) != 0) alarm_tsc_ = UINT64_MAX;
     in_kernel_.store(true);
     if (kicked_.exchange(false)) leaving = true;
     if (leaving) {
@@ -194,6 +208,7 @@ void Vcpu::take_events() {
     }
     if (kernel_local_apic()) continue;  // the kernel does the rest
     constexpr uint64_t kBootstrapProcessor = 1u << 8;
+    complete_access();
     auto now = state();
     if (request.event == Event::kInit) {
       uint64_t apic_base = kBootstrapProcessor;
@@ -203,6 +218,17 @@ void Vcpu::take_events() {
       x86::start_up(now, request.startup_vector);
       set_state(now);
     }
+  }
+}
+
+void Vcpu::complete_access() {
+  // It stays set: a kick may have set it, too. The next run comes back at once.
+  run_->immediate_exit = 1;
+  while (run_->exit_reason == KVM_EXIT_IO || run_->exit_reason == KVM_EXIT_MMIO) {
+    if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) return;
+    // Its next piece.
+    if (run_->exit_reason == KVM_EXIT_IO) port_access();
+    if (run_->exit_reason == KVM_EXIT_MMIO) memory_access();
   }
 }
 

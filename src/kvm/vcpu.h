@@ -90,6 +90,8 @@ class Vcpu final : public vcpu::Vcpu {
   /// Gives the kernel what became of interrupts; false: the processor has nothing to run.
   bool prepare();
   void take_events();
+  /// Has the instruction end whose access was done last: until then its registers are not whole.
+  void complete_access();
   /// After a time in which nothing ran.
   void spare_watchdogs();
   void wait();
@@ -137,6 +139,8 @@ class Vcpu final : public vcpu::Vcpu {
   kvm_run* run_ = nullptr;
 
   std::vector<x86::Msr> other_msrs_;  ///< As after reset.
+  uint64_t guest_components_ = 0;     ///< As XCR0 counts them: what CPUID shows.
+  uint64_t fixed_misc_enable_ = 0;    ///< Bits of IA32_MISC_ENABLE that tell what is there.
 
   // On the thread that runs it, or while it does not run.
   bool halted_ = false;

@@ -177,12 +177,14 @@ void Vcpu::set_state(const x86::CpuState& state) {
     set(fd, KVM_SET_XCRS, "KVM_SET_XCRS", &xcrs);
   }
   std::vector<uint8_t> area(vm_.xsave_size);
-  vm_.extended.fill(state.vector, area);
+  vm_.extended.fill(state.vector, guest_components_, area);
   set(fd, KVM_SET_XSAVE, "KVM_SET_XSAVE", reinterpret_cast<kvm_xsave*>(area.data()));
 
   kvm_regs regs = general_registers(state);
   set(fd, KVM_SET_REGS, "KVM_SET_REGS", &regs);
-  vm_.msrs.restore(fd, state.system);
+  auto system = state.system;
+  system.misc_enable |= fixed_misc_enable_;
+  vm_.msrs.restore(fd, system);
   vm_.msrs.restore_others(fd, other_msrs_, state.other_msrs);
   set_tsc_offset(state.system.tsc_offset);
   kvm_debugregs debug = debug_registers(state.system);

@@ -37,6 +37,19 @@ TEST(VisibleMemory, RamHidesMappingsAndLaterOnesHideEarlierOnes) {
       ElementsAre(first, MemoryPiece{{0xA0000}, 0x3000, under.data() + 0x1000, true}, last));
 }
 
+TEST(VisibleMemory, RamStaysWhatItIsWhenMemoryThatFollowsItIsMapped) {
+  const memory::GuestMemory::Layout layout[] = {{.start = {0}, .size = 0xA0000},
+                                                {.start = {0x10'0000}, .size = 0x10'0000}};
+  const auto memory = *memory::GuestMemory::create(layout, UniqueFd{}, true, 0x8000);
+  const auto before = visible_memory(*memory);
+  const auto& low = memory->regions()[0];
+  memory->map({0xA0000}, {low.host + low.size, 0x1000});  // as shadow RAM may
+  const auto after = visible_memory(*memory);
+  ASSERT_EQ(after.size(), 3u);
+  EXPECT_EQ(after[0], before[0]);
+  EXPECT_EQ(after[2], before[1]);
+}
+
 /// How the kernel notes what processors write: by bitmaps or in rings.
 class KvmDirtyPages : public KvmGuest, public testing::WithParamInterface<unsigned> {
  protected:

@@ -24,13 +24,21 @@ TEST_F(KvmSupportedCpuid, HasTheHypervisorBitAlways) {
     EXPECT_TRUE(x86::has_feature(shown(kernel_local_apic), "hypervisor"));
 }
 
+TEST_F(KvmSupportedCpuid, ShowsNoEncryptedMemory) {
+  const auto table = shown(true);
+  const auto* leaf = table.find(0x8000'001F, 0);
+  if (leaf == nullptr) return;
+  EXPECT_EQ(leaf->eax, 0u);
+  EXPECT_EQ(leaf->ebx, 0u);
+}
+
 TEST_F(KvmSupportedCpuid, HasWhatOnlyTheKernelsLocalApicCanDoWithThatOne) {
   for (const char* name : {"x2apic", "tsc-deadline"})
     EXPECT_FALSE(x86::has_feature(shown(false), name)) << name;
   EXPECT_TRUE(x86::has_feature(shown(true), "x2apic"));
 
-  constexpr uint32_t kOfLocalApic = x86::kvm::kPvEoiFeature | x86::kvm::kUnhalt |
-                                    x86::kvm::kSendIpi | x86::kvm::kAsyncPageFaults;
+  constexpr uint32_t kOfLocalApic =
+      x86::kvm::kPvEoiFeature | x86::kvm::kUnhalt | x86::kvm::kSendIpi | x86::kvm::kAsyncPageFaults;
   const auto of_kernel = device_->raw_cpuid();
   ASSERT_TRUE(of_kernel) << of_kernel.error().message;
   const auto* features = of_kernel->find(x86::kvm::kFeatureLeaf, 0);

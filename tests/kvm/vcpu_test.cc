@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,7 +12,9 @@
 
 #include "base/host_tsc.h"
 #include "kvm/guest.h"
+#include "kvm/kernel.h"
 #include "kvm/program_bytes.h"
+#include "kvm/state/msrs.h"
 #include "x86/kvm_paravirtual.h"
 #include "x86/registers.h"
 
@@ -136,6 +139,38 @@ TEST_F(KvmGuest, RegistersThatOnlyTheKernelHasAreKeptAndReset) {
   EXPECT_EQ(vcpu_->state().other_msrs, state.other_msrs);
   vcpu_->set_state(real_mode_at(kCode));
   EXPECT_THAT(vcpu_->state().other_msrs, ElementsAre());
+}
+
+TEST_F(KvmGuest, WhatMiscEnableSaysOfTheKernelStays) {
+  constexpr uint64_t kNoTracing = 1u << 11 | 1u << 12;
+  const auto vm = device_->create_vm();
+  ASSERT_TRUE(vm);
+  const UniqueFd fresh(::ioctl(vm->get(), KVM_CREATE_VCPU, 0));
+  const uint64_t value = Msrs::read(fresh.get(), x86::msr::kMiscEnable).value_or(0);
+  EXPECT_EQ(vcpu_->state().system.misc_enable & kNoTracing, value & kNoTracing);
+}
+
+TEST_F(KvmGuest, AStartUpThatComesDuringAReadBeginsAtItsPage) {
+  struct Starting final : memory::IoHandler {
+    explicit Starting(QueuedInterrupts& of) : interrupts(of) {}
+    uint64_t io_read(uint64_t, unsigned) override {
+      using Event = vcpu::LocalInterruptController::Event;
+      interrupts.add({.event = Event::kInit});
+      interrupts.add({.event = Event::kStartup, .startup_vector = 3});
+      return 0x55;
+    }
+    void io_write(uint64_t, unsigned, uint64_t) override {}
+    QueuedInterrupts& interrupts;
+  } device(interrupts_);
+  mmio_.claim(0xB0000, 0x1000, device, "starting");
+  interrupts_.bootstrap = false;
+  put(kCode, {0xB8, 0x00, 0xB0, 0x8E, 0xD8, 0xA0, 0x00, 0x00, 0xF4});  // mov ds, B000h; mov al, [0]
+  put(0x3000, {0xE6, 0x80, 0xF4});                                     // out 80h, al; hlt
+  put(0x4008, {0xE6, 0x81, 0xF4});  // where the end of that read would take it
+  port_writes_.on_write = [this](const Write&) { vcpu_->kick(); };
+  EXPECT_EQ(run().reason, ExitReason::kInterrupted);
+  EXPECT_THAT(port_writes_.writes, ElementsAre(Write{0, 1, 0}));
+  mmio_.release(0xB0000, device);
 }
 
 TEST_F(KvmGuest, AKickEndsALoopAndAHaltWhenItComesEarlyToo) {

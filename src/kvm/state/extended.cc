@@ -13,7 +13,7 @@ namespace xcr0 = x86::xcr0;
 constexpr uint32_t kLeaf = 0xD;
 constexpr uint64_t kPkru = x86::xcr0::kProtectionKeys;
 // The legacy region and the header (SDM Vol. 1 13.4.1, 13.4.2).
-constexpr size_t kXmm = 160, kXmmSize = 16, kHeader = 512, kHeaderSize = 64;
+constexpr size_t kMxcsr = 24, kSt0 = 32, kXmm = 160, kXmmSize = 16, kHeader = 512, kHeaderSize = 64;
 constexpr size_t kLowRegisters = 16;
 
 }  // namespace
@@ -38,7 +38,8 @@ ExtendedLayout::ExtendedLayout(const x86::CpuidTable& host) {
   }
 }
 
-void ExtendedLayout::fill(const x86::VectorState& state, std::span<uint8_t> area) const {
+void ExtendedLayout::fill(const x86::VectorState& state, uint64_t components,
+                          std::span<uint8_t> area) const {
   std::copy(state.fxsave.begin(), state.fxsave.end(), area.begin());
   for (size_t i = 0; i < kLowRegisters; ++i) {
     std::memcpy(&area[kXmm + i * kXmmSize], state.zmm[i].data(), kXmmSize);
@@ -51,14 +52,21 @@ void ExtendedLayout::fill(const x86::VectorState& state, std::span<uint8_t> area
   if (offsets_.opmask != 0)
     std::memcpy(&area[offsets_.opmask], state.opmask.data(), sizeof state.opmask);
   if (offsets_.pkru != 0) std::memcpy(&area[offsets_.pkru], &state.pkru, sizeof state.pkru);
-  std::memcpy(&area[kHeader], &components_, sizeof components_);  // XSTATE_BV
+  components &= components_;
+  std::memcpy(&area[kHeader], &components, sizeof components);  // XSTATE_BV
 }
 
 void ExtendedLayout::take(std::span<const uint8_t> area, x86::VectorState& state) const {
   uint64_t present = 0;  // what XSTATE_BV leaves out is in its initial state
   std::memcpy(&present, &area[kHeader], sizeof present);
-  // The kernel fills in the legacy region whatever XSTATE_BV says.
   std::copy_n(area.begin(), state.fxsave.size(), state.fxsave.begin());
+  if ((present & xcr0::kX87) == 0) {
+    // Kernels before 5.16 leave there what was.
+    std::fill_n(state.fxsave.begin(), kMxcsr, 0);
+    std::fill(state.fxsave.begin() + kSt0, state.fxsave.end(), 0);
+    constexpr uint16_t kInitialControl = 0x37F;
+    std::memcpy(state.fxsave.data(), &kInitialControl, sizeof kInitialControl);
+  }
   state.zmm = {};
   state.opmask = {};
   state.pkru = 0;
@@ -66,7 +74,8 @@ void ExtendedLayout::take(std::span<const uint8_t> area, x86::VectorState& state
     return offset != 0 && (present & component) != 0;
   };
   for (size_t i = 0; i < kLowRegisters; ++i) {
-    std::memcpy(state.zmm[i].data(), &area[kXmm + i * kXmmSize], kXmmSize);
+    if ((present & xcr0::kSse) != 0)
+      std::memcpy(state.zmm[i].data(), &area[kXmm + i * kXmmSize], kXmmSize);
     if (has(xcr0::kAvx, offsets_.avx))
       std::memcpy(state.zmm[i].data() + 16, &area[offsets_.avx + i * 16], 16);
     if (has(xcr0::kZmmHi256, offsets_.zmm_high))

@@ -18,8 +18,9 @@ class ExtendedLayout {
 
   /// Bytes of an area with all that CpuState can hold.
   [[nodiscard]] size_t size() const { return size_; }
-  /// Fills `area`, zeroed and at least size() long.
-  void fill(const x86::VectorState& state, std::span<uint8_t> area) const;
+  /// Fills `area`, zeroed and at least size() long, with those of `components` (as XCR0 counts
+  /// them) that the host has: some kernels refuse what a guest's leaf 0DH does not show.
+  void fill(const x86::VectorState& state, uint64_t components, std::span<uint8_t> area) const;
   void take(std::span<const uint8_t> area, x86::VectorState& state) const;
 
  private:
