@@ -45,7 +45,8 @@ struct Beginning {
 
   static Result<Beginning> make(const Device& device, const KvmOptions& options) {
     LIMEN_TRY(InterruptChips::check(device, options.irqchip));
-    Beginning made{.vm = LIMEN_TRY(device.create_vm()), .rings = nullptr};
+    Beginning made;
+    made.vm = LIMEN_TRY(device.create_vm());
     made.rings = LIMEN_TRY(DirtyRings::create(device, made.vm.get(), options.dirty_ring_size));
     return made;
   }

@@ -18,7 +18,8 @@ using Properties = std::map<std::string, std::string>;
 /// Between colons.
 std::vector<std::string> names_in(std::string_view list) {
   std::vector<std::string> names;
-  for (const auto name : list | std::views::split(':')) names.emplace_back(name.begin(), name.end());
+  for (const auto name : list | std::views::split(':'))
+    names.emplace_back(name.begin(), name.end());
   return names;
 }
 
